@@ -1,0 +1,356 @@
+"""RMVPE pitch estimation in PyTorch: the plain reference.
+
+Method: Wei et al., "RMVPE: A Robust Model for Vocal Pitch Estimation in Polyphonic Music"
+(2023); behaviour and state-dict keys as in IAHispano/Applio, revision b9c0ccb. Shapes:
+B = batch, T = 10 ms frames, layouts are PyTorch's (channels first).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import pad
+
+from .audio import HOP_SAMPLES, N_FFT, N_MELS, LogMel
+from .checkpoint import CheckpointError, check_keys, read_state_dict
+from .stages import Carry, Stage, Watch, group, leaf, run
+
+N_BINS = 360
+CENTS_FIRST_BIN, CENTS_PER_BIN = 1997.3794084376191, 20.0
+FRAME_MULTIPLE = 32
+CHUNK_FRAMES = 32000
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class RMVPEConfig:
+    """Sizes of the network; the defaults are upstream's."""
+
+    width: int = 16
+    levels: int = 5
+    blocks: int = 4
+    inter_layers: int = 4
+    hidden: int = 256
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, np.ndarray]) -> RMVPEConfig:
+        """Read the two sizes that may be reduced (width, hidden) from a state dict's shapes."""
+        first = state.get("unet.encoder.layers.0.conv.0.conv.0.weight")
+        recurrent = state.get("fc.0.gru.weight_hh_l0")
+        if first is None or recurrent is None or first.ndim != 4 or recurrent.ndim != 2:
+            return cls()
+        return cls(width=first.shape[0], hidden=recurrent.shape[1])
+
+
+class ResidualBlock(nn.Module):
+    """conv-norm-ReLU twice, plus the input or its 1x1 projection; nothing after the sum."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.Conv2d(c_in, c_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(c_out),
+            nn.ReLU(),
+            nn.Conv2d(c_out, c_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(c_out),
+            nn.ReLU(),
+        )
+        self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else None
+
+    def stages(self) -> tuple[Stage, ...]:
+        def first(carry: Carry) -> None:
+            carry["residual"] = carry["x"]
+            carry["x"] = self.conv[0](carry["x"])
+
+        def project(carry: Carry) -> None:
+            if self.shortcut is not None:
+                carry["residual"] = self.shortcut(carry["residual"])
+
+        def add(carry: Carry) -> None:
+            carry["x"] = carry["x"] + carry.pop("residual")
+
+        rest = tuple(leaf(f"conv.{i}", self.conv[i]) for i in range(1, 6))
+        shortcut = () if self.shortcut is None else (Stage("shortcut", project, product="residual"),)
+        return (Stage("conv.0", first), *rest, *shortcut, Stage("add", add))
+
+
+def _residual_blocks(c_in: int, c_out: int, count: int) -> nn.ModuleList:
+    return nn.ModuleList(ResidualBlock(c_in if i == 0 else c_out, c_out) for i in range(count))
+
+
+class EncoderLayer(nn.Module):
+    """Residual blocks, then 2x2 average pooling; the skip is the value before pooling."""
+
+    def __init__(self, c_in: int, c_out: int, blocks: int) -> None:
+        super().__init__()
+        self.conv = _residual_blocks(c_in, c_out, blocks)
+
+    def stages(self, skip: str) -> tuple[Stage, ...]:
+        def pool(carry: Carry) -> None:
+            carry[skip] = carry["x"]
+            carry["x"] = nn.functional.avg_pool2d(carry["x"], 2)
+
+        blocks = tuple(group(f"conv.{i}", block.stages()) for i, block in enumerate(self.conv))
+        return (*blocks, Stage("pool", pool))
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: RMVPEConfig) -> None:
+        super().__init__()
+        widths = [1] + [config.width * 2**i for i in range(config.levels)]
+        self.bn = nn.BatchNorm2d(1)
+        self.layers = nn.ModuleList(EncoderLayer(a, b, config.blocks) for a, b in zip(widths, widths[1:], strict=False))
+
+    def stages(self) -> tuple[Stage, ...]:
+        layers = (group(f"layers.{i}", layer.stages(f"skip.{i}")) for i, layer in enumerate(self.layers))
+        return (leaf("bn", self.bn), *layers)
+
+
+class IntermediateLayer(nn.Module):
+    def __init__(self, c_in: int, c_out: int, blocks: int) -> None:
+        super().__init__()
+        self.conv = _residual_blocks(c_in, c_out, blocks)
+
+    def stages(self) -> tuple[Stage, ...]:
+        return tuple(group(f"conv.{i}", block.stages()) for i, block in enumerate(self.conv))
+
+
+class Intermediate(nn.Module):
+    def __init__(self, config: RMVPEConfig) -> None:
+        super().__init__()
+        c_out = config.width * 2**config.levels
+        self.layers = nn.ModuleList(
+            IntermediateLayer(c_out // 2 if i == 0 else c_out, c_out, config.blocks) for i in range(config.inter_layers)
+        )
+
+    def stages(self) -> tuple[Stage, ...]:
+        return tuple(group(f"layers.{i}", layer.stages()) for i, layer in enumerate(self.layers))
+
+
+class DecoderLayer(nn.Module):
+    """Transposed convolution to twice the size, norm, ReLU; (upsampled, skip); residual blocks."""
+
+    def __init__(self, c_in: int, c_out: int, blocks: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Sequential(
+            nn.ConvTranspose2d(c_in, c_out, 3, stride=2, padding=1, output_padding=1, bias=False),
+            nn.BatchNorm2d(c_out),
+            nn.ReLU(),
+        )
+        self.conv2 = _residual_blocks(2 * c_out, c_out, blocks)
+
+    def stages(self, skip: str) -> tuple[Stage, ...]:
+        def concatenate(carry: Carry) -> None:
+            carry["x"] = torch.cat([carry["x"], carry.pop(skip)], dim=1)
+
+        up = group("conv1", tuple(leaf(str(i), module) for i, module in enumerate(self.conv1)))
+        blocks = tuple(group(f"conv2.{i}", block.stages()) for i, block in enumerate(self.conv2))
+        return (up, Stage("concat", concatenate), *blocks)
+
+
+class Decoder(nn.Module):
+    def __init__(self, config: RMVPEConfig) -> None:
+        super().__init__()
+        widths = [config.width * 2**i for i in range(config.levels, -1, -1)]
+        self.layers = nn.ModuleList(DecoderLayer(a, b, config.blocks) for a, b in zip(widths, widths[1:], strict=False))
+
+    def stages(self) -> tuple[Stage, ...]:
+        last = len(self.layers) - 1
+        return tuple(group(f"layers.{i}", layer.stages(f"skip.{last - i}")) for i, layer in enumerate(self.layers))
+
+
+class DeepUnet(nn.Module):
+    def __init__(self, config: RMVPEConfig) -> None:
+        super().__init__()
+        self.encoder = Encoder(config)
+        self.intermediate = Intermediate(config)
+        self.decoder = Decoder(config)
+
+    def stages(self) -> tuple[Stage, ...]:
+        names = ("encoder", "intermediate", "decoder")
+        return tuple(group(name, getattr(self, name).stages()) for name in names)
+
+
+class BiGRU(nn.Module):
+    """``[B, T, in] -> [B, T, 2 * hidden]``, forward half first; gates r, z, n."""
+
+    def __init__(self, c_in: int, hidden: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(c_in, hidden, batch_first=True, bidirectional=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.gru(x)[0]
+
+
+def _flatten_bands(x: torch.Tensor) -> torch.Tensor:
+    """``[B, C, T, bands] -> [B, T, C * bands]``, channel-major."""
+    return x.transpose(1, 2).flatten(2)
+
+
+class Network(nn.Module):
+    """``[B, 1, T, 128] -> [B, T, 360]``, T a multiple of 32; salience in (0, 1)."""
+
+    def __init__(self, config: RMVPEConfig) -> None:
+        super().__init__()
+        self.unet = DeepUnet(config)
+        self.cnn = nn.Conv2d(config.width, 3, 3, padding=1)
+        self.fc = nn.Sequential(BiGRU(3 * N_MELS, config.hidden), nn.Linear(2 * config.hidden, N_BINS))
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (
+            group("unet", self.unet.stages()),
+            leaf("cnn", self.cnn),
+            leaf("flatten", _flatten_bands),
+            leaf("fc.0", self.fc[0]),
+            leaf("fc.1", self.fc[1]),
+            leaf("sigmoid", torch.sigmoid),
+        )
+
+
+def _check_audio(audio: np.ndarray) -> np.ndarray:
+    audio = np.asarray(audio, dtype=np.float32)
+    if audio.ndim != 1:
+        raise ValueError(f"audio must be mono, shape [n], not {list(audio.shape)}")
+    if not np.isfinite(audio).all():
+        raise ValueError(f"audio has {np.count_nonzero(~np.isfinite(audio))} NaN or infinite samples")
+    if audio.size <= N_FFT // 2:
+        raise ValueError(f"audio has {audio.size} samples; reflection needs at least {N_FFT // 2 + 1}")
+    return audio
+
+
+class RMVPE:
+    """Pitch of 16 kHz mono audio, 100 frames a second. NumPy in, NumPy out."""
+
+    def __init__(
+        self, config: RMVPEConfig, *, dtype: str = "float32", device: str = "cpu", profile: str = "applio"
+    ) -> None:
+        if profile not in ("applio", "webui"):
+            raise ValueError(f"unknown profile {profile!r}: applio or webui")
+        if dtype not in DTYPES:
+            raise ValueError(f"unknown dtype {dtype!r}: one of {', '.join(DTYPES)}")
+        self.config, self.device, self.profile, self.dtype = config, device, profile, DTYPES[dtype]
+        # the front end keeps at least float32 whatever the network's type, as upstream does
+        self.front_dtype = torch.float64 if dtype == "float64" else torch.float32
+        self.log_mel = LogMel(device, self.front_dtype)
+        self.network = Network(config).eval().requires_grad_(False)
+        self.stages = self.network.stages()
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, **options: str) -> RMVPE:
+        """Load upstream's ``rmvpe.pt`` (bare state dict) or ``.safetensors``, strictly.
+
+        Raises:
+            CheckpointError: unreadable file, or keys and shapes of another model.
+        """
+        try:
+            return cls.from_state_dict(read_state_dict(path), **options)
+        except CheckpointError as error:
+            raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, np.ndarray], **options: str) -> RMVPE:
+        """Build from upstream keys mapped to arrays. ``options``: dtype, device, profile."""
+        model = cls(RMVPEConfig.from_state_dict(state), **options)
+        own = {k: v for k, v in model.network.state_dict().items() if not k.endswith("num_batches_tracked")}
+        check_keys("RMVPE", {k: tuple(v.shape) for k, v in own.items()}, state)
+        for key, tensor in own.items():
+            tensor.copy_(torch.from_numpy(np.ascontiguousarray(state[key])))
+        model.network.to(model.device, model.dtype)
+        return model
+
+    @torch.inference_mode()
+    def mel(self, audio: np.ndarray) -> np.ndarray:
+        """``[n]`` 16 kHz mono in [-1, 1] to natural-log mel ``[128, F]``, F = 1 + n // 160."""
+        return self._mel(_check_audio(audio)).cpu().numpy()
+
+    def _mel(self, audio: np.ndarray) -> torch.Tensor:
+        return self.log_mel(torch.from_numpy(audio).to(self.device, self.front_dtype))
+
+    @torch.inference_mode()
+    def salience(self, mel: np.ndarray, chunk: int | None = CHUNK_FRAMES) -> np.ndarray:
+        """``[128, F] -> [F, 360]`` or ``[B, 128, F] -> [B, F, 360]``, values in (0, 1).
+
+        ``chunk``: frames per independent block, a multiple of 32; None for the whole clip.
+        """
+        mel = np.asarray(mel)
+        if mel.ndim not in (2, 3) or mel.shape[-2] != N_MELS:
+            raise ValueError(f"mel must be [128, F] or [B, 128, F], not {list(mel.shape)}")
+        batch = torch.from_numpy(np.ascontiguousarray(mel)).to(self.device)
+        result = self._salience(batch.reshape(-1, *mel.shape[-2:]), chunk).cpu().numpy()
+        return result if mel.ndim == 3 else result[0]
+
+    def _salience(self, mel: torch.Tensor, chunk: int | None, watch: Watch | None = None) -> torch.Tensor:
+        frames = mel.shape[-1]
+        x = self._pad_frames(mel)
+        if watch is not None:
+            watch("padded_log_mel", x)
+        chunk = chunk or x.shape[-1]
+        if chunk < FRAME_MULTIPLE or chunk % FRAME_MULTIPLE:
+            raise ValueError(f"chunk must be a positive multiple of {FRAME_MULTIPLE}, not {chunk}")
+        blocks = []
+        for block in x.split(chunk, dim=-1):
+            carry: Carry = {"x": block.transpose(1, 2).unsqueeze(1).to(self.dtype)}
+            run(self.stages, carry, watch)
+            blocks.append(carry["x"])
+        return torch.cat(blocks, dim=1)[:, :frames].to(self.front_dtype)
+
+    def _pad_frames(self, mel: torch.Tensor) -> torch.Tensor:
+        frames = mel.shape[-1]
+        extra = -frames % FRAME_MULTIPLE
+        if self.profile == "webui":
+            return pad(mel, (0, extra))
+        if extra >= frames:
+            raise ValueError(
+                f"audio is too short: {frames} frames, at least {FRAME_MULTIPLE // 2 + 1} are needed "
+                f"({FRAME_MULTIPLE // 2 * HOP_SAMPLES} samples at 16 kHz)"
+            )
+        return pad(mel, (0, extra), mode="reflect")
+
+    def decode(self, salience: np.ndarray, threshold: float = 0.03) -> np.ndarray:
+        """``[F, 360]`` to Hz ``[F]``, float64; 0 where the maximum is at most ``threshold``."""
+        return cents_to_hz(self.cents(salience, threshold))
+
+    def cents(self, salience: np.ndarray, threshold: float = 0.03) -> np.ndarray:
+        """``[F, 360]`` to cents above 10 Hz ``[F]``, float64; 0 where unvoiced.
+
+        The salience-weighted mean of the nine bins around the first maximum.
+        """
+        salience = np.asarray(salience, dtype=np.float32)
+        if salience.ndim != 2 or salience.shape[1] != N_BINS:
+            raise ValueError(f"salience must be [F, {N_BINS}], not {list(salience.shape)}")
+        peak = salience.argmax(axis=1)
+        bins = peak[:, None] + np.arange(-4, 5)
+        inside = (bins >= 0) & (bins < N_BINS)
+        weights = np.where(inside, np.take_along_axis(salience, bins.clip(0, N_BINS - 1), axis=1), np.float32(0))
+        bin_cents = np.where(inside, CENTS_FIRST_BIN + CENTS_PER_BIN * bins, 0.0)
+        voiced = salience.max(axis=1, initial=0.0) > threshold
+        total = np.where(voiced, weights.sum(axis=1, dtype=np.float32), np.float32(1))
+        return np.where(voiced, (weights * bin_cents).sum(axis=1) / total, 0.0)
+
+    @torch.inference_mode()
+    def f0(self, audio: np.ndarray, threshold: float = 0.03) -> np.ndarray:
+        """``[n]`` 16 kHz mono to Hz ``[F]``, float64, 100 frames a second, 0 where unvoiced."""
+        mel = self._mel(_check_audio(audio))
+        chunk = CHUNK_FRAMES if self.profile == "applio" else None
+        return self.decode(self._salience(mel[None], chunk)[0].cpu().numpy(), threshold)
+
+    @torch.inference_mode()
+    def trace(
+        self, mel: np.ndarray, watch: Callable[[str, np.ndarray], None], chunk: int | None = CHUNK_FRAMES
+    ) -> None:
+        """Run the network on ``[B, 128, F]``; ``watch(path, array)`` after every stage."""
+
+        def convert(path: str, value: torch.Tensor) -> None:
+            watch(path, value.to(self.front_dtype).cpu().numpy())
+
+        self._salience(torch.from_numpy(np.ascontiguousarray(mel)).to(self.device), chunk, convert)
+
+
+def cents_to_hz(cents: np.ndarray) -> np.ndarray:
+    """Cents above 10 Hz to Hz; 0 stays 0 (unvoiced)."""
+    return np.where(cents > 0, 10.0 * 2.0 ** (cents / 1200.0), 0.0)

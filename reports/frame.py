@@ -1,0 +1,101 @@
+"""Records as a table: ``frame(folder)`` gives a pandas DataFrame, one row per record."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import yaml
+
+from suites import outcome
+from suites.backends import speed_reference
+from suites.errors import UserError
+from suites.record import Line, key_of, read_lines, records
+
+from .statistics import Estimate, estimate, paired_ratio
+
+
+class RunData(NamedTuple):
+    """Everything that a report is made from."""
+
+    folder: Path
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    records: list[Line]
+    outcome: outcome.Outcome
+
+    def find(self, case: str, component: str, backend: str) -> Line | None:
+        return next((r for r in self.records if key_of(r) == (case, component, backend)), None)
+
+    @property
+    def cases(self) -> list[str]:
+        found = sorted({(r["workload"]["duration_s"], r["case"]) for r in self.records if "workload" in r})
+        return [name for _, name in found]
+
+    @property
+    def backends(self) -> list[str]:
+        return list(dict.fromkeys(r["backend"] for r in self.records if "workload" in r))
+
+    @property
+    def components(self) -> list[str]:
+        return list(dict.fromkeys(r["component"] for r in self.records if "workload" in r))
+
+    def duration_s(self, case: str) -> float:
+        return next(r["workload"]["duration_s"] for r in self.records if r["case"] == case and "workload" in r)
+
+    def time(self, case: str, component: str, backend: str) -> Estimate | None:
+        """Seconds of one steady call."""
+        line = self.find(case, component, backend)
+        return estimate(line["samples_s"]) if line and line["status"] != "error" else None
+
+    def speed_reference(self, backend: str) -> str | None:
+        return speed_reference(backend, self.backends)
+
+    def speedup(self, case: str, component: str, backend: str) -> Estimate | None:
+        """Paired ratio to PyTorch on the same device, same precision; None without one."""
+        beside = self.speed_reference(backend)
+        if beside is None:
+            return None
+        ours, theirs = (self.find(case, component, name) for name in (backend, beside))
+        if not ours or not theirs or "error" in (ours["status"], theirs["status"]):
+            return None
+        return paired_ratio(_by_round(theirs), _by_round(ours))
+
+
+def _by_round(line: Line) -> dict[int, float]:
+    return dict(zip(line["rounds"], line["samples_s"], strict=True))
+
+
+def load(folder: Path) -> RunData:
+    """Read a run folder.
+
+    Raises:
+        UserError: not a run folder, or records that this program cannot read.
+    """
+    config_file = folder / "config.yaml"
+    if not config_file.is_file():
+        raise UserError(f"{folder}: not a run folder (no config.yaml)")
+    found = records(read_lines(folder / "records.jsonl"))
+    planned = [tuple(key) for key in _json(folder / "plan.json").get("keys", [])]
+    return RunData(
+        folder,
+        yaml.safe_load(config_file.read_text()),
+        _json(folder / "environment.json"),
+        found,
+        outcome.judge(planned, found),
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def frame(folder: str | Path) -> pd.DataFrame:
+    """One row per record, nested fields under dotted names, with the median of its samples."""
+    data = load(Path(folder))
+    rows = pd.json_normalize([r for r in data.records if "workload" in r], sep=".")
+    if len(rows):
+        rows["median_s"] = [e.median if (e := estimate(s)) else None for s in rows["samples_s"]]
+    return rows

@@ -1,0 +1,215 @@
+"""The figures of a report. One style; colours by Okabe and Ito, told apart by markers as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from .frame import RunData
+
+STYLES = {
+    "torch_cpu": ("#0072B2", "o"),
+    "torch_cuda": ("#56B4E9", "s"),
+    "torch_mps": ("#009E73", "D"),
+    "mlx_cpu": ("#D55E00", "^"),
+    "mlx_gpu": ("#CC79A7", "v"),
+}
+RC = {
+    "figure.dpi": 130,
+    "font.size": 9.5,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "svg.hashsalt": "rvc-parity",
+}
+CONTOUR_SECONDS = 10.0
+F0_LOW_HZ, F0_HIGH_HZ = 30.0, 2100.0
+
+
+def draw_all(data: RunData, folder: Path) -> dict[str, Path]:
+    """Every figure that the records allow; the same records give the same bytes."""
+    drawn: dict[str, Path] = {}
+    figures: dict[str, Callable[[RunData], Figure | None]] = {
+        "time": _time,
+        "speedup": _speedup,
+        "memory": _memory,
+    }
+    for case in data.cases:
+        figures[f"f0-{case}"] = lambda data, case=case: _contours(data, case)
+    folder.mkdir(exist_ok=True)
+    with plt.rc_context(RC):
+        for name, draw in figures.items():
+            figure = draw(data)
+            if figure is not None:
+                path = folder / f"{name}.png"
+                figure.savefig(path, metadata={"Software": None}, bbox_inches="tight")
+                plt.close(figure)
+                drawn[name] = path
+    return drawn
+
+
+def _plain_numbers(axis: Any, values: list[float]) -> None:
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axis.set_minor_formatter(FuncFormatter(lambda x, _: ""))
+    if values:
+        axis.set_ticks(values)
+
+
+def _sweep(data: RunData) -> list[str]:
+    """Cases along the duration axis: the synthetic ones, or all where there are none."""
+    synthetic = [case for case in data.cases if case.startswith("synthetic")]
+    return synthetic or data.cases
+
+
+def _time(data: RunData) -> Figure | None:
+    cases = _sweep(data)
+    components = [c for c in data.components if any(data.time(case, c, b) for case in cases for b in data.backends)]
+    if not components:
+        return None
+    figure, axes = plt.subplots(1, len(components), figsize=(3.1 * len(components), 3.4), squeeze=False)
+    durations = [data.duration_s(case) for case in cases]
+    for axis, component in zip(axes[0], components, strict=True):
+        for backend in data.backends:
+            colour, marker = STYLES[backend]
+            points = [(d, e) for d, c in zip(durations, cases, strict=True) if (e := data.time(c, component, backend))]
+            if not points:
+                continue
+            x = [d for d, _ in points]
+            y = np.array([e.median for _, e in points])
+            spread = np.array([[e.median - e.low, e.high - e.median] for _, e in points]).T
+            axis.errorbar(x, y, yerr=spread, color=colour, marker=marker, ms=5, capsize=2, lw=1.3, label=backend)
+        axis.set(xscale="log", yscale="log", title=component, xlabel="audio (s)")
+        _plain_numbers(axis.xaxis, durations)
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    axes[0][0].set_ylabel("time of one call (s)")
+    handles, labels = axes[0][-1].get_legend_handles_labels()
+    figure.suptitle(f"Time against duration, {data.config['precision']}")
+    figure.tight_layout()
+    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(labels))
+    return figure
+
+
+def _speedup(data: RunData) -> Figure | None:
+    cases = data.cases
+    rows = [
+        (backend, component)
+        for backend in data.backends
+        for component in data.components
+        if any(data.speedup(case, component, backend) for case in cases)
+    ]
+    if not rows:
+        return None
+    components = list(dict.fromkeys(c for _, c in rows))
+    figure, axes = plt.subplots(1, len(components), figsize=(3.1 * len(components), 0.55 * len(cases) + 1.6), squeeze=False, sharey=True)
+    for axis, component in zip(axes[0], components, strict=True):
+        for backend in dict.fromkeys(b for b, c in rows if c == component):
+            colour, marker = STYLES[backend]
+            found = [(i, e) for i, case in enumerate(cases) if (e := data.speedup(case, component, backend))]
+            x = np.array([e.median for _, e in found])
+            spread = np.array([[e.median - e.low, e.high - e.median] for _, e in found]).T
+            y = [i for i, _ in found]
+            label = f"{backend} over {data.speed_reference(backend)}"
+            axis.errorbar(x, y, xerr=spread, color=colour, marker=marker, ls="", ms=6, capsize=3, label=label)
+        axis.axvline(1.0, color="black", lw=1)
+        axis.set(xscale="log", title=component, xlabel="speed-up (above 1: faster)")
+        low, high = axis.get_xlim()
+        axis.set_xlim(min(low, 0.8), max(high, 1.25))
+        _plain_numbers(axis.xaxis, [v for v in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if axis.get_xlim()[0] <= v <= axis.get_xlim()[1]])
+    axes[0][0].set_yticks(range(len(cases)), cases)
+    axes[0][0].invert_yaxis()
+    handles, labels = axes[0][-1].get_legend_handles_labels()
+    figure.suptitle(f"Speed-up over PyTorch on the same device, {data.config['precision']}")
+    figure.tight_layout()
+    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(labels))
+    return figure
+
+
+def _memory(data: RunData) -> Figure | None:
+    cases = _sweep(data)
+    panels = {"peak_rss_call_bytes": "process, during the call", "peak_device_bytes": "framework's own count"}
+    lines: dict[str, list[tuple[str, list[float], list[float]]]] = {}
+    for field in panels:
+        for backend in data.backends:
+            points = []
+            for case in cases:
+                record = data.find(case, "f0", backend)
+                if record and record["cold"] and record["cold"][0][field]:
+                    points.append((data.duration_s(case), record["cold"][0][field] / 2**20))
+            if points:
+                lines.setdefault(field, []).append((backend, [x for x, _ in points], [y for _, y in points]))
+    if not lines:
+        return None
+    figure, axes = plt.subplots(1, len(lines), figsize=(4.2 * len(lines), 3.3), squeeze=False)
+    for axis, (field, found) in zip(axes[0], lines.items(), strict=True):
+        for backend, x, y in found:
+            colour, marker = STYLES[backend]
+            axis.plot(x, y, color=colour, marker=marker, label=backend)
+        axis.set(title=panels[field], xlabel="audio (s)", ylabel="peak memory (MiB)", ylim=(0, None))
+        axis.legend()
+    figure.suptitle("Peak memory of a fresh process per case")
+    figure.tight_layout()
+    return figure
+
+
+def _contours(data: RunData, case: str) -> Figure | None:
+    path = data.folder / "contours" / f"{case}.npz"
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    backends = [b for b in data.backends if f"f0.{b}" in arrays]
+    frames = min(int(CONTOUR_SECONDS * 100), arrays["mel"].shape[1])
+    t = np.arange(frames) / 100.0
+    reference = next(r["reference"] for r in data.records if r["case"] == case and "workload" in r)
+    figure, (top, middle, bottom) = plt.subplots(
+        3, 1, figsize=(9, 6.2), sharex=True, height_ratios=(1.5, 2, 1), layout="constrained"
+    )
+    _spectrogram(top, arrays["mel"][:, :frames].astype(np.float32), t)
+    if "f0.truth" in arrays:
+        middle.plot(t, _gaps(arrays["f0.truth"][:frames]), color="black", lw=3, alpha=0.25, label="truth")
+    for i, backend in enumerate(backends):
+        colour, _ = STYLES[backend]
+        style = {"lw": 2.4, "alpha": 0.6} if backend == reference else {"lw": 1.1, "ls": "--"}
+        middle.plot(t, _gaps(arrays[f"f0.{backend}"][:frames]), color=colour, label=backend, **style)
+        if backend != reference:
+            _cents_error(bottom, t, arrays[f"f0.{backend}"][:frames], arrays[f"f0.{reference}"][:frames], backend, i)
+    middle.set(yscale="log", ylim=(F0_LOW_HZ, F0_HIGH_HZ), ylabel="F0 (Hz)")
+    _plain_numbers(middle.yaxis, [50, 100, 200, 500, 1000, 2000])
+    middle.legend(loc="upper right", ncols=4, fontsize=8)
+    bottom.set(xlabel="time (s)", ylabel=f"cents from\n{reference}", xlim=(0, frames / 100))
+    if bottom.get_legend_handles_labels()[1]:
+        bottom.legend(loc="upper right", ncols=4, fontsize=8)
+    figure.suptitle(f"F0 on {case}" + (f", first {CONTOUR_SECONDS:g} s" if data.duration_s(case) > CONTOUR_SECONDS else ""))
+    return figure
+
+
+def _spectrogram(axis: Axes, mel: np.ndarray, t: np.ndarray) -> None:
+    bands = np.arange(mel.shape[0])
+    axis.pcolormesh(t, bands, mel, cmap="magma", vmin=max(mel.min(), mel.max() - 10), rasterized=True)
+    axis.set(ylabel="mel band")
+    axis.grid(visible=False)
+
+
+def _gaps(f0: np.ndarray) -> np.ndarray:
+    return np.where(f0 > 0, f0, np.nan)
+
+
+def _cents_error(axis: Axes, t: np.ndarray, ours: np.ndarray, theirs: np.ndarray, backend: str, index: int) -> None:
+    colour, marker = STYLES[backend]
+    both = (ours > 0) & (theirs > 0)
+    axis.plot(t[both], 1200 * np.log2(ours[both] / theirs[both]), color=colour, marker=".", ls="", ms=3, label=backend)
+    differs = (ours > 0) != (theirs > 0)
+    if differs.any():
+        axis.plot(t[differs], np.zeros(differs.sum()), color=colour, marker="x", ls="", label=f"{backend}: voicing differs")

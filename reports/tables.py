@@ -1,0 +1,190 @@
+"""The tables of a report, as markdown. Every figure is computed here from records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from suites.record import Line
+
+from .frame import RunData
+from .statistics import Estimate
+
+ABSENT = "–"
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """First column left, the others right."""
+    lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+# ---------------------------------------------------------------------- printed forms
+def significant(value: float, digits: int = 3) -> str:
+    """Rounded to ``digits`` significant ones, without an exponent from 0.001 to a million."""
+    if value == 0:
+        return "0"
+    if not 1e-3 <= abs(value) < 1e6:
+        return f"{value:.{digits - 1}e}"
+    text = f"{value:.{digits}g}"
+    if "e" in text:
+        return f"{value:.0f}"
+    return text
+
+
+def milliseconds(e: Estimate | None) -> str:
+    if e is None:
+        return ABSENT
+    return f"{significant(e.median * 1e3)} [{significant(e.low * 1e3)}, {significant(e.high * 1e3)}]"
+
+
+def ratio(e: Estimate | None) -> str:
+    return ABSENT if e is None else f"{e.median:.2f}× [{e.low:.2f}, {e.high:.2f}]"
+
+
+def mebibytes(value: float | None) -> str:
+    return ABSENT if value is None else f"{value / 2**20:.0f}"
+
+
+def seconds(value: float | None) -> str:
+    return ABSENT if value is None else significant(value)
+
+
+def figure(value: object) -> str:
+    if value is None:
+        return ABSENT
+    return str(value) if isinstance(value, int | str) else significant(float(str(value)))
+
+
+def coverage_note(estimates: Sequence[Estimate | None]) -> str:
+    """What the brackets in a table mean, for the samples that it has."""
+    found = [e for e in estimates if e is not None]
+    if not found:
+        return ""
+    least, fewest, most = min(e.coverage for e in found), min(e.count for e in found), max(e.count for e in found)
+    rounds = f"{fewest} to {most}" if fewest != most else str(fewest)
+    level = "at least 95 %" if least >= 0.95 else f"at least {100 * least:.0f} % (fewer than 6 rounds somewhere)"
+    return f"Medians over {rounds} rounds; brackets cover the true median with a probability of {level}."
+
+
+# ---------------------------------------------------------------------- tables
+def latency(data: RunData, component: str) -> str:
+    """One component on all backends: time, realtime factor, speed-up."""
+    rows, used = [], []
+    for case in data.cases:
+        for backend in data.backends:
+            time, gain = data.time(case, component, backend), data.speedup(case, component, backend)
+            used += [time, gain]
+            factor = ABSENT if time is None else significant(time.median / data.duration_s(case))
+            beside = data.speed_reference(backend)
+            told = ratio(gain) + (f" of {beside}" if gain else "")
+            rows.append([case, f"{data.duration_s(case):.1f}", backend, milliseconds(time), factor, told])
+    header = ("case", "audio s", "backend", "time ms", "realtime factor", "speed-up")
+    return markdown(header, rows) + "\n\n" + coverage_note(used)
+
+
+def breakdown(data: RunData) -> str:
+    """Components side by side, medians in milliseconds."""
+    rows = []
+    for case in data.cases:
+        for backend in data.backends:
+            times = [data.time(case, component, backend) for component in data.components]
+            rows.append([case, backend, *(ABSENT if t is None else significant(t.median * 1e3) for t in times)])
+    return markdown(("case", "backend", *(f"{c} ms" for c in data.components)), rows)
+
+
+def _f0_rows(data: RunData, cells: Callable[[Line], list[str]]) -> list[list[str]]:
+    rows = []
+    for case in data.cases:
+        for backend in data.backends:
+            line = data.find(case, "f0", backend)
+            if line and line["cold"]:
+                rows.append([case, backend, *cells(line)])
+    return rows
+
+
+def memory(data: RunData) -> str:
+    """Peaks of a fresh process per case and backend."""
+
+    def cells(line: Line) -> list[str]:
+        cold = line["cold"][0]
+        names = ("base_rss_bytes", "peak_rss_load_bytes", "peak_rss_call_bytes", "peak_device_bytes")
+        return [mebibytes(cold[name]) for name in names]
+
+    header = ("case", "backend", "before loading MiB", "peak while loading MiB", "peak of the call MiB", "framework's own peak MiB")
+    return markdown(header, _f0_rows(data, cells))
+
+
+def cold_start(data: RunData) -> str:
+    def cells(line: Line) -> list[str]:
+        cold = line["cold"][0]
+        steady = data.time(line["case"], "f0", line["backend"])
+        first = [seconds(cold[name]) for name in ("import_s", "load_s", "first_call_s", "second_call_s")]
+        return [*first, seconds(steady.median if steady else None)]
+
+    header = ("case", "backend", "import s", "load s", "first call s", "second call s", "steady call s")
+    return markdown(header, _f0_rows(data, cells))
+
+
+def parity(data: RunData) -> str:
+    """Each judged figure beside its limit; the reference rows are left out."""
+    rows = []
+    for case in data.cases:
+        for component in data.components:
+            for backend in data.backends:
+                line = data.find(case, component, backend)
+                if line and line["backend"] != line["reference"]:
+                    rows += _parity_rows(line)
+    header = ("case", "component", "backend", "reference", "figure", "value", "limit", "reference's own floor", "verdict")
+    return markdown(header, rows)
+
+
+def _parity_rows(line: Line) -> list[list[str]]:
+    head = [line["case"], line["component"], line["backend"], line["reference"]]
+    if not line["parity"]:
+        return [[*head, ABSENT, ABSENT, ABSENT, ABSENT, f"**{line['status']}**"]]
+    rows = []
+    for name, check in line["parity"]["limits"].items():
+        passed = check["value"] <= check["limit"]
+        numbers = [figure(check["value"]), figure(check["limit"]), figure(check["floor"])]
+        rows.append([*head, name, *numbers, "passed" if passed else "**failed**"])
+    return rows or [[*head, ABSENT, ABSENT, ABSENT, ABSENT, "no limit under this policy"]]
+
+
+def parity_details(data: RunData) -> str:
+    """Figures without a limit, for those who want to look closer."""
+    rows = []
+    for case in data.cases:
+        for backend in data.backends:
+            lines = {c: data.find(case, c, backend) for c in data.components}
+            found = {c: r["parity"] for c, r in lines.items() if r and r["parity"]}
+            if not found:
+                continue
+            mel, network, f0 = (found.get(c, {}) for c in ("mel", "network", "f0"))
+            cells = [mel.get("max_abs"), mel.get("floor_max_abs"), mel.get("snr_db"), network.get("max_abs"), network.get("snr_db")]
+            cells += [f0.get(n) for n in ("salience_max_abs", "frames", "voiced_frames", "undecided_frames", "voicing_mismatches", "max_cents", "mean_cents")]
+            rows.append([case, backend, *map(figure, cells)])
+    header = (
+        "case", "backend", "mel max abs", "its floor", "mel SNR dB", "salience max abs", "salience SNR dB",
+        "salience max abs, chained", "frames", "voiced", "undecided", "voicing mismatches", "max cents", "mean cents",
+    )  # fmt: skip
+    return markdown(header, rows)
+
+
+def environment(data: RunData) -> str:
+    env = data.environment
+    rows = [
+        ["CPU", f"{env['cpu']}, {env['cores_physical']} physical cores ({env['machine']})"],
+        ["memory", f"{env['memory_bytes'] / 2**30:.0f} GiB"],
+        ["system", f"{env['os']}, Python {env['python']}"],
+        ["packages", ", ".join(f"{k} {v}" for k, v in env["packages"].items())],
+        ["threads", f"{env['threads']} on every backend"],
+        ["precision", f"{data.config['precision']} on every backend"],
+        ["weights", f"{env['weights']['label']}; SHA-256 {env['weights']['sha256'][:16]}"],
+        ["commit", f"{env['commit'] or 'unknown'}{'' if env['commit_clean'] else ' with uncommitted changes'}"],
+        ["load average at the start", f"{env['load_average_1min']:.2f}"],
+    ]
+    for name, facts in env["backends"].items():
+        told = [f"{k} {facts[k]}" for k in ("mlx", "torch", "gpu_name", "blas", "blas_gflops", "cuda") if facts.get(k)]
+        rows.append([name, ", ".join(told)])
+    return markdown(("", ""), rows).replace("---:", "---")

@@ -1,0 +1,45 @@
+"""The named optimisations: each can be turned off, so that its gain and error can be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Optimization(NamedTuple):
+    """What it does, and where it applies."""
+
+    summary: str
+    cpu: bool
+    gpu: bool
+    float32_only: bool = False
+
+
+OPTIMIZATIONS = {
+    "fold_norm": Optimization("batch norms folded into the convolutions before them", cpu=True, gpu=True),
+    "fuse_elementwise": Optimization("bias, ReLU and residual sum in one compiled kernel", cpu=False, gpu=True),
+    "gemm_conv": Optimization("convolutions as chained matrix products, norms folded", cpu=True, gpu=False, float32_only=True),
+    "compile_gru": Optimization("32 GRU steps at a time as one compiled graph", cpu=True, gpu=False),
+    "gru_kernel": Optimization("all GRU steps in one GPU kernel", cpu=False, gpu=True),
+    "tile": Optimization("long inputs through the U-Net in overlapping tiles: bounded memory", cpu=True, gpu=True),
+}
+
+
+def resolve(wish: Iterable[str] | str, *, gpu: bool, dtype: str) -> frozenset[str]:
+    """``"all"``, ``"none"`` or a list of names to those that apply on this device and type.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if isinstance(wish, str):
+        wish = {"all": list(OPTIMIZATIONS), "none": []}.get(wish, [wish])
+    names = list(wish)
+    unknown = [name for name in names if name not in OPTIMIZATIONS]
+    if unknown:
+        raise ValueError(f"unknown optimisation {unknown[0]!r}: one of {', '.join(OPTIMIZATIONS)}, all or none")
+
+    def applies(name: str) -> bool:
+        it = OPTIMIZATIONS[name]
+        return (it.gpu if gpu else it.cpu) and (dtype == "float32" or not it.float32_only)
+
+    return frozenset(name for name in names if applies(name))

@@ -1,0 +1,319 @@
+"""RMVPE pitch estimation in MLX.
+
+Method: Wei et al., "RMVPE: A Robust Model for Vocal Pitch Estimation in Polyphonic Music"
+(2023); behaviour and state-dict keys as in IAHispano/Applio, revision b9c0ccb. Shapes:
+B = batch, T = 10 ms frames; arrays inside are channels last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .audio import HOP_SAMPLES, N_FFT, N_MELS, LogMel
+from .checkpoint import CheckpointError, check_keys, read_state_dict
+from .gru import BiGRU
+from .optimize import resolve
+from .packed import PackedUNet, unpack
+from .runtime import mx, resolve_device, warn_if_slow
+from .stages import Carry, Stage, Watch, leaf, run
+from .unet import NativeUNet
+
+N_BINS = 360
+CENTS_FIRST_BIN, CENTS_PER_BIN = 1997.3794084376191, 20.0
+FRAME_MULTIPLE = 32
+CHUNK_FRAMES = 32000
+TILE_FRAMES = 10240
+DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
+
+
+@dataclass(frozen=True)
+class RMVPEConfig:
+    """Sizes of the network; the defaults are upstream's."""
+
+    width: int = 16
+    levels: int = 5
+    blocks: int = 4
+    inter_layers: int = 4
+    hidden: int = 256
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, np.ndarray]) -> RMVPEConfig:
+        """Read the two sizes that may be reduced (width, hidden) from a state dict's shapes."""
+        first = state.get("unet.encoder.layers.0.conv.0.conv.0.weight")
+        recurrent = state.get("fc.0.gru.weight_hh_l0")
+        if first is None or recurrent is None or first.ndim != 4 or recurrent.ndim != 2:
+            return cls()
+        return cls(width=first.shape[0], hidden=recurrent.shape[1])
+
+    @property
+    def halo_frames(self) -> int:
+        """Frames on either side that the U-Net's output at one frame depends on, rounded up to 32.
+
+        Each 3x3 convolution at level i reaches 2 ** i frames; a transposed one, one row of its input.
+        """
+        per_level = 2 * self.blocks
+        sides = sum(2 * per_level * 2**i for i in range(self.levels))
+        bottom = self.inter_layers * per_level * 2**self.levels
+        upsampling = sum(2 ** (i + 1) for i in range(self.levels))
+        return -(-(sides + bottom + upsampling + 1) // FRAME_MULTIPLE) * FRAME_MULTIPLE
+
+
+def state_shapes(config: RMVPEConfig) -> dict[str, tuple[int, ...]]:
+    """Every key of the state dict and its shape (PyTorch's layouts), counters left out."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def norm(name: str, c: int) -> None:
+        shapes.update({f"{name}.{x}": (c,) for x in ("weight", "bias", "running_mean", "running_var")})
+
+    def blocks(name: str, c_in: int, c_out: int) -> None:
+        for j in range(config.blocks):
+            a = c_in if j == 0 else c_out
+            shapes[f"{name}.{j}.conv.0.weight"] = (c_out, a, 3, 3)
+            norm(f"{name}.{j}.conv.1", c_out)
+            shapes[f"{name}.{j}.conv.3.weight"] = (c_out, c_out, 3, 3)
+            norm(f"{name}.{j}.conv.4", c_out)
+            if a != c_out:
+                shapes[f"{name}.{j}.shortcut.weight"] = (c_out, a, 1, 1)
+                shapes[f"{name}.{j}.shortcut.bias"] = (c_out,)
+
+    widths = [config.width * 2**i for i in range(config.levels + 1)]
+    norm("unet.encoder.bn", 1)
+    for i, (a, b) in enumerate(zip([1, *widths], widths[:-1], strict=False)):
+        blocks(f"unet.encoder.layers.{i}.conv", a, b)
+    for i in range(config.inter_layers):
+        blocks(f"unet.intermediate.layers.{i}.conv", widths[-2] if i == 0 else widths[-1], widths[-1])
+    for i, (a, b) in enumerate(zip(widths[::-1], widths[-2::-1], strict=False)):
+        shapes[f"unet.decoder.layers.{i}.conv1.0.weight"] = (a, b, 3, 3)
+        norm(f"unet.decoder.layers.{i}.conv1.1", b)
+        blocks(f"unet.decoder.layers.{i}.conv2", 2 * b, b)
+    shapes.update({"cnn.weight": (3, config.width, 3, 3), "cnn.bias": (3,)})
+    for end in ("", "_reverse"):
+        shapes[f"fc.0.gru.weight_ih_l0{end}"] = (3 * config.hidden, 3 * N_MELS)
+        shapes[f"fc.0.gru.weight_hh_l0{end}"] = (3 * config.hidden, config.hidden)
+        shapes[f"fc.0.gru.bias_ih_l0{end}"] = shapes[f"fc.0.gru.bias_hh_l0{end}"] = (3 * config.hidden,)
+    shapes.update({"fc.1.weight": (N_BINS, 2 * config.hidden), "fc.1.bias": (N_BINS,)})
+    return shapes
+
+
+def _check_audio(audio: np.ndarray) -> np.ndarray:
+    audio = np.asarray(audio, dtype=np.float32)
+    if audio.ndim != 1:
+        raise ValueError(f"audio must be mono, shape [n], not {list(audio.shape)}")
+    if not np.isfinite(audio).all():
+        raise ValueError(f"audio has {np.count_nonzero(~np.isfinite(audio))} NaN or infinite samples")
+    if audio.size <= N_FFT // 2:
+        raise ValueError(f"audio has {audio.size} samples; reflection needs at least {N_FFT // 2 + 1}")
+    return audio
+
+
+class RMVPE:
+    """Pitch of 16 kHz mono audio, 100 frames a second. NumPy in, NumPy out."""
+
+    def __init__(
+        self,
+        state: Mapping[str, np.ndarray],
+        *,
+        dtype: str = "float32",
+        device: str | None = None,
+        profile: str = "applio",
+        optimize: Iterable[str] | str = "all",
+    ) -> None:
+        if profile not in ("applio", "webui"):
+            raise ValueError(f"unknown profile {profile!r}: applio or webui")
+        if dtype not in DTYPES:
+            raise ValueError(f"unknown dtype {dtype!r}: one of {', '.join(DTYPES)}")
+        self.device, self.profile, self.dtype = resolve_device(device), profile, DTYPES[dtype]
+        self.optimize = resolve(optimize, gpu=self.device == mx.Device(mx.gpu), dtype=dtype)
+        self.config = RMVPEConfig.from_state_dict(state)
+        check_keys("RMVPE", state_shapes(self.config), state)
+        warn_if_slow(self.device)
+        with mx.stream(self.device):
+            self._build(state)
+
+    def _build(self, state: Mapping[str, np.ndarray]) -> None:
+        config = self.config
+        sizes = (config.levels, config.blocks, config.inter_layers)
+        self.log_mel = LogMel()
+        self.packed = PackedUNet(state, *sizes) if "gemm_conv" in self.optimize else None
+        fold, fuse = "fold_norm" in self.optimize, "fuse_elementwise" in self.optimize
+        self.native = None if self.packed else NativeUNet(state, *sizes, dtype=self.dtype, fold=fold, fuse=fuse)
+        gru = BiGRU(state, "fc.0.gru", self.dtype, self.optimize)
+        weight = mx.array(np.ascontiguousarray(state["fc.1.weight"].T)).astype(self.dtype)
+        bias = mx.array(state["fc.1.bias"]).astype(self.dtype)
+        self.head = (leaf("fc.0", gru), leaf("fc.1", lambda x: x @ weight + bias), leaf("sigmoid", mx.sigmoid))
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, **options: Any) -> RMVPE:
+        """Load upstream's ``rmvpe.pt`` (bare state dict) or ``.safetensors``, strictly.
+
+        Raises:
+            CheckpointError: unreadable file, or keys and shapes of another model.
+        """
+        try:
+            return cls.from_state_dict(read_state_dict(path), **options)
+        except CheckpointError as error:
+            raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, np.ndarray], **options: Any) -> RMVPE:
+        """Build from upstream keys mapped to arrays. ``options``: dtype, device, profile, optimize."""
+        return cls(state, **options)
+
+    def mel(self, audio: np.ndarray) -> np.ndarray:
+        """``[n]`` 16 kHz mono in [-1, 1] to natural-log mel ``[128, F]``, F = 1 + n // 160."""
+        with mx.stream(self.device):
+            return np.array(self.log_mel(mx.array(_check_audio(audio))).T)
+
+    def salience(self, mel: np.ndarray, chunk: int | None = CHUNK_FRAMES) -> np.ndarray:
+        """``[128, F] -> [F, 360]`` or ``[B, 128, F] -> [B, F, 360]``, values in (0, 1).
+
+        ``chunk``: frames per independent block, a multiple of 32; None for the whole clip.
+        """
+        mel = np.asarray(mel, dtype=np.float32)
+        if mel.ndim not in (2, 3) or mel.shape[-2] != N_MELS:
+            raise ValueError(f"mel must be [128, F] or [B, 128, F], not {list(mel.shape)}")
+        with mx.stream(self.device):
+            frames_first = mx.array(mel.reshape(-1, *mel.shape[-2:])).transpose(0, 2, 1)
+            result = np.array(self._salience(frames_first, chunk))
+        return result if mel.ndim == 3 else result[0]
+
+    def _salience(self, mel: mx.array, chunk: int | None, watch: Watch | None = None) -> mx.array:
+        """``[B, F, 128] -> [B, F, 360]``."""
+        frames = mel.shape[1]
+        x = self._pad_frames(mel)
+        if watch is not None:
+            watch("padded_log_mel", x.transpose(0, 2, 1))
+        chunk = chunk or x.shape[1]
+        if chunk < FRAME_MULTIPLE or chunk % FRAME_MULTIPLE:
+            raise ValueError(f"chunk must be a positive multiple of {FRAME_MULTIPLE}, not {chunk}")
+        blocks = [self._block(x[:, i : i + chunk], watch) for i in range(0, x.shape[1], chunk)]
+        return mx.concatenate(blocks, axis=1)[:, :frames].astype(mx.float32)
+
+    def _pad_frames(self, mel: mx.array) -> mx.array:
+        frames = mel.shape[1]
+        extra = -frames % FRAME_MULTIPLE
+        if self.profile == "webui":
+            return mx.pad(mel, ((0, 0), (0, extra), (0, 0)))
+        if extra >= frames:
+            raise ValueError(
+                f"audio is too short: {frames} frames, at least {FRAME_MULTIPLE // 2 + 1} are needed "
+                f"({FRAME_MULTIPLE // 2 * HOP_SAMPLES} samples at 16 kHz)"
+            )
+        return mx.concatenate([mel, mel[:, frames - 2 : frames - 2 - extra : -1]], axis=1) if extra else mel
+
+    def _block(self, x: mx.array, watch: Watch | None) -> mx.array:
+        """One independent block of frames through the network: ``[B, T, 128] -> [B, T, 360]``."""
+        carry: Carry = {"x": self._features(x, watch)}
+        run(self.head, carry, watch)
+        mx.async_eval(carry["x"])
+        return carry["x"]
+
+    def _features(self, x: mx.array, watch: Watch | None) -> mx.array:
+        """The U-Net, tile by tile where the block is long: ``[B, T, 128] -> [B, T, 384]``."""
+        frames, halo = x.shape[1], self.config.halo_frames
+        if "tile" not in self.optimize or frames <= TILE_FRAMES + halo:
+            return self._unet(x, watch)
+        count = -(-frames // TILE_FRAMES)
+        step = -(-frames // count // FRAME_MULTIPLE) * FRAME_MULTIPLE
+        parts = []
+        for start in range(0, frames, step):
+            first, stop = max(0, start - halo), min(frames, start + step + halo)
+            part = self._unet(x[:, first:stop], watch)
+            # evaluated here, so that only one tile's activations are alive at a time
+            parts.append(mx.contiguous(part[:, start - first : min(frames, start + step) - first]))
+            mx.eval(parts[-1])
+            del part
+        return mx.concatenate(parts, axis=1)
+
+    def _unet(self, x: mx.array, watch: Watch | None) -> mx.array:
+        if self.native is not None:
+            carry: Carry = {"x": x}
+            run(self.native.stages, carry, watch)
+            return carry["x"]
+        assert self.packed is not None
+        items = []
+        for item in x:
+            carry = {"x": item}
+            run(self._packed_stages(item.shape[0]), carry, watch)
+            items.append(carry["x"])
+        return mx.stack(items)
+
+    def _packed_stages(self, frames: int) -> tuple[Stage, ...]:
+        assert self.packed is not None
+        return self.packed.stages(frames, N_MELS)
+
+    def decode(self, salience: np.ndarray, threshold: float = 0.03) -> np.ndarray:
+        """``[F, 360]`` to Hz ``[F]``, float64; 0 where the maximum is at most ``threshold``."""
+        return cents_to_hz(self.cents(salience, threshold))
+
+    def cents(self, salience: np.ndarray, threshold: float = 0.03) -> np.ndarray:
+        """``[F, 360]`` to cents above 10 Hz ``[F]``, float64; 0 where unvoiced.
+
+        The salience-weighted mean of the nine bins around the first maximum.
+        """
+        salience = np.asarray(salience, dtype=np.float32)
+        if salience.ndim != 2 or salience.shape[1] != N_BINS:
+            raise ValueError(f"salience must be [F, {N_BINS}], not {list(salience.shape)}")
+        with mx.stream(self.device):
+            return _cents(mx.array(salience), threshold)
+
+    def f0(self, audio: np.ndarray, threshold: float = 0.03) -> np.ndarray:
+        """``[n]`` 16 kHz mono to Hz ``[F]``, float64, 100 frames a second, 0 where unvoiced."""
+        chunk = CHUNK_FRAMES if self.profile == "applio" else None
+        with mx.stream(self.device):
+            mel = self.log_mel(mx.array(_check_audio(audio)))
+            return cents_to_hz(_cents(self._salience(mel[None], chunk)[0], threshold))
+
+    def trace(
+        self, mel: np.ndarray, watch: Callable[[str, np.ndarray], None], chunk: int | None = CHUNK_FRAMES
+    ) -> None:
+        """Run the network on ``[B, 128, F]``; ``watch(path, array)`` after every stage.
+
+        Arrays are in PyTorch's layouts. Stages that an optimisation merges are not reported.
+        """
+        rows = 0
+
+        def convert(path: str, value: Any) -> None:
+            nonlocal rows
+            if path == "padded_log_mel":
+                rows = value.shape[2]
+            if isinstance(value, list):  # packed, in the middle of a level
+                return
+            watch(path, np.array(self._public(value, rows).astype(mx.float32)))
+
+        with mx.stream(self.device):
+            self._salience(mx.array(mel).transpose(0, 2, 1), chunk, convert)
+
+    def _public(self, value: mx.array, rows: int) -> mx.array:
+        if value.ndim == 4:
+            return value.transpose(0, 3, 1, 2)
+        if value.ndim == 3:
+            return value
+        for level in range(self.config.levels + 1):
+            if value.shape[0] == (rows >> level) * ((N_MELS >> level) + 1):
+                return unpack(value, rows >> level, N_MELS >> level)
+        return value.reshape(1, rows, 3, N_MELS).transpose(0, 2, 1, 3)
+
+
+def _cents(salience: mx.array, threshold: float) -> np.ndarray:
+    """The window around the maximum on the device, its mean in float64 on the host."""
+    peak = mx.argmax(salience, axis=1)[:, None]
+    bins = peak + mx.arange(-4, 5)
+    inside = (bins >= 0) & (bins < N_BINS)
+    window = mx.where(inside, mx.take_along_axis(salience, mx.clip(bins, 0, N_BINS - 1), axis=1), 0.0)
+    window, bins = np.array(window), np.array(bins).astype(np.int64)
+    # a bin outside has weight zero, so its cents do not matter
+    weighted = (window * (CENTS_FIRST_BIN + CENTS_PER_BIN * bins)).sum(axis=1)
+    voiced = window.max(axis=1, initial=0.0) > threshold
+    total = np.where(voiced, window.sum(axis=1, dtype=np.float32), np.float32(1))
+    return np.where(voiced, weighted / total, 0.0)
+
+
+def cents_to_hz(cents: np.ndarray) -> np.ndarray:
+    """Cents above 10 Hz to Hz; 0 stays 0 (unvoiced)."""
+    return np.where(cents > 0, 10.0 * 2.0 ** (cents / 1200.0), 0.0)

@@ -1,0 +1,134 @@
+"""Prepares the process for MLX; every module here takes ``mx`` from this one.
+
+Two things must happen before the first ``import mlx.core``:
+
+* **BLAS.** MLX's Linux CPU wheel links the unoptimised reference BLAS but calls ``cblas_sgemm``
+  by symbol, so an optimised library opened earlier with ``RTLD_GLOBAL`` takes over (30 to 50
+  times faster). ``RVC_MLX_BLAS`` chooses: ``auto`` (default: the ``mkl`` package from PyPI,
+  then a system OpenBLAS), ``reference`` (none), or the path of a library.
+* **TF32.** MLX rounds float32 matrix inputs to TF32 on GPUs that can. Here float32 means
+  float32: ``MLX_ENABLE_TF32`` defaults to 0 and is read by MLX once, at import.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import importlib.metadata
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+REFERENCE_BLAS = "reference BLAS bundled with MLX (slow)"
+_mlx_was_imported = "mlx.core" in sys.modules
+
+
+def _candidates() -> list[str]:
+    wish = os.environ.get("RVC_MLX_BLAS", "auto")
+    if wish == "reference" or sys.platform != "linux":
+        return []
+    if wish != "auto":
+        return [wish]
+    try:
+        files = importlib.metadata.files("mkl") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    mkl = [str(Path(str(f.locate())).resolve()) for f in files if f.name.startswith("libmkl_rt.so")]
+    system = ctypes.util.find_library("openblas")
+    return mkl + ([system] if system else [])
+
+
+def _preload_blas() -> None:
+    # MKL's threads spin 200 ms after each call and would take the cores from whoever is timed
+    # next; 20 ms still bridges the gaps between the products of one forward pass
+    os.environ.setdefault("KMP_BLOCKTIME", "20")
+    wish = os.environ.get("RVC_MLX_BLAS", "auto")
+    for candidate in _candidates():
+        try:
+            ctypes.CDLL(candidate, mode=ctypes.RTLD_GLOBAL)
+            return
+        except OSError as error:
+            if wish not in ("auto", "reference"):
+                raise ImportError(f"RVC_MLX_BLAS={wish}: cannot be loaded ({error})") from None
+
+
+class _DlInfo(ctypes.Structure):
+    _fields_ = [
+        ("file", ctypes.c_char_p),
+        ("base", ctypes.c_void_p),
+        ("name", ctypes.c_char_p),
+        ("address", ctypes.c_void_p),
+    ]
+
+
+def blas_library() -> str:
+    """The library that answers MLX's ``cblas_sgemm`` in this process, by asking the loader."""
+    if sys.platform == "darwin":
+        return "Accelerate"
+    if sys.platform != "linux" or _mlx_was_imported:
+        return REFERENCE_BLAS
+    process = ctypes.CDLL(None)
+    try:
+        address = ctypes.cast(process.cblas_sgemm, ctypes.c_void_p)
+    except AttributeError:
+        return REFERENCE_BLAS
+    info = _DlInfo()
+    process.dladdr.argtypes = [ctypes.c_void_p, ctypes.POINTER(_DlInfo)]
+    if not process.dladdr(address, ctypes.byref(info)):
+        return REFERENCE_BLAS
+    return Path(info.file.decode()).name
+
+
+def is_slow_blas() -> bool:
+    """True where matrix products on the CPU run 30 to 50 times slower than they could."""
+    return blas_library() == REFERENCE_BLAS
+
+
+if not _mlx_was_imported:
+    os.environ.setdefault("MLX_ENABLE_TF32", "0")
+    _preload_blas()
+
+import mlx.core as mx  # noqa: E402  (the order is this module's purpose)
+
+__all__ = ["blas_library", "describe", "gpu_kind", "is_slow_blas", "mx", "resolve_device", "warn_if_slow"]
+
+
+def gpu_kind() -> str | None:
+    """``"metal"``, ``"cuda"``, or None where this MLX build or machine has no GPU."""
+    if mx.metal.is_available():
+        return "metal"
+    cuda = getattr(mx, "cuda", None)
+    return "cuda" if cuda is not None and cuda.is_available() else None
+
+
+def resolve_device(name: str | None) -> mx.Device:
+    """``"cpu"``, ``"gpu"`` or None (the best that this machine has) to an MLX device."""
+    if name not in (None, "cpu", "gpu"):
+        raise ValueError(f"unknown device {name!r}: cpu or gpu")
+    if name == "gpu" and gpu_kind() is None:
+        raise ValueError("this machine has no GPU that MLX can use")
+    return mx.Device(mx.gpu if name == "gpu" or (name is None and gpu_kind()) else mx.cpu)
+
+
+def warn_if_slow(device: mx.Device) -> None:
+    if device == mx.Device(mx.cpu) and is_slow_blas():
+        warnings.warn(
+            "MLX runs on its slow reference BLAS (30 to 50 times slower): "
+            "pip install mkl, and import rvc_mlx before mlx.core",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+
+def describe() -> dict[str, Any]:
+    """Facts for records: versions, GPU, BLAS and its threads, TF32."""
+    return {
+        "mlx": importlib.metadata.version("mlx"),
+        "gpu": gpu_kind(),
+        "gpu_name": mx.device_info(mx.gpu).get("device_name") if gpu_kind() else None,
+        "blas": blas_library(),
+        "blas_threads": os.environ.get("MKL_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS"),
+        "tf32": os.environ.get("MLX_ENABLE_TF32", "1") != "0",
+    }

@@ -1,0 +1,174 @@
+"""The RMVPE U-Net as MLX's own convolutions, channels last: the plain path, and that for GPUs.
+
+Stage names follow upstream's state-dict keys. With ``fold_norm`` the batch norms disappear into
+the kernels and a residual block becomes one stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from .packed import NORM_EPS, fold_norm
+from .runtime import mx
+from .stages import Carry, Stage, group, leaf
+
+Weights = Mapping[str, np.ndarray]
+
+
+def _relu(x: mx.array) -> mx.array:
+    return mx.maximum(x, 0.0)
+
+
+def _bias_relu(x: mx.array, bias: mx.array) -> mx.array:
+    return mx.maximum(x + bias, 0.0)
+
+
+def _bias_relu_add(x: mx.array, bias: mx.array, residual: mx.array) -> mx.array:
+    return mx.maximum(x + bias, 0.0) + residual
+
+
+class NativeUNet:
+    """``mel [B, T, bands] -> [B, T, 3 * bands]`` (norm, U-Net, ``cnn`` and flattening)."""
+
+    def __init__(
+        self,
+        state: Weights,
+        levels: int,
+        blocks: int,
+        inter_layers: int,
+        *,
+        dtype: mx.Dtype = mx.float32,
+        fold: bool = True,
+        fuse: bool = True,
+    ) -> None:
+        self.state, self.dtype, self.fold = state, dtype, fold
+        self.bias_relu = mx.compile(_bias_relu, shapeless=True) if fuse else _bias_relu
+        self.bias_relu_add = mx.compile(_bias_relu_add, shapeless=True) if fuse else _bias_relu_add
+        self.stages = self._network(levels, blocks, inter_layers)
+        del self.state  # the stages hold their own arrays
+
+    # ------------------------------------------------------------------ weights
+    def _array(self, x: np.ndarray) -> mx.array:
+        return mx.array(np.ascontiguousarray(x, dtype=np.float32)).astype(self.dtype)
+
+    def _kernel(self, name: str, scale: np.ndarray | None = None) -> mx.array:
+        """``[out, in, kh, kw]`` to MLX's ``[out, kh, kw, in]``."""
+        kernel = np.asarray(self.state[f"{name}.weight"], np.float64)
+        if scale is not None:
+            kernel = kernel * scale[:, None, None, None]
+        return self._array(kernel.transpose(0, 2, 3, 1))
+
+    def _up_kernel(self, name: str, scale: np.ndarray | None = None) -> mx.array:
+        """``[in, out, kh, kw]`` to MLX's ``[out, kh, kw, in]``."""
+        kernel = np.asarray(self.state[f"{name}.weight"], np.float64)
+        if scale is not None:
+            kernel = kernel * scale[None, :, None, None]
+        return self._array(kernel.transpose(1, 2, 3, 0))
+
+    def _norm(self, name: str, norm: str) -> Stage:
+        leaves = ("weight", "bias", "running_mean", "running_var")
+        weight, bias, mean, var = (self._array(self.state[f"{norm}.{x}"]) for x in leaves)
+        return leaf(name, lambda x: (x - mean) * mx.rsqrt(var + NORM_EPS) * weight + bias)
+
+    # ------------------------------------------------------------------ stages
+    def _network(self, levels: int, blocks: int, inter_layers: int) -> tuple[Stage, ...]:
+        def stack(name: str, prefix: str) -> tuple[Stage, ...]:
+            return tuple(self._block(f"{name}.{j}", f"{prefix}.{j}") for j in range(blocks))
+
+        encoder = [self._norm("bn", "unet.encoder.bn")]
+        for i in range(levels):
+            parts = (*stack("conv", f"unet.encoder.layers.{i}.conv"), _pool(f"skip.{i}"))
+            encoder.append(group(f"layers.{i}", parts))
+        intermediate = tuple(
+            group(f"layers.{i}", stack("conv", f"unet.intermediate.layers.{i}.conv")) for i in range(inter_layers)
+        )
+        decoder = []
+        for i in range(levels):
+            prefix = f"unet.decoder.layers.{i}"
+            parts = (self._up(f"{prefix}.conv1"), _concat(f"skip.{levels - 1 - i}"), *stack("conv2", f"{prefix}.conv2"))
+            decoder.append(group(f"layers.{i}", parts))
+        unet = (group("encoder", tuple(encoder)), group("intermediate", intermediate), group("decoder", tuple(decoder)))
+        kernel, bias = self._kernel("cnn"), self._array(self.state["cnn.bias"])
+        return (
+            leaf("enter", lambda x: x[..., None].astype(self.dtype)),
+            group("unet", unet),
+            leaf("cnn", lambda x: mx.conv2d(x, kernel, padding=1) + bias),
+            leaf("flatten", lambda x: x.transpose(0, 1, 3, 2).flatten(2)),
+        )
+
+    def _block(self, name: str, prefix: str) -> Stage:
+        return self._folded_block(name, prefix) if self.fold else self._plain_block(name, prefix)
+
+    def _plain_block(self, name: str, prefix: str) -> Stage:
+        first, second = self._kernel(f"{prefix}.conv.0"), self._kernel(f"{prefix}.conv.3")
+
+        def begin(carry: Carry) -> None:
+            carry["residual"] = carry["x"]
+            carry["x"] = mx.conv2d(carry["x"], first, padding=1)
+
+        def add(carry: Carry) -> None:
+            carry["x"] = carry["x"] + carry.pop("residual")
+
+        parts = [
+            Stage("conv.0", begin),
+            self._norm("conv.1", f"{prefix}.conv.1"),
+            leaf("conv.2", _relu),
+            leaf("conv.3", lambda x: mx.conv2d(x, second, padding=1)),
+            self._norm("conv.4", f"{prefix}.conv.4"),
+            leaf("conv.5", _relu),
+        ]
+        if f"{prefix}.shortcut.weight" in self.state:
+            kernel, bias = self._kernel(f"{prefix}.shortcut"), self._array(self.state[f"{prefix}.shortcut.bias"])
+
+            def project(carry: Carry) -> None:
+                carry["residual"] = mx.conv2d(carry["residual"], kernel) + bias
+
+            parts.append(Stage("shortcut", project, product="residual"))
+        return group(name, (*parts, Stage("add", add)))
+
+    def _folded_block(self, name: str, prefix: str) -> Stage:
+        scale_1, shift_1 = fold_norm(self.state, f"{prefix}.conv.1")
+        scale_2, shift_2 = fold_norm(self.state, f"{prefix}.conv.4")
+        kernel_1, bias_1 = self._kernel(f"{prefix}.conv.0", scale_1), self._array(shift_1)
+        kernel_2, bias_2 = self._kernel(f"{prefix}.conv.3", scale_2), self._array(shift_2)
+        shortcut = None
+        if f"{prefix}.shortcut.weight" in self.state:
+            kernel = self._array(self.state[f"{prefix}.shortcut.weight"][:, :, 0, 0].T)
+            shortcut = (kernel, self._array(self.state[f"{prefix}.shortcut.bias"]))
+
+        def apply(x: mx.array) -> mx.array:
+            y = self.bias_relu(mx.conv2d(x, kernel_1, padding=1), bias_1)
+            residual = x if shortcut is None else mx.addmm(shortcut[1], x, shortcut[0])
+            return self.bias_relu_add(mx.conv2d(y, kernel_2, padding=1), bias_2, residual)
+
+        return leaf(name, apply)
+
+    def _up(self, prefix: str) -> Stage:
+        def upsample(x: mx.array, kernel: mx.array) -> mx.array:
+            return mx.conv_transpose2d(x, kernel, stride=2, padding=1, output_padding=1)
+
+        if self.fold:
+            scale, shift = fold_norm(self.state, f"{prefix}.1")
+            folded, bias = self._up_kernel(f"{prefix}.0", scale), self._array(shift)
+            return leaf("conv1", lambda x: self.bias_relu(upsample(x, folded), bias))
+        kernel = self._up_kernel(f"{prefix}.0")
+        norm = self._norm("1", f"{prefix}.1")
+        return group("conv1", (leaf("0", lambda x: upsample(x, kernel)), norm, leaf("2", _relu)))
+
+
+def _pool(skip: str) -> Stage:
+    def apply(carry: Carry) -> None:
+        x = carry[skip] = carry["x"]
+        b, rows, bands, c = x.shape
+        carry["x"] = x.reshape(b, rows // 2, 2, bands // 2, 2, c).mean(axis=(2, 4))
+
+    return Stage("pool", apply)
+
+
+def _concat(skip: str) -> Stage:
+    def apply(carry: Carry) -> None:
+        carry["x"] = mx.concatenate([carry["x"], carry.pop(skip)], axis=-1)
+
+    return Stage("concat", apply)

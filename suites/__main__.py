@@ -1,0 +1,168 @@
+"""The command line: ``python -m suites --help``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from .errors import UserError, nearest
+
+PASSED, FAILED, ERROR, INTERRUPTED = 0, 1, 2, 130
+COMMANDS = ("list", "plan", "run", "report", "doctor", "convert")
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="python -m suites",
+        description="Measures RVC inference in MLX against PyTorch: time, memory and numerical difference.",
+        epilog="Exit codes: 0 passed; 1 measured, and a parity limit failed; 2 could not measure; 130 interrupted.",
+    )
+    top.add_argument("-v", "--verbose", action="store_true", help="show the traceback of an error")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands.add_parser("list", help="suites, measures, backends and optimisations")
+    overrides = "Hydra overrides such as durations=[5,60] backends=[torch_cpu,mlx_cpu] measure=full weights.rmvpe=FILE audio=FILE"
+    plan = commands.add_parser("plan", help="what a suite would run here, without running it")
+    plan.add_argument("suite", metavar="SUITE")
+    plan.add_argument("overrides", nargs="*", metavar="name=value", help=overrides)
+    run = commands.add_parser("run", help="measure, and write a run folder with a report")
+    run.add_argument("suite", metavar="SUITE", help="a suite's name, or resume=FOLDER to complete an interrupted run")
+    run.add_argument("overrides", nargs="*", metavar="name=value", help=overrides)
+    run.add_argument("-m", "--multirun", action="store_true", help="Hydra sweep: one run per combination of a=1,2 values")
+    report = commands.add_parser("report", help="write report.md, report.html and plots again from a run's records")
+    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
+    commands.add_parser("doctor", help="what this machine has, and what slows it down")
+    convert = commands.add_parser("convert", help="a checkpoint to .safetensors, or back to .pt")
+    convert.add_argument("input", type=Path, metavar="IN", help=".pt, .pth or .safetensors")
+    convert.add_argument("output", type=Path, metavar="OUT", help=".safetensors, .pt or .pth")
+    convert.add_argument("--model", default="rmvpe", choices=["rmvpe"], help="which model it must be (default: rmvpe)")
+    return top
+
+
+def run_list(args: argparse.Namespace) -> int:
+    from . import listing
+
+    print(listing.everything())
+    return PASSED
+
+
+def run_plan(args: argparse.Namespace) -> int:
+    from . import listing
+    from .config import compose_config
+
+    print(listing.planned(compose_config(args.suite, args.overrides)))
+    return PASSED
+
+
+def run_run(args: argparse.Namespace) -> int:
+    from .config import compose_config
+    from .run import open_run, resume_run
+
+    if args.suite.startswith("resume="):
+        if args.overrides:
+            raise UserError("a resumed run keeps its own configuration; leave out the overrides")
+        return finish(resume_run(Path(args.suite.removeprefix("resume="))))
+    resume = [text for text in args.overrides if text.startswith("resume=") and text != "resume=null"]
+    if resume:
+        raise UserError(f"to complete a run: python -m suites run {resume[0]}")
+    if args.multirun:
+        return sweep(args.suite, args.overrides)
+    return finish(open_run(compose_config(args.suite, args.overrides)))
+
+
+def finish(run: object) -> int:
+    """Execute a run and write its report, also of a run that was broken off."""
+    from reports.build import write_report
+
+    from .run import Run
+
+    assert isinstance(run, Run)
+    interrupted = False
+    try:
+        run.execute()
+    except KeyboardInterrupt:
+        interrupted = True
+    built = write_report(run.folder)
+    for line in built.notes:
+        print(line)
+    if interrupted:
+        print(f"interrupted; nothing measured is lost. To go on: python -m suites run resume={run.folder}")
+    print(f"report: {built.path}")
+    return INTERRUPTED if interrupted else built.exit_code
+
+
+def sweep(suite: str, overrides: list[str]) -> int:
+    """Hydra's own multirun, so that its sweepers and launchers work."""
+    import hydra
+    from omegaconf import DictConfig
+
+    from .config import CONF, suite_names, to_plain
+    from .run import open_run
+
+    if suite not in suite_names():
+        raise UserError(f"unknown suite {suite!r}{nearest(suite, suite_names())}")
+    codes: list[int] = []
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+    def job(config: DictConfig) -> None:
+        codes.append(finish(open_run(to_plain(config))))
+
+    sys.argv = [sys.argv[0], "--multirun", f"suite={suite}", *overrides]
+    job()
+    return max(codes, default=ERROR)
+
+
+def run_report(args: argparse.Namespace) -> int:
+    from reports.build import write_report
+
+    code = PASSED
+    for folder in args.runs:
+        built = write_report(folder)
+        print(*built.notes, f"report: {built.path}", sep="\n")
+        code = max(code, built.exit_code)
+    return code
+
+
+def run_doctor(args: argparse.Namespace) -> int:
+    from .doctor import examine
+
+    return examine()
+
+
+def run_convert(args: argparse.Namespace) -> int:
+    from .convert import convert
+
+    print(convert(args.input, args.output, args.model))
+    return PASSED
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    verbose = "-v" in argv or "--verbose" in argv or os.environ.get("HYDRA_FULL_ERROR") == "1"
+    first = next((word for word in argv if not word.startswith("-")), None)
+    try:
+        if first is not None and first not in COMMANDS:
+            raise UserError(f"unknown command {first!r}{nearest(first, COMMANDS)}")
+        args = parse(argv)
+        command: Callable[[argparse.Namespace], int] = globals()[f"run_{args.command}"]
+        return command(args)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except (UserError, OSError) as error:
+        if verbose:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return ERROR
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """-v may stand anywhere, also behind the command."""
+    return parser().parse_args([word for word in argv if word not in ("-v", "--verbose")])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

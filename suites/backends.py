@@ -1,0 +1,70 @@
+"""The five backends, and which of them stands beside which."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import sys
+from typing import NamedTuple
+
+
+class Backend(NamedTuple):
+    package: str
+    framework: str
+    device: str
+
+
+BACKENDS = {
+    "torch_cpu": Backend("reference_torch", "torch", "cpu"),
+    "torch_cuda": Backend("reference_torch", "torch", "cuda"),
+    "torch_mps": Backend("reference_torch", "torch", "mps"),
+    "mlx_cpu": Backend("rvc_mlx", "mlx", "cpu"),
+    "mlx_gpu": Backend("rvc_mlx", "mlx", "gpu"),
+}
+
+DTYPES = {"fp32": "float32", "tf32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+def speed_reference(backend: str, present: list[str]) -> str | None:
+    """The PyTorch backend on the same device: the only one whose time a ratio may name."""
+    same_device = {"mlx_cpu": ("torch_cpu",), "mlx_gpu": ("torch_cuda", "torch_mps")}
+    return next((name for name in same_device.get(backend, ()) if name in present), None)
+
+
+def parity_reference(present: list[str]) -> str:
+    """The backend that the others are compared with: PyTorch on the CPU where there is one."""
+    return next((name for name in ("torch_cpu", "torch_cuda", "torch_mps") if name in present), present[0])
+
+
+def impossible(name: str) -> str | None:
+    """Why a backend cannot exist here, as far as can be told without importing a framework."""
+    backend = BACKENDS[name]
+    if importlib.util.find_spec("mlx.core" if backend.framework == "mlx" and _has("mlx") else backend.framework) is None:
+        return f"{backend.framework} is not installed"
+    if name == "torch_mps" and sys.platform != "darwin":
+        return "MPS exists on macOS only"
+    if name == "torch_cuda" and sys.platform == "darwin":
+        return "CUDA does not exist on macOS"
+    return None
+
+
+def _has(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def worker_environment(precision: str, threads: int) -> dict[str, str]:
+    """Environment of a worker process: what must be set before a framework is imported."""
+    count = str(threads)
+    return os.environ | {
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "OPENBLAS_NUM_THREADS": count,
+        "MLX_ENABLE_TF32": "1" if precision == "tf32" else "0",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONFAULTHANDLER": "1",
+    }
+
+
+def machine_class() -> str:
+    return f"{platform.system()} {platform.machine()}"

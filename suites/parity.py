@@ -1,0 +1,93 @@
+"""How far two results are apart. Pure functions of NumPy arrays.
+
+A comparison of nothing, of differing shapes, or with a NaN or infinity on either side never
+yields figures: it yields a reason.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Figures = dict[str, Any]
+
+
+class NotComparable(ValueError):
+    """The two results cannot be compared; the message says why."""
+
+
+def _checked(value: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    a, b = np.asarray(value, np.float64), np.asarray(reference, np.float64)
+    if a.shape != b.shape:
+        raise NotComparable(f"shapes differ: {list(a.shape)} and {list(b.shape)} in the reference")
+    if a.size == 0:
+        raise NotComparable("nothing to compare: the results are empty")
+    for name, x in (("result", a), ("reference", b)):
+        bad = np.count_nonzero(~np.isfinite(x))
+        if bad:
+            raise NotComparable(f"the {name} has {bad} NaN or infinite values")
+    return a, b
+
+
+def compare(value: np.ndarray, reference: np.ndarray) -> Figures:
+    """max_abs, rmse, snr_db (of the reference over the difference), corr (None where constant).
+
+    Raises:
+        NotComparable: other shapes, nothing, NaN or infinity.
+    """
+    a, b = _checked(value, reference)
+    difference = a - b
+    rmse = float(np.sqrt(np.mean(difference**2)))
+    level = float(np.sqrt(np.mean(b**2)))
+    return {
+        "max_abs": float(np.abs(difference).max()),
+        "rmse": rmse,
+        # equal results have no noise to measure: None, not infinity
+        "snr_db": float(20 * np.log10(level / rmse)) if rmse > 0 and level > 0 else None,
+        "corr": _correlation(a.ravel(), b.ravel()),
+        "values": int(a.size),
+    }
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float | None:
+    a, b = a - a.mean(), b - b.mean()
+    scale = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / scale) if scale > 0 else None
+
+
+def compare_mel(value: np.ndarray, reference: np.ndarray) -> Figures:
+    """``[128, F]`` natural-log mel; adds ``relative_max``.
+
+    That is the error of a band's magnitude over the loudest band of its frame. The logarithm of
+    a band far below its frame's loudest one magnifies rounding without bound, so ``max_abs`` of
+    the logarithms says more about the audio than about the implementation.
+    """
+    figures = compare(value, reference)
+    a, b = np.exp(np.asarray(value, np.float64)), np.exp(np.asarray(reference, np.float64))
+    figures["relative_max"] = float((np.abs(a - b) / b.max(axis=0, keepdims=True)).max())
+    return figures
+
+
+def compare_f0(value: np.ndarray, reference: np.ndarray) -> Figures:
+    """``[F]`` Hz, 0 where unvoiced: voicing mismatches, and cents where both are voiced."""
+    a, b = _checked(value, reference)
+    both = (a > 0) & (b > 0)
+    cents = np.abs(1200.0 * np.log2(a[both] / b[both]))
+    return {
+        "frames": int(a.size),
+        "voiced_frames": int(np.count_nonzero(b > 0)),
+        "voicing_mismatches": int(np.count_nonzero((a > 0) != (b > 0))),
+        "max_cents": float(cents.max()) if cents.size else 0.0,
+        "mean_cents": float(cents.mean()) if cents.size else 0.0,
+        "max_abs": float(np.abs(a - b).max()),
+        "rmse": float(np.sqrt(np.mean((a - b) ** 2))),
+    }
+
+
+def undecided_frames(salience: np.ndarray, threshold: float, error: float) -> np.ndarray:
+    """Frames ``[F]`` whose decision lies within ``error`` of flipping: at the voicing threshold,
+    or a tie of the two best bins. Any correct float32 implementation may decide these otherwise."""
+    best = np.partition(salience, -2, axis=1)[:, -2:]
+    at_threshold = np.abs(best[:, 1] - threshold) <= error
+    return at_threshold | ((best[:, 1] - best[:, 0] <= 2 * error) & (best[:, 1] > threshold))

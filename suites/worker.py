@@ -1,0 +1,248 @@
+"""The child process: imports one backend, answers requests, and blocks in between.
+
+Requests and answers are JSON lines on two pipes of their own, so that whatever a framework
+prints goes to the log and not into the protocol. Only this module imports a backend.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .backends import BACKENDS, DTYPES
+from .process import peak_rss_bytes, reset_peak, rss_bytes
+
+Request = dict[str, Any]
+Answer = dict[str, Any]
+
+
+def describe_torch(device: str) -> Answer:
+    import torch
+
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if not found[device]:
+        return {"available": False, "reason": f"this PyTorch ({torch.__version__}) sees no {device.upper()} device"}
+    blas = "MKL" if torch.backends.mkl.is_available() else "OpenBLAS or other"
+    name = torch.cuda.get_device_name() if device == "cuda" else None
+    return {
+        "available": True,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "gpu_name": name,
+        "blas": blas if device == "cpu" else None,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def describe_mlx(device: str) -> Answer:
+    runtime = importlib.import_module("rvc_mlx.runtime")
+    facts = runtime.describe()
+    if device == "gpu" and not facts["gpu"]:
+        return {"available": False, "reason": f"this MLX ({facts['mlx']}) sees no GPU"}
+    if device == "cpu":
+        facts["blas_gflops"] = _matmul_gflops(runtime.mx)
+        facts["slow_blas"] = runtime.is_slow_blas()
+    return {"available": True, **facts}
+
+
+def _matmul_gflops(mx: Any, n: int = 512) -> float:
+    """A second witness beside the BLAS library's name."""
+    with mx.stream(mx.cpu):
+        a = mx.random.normal((n, n))
+        mx.eval(a @ a)
+        best = min(_seconds(lambda: mx.eval(a @ a)) for _ in range(5))
+    return round(2 * n**3 / best / 1e9, 1)
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+class Session:
+    """One backend with at most one model loaded."""
+
+    def __init__(self, backend: str, precision: str) -> None:
+        self.spec, self.precision = BACKENDS[backend], precision
+        self.model: Any = None
+        self.inputs: dict[str, np.ndarray] = {}
+        self.threshold = 0.03
+        self.warnings: list[str] = []
+
+    # ------------------------------------------------------------------ requests
+    def hello(self, request: Request) -> Answer:
+        """Import the framework and say what it is."""
+        start = time.perf_counter()
+        describe = describe_torch if self.spec.framework == "torch" else describe_mlx
+        if self.spec.framework == "torch":
+            self._torch_policy(int(request["threads"]))
+        facts = describe(self.spec.device)
+        return facts | {"import_s": time.perf_counter() - start, "pid": os.getpid()}
+
+    def _torch_policy(self, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        tf32 = self.precision == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        torch.backends.cudnn.allow_tf32 = tf32  # PyTorch's own default is on, even for float32
+
+    def load(self, request: Request) -> Answer:
+        """Build the model from a checkpoint file."""
+        base = rss_bytes()
+        reset_peak()
+        package = importlib.import_module(self.spec.package)
+        options = {"dtype": DTYPES[self.precision], "device": self.spec.device, "profile": request["profile"]}
+        if self.spec.framework == "mlx":
+            options["optimize"] = request["optimize"]
+        self.threshold = request["threshold"]
+        start = time.perf_counter()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            self.model = package.RMVPE.from_checkpoint(request["path"], **options)
+            self._synchronize()
+        load_s = time.perf_counter() - start
+        told = sorted({str(w.message) for w in caught if issubclass(w.category, RuntimeWarning)})
+        used = sorted(self.model.optimize) if self.spec.framework == "mlx" else []
+        return {"load_s": load_s, "base_rss_bytes": base, "peak_rss_load_bytes": peak_rss_bytes(), "warnings": told, "optimize": used}
+
+    def prepare(self, request: Request) -> Answer:
+        """Read the inputs that this case's components take, as arrays in memory."""
+        self.inputs = {name: np.load(path) for name, path in request["inputs"].items()}
+        return {}
+
+    def time(self, request: Request) -> Answer:
+        """One timed call, from NumPy to NumPy: the result is on the host, so all work is done."""
+        call = self._component(request["component"])
+        gc.collect()
+        gc.disable()
+        try:
+            seconds = _seconds(call)
+        finally:
+            gc.enable()
+        return {"seconds": seconds}
+
+    def output(self, request: Request) -> Answer:
+        """Run a component and leave its result in a file."""
+        result = self._component(request["component"])()
+        np.save(request["path"], result)
+        return {"shape": list(result.shape), "dtype": str(result.dtype)}
+
+    def cold(self, request: Request) -> Answer:
+        """The first call in this process, with its memory; then a second one."""
+        call = self._component(request["component"])
+        separate = reset_peak()
+        self._reset_device_peak()
+        first = _seconds(call)
+        peak = peak_rss_bytes()
+        second = _seconds(call)
+        return {
+            "first_call_s": first,
+            "second_call_s": second,
+            "peak_rss_call_bytes": peak if separate else None,
+            "peak_rss_bytes": peak,
+            "peak_device_bytes": self._device_peak(),
+        }
+
+    # ------------------------------------------------------------------ parts
+    def _component(self, name: str) -> Callable[[], np.ndarray]:
+        model, given = self.model, self.inputs
+        calls: dict[str, Callable[[], np.ndarray]] = {
+            "mel": lambda: model.mel(given["audio"]),
+            "network": lambda: model.salience(given["mel"]),
+            "decode": lambda: model.decode(given["salience"], self.threshold),
+            "f0": lambda: model.f0(given["audio"], self.threshold),
+            # not timed: figures for parity
+            "own_salience": lambda: model.salience(model.mel(given["audio"])),
+            "exact_mel": lambda: self._exact_mel(given["audio"]),
+        }
+        return calls[name]
+
+    def _exact_mel(self, audio: np.ndarray) -> np.ndarray:
+        """The reference's mel in float64: what its float32 rounding is measured against."""
+        import torch
+
+        front = importlib.import_module("reference_torch.audio").LogMel("cpu", torch.float64)
+        return front(torch.from_numpy(audio).double()).numpy()
+
+    def _synchronize(self) -> None:
+        if self.spec.framework == "mlx":
+            importlib.import_module("mlx.core").synchronize()
+        elif self.spec.device != "cpu":
+            import torch
+
+            getattr(torch, self.spec.device).synchronize()
+
+    def _reset_device_peak(self) -> None:
+        if self.spec.framework == "mlx":
+            importlib.import_module("mlx.core").reset_peak_memory()
+        elif self.spec.device == "cuda":
+            import torch
+
+            torch.cuda.reset_peak_memory_stats()
+
+    def _device_peak(self) -> int | None:
+        """By the framework's own count; it includes the weights. None where it keeps none."""
+        if self.spec.framework == "mlx":
+            return int(importlib.import_module("mlx.core").get_peak_memory())
+        if self.spec.device == "cpu":
+            return None
+        import torch
+
+        return int(torch.cuda.max_memory_allocated() if self.spec.device == "cuda" else torch.mps.driver_allocated_memory())
+
+
+REQUESTS = ("hello", "load", "prepare", "time", "output", "cold")
+
+
+def serve(session: Session, requests: Any, answers: Any) -> None:
+    for line in requests:
+        request = json.loads(line)
+        try:
+            if request["do"] not in REQUESTS:
+                raise ValueError(f"unknown request {request['do']!r}")
+            answer = {"ok": True, **getattr(session, request["do"])(request)}
+        except Exception as error:  # the parent decides what an error means; it gets all of it
+            traceback.print_exc()
+            answer = {"ok": False, "kind": type(error).__name__, "message": str(error)}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def _die_with_parent() -> None:
+    """On Linux the kernel ends this process with its parent; elsewhere the closed pipe does."""
+    if sys.platform == "linux":
+        import ctypes
+
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--backend", required=True)
+    parser.add_argument("--precision", required=True)
+    parser.add_argument("--requests", type=int, required=True, help="file descriptor to read")
+    parser.add_argument("--answers", type=int, required=True, help="file descriptor to write")
+    args = parser.parse_args()
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    with os.fdopen(args.requests) as requests, os.fdopen(args.answers, "w") as answers:
+        serve(Session(args.backend, args.precision), requests, answers)
+
+
+if __name__ == "__main__":
+    main()
