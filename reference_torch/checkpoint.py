@@ -46,7 +46,7 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def _why(error: Exception) -> str:
-    text = str(error)
+    text = str(error) or type(error).__name__
     if "weights_only" in text or "Unsupported" in text:
         return "refused: the pickle asks for code that a state dict does not need"
     return "not a readable checkpoint; it may be truncated (" + text.splitlines()[0][:120] + ")"

@@ -7,6 +7,7 @@ B = batch, T = 10 ms frames, layouts are PyTorch's (channels first).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,7 @@ class Encoder(nn.Module):
         super().__init__()
         widths = [1] + [config.width * 2**i for i in range(config.levels)]
         self.bn = nn.BatchNorm2d(1)
-        self.layers = nn.ModuleList(EncoderLayer(a, b, config.blocks) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(EncoderLayer(a, b, config.blocks) for a, b in itertools.pairwise(widths))
 
     def stages(self) -> tuple[Stage, ...]:
         layers = (group(f"layers.{i}", layer.stages(f"skip.{i}")) for i, layer in enumerate(self.layers))
@@ -157,7 +158,7 @@ class Decoder(nn.Module):
     def __init__(self, config: RMVPEConfig) -> None:
         super().__init__()
         widths = [config.width * 2**i for i in range(config.levels, -1, -1)]
-        self.layers = nn.ModuleList(DecoderLayer(a, b, config.blocks) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(DecoderLayer(a, b, config.blocks) for a, b in itertools.pairwise(widths))
 
     def stages(self) -> tuple[Stage, ...]:
         last = len(self.layers) - 1

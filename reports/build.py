@@ -15,7 +15,8 @@ HTML = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>
 :root {{ color-scheme: light dark; --line: #8884; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 0 auto; padding: 1rem; }}
+body {{ overflow-wrap: anywhere; }}
 .table {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; overflow-wrap: normal; }}
 th, td {{ padding: .25rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }}
@@ -25,6 +26,38 @@ code {{ background: #8882; padding: .1em .3em; }} pre {{ overflow-x: auto; }}
 {body}
 </body></html>
 """
+
+
+FULL_DURATIONS = (5, 30, 60, 180, 300)
+
+VERDICTS = {
+    0: "**Passed**: every planned case was measured and lies within its parity limits.",
+    1: "**Failed**: a parity limit was exceeded; see *Parity*.",
+    2: "**Incomplete**: not everything planned could be measured; see *Not measured, and failures*.",
+}
+
+WORDS = {
+    "time": (
+        "From audio in host memory to F0 in host memory, steady state. The realtime factor is processing time over "
+        "audio time (smaller is faster). The speed-up is PyTorch's time over MLX's on the same device, paired by round "
+        "(above 1: MLX is faster)."
+    ),
+    "components": (
+        "Each component is given the same input on every backend, host to host. The whole call (`f0`) keeps its "
+        "intermediate values on the device, so the parts may add up to more than the whole."
+    ),
+    "memory": (
+        "By the operating system and by the framework, each in a fresh process per case and backend. PyTorch keeps no "
+        "count of its own on the CPU; only Linux can tell the call's peak from the load's."
+    ),
+    "parity": (
+        "`mel`, `network` and `decode` are compared on the reference's own input, `f0` on each side's own values from "
+        "the audio on. *Floor* is how far the reference itself moves when its mel is computed in float64 instead of "
+        "float32; where five times that exceeds the limit in `conf/`, it is the limit. *Undecided* frames are closer to the "
+        "voicing threshold, or to a tie of two bins, than the salience error: they are counted, and not judged."
+    ),
+    "records": "Every figure above is computed from `records.jsonl` beside this file.",
+}
 
 
 class Built(NamedTuple):
@@ -61,57 +94,59 @@ def compose(data: RunData, plots: dict[str, str]) -> str:
     if data.cases:
         section(
             "Time of the whole call",
-            "From audio in host memory to F0 in host memory, steady state. The realtime factor is processing time over "
-            "audio time (smaller is faster); the speed-up is PyTorch's time over MLX's on the same device, paired by round.",
+            WORDS["time"],
             tables.latency(data, "f0"),
             picture("speedup", "speed-up per case and component, with intervals"),
         )
         section(
-            "Components",
-            "Each component is given the same input on every backend, host to host. The whole call (`f0`) keeps its "
-            "intermediate values on the device, so the parts may add up to more than the whole.",
-            *(f"**{name}** – {data.config['suite']['components'][name]}\n\n{tables.latency(data, name)}" for name in data.components if name != "f0"),
-            "Medians side by side:",
-            tables.breakdown(data),
-            picture("time", "time against duration on logarithmic axes"),
+            "Components", WORDS["components"], *_components(data), picture("time", "time against duration, log axes")
         )
-        section(
-            "Memory",
-            "By the operating system and by the framework, each in a fresh process per case and backend. "
-            "PyTorch keeps no count of its own on the CPU. The call's own peak needs Linux.",
-            tables.memory(data),
-            picture("memory", "peak memory against duration"),
-        )
+        section("Memory", WORDS["memory"], tables.memory(data), picture("memory", "peak memory against duration"))
         section("First run", "In the same fresh processes.", tables.cold_start(data))
-        section("Parity", _parity_words(data), tables.parity(data), tables.parity_details(data))
-        section("F0 contours", *(picture(f"f0-{case}", f"F0 contours of all backends on {case}") for case in data.cases))
+        section("Parity", WORDS["parity"], tables.parity(data), tables.parity_details(data))
+        section("F0 contours", *(picture(f"f0-{case}", f"F0 of all backends on {case}") for case in data.cases))
     section("Not measured, and failures", _problems(data))
     if data.environment:
         section("Environment", tables.environment(data))
-    section("Reproduce", f"```\n{command(data)}\n```", "Every figure above is computed from `records.jsonl` beside this file.")
+    section(
+        "Reproduce",
+        f"```\n{command(data)}\n```",
+        "Every figure above is computed from `records.jsonl` beside this file.",
+    )
     return "\n\n".join(parts) + "\n"
 
 
+def _components(data: RunData) -> list[str]:
+    words = data.config["suite"]["components"]
+    parts = [f"**{name}** – {words[name]}\n\n{tables.latency(data, name)}" for name in data.components if name != "f0"]
+    return [*parts, "Medians side by side:", tables.breakdown(data)]
+
+
 def _summary(data: RunData) -> str:
-    words = {0: "**Passed**: every planned case was measured and lies within its parity limits.",
-             1: "**Failed**: a parity limit was exceeded; see *Parity*.",
-             2: "**Incomplete**: not everything planned could be measured; see *Not measured, and failures*."}  # fmt: skip
-    lines = [words[data.outcome.exit_code]]
+    config = data.config
+    settings = (f"{name} `{config[name]}`" for name in ("precision", "profile"))
+    ran = f"Suite `{config['suite']['name']}`, measure `{config['measure']['name']}`, {', '.join(settings)}"
     weights = data.environment.get("weights", {}).get("label", "unknown")
-    lines.append(f"Suite `{data.config['suite']['name']}`, measure `{data.config['measure']['name']}`, precision `{data.config['precision']}`, profile `{data.config['profile']}`; weights: {weights}.")  # fmt: skip
-    longest = next((case for case in reversed(data.cases) if case.startswith("synthetic")), data.cases[-1] if data.cases else None)
+    findings = [*_speed_findings(data), *filter(None, (_worst_f0(data, backend) for backend in data.backends))]
+    not_done = [d for d in FULL_DURATIONS if f"synthetic-{d}s" not in data.cases]
+    if config["audio"] is None and not_done:
+        left_out = ", ".join(map(str, not_done))
+        findings.append(f"- Durations of the full set not in this run: {left_out} s (`measure=full` runs all).")
+    return "\n\n".join([VERDICTS[data.outcome.exit_code], f"{ran}; weights: {weights}.", "\n".join(findings)])
+
+
+def _speed_findings(data: RunData) -> list[str]:
+    """The whole call on the longest case, per backend that has a PyTorch beside it."""
+    sweep = [case for case in data.cases if case.startswith("synthetic")] or data.cases
+    lines = []
     for backend in data.backends:
-        gain = data.speedup(longest, "f0", backend) if longest else None
+        gain = data.speedup(sweep[-1], "f0", backend)
         if gain:
-            lines.append(f"- On {data.duration_s(longest):.0f} s of audio `{backend}` ran at {tables.ratio(gain)} the speed of `{data.speed_reference(backend)}` (whole call).")  # fmt: skip
-    for backend in data.backends:
-        worst = _worst_f0(data, backend)
-        if worst:
-            lines.append(worst)
-    not_done = [d for d in (5, 30, 60, 180, 300) if f"synthetic-{d}s" not in data.cases]
-    if data.config["audio"] is None and not_done and data.config["suite"]["name"] == "rmvpe":
-        lines.append(f"- Durations of the full set not in this run: {', '.join(map(str, not_done))} s (`measure=full` runs all).")
-    return "\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:])
+            beside, seconds = data.speed_reference(backend), data.duration_s(sweep[-1])
+            lines.append(
+                f"- `{backend}` against `{beside}`, {seconds:.0f} s of audio, whole call: {tables.ratio(gain)}."
+            )
+    return lines
 
 
 def _worst_f0(data: RunData, backend: str) -> str | None:
@@ -123,25 +158,21 @@ def _worst_f0(data: RunData, backend: str) -> str | None:
     cents = max(r["parity"]["max_cents"] for r in found)
     salience = max(r["parity"]["salience_max_abs"] for r in found)
     return (
-        f"- `{backend}` against `{found[0]['reference']}`, whole chain: {mismatches} voicing mismatches in {frames} frames, "
-        f"F0 at most {tables.figure(cents)} cents apart, salience at most {tables.figure(salience)}."
-    )
-
-
-def _parity_words(data: RunData) -> str:
-    return (
-        "`mel`, `network` and `decode` are compared on the reference's own input, `f0` on each side's own values from the "
-        "audio on. *Floor* is how far the reference itself moves when its mel is computed in float64 instead of float32; "
-        "where five times that exceeds the limit in `conf/`, it is the limit. *Undecided* frames are closer to the voicing "
-        "threshold, or to a tie of two bins, than the salience error: they are counted, and not judged."
+        f"- `{backend}` against `{found[0]['reference']}`, whole chain: {mismatches} voicing mismatches "
+        f"in {frames} frames, F0 at most {tables.figure(cents)} cents apart, "
+        f"salience at most {tables.figure(salience)}."
     )
 
 
 def _problems(data: RunData) -> str:
     lines = [f"- {r['backend']}: skipped, {r['reason']}" for r in data.outcome.skipped]
-    lines += [f"- {r['case']}, {r['component']}, {r['backend']}: {r['status']}, {r['reason']}" for r in data.outcome.errors]
+    lines += [
+        f"- {r['case']}, {r['component']}, {r['backend']}: {r['status']}, {r['reason']}" for r in data.outcome.errors
+    ]
     lines += [f"- {r['case']}, {r['component']}, {r['backend']}: failed, {r['reason']}" for r in data.outcome.failed]
-    lines += [f"- {case}, {component}, {backend}: planned, no record" for case, component, backend in data.outcome.missing]
+    lines += [
+        f"- {case}, {component}, {backend}: planned, no record" for case, component, backend in data.outcome.missing
+    ]
     if not data.environment:
         lines.append("- the run was broken off before it began to measure")
     return "\n".join(lines) or "Nothing: every planned case has its record."
@@ -167,10 +198,14 @@ def _notes(data: RunData) -> list[str]:
     """What the terminal tells beside the report's path."""
     o = data.outcome
     lines = [f"skipped {r['backend']}: {r['reason']}" for r in o.skipped]
-    lines += [f"{r['status']}: {r['case']} {r['component']} {r['backend']}: {r['reason']}" for r in (*o.errors, *o.failed)]
+    lines += [
+        f"{r['status']}: {r['case']} {r['component']} {r['backend']}: {r['reason']}" for r in (*o.errors, *o.failed)
+    ]
     if o.missing:
         lines.append(f"{len(o.missing)} planned measurements have no record")
-    lines.append(f"{o.word}: {sum(r['status'] == 'passed' for r in data.records)} of {len(data.records)} records passed")
+    lines.append(
+        f"{o.word}: {sum(r['status'] == 'passed' for r in data.records)} of {len(data.records)} records passed"
+    )
     return lines
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from .frame import RunData
 
@@ -24,7 +25,7 @@ STYLES = {
     "mlx_cpu": ("#D55E00", "^"),
     "mlx_gpu": ("#CC79A7", "v"),
 }
-RC = {
+RC: Any = {
     "figure.dpi": 130,
     "font.size": 9.5,
     "axes.grid": True,
@@ -47,7 +48,7 @@ def draw_all(data: RunData, folder: Path) -> dict[str, Path]:
         "memory": _memory,
     }
     for case in data.cases:
-        figures[f"f0-{case}"] = lambda data, case=case: _contours(data, case)
+        figures[f"f0-{case}"] = functools.partial(_contours, case=case)
     folder.mkdir(exist_ok=True)
     with plt.rc_context(RC):
         for name, draw in figures.items():
@@ -61,10 +62,21 @@ def draw_all(data: RunData, folder: Path) -> dict[str, Path]:
 
 
 def _plain_numbers(axis: Any, values: list[float]) -> None:
+    """Ticks of a logarithmic axis at these values, written as plain numbers."""
+    axis.set_major_locator(FixedLocator(values))
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    axis.set_minor_formatter(FuncFormatter(lambda x, _: ""))
-    if values:
-        axis.set_ticks(values)
+    axis.set_minor_locator(NullLocator())
+
+
+def _one_two_five(low: float, high: float) -> list[float]:
+    """1, 2, 5, 10 ... within a range; 1.5, 3 and 7 too where that leaves few."""
+    exponents = range(int(np.floor(np.log10(low))) - 1, int(np.ceil(np.log10(high))) + 1)
+    for steps in ((1, 10), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)):
+        found = sorted({float(f"{m * 10.0**e:.3g}") for e in exponents for m in steps})
+        inside = [v for v in found if low <= v <= high]
+        if len(inside) >= 3:
+            return inside
+    return inside
 
 
 def _sweep(data: RunData) -> list[str]:
@@ -92,7 +104,7 @@ def _time(data: RunData) -> Figure | None:
             axis.errorbar(x, y, yerr=spread, color=colour, marker=marker, ms=5, capsize=2, lw=1.3, label=backend)
         axis.set(xscale="log", yscale="log", title=component, xlabel="audio (s)")
         _plain_numbers(axis.xaxis, durations)
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+        _plain_numbers(axis.yaxis, _one_two_five(*axis.get_ylim()))
     axes[0][0].set_ylabel("time of one call (s)")
     handles, labels = axes[0][-1].get_legend_handles_labels()
     figure.suptitle(f"Time against duration, {data.config['precision']}")
@@ -112,7 +124,9 @@ def _speedup(data: RunData) -> Figure | None:
     if not rows:
         return None
     components = list(dict.fromkeys(c for _, c in rows))
-    figure, axes = plt.subplots(1, len(components), figsize=(3.1 * len(components), 0.55 * len(cases) + 1.6), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(
+        1, len(components), figsize=(3.1 * len(components), 0.55 * len(cases) + 1.6), squeeze=False, sharey=True
+    )
     for axis, component in zip(axes[0], components, strict=True):
         for backend in dict.fromkeys(b for b, c in rows if c == component):
             colour, marker = STYLES[backend]
@@ -126,7 +140,7 @@ def _speedup(data: RunData) -> Figure | None:
         axis.set(xscale="log", title=component, xlabel="speed-up (above 1: faster)")
         low, high = axis.get_xlim()
         axis.set_xlim(min(low, 0.8), max(high, 1.25))
-        _plain_numbers(axis.xaxis, [v for v in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if axis.get_xlim()[0] <= v <= axis.get_xlim()[1]])
+        _plain_numbers(axis.xaxis, _one_two_five(*axis.get_xlim()))
     axes[0][0].set_yticks(range(len(cases)), cases)
     axes[0][0].invert_yaxis()
     handles, labels = axes[0][-1].get_legend_handles_labels()
@@ -191,7 +205,9 @@ def _contours(data: RunData, case: str) -> Figure | None:
     bottom.set(xlabel="time (s)", ylabel=f"cents from\n{reference}", xlim=(0, frames / 100))
     if bottom.get_legend_handles_labels()[1]:
         bottom.legend(loc="upper right", ncols=4, fontsize=8)
-    figure.suptitle(f"F0 on {case}" + (f", first {CONTOUR_SECONDS:g} s" if data.duration_s(case) > CONTOUR_SECONDS else ""))
+    part = f", first {CONTOUR_SECONDS:g} s" if data.duration_s(case) > CONTOUR_SECONDS else ""
+    trained = "" if data.config["weights"]["rmvpe"] else " (untrained weights: the contours compare sides, not pitch)"
+    figure.suptitle(f"F0 on {case}{part}{trained}")
     return figure
 
 
@@ -207,9 +223,11 @@ def _gaps(f0: np.ndarray) -> np.ndarray:
 
 
 def _cents_error(axis: Axes, t: np.ndarray, ours: np.ndarray, theirs: np.ndarray, backend: str, index: int) -> None:
-    colour, marker = STYLES[backend]
+    colour, _marker = STYLES[backend]
     both = (ours > 0) & (theirs > 0)
     axis.plot(t[both], 1200 * np.log2(ours[both] / theirs[both]), color=colour, marker=".", ls="", ms=3, label=backend)
     differs = (ours > 0) != (theirs > 0)
     if differs.any():
-        axis.plot(t[differs], np.zeros(differs.sum()), color=colour, marker="x", ls="", label=f"{backend}: voicing differs")
+        axis.plot(
+            t[differs], np.zeros(differs.sum()), color=colour, marker="x", ls="", label=f"{backend}: voicing differs"
+        )

@@ -23,7 +23,7 @@ class Estimate(NamedTuple):
     low: float
     high: float
     coverage: float
-    count: int
+    rounds: int
 
 
 def estimate(samples: Sequence[float]) -> Estimate | None:

@@ -61,7 +61,7 @@ def coverage_note(estimates: Sequence[Estimate | None]) -> str:
     found = [e for e in estimates if e is not None]
     if not found:
         return ""
-    least, fewest, most = min(e.coverage for e in found), min(e.count for e in found), max(e.count for e in found)
+    least, fewest, most = min(e.coverage for e in found), min(e.rounds for e in found), max(e.rounds for e in found)
     rounds = f"{fewest} to {most}" if fewest != most else str(fewest)
     level = "at least 95 %" if least >= 0.95 else f"at least {100 * least:.0f} % (fewer than 6 rounds somewhere)"
     return f"Medians over {rounds} rounds; brackets cover the true median with a probability of {level}."
@@ -111,7 +111,14 @@ def memory(data: RunData) -> str:
         names = ("base_rss_bytes", "peak_rss_load_bytes", "peak_rss_call_bytes", "peak_device_bytes")
         return [mebibytes(cold[name]) for name in names]
 
-    header = ("case", "backend", "before loading MiB", "peak while loading MiB", "peak of the call MiB", "framework's own peak MiB")
+    header = (
+        "case",
+        "backend",
+        "before loading MiB",
+        "peak while loading MiB",
+        "peak of the call MiB",
+        "framework's own peak MiB",
+    )
     return markdown(header, _f0_rows(data, cells))
 
 
@@ -135,7 +142,17 @@ def parity(data: RunData) -> str:
                 line = data.find(case, component, backend)
                 if line and line["backend"] != line["reference"]:
                     rows += _parity_rows(line)
-    header = ("case", "component", "backend", "reference", "figure", "value", "limit", "reference's own floor", "verdict")
+    header = (
+        "case",
+        "component",
+        "backend",
+        "reference",
+        "figure",
+        "value",
+        "limit",
+        "reference's own floor",
+        "verdict",
+    )
     return markdown(header, rows)
 
 
@@ -161,8 +178,25 @@ def parity_details(data: RunData) -> str:
             if not found:
                 continue
             mel, network, f0 = (found.get(c, {}) for c in ("mel", "network", "f0"))
-            cells = [mel.get("max_abs"), mel.get("floor_max_abs"), mel.get("snr_db"), network.get("max_abs"), network.get("snr_db")]
-            cells += [f0.get(n) for n in ("salience_max_abs", "frames", "voiced_frames", "undecided_frames", "voicing_mismatches", "max_cents", "mean_cents")]
+            cells = [
+                mel.get("max_abs"),
+                mel.get("floor_max_abs"),
+                mel.get("snr_db"),
+                network.get("max_abs"),
+                network.get("snr_db"),
+            ]
+            cells += [
+                f0.get(n)
+                for n in (
+                    "salience_max_abs",
+                    "frames",
+                    "voiced_frames",
+                    "undecided_frames",
+                    "voicing_mismatches",
+                    "max_cents",
+                    "mean_cents",
+                )
+            ]
             rows.append([case, backend, *map(figure, cells)])
     header = (
         "case", "backend", "mel max abs", "its floor", "mel SNR dB", "salience max abs", "salience SNR dB",

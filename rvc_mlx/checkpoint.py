@@ -37,7 +37,9 @@ _STORAGE_TYPES = {
 }
 
 
-def _rebuild_tensor(storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> np.ndarray:
+def _rebuild_tensor(
+    storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> np.ndarray:
     data = storage.data
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) if math.prod(size) else offset - 1
     if offset < 0 or any(s < 0 for s in stride) or any(n < 0 for n in size) or last >= data.size:
@@ -89,7 +91,11 @@ class _Unpickler(pickle.Unpickler):
 def _read_pickle(path: Path) -> Any:
     if not zipfile.is_zipfile(path):
         head = path.read_bytes()[:2]
-        why = "an old-style pickle; save it again with torch.save" if head[:1] == b"\x80" else "truncated or not a checkpoint"
+        why = (
+            "an old-style pickle; save it again with torch.save"
+            if head[:1] == b"\x80"
+            else "truncated or not a checkpoint"
+        )
         raise CheckpointError(f"{path}: not a readable .pt archive ({why})")
     with zipfile.ZipFile(path) as archive:
         pickles = [n for n in archive.namelist() if n.endswith("/data.pkl")]

@@ -18,7 +18,9 @@ class Optimization(NamedTuple):
 OPTIMIZATIONS = {
     "fold_norm": Optimization("batch norms folded into the convolutions before them", cpu=True, gpu=True),
     "fuse_elementwise": Optimization("bias, ReLU and residual sum in one compiled kernel", cpu=False, gpu=True),
-    "gemm_conv": Optimization("convolutions as chained matrix products, norms folded", cpu=True, gpu=False, float32_only=True),
+    "gemm_conv": Optimization(
+        "convolutions as chained matrix products, norms folded", cpu=True, gpu=False, float32_only=True
+    ),
     "compile_gru": Optimization("32 GRU steps at a time as one compiled graph", cpu=True, gpu=False),
     "gru_kernel": Optimization("all GRU steps in one GPU kernel", cpu=False, gpu=True),
     "tile": Optimization("long inputs through the U-Net in overlapping tiles: bounded memory", cpu=True, gpu=True),

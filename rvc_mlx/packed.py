@@ -15,13 +15,15 @@ Batch norms are folded into the kernels (in float64). Float32 only.
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .stages import Carry, Stage, group
 from .runtime import mx
+from .stages import Carry, Stage, group
 
 OUTSIDE = -1e30
 NORM_EPS = 1e-5
@@ -66,7 +68,7 @@ def _conv(state: Weights, conv: str, norm: str, inputs: tuple[int, ...]) -> _Con
     scale, shift = fold_norm(state, norm)
     kernel = np.asarray(state[f"{conv}.weight"], np.float64).transpose(2, 3, 1, 0) * scale
     edges = np.cumsum((0, *inputs))
-    kernels = [[_array(kernel[i, j, a:b]) for i, j in TAPS] for a, b in zip(edges, edges[1:], strict=False)]
+    kernels = [[_array(kernel[i, j, a:b]) for i, j in TAPS] for a, b in itertools.pairwise(edges)]
     return _Conv(kernels, _array(np.stack([shift, np.full_like(shift, OUTSIDE)])))
 
 
@@ -79,7 +81,7 @@ def _block(state: Weights, name: str, inputs: tuple[int, ...] | None = None) -> 
         return _Block(first, second, None)
     kernel, bias = state[f"{name}.shortcut.weight"][:, :, 0, 0].T, state[f"{name}.shortcut.bias"]
     edges = np.cumsum((0, *inputs))
-    kernels = [[_array(kernel[a:b])] for a, b in zip(edges, edges[1:], strict=False)]
+    kernels = [[_array(kernel[a:b])] for a, b in itertools.pairwise(edges)]
     return _Block(first, second, _Conv(kernels, _array(np.stack([bias, np.zeros_like(bias)]))))
 
 
@@ -114,9 +116,12 @@ class PackedUNet:
     def __init__(self, state: Weights, levels: int, blocks: int, inter_layers: int) -> None:
         scale, shift = fold_norm(state, "unet.encoder.bn")
         self.levels, self.input_norm = levels, (float(scale[0]), float(shift[0]))
-        self.encoder = [[_block(state, f"unet.encoder.layers.{i}.conv.{j}") for j in range(blocks)] for i in range(levels)]
+        self.encoder = [
+            [_block(state, f"unet.encoder.layers.{i}.conv.{j}") for j in range(blocks)] for i in range(levels)
+        ]
         self.intermediate = [
-            [_block(state, f"unet.intermediate.layers.{i}.conv.{j}") for j in range(blocks)] for i in range(inter_layers)
+            [_block(state, f"unet.intermediate.layers.{i}.conv.{j}") for j in range(blocks)]
+            for i in range(inter_layers)
         ]
         self.up = [_up(state, f"unet.decoder.layers.{i}.conv1") for i in range(levels)]
         self.decoder = [
@@ -137,16 +142,22 @@ class PackedUNet:
         sizes = [(rows >> i, bands >> i) for i in range(self.levels + 1)]
         encoder = [Stage("bn", lambda carry: self._enter(carry, sizes[0]))]
         for i, layer in enumerate(self.encoder):
-            pool = Stage("pool", lambda carry, i=i: self._pool(carry, f"skip.{i}", sizes[i]))
+            pool = Stage("pool", functools.partial(self._pool, skip=f"skip.{i}", size=sizes[i]))
             encoder.append(group(f"layers.{i}", (*self._blocks("conv", layer, sizes[i]), pool)))
         bottom = sizes[-1]
-        intermediate = [group(f"layers.{i}", self._blocks("conv", layer, bottom)) for i, layer in enumerate(self.intermediate)]
+        intermediate = [
+            group(f"layers.{i}", self._blocks("conv", layer, bottom)) for i, layer in enumerate(self.intermediate)
+        ]
         decoder = []
         for i, (up, layer) in enumerate(zip(self.up, self.decoder, strict=True)):
             level = self.levels - 1 - i
             parts = (self._up_stage(up, f"skip.{level}", sizes[level]), *self._blocks("conv2", layer, sizes[level]))
             decoder.append(group(f"layers.{i}", parts))
-        unet = (group("encoder", tuple(encoder)), group("intermediate", tuple(intermediate)), group("decoder", tuple(decoder)))
+        unet = (
+            group("encoder", tuple(encoder)),
+            group("intermediate", tuple(intermediate)),
+            group("decoder", tuple(decoder)),
+        )
         return (group("unet", unet), Stage("cnn", lambda carry: self._exit(carry, sizes[0])))
 
     def _blocks(self, name: str, blocks: list[_Block], size: tuple[int, int]) -> tuple[Stage, ...]:
@@ -220,7 +231,7 @@ class PackedUNet:
 
     def _enter(self, carry: Carry, size: tuple[int, int]) -> None:
         scale, shift = self.input_norm
-        carry["x"] = mx.pad(carry["x"] * scale + shift, ((0, 0), (0, 1))).reshape(-1, 1)
+        carry["x"] = mx.pad(carry["x"] * scale + shift, [(0, 0), (0, 1)]).reshape(-1, 1)
 
     def _pool(self, carry: Carry, skip: str, size: tuple[int, int]) -> None:
         rows, bands = size
@@ -230,14 +241,14 @@ class PackedUNet:
         pairs = pairs[:, 0] + pairs[:, 1]
         pairs = mx.as_strided(pairs, (rows // 2, bands // 2, 2, c), ((bands + 1) * c, 2 * c, c, 1))
         pooled = (pairs[:, :, 0] + pairs[:, :, 1]) * 0.25
-        carry["x"] = mx.pad(pooled, ((0, 0), (0, 1), (0, 0))).reshape(-1, c)
+        carry["x"] = mx.pad(pooled, [(0, 0), (0, 1), (0, 0)]).reshape(-1, c)
 
     def _up_stage(self, up: _Up, skip: str, size: tuple[int, int]) -> Stage:
         rows, bands = size[0] // 2, size[1] // 2
         width = bands + 1
 
         def apply(carry: Carry) -> None:
-            x = mx.pad(carry["x"], ((0, width + 1), (0, 0)))  # the row below the last, and one
+            x = mx.pad(carry["x"], [(0, width + 1), (0, 0)])  # the row below the last, and one
             start = self._mask((rows, bands), 0) @ up.start
             offsets = (0, 1, width, width + 1)
             halves = []

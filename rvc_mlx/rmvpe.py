@@ -198,7 +198,7 @@ class RMVPE:
         frames = mel.shape[1]
         extra = -frames % FRAME_MULTIPLE
         if self.profile == "webui":
-            return mx.pad(mel, ((0, 0), (0, extra), (0, 0)))
+            return mx.pad(mel, [(0, 0), (0, extra), (0, 0)])
         if extra >= frames:
             raise ValueError(
                 f"audio is too short: {frames} frames, at least {FRAME_MULTIPLE // 2 + 1} are needed "
@@ -305,10 +305,10 @@ def _cents(salience: mx.array, threshold: float) -> np.ndarray:
     peak = mx.argmax(salience, axis=1)[:, None]
     bins = peak + mx.arange(-4, 5)
     inside = (bins >= 0) & (bins < N_BINS)
-    window = mx.where(inside, mx.take_along_axis(salience, mx.clip(bins, 0, N_BINS - 1), axis=1), 0.0)
-    window, bins = np.array(window), np.array(bins).astype(np.int64)
+    nearby = mx.where(inside, mx.take_along_axis(salience, mx.clip(bins, 0, N_BINS - 1), axis=1), 0.0)
+    window = np.array(nearby)
     # a bin outside has weight zero, so its cents do not matter
-    weighted = (window * (CENTS_FIRST_BIN + CENTS_PER_BIN * bins)).sum(axis=1)
+    weighted = (window * (CENTS_FIRST_BIN + CENTS_PER_BIN * np.array(bins).astype(np.float64))).sum(axis=1)
     voiced = window.max(axis=1, initial=0.0) > threshold
     total = np.where(voiced, window.sum(axis=1, dtype=np.float32), np.float32(1))
     return np.where(voiced, weighted / total, 0.0)

@@ -24,14 +24,16 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("-v", "--verbose", action="store_true", help="show the traceback of an error")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     commands.add_parser("list", help="suites, measures, backends and optimisations")
-    overrides = "Hydra overrides such as durations=[5,60] backends=[torch_cpu,mlx_cpu] measure=full weights.rmvpe=FILE audio=FILE"
+    overrides = "such as durations=[5,60] backends=[torch_cpu,mlx_cpu] measure=full weights.rmvpe=FILE audio=FILE"
     plan = commands.add_parser("plan", help="what a suite would run here, without running it")
     plan.add_argument("suite", metavar="SUITE")
     plan.add_argument("overrides", nargs="*", metavar="name=value", help=overrides)
     run = commands.add_parser("run", help="measure, and write a run folder with a report")
     run.add_argument("suite", metavar="SUITE", help="a suite's name, or resume=FOLDER to complete an interrupted run")
     run.add_argument("overrides", nargs="*", metavar="name=value", help=overrides)
-    run.add_argument("-m", "--multirun", action="store_true", help="Hydra sweep: one run per combination of a=1,2 values")
+    run.add_argument(
+        "-m", "--multirun", action="store_true", help="Hydra sweep: one run per combination of a=1,2 values"
+    )
     report = commands.add_parser("report", help="write report.md, report.html and plots again from a run's records")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
     commands.add_parser("doctor", help="what this machine has, and what slows it down")

@@ -40,7 +40,10 @@ def parity_reference(present: list[str]) -> str:
 def impossible(name: str) -> str | None:
     """Why a backend cannot exist here, as far as can be told without importing a framework."""
     backend = BACKENDS[name]
-    if importlib.util.find_spec("mlx.core" if backend.framework == "mlx" and _has("mlx") else backend.framework) is None:
+    if (
+        importlib.util.find_spec("mlx.core" if backend.framework == "mlx" and _has("mlx") else backend.framework)
+        is None
+    ):
         return f"{backend.framework} is not installed"
     if name == "torch_mps" and sys.platform != "darwin":
         return "MPS exists on macOS only"

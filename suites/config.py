@@ -11,8 +11,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from .errors import UserError, nearest
 from .backends import DTYPES
+from .errors import UserError, nearest
 
 ROOT = Path(__file__).parents[1]
 # beside the packages in a clone, inside this one in an installed wheel
@@ -81,7 +81,9 @@ def _explain(error: Exception, overrides: list[str]) -> str:
         folder, name = option.groups()
         known = sorted(path.stem for path in (CONF / folder).glob("*.yaml"))
         return f"{folder}={name}: there is no such {folder}{nearest(name, known)}"
-    key = re.search(r"Could not override '([^']+)'", str(error)) or re.search(r"Key '([^']+)' is not in struct", str(error))
+    key = re.search(r"Could not override '([^']+)'", str(error)) or re.search(
+        r"Key '([^']+)' is not in struct", str(error)
+    )
     if key:
         return f"unknown override {key[1]!r}{nearest(key[1], _known_keys())}"
     return f"{' '.join(overrides)}: {first}"

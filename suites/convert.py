@@ -73,5 +73,3 @@ def _write_torch(state: dict[str, np.ndarray], target: Path) -> None:
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
-
-

@@ -54,7 +54,9 @@ def _backend(name: str, threads: int) -> bool:
 
 def _surroundings(facts: dict[str, object]) -> None:
     if sys.platform == "linux" and shutil.which("g++") is None:
-        _tell(SLOW, "no g++: MLX compiles CPU kernels at run time; without it the GRU steps are slower (apt install g++)")
+        _tell(
+            SLOW, "no g++: MLX compiles CPU kernels at run time; without it the GRU steps are slower (apt install g++)"
+        )
     load = float(str(facts["load_average_1min"]))
     if load > 0.5 * (os.cpu_count() or 1):
         _tell(SLOW, f"load average {load:.1f}: other programs are running, and times will scatter")

@@ -31,7 +31,9 @@ def cpu_name() -> str:
 
 def _output(*command: str) -> str | None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, cwd=Path(__file__).parent)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True, cwd=Path(__file__).parent
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
@@ -67,4 +69,7 @@ def describe() -> dict[str, Any]:
 
 def fingerprint(environment: dict[str, Any]) -> dict[str, Any]:
     """What must agree before two environments count as the same machine."""
-    return {name: environment.get(name) for name in ("machine", "cpu", "cores_physical", "memory_bytes", "python", "packages")}
+    return {
+        name: environment.get(name)
+        for name in ("machine", "cpu", "cores_physical", "memory_bytes", "python", "packages")
+    }

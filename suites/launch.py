@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -94,6 +95,15 @@ class Worker:
     def pid(self) -> int:
         return self._process.pid
 
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.kill()
+
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
@@ -101,10 +111,8 @@ class Worker:
     def close(self) -> None:
         """End the worker: it leaves when its pipe closes, and is killed if it does not."""
         for fd in (self._requests, self._answers):
-            try:
+            with contextlib.suppress(OSError):
                 os.close(fd)
-            except OSError:
-                pass
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:

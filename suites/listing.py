@@ -46,12 +46,16 @@ def planned(config: Config) -> str:
     reasons = {name: impossible(name) for name in names}
     present = [name for name in names if reasons[name] is None]
     plan = make_plan(config, present)
-    lines = [f"suite {plan.suite}: {config['suite']['summary']}", f"measure {config['measure']['name']}, precision {config['precision']}"]
+    lines = [
+        f"suite {plan.suite}: {config['suite']['summary']}",
+        f"measure {config['measure']['name']}, precision {config['precision']}",
+    ]
     lines.append("cases")
     lines += [f"  {case.name:18} {case.path or case.kind}" for case in plan.cases]
     lines.append("components")
     lines += [f"  {name:18} {config['suite']['components'][name]}" for name in plan.components]
     lines.append("backends" if asked else "backends (those without a device here are skipped)")
     lines += [f"  {name:18} {reason or 'installed'}" for name, reason in reasons.items()]
-    lines.append(f"{len(list(plan.keys()))} records, {config['measure']['rounds']['min']} to {config['measure']['rounds']['max']} rounds each")
+    rounds = config["measure"]["rounds"]
+    lines.append(f"{len(list(plan.expected()))} records, {rounds['min']} to {rounds['max']} rounds each")
     return "\n".join(lines)

@@ -31,6 +31,8 @@ def judge(planned: Iterable[tuple[str, str, str]], records: list[Line]) -> Outco
     have = {key_of(line) for line in records}
     missing = [key for key in planned if key not in have]
     failed = by_status.get("failed", [])
-    unknown = [line for status, found in by_status.items() if status not in ("passed", "failed", "skipped") for line in found]
+    unknown = [
+        line for status, found in by_status.items() if status not in ("passed", "failed", "skipped") for line in found
+    ]
     code = ERROR if unknown or missing or not planned else FAILED if failed else PASSED
     return Outcome(code, failed, unknown, missing, by_status.get("skipped", []))

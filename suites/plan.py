@@ -24,7 +24,7 @@ class Plan(NamedTuple):
     components: tuple[str, ...]
     backends: tuple[str, ...]
 
-    def keys(self) -> Iterator[tuple[str, str, str]]:
+    def expected(self) -> Iterator[tuple[str, str, str]]:
         """Every (case, component, backend) that must end with a record."""
         for case in self.cases:
             for component in self.components:

@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from tqdm import tqdm
 
-from . import environment, inputs, verdict
-from .backends import BACKENDS, impossible, parity_reference
+from . import environment, inputs
+from .backends import BACKENDS, impossible
+from .case import HELLO_TIMEOUT_S, CaseRun
 from .config import Config
 from .errors import UserError
 from .launch import Worker, WorkerError, WorkerLost
 from .plan import Case, Plan, make_plan, requested_backends
 from .record import SCHEMA, RecordFile, key_of, read_lines, records, samples
 from .weights import Weights, cache_folder, rmvpe_weights
-
-# lets a framework's spinning threads fall asleep before another one is timed
-SETTLE_S = 0.05
-HELLO_TIMEOUT_S = 180.0
 
 Facts = dict[str, Any]
 
@@ -109,7 +103,7 @@ class Run:
         """A checkpoint that no side can load is the user's error, found before any timing."""
         for backend in plan.backends:
             try:
-                self._loaded_worker(backend)
+                self.worker(backend)
             except WorkerError as error:
                 if error.kind == "CheckpointError":
                     raise UserError(str(error)) from None
@@ -122,29 +116,35 @@ class Run:
             "weights": {"label": self.weights.label, "sha256": self.weights.sha256},
         }
         (self.folder / "environment.json").write_text(json.dumps(facts, indent=1) + "\n")
-        stored = {"suite": plan.suite, "backends": list(plan.backends), "keys": [list(key) for key in plan.keys()]}
+        stored = {"suite": plan.suite, "backends": list(plan.backends), "keys": [list(key) for key in plan.expected()]}
         (self.folder / "plan.json").write_text(json.dumps(stored, indent=1) + "\n")
 
     @contextlib.contextmanager
     def _progress(self, plan: Plan) -> Iterator[Any]:
-        calls = self.measure["cold_starts"] + self.measure["warmups"] + self.measure["rounds"]["max"]
-        total = sum(case.seconds or 10.0 for case in plan.cases) * calls
+        total = sum(case.seconds or 10.0 for case in plan.cases) * self._calls
         form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}, at most {remaining} left"
         with tqdm(total=total, desc=plan.suite, bar_format=form, dynamic_ncols=True) as bar:
             yield bar
 
-    # ------------------------------------------------------------------ one case
+    # ------------------------------------------------------------------ cases
     def _case(self, case: Case, plan: Plan, scratch: Path, bar: Any) -> None:
-        weight = case.seconds or 10.0
-        start = bar.n
-        missing = [key for key in plan.keys() if key[0] == case.name and key not in self.done]
-        if missing:
-            audio = inputs.make_audio(
-                case.kind, case.seconds, case.path, self.config["seed"], self.config["suite"]["snr_db"]
-            )
-            CaseRun(self, case, audio, plan, scratch).execute(lambda: bar.update(weight), bar.set_description_str)
-        calls = self.measure["cold_starts"] + self.measure["warmups"] + self.measure["rounds"]["max"]
-        bar.update(start + weight * calls - bar.n)
+        weight, start = case.seconds or 10.0, bar.n
+        if any(key[0] == case.name and key not in self.done for key in plan.expected()):
+            suite = self.config["suite"]
+            audio = inputs.make_audio(case.kind, case.seconds, case.path, self.config["seed"], suite["snr_db"])
+
+            def told(step: str, done: bool = False) -> None:
+                bar.set_description_str(f"{case.name} {step}")
+                if done:
+                    bar.update(weight)
+
+            CaseRun(self, case, audio, plan, scratch, told).execute()
+        bar.update(start + weight * self._calls - bar.n)
+
+    @property
+    def _calls(self) -> int:
+        """Steps of a case on the progress bar."""
+        return int(self.measure["cold_starts"] + self.measure["warmups"] + self.measure["rounds"]["max"])
 
     # ------------------------------------------------------------------ workers
     def _hello(self, backend: str) -> Facts:
@@ -161,7 +161,7 @@ class Run:
 
     def load(self, worker: Worker) -> Facts:
         config = self.config
-        answer = worker.ask(
+        return worker.ask(
             "load",
             self.measure["timeout_s"],
             path=str(self.weights.path),
@@ -169,10 +169,9 @@ class Run:
             optimize=config["optimize"],
             threshold=config["suite"]["threshold"],
         )
-        return answer
 
-    def _loaded_worker(self, backend: str) -> Worker:
-        """The kept worker of this backend, started anew where it was lost."""
+    def worker(self, backend: str) -> Worker:
+        """The kept worker of this backend with its model, started anew where it was lost."""
         if backend not in self.workers:
             self._hello(backend)
         worker = self.workers[backend]
@@ -181,9 +180,6 @@ class Run:
             for text in self.loaded[backend]["warnings"]:
                 tqdm.write(f"{backend}: {text}")
         return worker
-
-    def worker(self, backend: str) -> Worker:
-        return self._loaded_worker(backend)
 
     def drop(self, backend: str) -> None:
         """Forget a worker that was lost; the next case gets a new one."""
@@ -222,189 +218,6 @@ class Run:
         self.file.append(line | fields)
 
 
-class CaseRun:
-    """One case on all backends: cold starts, then alternating rounds, then parity and records."""
-
-    def __init__(self, run: Run, case: Case, audio: inputs.Audio, plan: Plan, scratch: Path) -> None:
-        self.run, self.case, self.audio, self.plan = run, case, audio, plan
-        self.scratch, self.timeout_s = scratch, run.measure["timeout_s"]
-        self.reference = parity_reference(list(plan.backends))
-        self.errors: dict[str, str] = {}
-        self.cold: dict[str, list[Facts]] = {}
-        self.warmups: dict[tuple[str, str], list[float]] = {}
-        self.files = {name: str(scratch / f"{name}.npy") for name in ("audio", "mel", "salience")}
-
-    def execute(self, tick: Any, say: Any) -> None:
-        np.save(self.files["audio"], self.audio.samples)
-        for number in range(self.run.measure["cold_starts"]):
-            say(f"{self.case.name} cold start")
-            for backend in self._alive():
-                self._guard(backend, lambda b=backend: self._cold_start(b))
-            tick()
-        self._shared_inputs()
-        for backend in self._alive():
-            say(f"{self.case.name} warm-up")
-            self._guard(backend, lambda b=backend: self._warm_up(b))
-        tick()
-        self._rounds(tick, say)
-        say(f"{self.case.name} parity")
-        self._close_records(self._outputs())
-
-    def _alive(self) -> list[str]:
-        return [name for name in self.plan.backends if name not in self.errors]
-
-    def _guard(self, backend: str, step: Any) -> None:
-        """A backend that fails drops out of this case; the others go on."""
-        try:
-            step()
-        except WorkerError as error:
-            self.errors[backend] = str(error)
-        except WorkerLost as error:
-            self.errors[backend] = str(error)
-            self.run.drop(backend)
-
-    # ------------------------------------------------------------------ steps
-    def _cold_start(self, backend: str) -> None:
-        """Load time, first call and memory, in a process of its own."""
-        worker = self.run.start(backend)
-        try:
-            hello = worker.ask("hello", HELLO_TIMEOUT_S, threads=self.run.threads)
-            loaded = self.run.load(worker)
-            worker.ask("prepare", self.timeout_s, inputs={"audio": self.files["audio"]})
-            cold = worker.ask("cold", self.timeout_s, component="f0")
-        finally:
-            worker.close()
-        self.cold.setdefault(backend, []).append({"import_s": hello["import_s"], **loaded, **cold})
-
-    def _shared_inputs(self) -> None:
-        """The reference's mel and salience: every backend's network and decoding get the same input."""
-        for backend in (self.reference, *self._alive()):
-            if backend in self.errors:
-                continue
-            self._guard(backend, lambda b=backend: self._make_inputs(b))
-            if backend not in self.errors:
-                self.reference = backend
-                return
-
-    def _make_inputs(self, backend: str) -> None:
-        worker = self.run.worker(backend)
-        given = {"audio": self.files["audio"]}
-        for name, component in (("mel", "mel"), ("salience", "network")):
-            worker.ask("prepare", self.timeout_s, inputs=given)
-            worker.ask("output", self.timeout_s, component=component, path=self.files[name])
-            given[name] = self.files[name]
-
-    def _warm_up(self, backend: str) -> None:
-        worker = self.run.worker(backend)
-        worker.ask("prepare", self.timeout_s, inputs=self.files)
-        for _ in range(self.run.measure["warmups"]):
-            for component in self.plan.components:
-                seconds = worker.ask("time", self.timeout_s, component=component)["seconds"]
-                self.warmups.setdefault((component, backend), []).append(seconds)
-
-    def _rounds(self, tick: Any, say: Any) -> None:
-        """Every round times all components on all backends; the order turns around each time."""
-        limits, started = self.run.measure["rounds"], time.monotonic()
-        for number in range(limits["max"]):
-            if number >= limits["min"] and time.monotonic() - started > self.run.measure["seconds_per_case"]:
-                return
-            say(f"{self.case.name} round {number + 1}")
-            for component in self.plan.components:
-                order = self._alive() if number % 2 == 0 else self._alive()[::-1]
-                for backend in order:
-                    if number not in self.run.samples.get((self.case.name, component, backend), {}):
-                        self._guard(backend, lambda b=backend, c=component: self._sample(b, c, number))
-            tick()
-
-    def _sample(self, backend: str, component: str, number: int) -> None:
-        time.sleep(SETTLE_S)
-        seconds = self.run.worker(backend).ask("time", self.timeout_s, component=component)["seconds"]
-        self.run.sample(self.case, component, backend, number, seconds)
-
-    # ------------------------------------------------------------------ parity
-    def _outputs(self) -> dict[str, dict[str, np.ndarray]]:
-        """Per backend the results of every component, and of the whole chain on its own values."""
-        found: dict[str, dict[str, np.ndarray]] = {}
-        wanted = (*self.plan.components, "own_salience")
-        for backend in self._alive():
-            self._guard(backend, lambda b=backend: found.__setitem__(b, self._fetch(b, wanted)))
-        if self.reference.startswith("torch") and self.reference in found:
-            self._guard(self.reference, lambda: self._moved_by_rounding(found[self.reference]))
-        return found
-
-    def _fetch(self, backend: str, components: tuple[str, ...]) -> dict[str, np.ndarray]:
-        worker, path = self.run.worker(backend), str(self.scratch / "output.npy")
-        results = {}
-        for component in components:
-            worker.ask("output", self.timeout_s, component=component, path=path)
-            results[component] = np.load(path)
-        return results
-
-    def _moved_by_rounding(self, results: dict[str, np.ndarray]) -> None:
-        """What the reference answers when its mel is computed in float64: the floor of the chain."""
-        exact = self._fetch(self.reference, ("exact_mel",))["exact_mel"]
-        results["exact_mel"] = exact
-        path = self.scratch / "exact.npy"
-        np.save(path, exact.astype(np.float32))
-        worker = self.run.worker(self.reference)
-        worker.ask("prepare", self.timeout_s, inputs=self.files | {"mel": str(path)})
-        results["moved_salience"] = self._fetch(self.reference, ("network",))["network"]
-        np.save(path, results["moved_salience"])
-        worker.ask("prepare", self.timeout_s, inputs=self.files | {"salience": str(path)})
-        results["moved_f0"] = self._fetch(self.reference, ("decode",))["decode"]
-
-    def _close_records(self, outputs: dict[str, dict[str, np.ndarray]]) -> None:
-        suite, precision = self.run.config["suite"], self.run.config["precision"]
-        judge = verdict.Judge(suite["limits"][precision], suite["threshold"], outputs.get(self.reference))
-        for component in self.plan.components:
-            for backend in self.plan.backends:
-                key = (self.case.name, component, backend)
-                if key in self.run.done:
-                    continue
-                if backend in self.errors:
-                    judged: Facts = {"status": "error", "reason": self.errors[backend], "parity": None}
-                else:
-                    judged = judge(component, outputs[backend], backend == self.reference)
-                self.run.record(self.case, component, backend, **self._measured(component, backend), **judged)
-        self._keep_contours(outputs)
-
-    def _measured(self, component: str, backend: str) -> Facts:
-        taken = self.run.samples.get((self.case.name, component, backend), {})
-        cold = self.cold.get(backend, []) if component == "f0" else []
-        audio = self.audio
-        loads = self.run.loaded.get(backend, {})
-        return {
-            "reference": self.reference,
-            "workload": {
-                "audio": audio.source,
-                "duration_s": audio.samples.size / inputs.SAMPLE_RATE,
-                "samples": audio.samples.size,
-                "frames": 1 + audio.samples.size // 160,
-                "weights": self.run.weights.label,
-            },
-            "samples_s": [taken[number] for number in sorted(taken)],
-            "rounds": sorted(taken),
-            "warmup_s": self.warmups.get((component, backend), []),
-            "load_s": cold[0]["load_s"] if cold else loads.get("load_s"),
-            "first_call_s": cold[0]["first_call_s"] if cold else None,
-            "peak_rss_bytes": max((c["peak_rss_bytes"] for c in cold), default=None),
-            "peak_device_bytes": cold[0]["peak_device_bytes"] if cold else None,
-            "cold": cold,
-        }
-
-    def _keep_contours(self, outputs: dict[str, dict[str, np.ndarray]]) -> None:
-        """What the report draws: F0 of every backend, the truth, and the reference's mel."""
-        if self.reference not in outputs:
-            return
-        folder = self.run.folder / "contours"
-        folder.mkdir(exist_ok=True)
-        arrays = {f"f0.{backend}": found["f0"] for backend, found in outputs.items()}
-        arrays["mel"] = outputs[self.reference]["mel"][:, :1500].astype(np.float16)
-        if self.audio.f0_hz is not None:
-            arrays["f0.truth"] = self.audio.f0_hz
-        np.savez_compressed(folder / f"{self.case.name}.npz", **arrays)
-
-
 def _weights(config: Config) -> Weights:
     wish, model = config["weights"], config["measure"]["model"]
     folder = cache_folder(config["paths"]["cache"])
@@ -441,9 +254,7 @@ def resume_run(folder: Path) -> Run:
     then, now = environment.fingerprint(stored), environment.fingerprint(environment.describe())
     changed = [name for name in then if then[name] != now[name]]
     if changed:
-        raise UserError(f"resume={folder}: made on another machine or with other software ({', '.join(changed)} differ)")
+        raise UserError(
+            f"resume={folder}: made on another machine or with other software ({', '.join(changed)} differ)"
+        )
     return Run(config, folder, resumed=True)
-
-
-def free_bytes(folder: Path) -> int:
-    return shutil.disk_usage(folder).free

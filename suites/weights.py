@@ -63,7 +63,9 @@ def rmvpe_weights(path: str | None, seed: int, width: int, hidden: int, cache: P
     if not target.is_file():
         _generate(reduced_manifest(width, hidden), seed, target)
     size = "full size" if (width, hidden) == (UPSTREAM_WIDTH, UPSTREAM_HIDDEN) else f"width {width}, hidden {hidden}"
-    return Weights(target, f"synthetic, seed {seed}, {size} (no pitch to find: timing and parity only)", _sha256(target))
+    return Weights(
+        target, f"synthetic, seed {seed}, {size} (no pitch to find: timing and parity only)", _sha256(target)
+    )
 
 
 def _generate(manifest: dict[str, Any], seed: int, target: Path) -> None:

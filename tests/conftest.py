@@ -1,0 +1,69 @@
+"""Shared fixtures: seeded weights, tiny and full, and the two sides as a parameter."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rvc_mlx.runtime  # before torch: MLX's BLAS has to be chosen first  # noqa: F401
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Weights that tests generate stay out of the user's cache."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def tiny_state() -> dict[str, np.ndarray]:
+    """RMVPE at width 4 and hidden size 64."""
+    from suites import recipe
+    from suites.weights import reduced_manifest
+
+    return recipe.make_state_dict(reduced_manifest(4, 64), 7)
+
+
+@pytest.fixture(scope="session")
+def full_state() -> dict[str, np.ndarray]:
+    """RMVPE at upstream's size, with the weights of the golden vectors."""
+    from suites import recipe
+    from suites.weights import reduced_manifest
+
+    return recipe.make_state_dict(reduced_manifest(16, 256), 25)
+
+
+@pytest.fixture(params=["rvc_mlx", "reference_torch"])
+def side(request: pytest.FixtureRequest) -> ModuleType:
+    """One of the two packages."""
+    import importlib
+
+    return importlib.import_module(request.param)
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], tuple[dict[str, np.ndarray], dict[str, Any]]]:
+    """Arrays and metadata of a stored vector."""
+
+    def read(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files if key != "meta"}
+            return arrays, json.loads(str(stored["meta"]))
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def voice() -> np.ndarray:
+    """Four seconds of the synthetic voice."""
+    from suites.voice import synthesize
+
+    return synthesize(4.0, seed=3).audio

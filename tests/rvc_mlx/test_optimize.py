@@ -1,0 +1,123 @@
+"""Every optimisation against the plain path, and the mechanisms behind them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rvc_mlx import RMVPE, gru, rmvpe
+from rvc_mlx.optimize import OPTIMIZATIONS, resolve
+from rvc_mlx.runtime import gpu_kind, mx
+
+DEVICES = ["cpu", *(["gpu"] if gpu_kind() else [])]
+
+
+def mels(frames: int) -> np.ndarray:
+    return (np.random.default_rng(1).standard_normal((128, frames)) * 2 - 5).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_state):
+    return RMVPE.from_state_dict(tiny_state, device="cpu", optimize="none").salience(mels(100))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", OPTIMIZATIONS)
+def test_each_alone_equals_plain(tiny_state, plain, name, device):
+    model = RMVPE.from_state_dict(tiny_state, device=device, optimize=[name])
+    assert np.abs(model.salience(mels(100)) - plain).max() < 2e-6
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_all_together_equal_plain(tiny_state, plain, device):
+    model = RMVPE.from_state_dict(tiny_state, device=device)
+    assert np.abs(model.salience(mels(100)) - plain).max() < 2e-6
+
+
+@pytest.mark.parametrize("optimize", [["tile"], ["tile", "gemm_conv"], ["tile", "fold_norm"]])
+def test_tiles_change_nothing(tiny_state, monkeypatch, optimize):
+    """The overlap covers the network's whole reach, so tiling is exact up to rounding."""
+    mel = mels(6000)
+    whole = RMVPE.from_state_dict(tiny_state, device="cpu", optimize=optimize[1:]).salience(mel)
+    monkeypatch.setattr(rmvpe, "TILE_FRAMES", 1024)
+    tiled = RMVPE.from_state_dict(tiny_state, device="cpu", optimize=optimize)
+    calls = []
+    unet = tiled._unet
+    monkeypatch.setattr(tiled, "_unet", lambda x, watch: calls.append(x.shape[1]) or unet(x, watch))
+    assert np.abs(tiled.salience(mel) - whole).max() < 2e-6
+    assert len(calls) == 6
+    assert max(calls) <= 1024 + 2 * tiled.config.halo_frames
+
+
+def test_a_smaller_overlap_would_show(tiny_state, monkeypatch):
+    """The test above can fail: with half the overlap, it does."""
+    mel = mels(6000)
+    whole = RMVPE.from_state_dict(tiny_state, device="cpu", optimize="none").salience(mel)
+    monkeypatch.setattr(rmvpe, "TILE_FRAMES", 1024)
+    monkeypatch.setattr(rmvpe.RMVPEConfig, "halo_frames", 64)
+    tiled = RMVPE.from_state_dict(tiny_state, device="cpu", optimize=["tile"])
+    assert np.abs(tiled.salience(mel) - whole).max() > 2e-6
+
+
+def test_names_are_resolved():
+    assert resolve("none", gpu=False, dtype="float32") == frozenset()
+    assert "gemm_conv" in resolve("all", gpu=False, dtype="float32")
+    assert "gemm_conv" not in resolve("all", gpu=False, dtype="float16")
+    assert "gru_kernel" not in resolve("all", gpu=False, dtype="float32")
+    assert resolve(["tile"], gpu=True, dtype="float32") == {"tile"}
+    with pytest.raises(ValueError, match="unknown optimisation 'tiles'"):
+        resolve(["tiles"], gpu=False, dtype="float32")
+
+
+def test_no_compiler_means_the_plain_steps(tiny_state, plain, monkeypatch):
+    monkeypatch.setattr(gru, "has_compiler", lambda: False)
+    model = RMVPE.from_state_dict(tiny_state, device="cpu")
+    assert np.abs(model.salience(mels(100)) - plain).max() < 2e-6
+
+
+def bigru_state(hidden: int, c_in: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    shapes = {
+        "weight_ih": (3 * hidden, c_in),
+        "weight_hh": (3 * hidden, hidden),
+        "bias_ih": (3 * hidden,),
+        "bias_hh": (3 * hidden,),
+    }
+    return {
+        f"g.{leaf}_l0{end}": rng.standard_normal(shape).astype(np.float32) * 0.3
+        for leaf, shape in shapes.items()
+        for end in ("", "_reverse")
+    }
+
+
+@pytest.mark.parametrize("steps", [1, 31, 32, 77])
+@pytest.mark.parametrize("optimize", [frozenset(), frozenset({"compile_gru"})])
+def test_bigru_equals_torchs(steps, optimize):
+    import torch
+
+    state = bigru_state(64, 24)
+    theirs = torch.nn.GRU(24, 64, batch_first=True, bidirectional=True)
+    theirs.load_state_dict({k.removeprefix("g."): torch.from_numpy(v) for k, v in state.items()})
+    x = np.random.default_rng(1).standard_normal((2, steps, 24)).astype(np.float32)
+    with torch.no_grad():
+        want = theirs(torch.from_numpy(x))[0].numpy()
+    with mx.stream(mx.cpu):
+        got = np.array(gru.BiGRU(state, "g", mx.float32, optimize)(mx.array(x)))
+    assert np.abs(got - want).max() < 2e-6
+
+
+def test_a_wrong_kernel_is_not_used(monkeypatch):
+    """The check at first use decides, also for NaN."""
+    model = gru.BiGRU(bigru_state(64, 24), "g", mx.float32, frozenset())
+    for error in (1.0, float("nan"), float("inf")):
+        model._kernel_kind = "metal"
+        monkeypatch.setattr(gru, "_kernel_error", lambda kind, hidden, error=error: error)
+        monkeypatch.setattr(gru.mx, "default_device", lambda: mx.Device(mx.gpu))
+        with pytest.warns(UserWarning, match="not used"):
+            assert not model._use_kernel()
+
+
+@pytest.mark.skipif(gpu_kind() is None, reason="no GPU that MLX can use")
+@pytest.mark.parametrize("hidden", [64, 128, 256])
+def test_kernel_equals_plain_steps(hidden):
+    assert gru._kernel_error(str(gpu_kind()), hidden) < 5e-6

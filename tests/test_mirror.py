@@ -1,0 +1,72 @@
+"""The two sides read side by side: same names, same calls, same stages, same facts."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import reference_torch
+import rvc_mlx
+
+METHODS = ["from_checkpoint", "from_state_dict", "mel", "salience", "decode", "cents", "f0", "trace"]
+ROOT = Path(__file__).parents[1]
+
+
+def test_exports():
+    assert sorted(rvc_mlx.__all__) == sorted(reference_torch.__all__)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_calls_take_the_same_arguments(name):
+    ours, theirs = (inspect.signature(getattr(package.RMVPE, name)) for package in (rvc_mlx, reference_torch))
+    assert list(ours.parameters) == list(theirs.parameters)
+    assert [p.default for p in ours.parameters.values()] == [p.default for p in theirs.parameters.values()]
+
+
+@pytest.mark.parametrize("name", ["RMVPEConfig"])
+def test_configurations_have_the_same_fields(name):
+    ours, theirs = (importlib.import_module(f"{p}.rmvpe") for p in ("rvc_mlx", "reference_torch"))
+    assert getattr(ours, name)().__dict__ == getattr(theirs, name)().__dict__
+
+
+def test_constants_agree():
+    for module in ("rmvpe", "audio"):
+        ours, theirs = (importlib.import_module(f"{p}.{module}") for p in ("rvc_mlx", "reference_torch"))
+        shared = [n for n in vars(theirs) if n.isupper() and n != "DTYPES"]
+        assert shared
+        assert {n: getattr(ours, n) for n in shared} == {n: getattr(theirs, n) for n in shared}
+
+
+def test_stage_machinery_is_the_same_text():
+    """The sides may not import each other; this copy must not drift."""
+    texts = [(ROOT / package / "stages.py").read_text() for package in ("rvc_mlx", "reference_torch")]
+    assert texts[0] == texts[1]
+
+
+def test_plain_stages_have_the_same_names_and_shapes(tiny_state):
+    mel = np.random.default_rng(0).standard_normal((2, 128, 40)).astype(np.float32)
+    found: list[dict[str, tuple[int, ...]]] = []
+    for package, options in ((rvc_mlx, {"optimize": "none", "device": "cpu"}), (reference_torch, {})):
+        shapes: dict[str, tuple[int, ...]] = {}
+        package.RMVPE.from_state_dict(tiny_state, **options).trace(
+            mel, lambda p, v, s=shapes: s.__setitem__(p, v.shape)
+        )
+        found.append(shapes)
+    ours, theirs = found
+    assert set(ours) - {"enter"} == set(theirs)
+    assert all(ours[name] == theirs[name] for name in theirs)
+    assert "unet.decoder.layers.0.conv1.0" in theirs
+
+
+def test_optimised_stages_are_a_subset(tiny_state):
+    mel = np.random.default_rng(0).standard_normal((1, 128, 40)).astype(np.float32)
+    plain: set[str] = set()
+    fast: dict[str, np.ndarray] = {}
+    reference_torch.RMVPE.from_state_dict(tiny_state).trace(mel, lambda p, v: plain.add(p))
+    rvc_mlx.RMVPE.from_state_dict(tiny_state, device="cpu").trace(mel, fast.__setitem__)
+    assert set(fast) <= plain | {"enter", "unet"}
+    assert {"unet.encoder.layers.0.pool", "unet.decoder.layers.4", "cnn", "fc.0", "fc.1"} <= set(fast)
