@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,8 +48,9 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
 
 def _why(error: Exception) -> str:
     text = str(error) or type(error).__name__
-    if "weights_only" in text or "Unsupported" in text:
-        return "refused: the pickle asks for code that a state dict does not need"
+    name = re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", text)
+    if name:
+        return f"refused: the pickle asks for {name[1]}, which a state dict does not need"
     return "not a readable checkpoint; it may be truncated (" + text.splitlines()[0][:120] + ")"
 
 

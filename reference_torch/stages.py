@@ -1,7 +1,7 @@
 """Named stages: the ordered steps of a model, nested where the model is.
 
 A model builds its forward pass as a tuple of stages and its call runs them and nothing else,
-so what is traced or timed is what runs. Stages pass a *carry*: a dict of named tensors whose
+so what is traced or timed is what runs. Stages pass a *carry*: a dict of named arrays whose
 entry ``"x"`` is the main value; side values (skips, residuals) have entries of their own.
 """
 

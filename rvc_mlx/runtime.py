@@ -5,7 +5,8 @@ Two things must happen before the first ``import mlx.core``:
 * **BLAS.** MLX's Linux CPU wheel links the unoptimised reference BLAS but calls ``cblas_sgemm``
   by symbol, so an optimised library opened earlier with ``RTLD_GLOBAL`` takes over (30 to 50
   times faster). ``RVC_MLX_BLAS`` chooses: ``auto`` (default: the ``mkl`` package from PyPI,
-  then a system OpenBLAS), ``reference`` (none), or the path of a library.
+  then a system OpenBLAS), ``reference`` (none), or the path of a library. In a process that
+  also uses PyTorch, import that first: what is loaded later may bind to this library as well.
 * **TF32.** MLX rounds float32 matrix inputs to TF32 on GPUs that can. Here float32 means
   float32: ``MLX_ENABLE_TF32`` defaults to 0 and is read by MLX once, at import.
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import platform
 import sys
 from typing import NamedTuple
 
@@ -40,10 +39,7 @@ def parity_reference(present: list[str]) -> str:
 def impossible(name: str) -> str | None:
     """Why a backend cannot exist here, as far as can be told without importing a framework."""
     backend = BACKENDS[name]
-    if (
-        importlib.util.find_spec("mlx.core" if backend.framework == "mlx" and _has("mlx") else backend.framework)
-        is None
-    ):
+    if not _installed("mlx.core" if backend.framework == "mlx" else backend.framework):
         return f"{backend.framework} is not installed"
     if name == "torch_mps" and sys.platform != "darwin":
         return "MPS exists on macOS only"
@@ -52,8 +48,11 @@ def impossible(name: str) -> str | None:
     return None
 
 
-def _has(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # its parent package is missing
+        return False
 
 
 def worker_environment(precision: str, threads: int) -> dict[str, str]:
@@ -67,7 +66,3 @@ def worker_environment(precision: str, threads: int) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",
     }
-
-
-def machine_class() -> str:
-    return f"{platform.system()} {platform.machine()}"

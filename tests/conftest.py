@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import rvc_mlx.runtime  # before torch: MLX's BLAS has to be chosen first  # noqa: F401
+# torch first: loaded after rvc_mlx, it would take some of its BLAS calls to MLX's fast BLAS
+import torch  # noqa: F401
 
 GOLDEN = Path(__file__).parent / "golden"
 

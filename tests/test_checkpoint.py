@@ -100,7 +100,7 @@ def test_pickle_that_runs_code_is_refused(side, tmp_path, style):
         torch.save({"a": torch.zeros(1), "b": Evil(target)}, path)
     else:
         path.write_bytes(pickle.dumps(Evil(target)))
-    with pytest.raises(side.CheckpointError, match=r"refused|not a readable"):
+    with pytest.raises(side.CheckpointError, match="refused" if style == "zip" else "refused|not a readable"):
         load(side, path)
     assert not target.exists()
 

@@ -63,7 +63,7 @@ def test_stages(model, golden):
     found: dict[str, np.ndarray] = {}
     model.trace(arrays["in.log_mel"], found.__setitem__)
     stages = [field for field in arrays if field.startswith("mid.")]
-    assert len(stages) == 25
+    assert len(stages) == 24
     for field in stages:
         check("rmvpe_e2e_70", field, found[field.removeprefix("mid.")], arrays, meta)
 
