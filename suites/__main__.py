@@ -162,8 +162,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """-v may stand anywhere, also behind the command."""
-    return parser().parse_args([word for word in argv if word not in ("-v", "--verbose")])
+    """Flags may stand anywhere: argparse itself wants them before the overrides."""
+    verbose = [word for word in argv if word in ("-v", "--verbose")]
+    sweep_flags = [word for word in argv if word in ("-m", "--multirun")]
+    words = [word for word in argv if word not in verbose + sweep_flags]
+    return parser().parse_args([*verbose, *words[:1], *sweep_flags, *words[1:]])
 
 
 if __name__ == "__main__":

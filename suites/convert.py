@@ -51,6 +51,7 @@ def _expected(state: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
 
 
 def _write_safetensors(state: dict[str, np.ndarray], source: Path, target: Path, model: str) -> None:
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
@@ -58,6 +59,8 @@ def _write_safetensors(state: dict[str, np.ndarray], source: Path, target: Path,
     try:
         save_file(state, part, metadata={"model": model, "source": source.name, "source_sha256": digest})
         part.replace(target)
+    except SafetensorError as error:
+        raise UserError(f"cannot write {target}: {error}") from None
     finally:
         part.unlink(missing_ok=True)
 
@@ -69,7 +72,7 @@ def _write_torch(state: dict[str, np.ndarray], target: Path) -> None:
         raise UserError("writing .pt needs PyTorch: pip install torch") from None
     part = target.with_name(target.name + ".part")
     try:
-        torch.save({k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in state.items()}, part)
+        torch.save({k: torch.from_numpy(np.array(v)) for k, v in state.items()}, part)
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)

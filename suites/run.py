@@ -77,9 +77,12 @@ class Run:
     def _available(self) -> list[str]:
         """Start a worker for every backend wished for; record those that this machine lacks."""
         names, asked = requested_backends(self.config)
-        present = []
+        reasons = {name: impossible(name) for name in names}
         for name in names:
-            reason = impossible(name)
+            if reasons[name] is None:
+                self.workers[name] = self.start(name)  # all at once: they import while they wait
+        present = []
+        for name, reason in reasons.items():
             if reason is None:
                 facts = self._hello(name)
                 reason = None if facts["available"] else facts["reason"]
@@ -148,8 +151,9 @@ class Run:
 
     # ------------------------------------------------------------------ workers
     def _hello(self, backend: str) -> Facts:
-        worker = self.start(backend)
-        self.workers[backend] = worker
+        if backend not in self.workers:
+            self.workers[backend] = self.start(backend)
+        worker = self.workers[backend]
         try:
             self.facts[backend] = worker.ask("hello", HELLO_TIMEOUT_S, threads=self.threads)
         except (WorkerError, WorkerLost) as error:

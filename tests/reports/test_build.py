@@ -1,0 +1,156 @@
+"""Reports of a stored run: the same text and pictures each time, and nothing wrong when a record is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from reports import tables
+from reports.build import command, write_report
+from reports.frame import frame, load
+from suites.errors import UserError
+
+STORED = Path(__file__).parents[1] / "fixtures" / "run"
+
+
+@pytest.fixture
+def run(tmp_path):
+    shutil.copytree(STORED, tmp_path / "run", ignore=shutil.ignore_patterns("expected.md"))
+    return tmp_path / "run"
+
+
+def test_the_stored_run_gives_the_stored_report(run):
+    """After a meant change: python -m suites report on the fixture, and read the difference."""
+    assert write_report(run).path.read_text() == (STORED / "expected.md").read_text()
+
+
+def test_same_records_same_bytes(run):
+    def everything():
+        write_report(run)
+        return {p.name: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+
+    assert everything() == everything()
+
+
+def edit(run, change):
+    lines = [json.loads(text) for text in (run / "records.jsonl").read_text().splitlines()]
+    (run / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in change(lines)))
+
+
+@pytest.mark.parametrize("index", range(12))
+def test_any_missing_record_is_told_and_is_exit_2(run, index):
+    gone = {}
+
+    def drop(lines):
+        closed = [line for line in lines if line["kind"] == "record" and "workload" in line]
+        gone.update(closed[index])
+        return [line for line in lines if line is not closed[index]]
+
+    edit(run, drop)
+    built = write_report(run)
+    assert built.exit_code == 2
+    text = built.path.read_text()
+    assert f"- {gone['case']}, {gone['component']}, {gone['backend']}: planned, no record" in text
+    assert "**Incomplete**" in text
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "word"),
+    [("failed", 1, "**Failed**"), ("error", 2, "**Incomplete**"), ("not_comparable", 2, "**Incomplete**")],
+)
+def test_statuses(run, status, code, word):
+    def change(lines):
+        for line in lines:
+            if line["kind"] == "record" and line["component"] == "f0" and line["backend"] == "mlx_cpu":
+                line |= {"status": status, "reason": "because", "parity": None}
+        return lines
+
+    edit(run, change)
+    built = write_report(run)
+    assert built.exit_code == code
+    text = built.path.read_text()
+    assert word in text
+    assert "because" in text
+
+
+def test_a_run_without_records(run):
+    edit(run, lambda lines: [])
+    built = write_report(run)
+    assert built.exit_code == 2
+    assert "**Incomplete**" in built.path.read_text()
+
+
+def test_not_a_run(tmp_path):
+    with pytest.raises(UserError, match="not a run folder"):
+        write_report(tmp_path)
+
+
+def test_speedup_is_the_median_of_paired_ratios(run):
+    data = load(run)
+    case = data.cases[0]
+    ours, theirs = (data.find(case, "f0", b)["samples_s"] for b in ("mlx_cpu", "torch_cpu"))
+    ratios = sorted(t / o for o, t in zip(ours, theirs, strict=True))
+    e = data.speedup(case, "f0", "mlx_cpu")
+    assert ratios[0] <= e.median <= ratios[-1]
+    assert data.speedup(case, "f0", "torch_cpu") is None
+    assert f"{e.median:.2f}× [{e.low:.2f}, {e.high:.2f}] of torch_cpu" in tables.latency(data, "f0")
+
+
+def test_frame_in_two_lines(run):
+    table = frame(run)
+    assert {"case", "component", "backend", "median_s", "workload.duration_s"} <= set(table.columns)
+    assert (table["median_s"] > 0).all()
+
+
+def test_command_repeats_the_run(run):
+    words = command(load(run)).split()
+    assert words[:5] == ["python", "-m", "suites", "run", "rmvpe"]
+    assert "measure=smoke" in words
+    assert "'durations=[1,1.5]'" in words
+
+
+class Checker(HTMLParser):
+    """Collects what a self-contained page must not have."""
+
+    def __init__(self):
+        super().__init__()
+        self.sources, self.open = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.sources += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img", "br", "hr", "link"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.sources += [value for name, value in attrs if name in ("src", "href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_self_contained(run):
+    write_report(run)
+    checker = Checker()
+    checker.feed((run / "report.html").read_text())
+    assert checker.open == []
+    assert checker.sources
+    assert all(source.startswith("data:image/png;base64,") for source in checker.sources)
+
+
+def test_no_table_has_ragged_rows(run):
+    text = write_report(run).path.read_text()
+    for block in re.findall(r"(?:^\|.*\|\n)+", text, flags=re.M):
+        assert len({line.count("|") for line in block.splitlines()}) == 1
+
+
+FORMS = {0: "0", 123456.0: "123456", 0.0512: "0.0512", 1.5e-7: "1.50e-07", 1234.5: "1234", 2.5: "2.5"}
+
+
+@pytest.mark.parametrize(("value", "text"), FORMS.items())
+def test_printed_forms(value, text):
+    assert tables.significant(value) == text

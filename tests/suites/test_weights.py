@@ -1,0 +1,61 @@
+"""Synthetic weights: the same everywhere, made once, whole or not at all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from suites import recipe
+from suites.errors import UserError
+from suites.weights import reduced_manifest, rmvpe_weights
+
+
+def test_full_size_is_the_manifest():
+    manifest = recipe.load_manifest("suites/data/manifests/rmvpe.json")
+    assert reduced_manifest(16, 256)["tensors"] == manifest["tensors"]
+
+
+def test_reduced_sizes_follow_the_architecture(tiny_state):
+    pytest.importorskip("mlx")
+    from rvc_mlx.rmvpe import RMVPEConfig, state_shapes
+
+    shapes = state_shapes(RMVPEConfig(width=4, hidden=64))
+    assert shapes == {k: v.shape for k, v in tiny_state.items() if not k.endswith("num_batches_tracked")}
+
+
+def test_made_once(tmp_path, monkeypatch):
+    first = rmvpe_weights(None, 3, 4, 64, tmp_path)
+    monkeypatch.setattr(recipe, "make_state_dict", lambda *_: pytest.fail("made twice"))
+    assert rmvpe_weights(None, 3, 4, 64, tmp_path) == first
+    assert "synthetic, seed 3" in first.label
+    assert [p.name for p in tmp_path.iterdir()] == [first.path.name]
+
+
+def test_the_file_holds_the_recipe(tmp_path):
+    path = rmvpe_weights(None, 3, 4, 64, tmp_path).path
+    want = recipe.make_state_dict(reduced_manifest(4, 64), 3)
+    got = load_file(path)
+    assert got.keys() == want.keys()
+    assert all(np.array_equal(got[k], want[k]) for k in want)
+
+
+def test_a_broken_generation_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipe, "make_state_dict", fail)
+    with pytest.raises(KeyboardInterrupt):
+        rmvpe_weights(None, 3, 4, 64, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cache_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"set paths\.cache=FOLDER"):
+        rmvpe_weights(None, 3, 4, 64, tmp_path / "file")
+
+
+def test_missing_checkpoint(tmp_path):
+    with pytest.raises(UserError, match=r"weights\.rmvpe=.*no such file"):
+        rmvpe_weights(str(tmp_path / "rmvpe.pt"), 0, 16, 256, tmp_path)
