@@ -23,7 +23,11 @@ OPTIMIZATIONS = {
     ),
     "compile_gru": Optimization("32 GRU steps at a time as one compiled graph", cpu=True, gpu=False),
     "gru_kernel": Optimization("all GRU steps in one GPU kernel", cpu=False, gpu=True),
-    "tile": Optimization("long inputs through the U-Net in overlapping tiles: bounded memory", cpu=True, gpu=True),
+    "tile": Optimization(
+        "bounded memory: long inputs through the U-Net in overlapping tiles, big blocks evaluated singly",
+        cpu=True,
+        gpu=True,
+    ),
 }
 
 

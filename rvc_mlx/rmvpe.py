@@ -141,7 +141,8 @@ class RMVPE:
         self.log_mel = LogMel()
         self.packed = PackedUNet(state, *sizes) if "gemm_conv" in self.optimize else None
         fold, fuse = "fold_norm" in self.optimize, "fuse_elementwise" in self.optimize
-        self.native = None if self.packed else NativeUNet(state, *sizes, dtype=self.dtype, fold=fold, fuse=fuse)
+        options = {"fold": fold, "fuse": fuse, "bound_memory": "tile" in self.optimize}
+        self.native = None if self.packed else NativeUNet(state, *sizes, dtype=self.dtype, **options)
         gru = BiGRU(state, "fc.0.gru", self.dtype, self.optimize)
         weight = mx.array(np.ascontiguousarray(state["fc.1.weight"].T)).astype(self.dtype)
         bias = mx.array(state["fc.1.bias"]).astype(self.dtype)
@@ -167,7 +168,8 @@ class RMVPE:
     def mel(self, audio: np.ndarray) -> np.ndarray:
         """``[n]`` 16 kHz mono in [-1, 1] to natural-log mel ``[128, F]``, F = 1 + n // 160."""
         with mx.stream(self.device):
-            return np.array(self.log_mel(mx.array(_check_audio(audio))).T)
+            # contiguous on the device, so that the copy to NumPy is a plain one
+            return np.array(mx.contiguous(self.log_mel(mx.array(_check_audio(audio))).T))
 
     def salience(self, mel: np.ndarray, chunk: int | None = CHUNK_FRAMES) -> np.ndarray:
         """``[128, F] -> [F, 360]`` or ``[B, 128, F] -> [B, F, 360]``, values in (0, 1).
@@ -228,6 +230,7 @@ class RMVPE:
             parts.append(mx.contiguous(part[:, start - first : min(frames, start + step) - first]))
             mx.eval(parts[-1])
             del part
+        mx.clear_cache()  # Metal's is unbounded, and the next input has other sizes
         return mx.concatenate(parts, axis=1)
 
     def _unet(self, x: mx.array, watch: Watch | None) -> mx.array:

@@ -14,6 +14,10 @@ from .packed import NORM_EPS, fold_norm
 from .runtime import mx
 from .stages import Carry, Stage, group, leaf
 
+# From this size on a block is worth a synchronisation: MLX keeps the intermediates of all work
+# that it has queued, and on a GPU queues far ahead.
+EVAL_BYTES = 32 * 2**20
+
 Weights = Mapping[str, np.ndarray]
 
 
@@ -42,8 +46,10 @@ class NativeUNet:
         dtype: mx.Dtype = mx.float32,
         fold: bool = True,
         fuse: bool = True,
+        bound_memory: bool = True,
     ) -> None:
         self.state, self.dtype, self.fold = state, dtype, fold
+        self.eval_bytes = EVAL_BYTES if bound_memory else float("inf")
         self.bias_relu = mx.compile(_bias_relu, shapeless=True) if fuse else _bias_relu
         self.bias_relu_add = mx.compile(_bias_relu_add, shapeless=True) if fuse else _bias_relu_add
         self.stages = self._network(levels, blocks, inter_layers)
@@ -141,7 +147,10 @@ class NativeUNet:
         def apply(x: mx.array) -> mx.array:
             y = self.bias_relu(mx.conv2d(x, kernel_1, padding=1), bias_1)
             residual = x if shortcut is None else mx.addmm(shortcut[1], x, shortcut[0])
-            return self.bias_relu_add(mx.conv2d(y, kernel_2, padding=1), bias_2, residual)
+            y = self.bias_relu_add(mx.conv2d(y, kernel_2, padding=1), bias_2, residual)
+            if y.nbytes >= self.eval_bytes:
+                mx.eval(y)
+            return y
 
         return leaf(name, apply)
 

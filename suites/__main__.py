@@ -87,6 +87,11 @@ def finish(run: object) -> int:
         run.execute()
     except KeyboardInterrupt:
         interrupted = True
+    except UserError:
+        raise
+    except Exception:
+        write_report(run.folder)  # of what there is
+        raise
     built = write_report(run.folder)
     for line in built.notes:
         print(line)
@@ -158,6 +163,10 @@ def main(argv: list[str] | None = None) -> int:
         if verbose:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
+        return ERROR
+    except Exception as error:
+        traceback.print_exc()
+        print(f"error: unexpected {type(error).__name__}; this is a fault of the program", file=sys.stderr)
         return ERROR
 
 

@@ -134,7 +134,11 @@ class Run:
         weight, start = case.seconds or 10.0, bar.n
         if any(key[0] == case.name and key not in self.done for key in plan.expected()):
             suite = self.config["suite"]
-            audio = inputs.make_audio(case.kind, case.seconds, case.path, self.config["seed"], suite["snr_db"])
+            try:
+                audio = inputs.make_audio(case.kind, case.seconds, case.path, self.config["seed"], suite["snr_db"])
+            except (UserError, ImportError, OSError) as error:
+                self._no_audio(case, plan, str(error))
+                return
 
             def told(step: str, done: bool = False) -> None:
                 bar.set_description_str(f"{case.name} {step}")
@@ -143,6 +147,11 @@ class Run:
 
             CaseRun(self, case, audio, plan, scratch, told).execute()
         bar.update(start + weight * self._calls - bar.n)
+
+    def _no_audio(self, case: Case, plan: Plan, reason: str) -> None:
+        for key in plan.expected():
+            if key[0] == case.name and key not in self.done:
+                self.file.append(self._base(*key) | {"status": "error", "reason": reason})
 
     @property
     def _calls(self) -> int:
@@ -231,7 +240,11 @@ def _weights(config: Config) -> Weights:
 def open_run(config: Config) -> Run:
     """A new run folder, with the configuration in it."""
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{config['suite']['name']}"
-    folder = Path(config["out"]) if config["out"] else Path(config["paths"]["runs"]) / name
+    runs = Path(config["paths"]["runs"])
+    fresh = next(
+        runs / (name + end) for end in ("", *(f"-{i}" for i in range(2, 100))) if not (runs / (name + end)).exists()
+    )
+    folder = Path(config["out"]) if config["out"] else fresh
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / "records.jsonl").exists():
