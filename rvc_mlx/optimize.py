@@ -18,6 +18,7 @@ class Optimization(NamedTuple):
 OPTIMIZATIONS = {
     "fold_norm": Optimization("batch norms folded into the convolutions before them", cpu=True, gpu=True),
     "fuse_elementwise": Optimization("bias, ReLU and residual sum in one compiled kernel", cpu=False, gpu=True),
+    "polyphase": Optimization("transposed convolutions as one matrix product and an interleave", cpu=True, gpu=True),
     "gemm_conv": Optimization(
         "convolutions as chained matrix products, norms folded", cpu=True, gpu=False, float32_only=True
     ),

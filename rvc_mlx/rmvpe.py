@@ -141,7 +141,12 @@ class RMVPE:
         self.log_mel = LogMel()
         self.packed = PackedUNet(state, *sizes) if "gemm_conv" in self.optimize else None
         fold, fuse = "fold_norm" in self.optimize, "fuse_elementwise" in self.optimize
-        options = {"fold": fold, "fuse": fuse, "bound_memory": "tile" in self.optimize}
+        options = {
+            "fold": fold,
+            "fuse": fuse,
+            "polyphase": "polyphase" in self.optimize,
+            "bound_memory": "tile" in self.optimize,
+        }
         self.native = None if self.packed else NativeUNet(state, *sizes, dtype=self.dtype, **options)
         gru = BiGRU(state, "fc.0.gru", self.dtype, self.optimize)
         weight = mx.array(np.ascontiguousarray(state["fc.1.weight"].T)).astype(self.dtype)
@@ -230,7 +235,8 @@ class RMVPE:
             parts.append(mx.contiguous(part[:, start - first : min(frames, start + step) - first]))
             mx.eval(parts[-1])
             del part
-        mx.clear_cache()  # Metal's is unbounded, and the next input has other sizes
+        if mx.metal.is_available():
+            mx.clear_cache()  # unbounded there, and the next input has other sizes
         return mx.concatenate(parts, axis=1)
 
     def _unet(self, x: mx.array, watch: Watch | None) -> mx.array:

@@ -6,7 +6,8 @@ the kernels and a residual block becomes one stage.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -46,9 +47,10 @@ class NativeUNet:
         dtype: mx.Dtype = mx.float32,
         fold: bool = True,
         fuse: bool = True,
+        polyphase: bool = True,
         bound_memory: bool = True,
     ) -> None:
-        self.state, self.dtype, self.fold = state, dtype, fold
+        self.state, self.dtype, self.fold, self.polyphase = state, dtype, fold, polyphase
         self.eval_bytes = EVAL_BYTES if bound_memory else float("inf")
         self.bias_relu = mx.compile(_bias_relu, shapeless=True) if fuse else _bias_relu
         self.bias_relu_add = mx.compile(_bias_relu_add, shapeless=True) if fuse else _bias_relu_add
@@ -155,16 +157,44 @@ class NativeUNet:
         return leaf(name, apply)
 
     def _up(self, prefix: str) -> Stage:
-        def upsample(x: mx.array, kernel: mx.array) -> mx.array:
-            return mx.conv_transpose2d(x, kernel, stride=2, padding=1, output_padding=1)
-
+        """Transposed convolution to twice the size (kernel 3, stride 2, padding 1, output padding 1), norm, ReLU."""
         if self.fold:
             scale, shift = fold_norm(self.state, f"{prefix}.1")
-            folded, bias = self._up_kernel(f"{prefix}.0", scale), self._array(shift)
-            return leaf("conv1", lambda x: self.bias_relu(upsample(x, folded), bias))
-        kernel = self._up_kernel(f"{prefix}.0")
+            upsample, bias = self._upsampler(f"{prefix}.0", scale), self._array(shift)
+            return leaf("conv1", lambda x: self.bias_relu(upsample(x), bias))
         norm = self._norm("1", f"{prefix}.1")
-        return group("conv1", (leaf("0", lambda x: upsample(x, kernel)), norm, leaf("2", _relu)))
+        return group("conv1", (leaf("0", self._upsampler(f"{prefix}.0", None)), norm, leaf("2", _relu)))
+
+    def _upsampler(self, name: str, scale: np.ndarray | None) -> Callable[[mx.array], mx.array]:
+        if self.polyphase:
+            return functools.partial(_polyphase, kernel=self._polyphase_kernel(name, scale))
+        kernel = self._up_kernel(name, scale)
+        return lambda x: mx.conv_transpose2d(x, kernel, stride=2, padding=1, output_padding=1)
+
+    def _polyphase_kernel(self, name: str, scale: np.ndarray | None) -> mx.array:
+        """``[4 * in, 4 * out]``: from the four neighbours at or after a position to its 2x2 outputs.
+
+        An even output takes kernel tap 1 of its own input; an odd one tap 2 of its own and tap 0
+        of the next. Rows and columns alike.
+        """
+        k = np.asarray(self.state[f"{name}.weight"], np.float64).transpose(2, 3, 0, 1)
+        k = k if scale is None else k * scale
+        taps = {(0, 0): 1, (1, 0): 2, (1, 1): 0}  # (output parity, neighbour) -> tap
+        c_in, c_out = k.shape[2:]
+        whole = np.zeros((2, 2, c_in, 2, 2, c_out))
+        for (row, down), i in taps.items():
+            for (column, right), j in taps.items():
+                whole[down, right, :, row, column] = k[i, j]
+        return self._array(whole.reshape(4 * c_in, 4 * c_out))
+
+
+def _polyphase(x: mx.array, kernel: mx.array) -> mx.array:
+    """``[B, H, W, C] -> [B, 2H, 2W, O]`` as one matrix product and an interleave."""
+    b, rows, columns, _ = x.shape
+    padded = mx.pad(x, [(0, 0), (0, 1), (0, 1), (0, 0)])
+    neighbours = [padded[:, i : i + rows, j : j + columns] for i in (0, 1) for j in (0, 1)]
+    y = (mx.concatenate(neighbours, axis=-1) @ kernel).reshape(b, rows, columns, 2, 2, -1)
+    return y.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * rows, 2 * columns, -1)
 
 
 def _pool(skip: str) -> Stage:

@@ -143,7 +143,7 @@ class CaseRun:
                 found[backend] = self._fetch(backend, (*self.plan.components, "own_salience"))
         if self.reference.startswith("torch") and self.reference in found:
             with self._guard(self.reference):
-                found[self.reference] |= self._moved_by_rounding()
+                found[self.reference] |= self._rounding()
         return found
 
     def _fetch(self, backend: str, components: tuple[str, ...]) -> Results:
@@ -154,17 +154,22 @@ class CaseRun:
             results[component] = np.load(path)
         return results
 
-    def _moved_by_rounding(self) -> Results:
-        """What the reference answers when its mel is computed in float64: the floor of the chain."""
+    def _rounding(self) -> Results:
+        """What float32 rounding does to the reference on this audio: its results beside float64's.
+
+        ``exact_*`` against ``floor_*``: the network alone, on the same mel. ``moved_*``: the chain
+        when only its mel is computed in float64.
+        """
         worker, path = self.run.worker(self.reference), self.scratch / "exact.npy"
-        exact = self._fetch(self.reference, ("exact_mel",))["exact_mel"]
-        np.save(path, exact.astype(np.float32))
+        results = self._fetch(self.reference, ("exact_mel", "exact_network", "floor_network"))
+        np.save(path, results["exact_mel"].astype(np.float32))
         worker.ask("prepare", self.timeout_s, inputs=self.files | {"mel": str(path)})
-        salience = self._fetch(self.reference, ("network",))["network"]
-        np.save(path, salience)
-        worker.ask("prepare", self.timeout_s, inputs=self.files | {"salience": str(path)})
-        f0 = self._fetch(self.reference, ("decode",))["decode"]
-        return {"exact_mel": exact, "moved_salience": salience, "moved_f0": f0}
+        results["moved_salience"] = self._fetch(self.reference, ("network",))["network"]
+        for name, salience in (("moved", "moved_salience"), ("exact", "exact_network"), ("floor", "floor_network")):
+            np.save(path, results[salience].astype(np.float32))
+            worker.ask("prepare", self.timeout_s, inputs=self.files | {"salience": str(path)})
+            results[f"{name}_f0"] = self._fetch(self.reference, ("decode",))["decode"]
+        return results
 
     # ------------------------------------------------------------------ records
     def _close_records(self, outputs: dict[str, Results]) -> None:

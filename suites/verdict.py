@@ -64,7 +64,12 @@ class Judge:
 
     def _network(self, results: Results, reference: Results) -> dict[str, Any]:
         figures = parity.compare(results["network"], reference["network"])
-        return figures | {"limits": self._check("salience_max_abs", figures["max_abs"])}
+        return figures | {"limits": self._check("salience_max_abs", figures["max_abs"], self._network_floor(reference))}
+
+    def _network_floor(self, reference: Results) -> float:
+        if "exact_network" not in reference:
+            return 0.0
+        return float(parity.compare(reference["floor_network"], reference["exact_network"])["max_abs"])
 
     def _decode(self, results: Results, reference: Results) -> dict[str, Any]:
         figures = parity.compare_f0(results["decode"], reference["decode"])
@@ -80,12 +85,23 @@ class Judge:
         decided = parity.compare_f0(results["f0"][~open_frames], reference["f0"][~open_frames])
         figures["undecided_frames"] = int(np.count_nonzero(open_frames))
         figures |= {f"salience_{name}": salience[name] for name in ("max_abs", "rmse", "snr_db", "corr")}
-        floor_salience = floor_cents = 0.0
-        floor_voicing = 0
-        if "moved_salience" in reference:
-            floor_salience = parity.compare(reference["moved_salience"], reference["own_salience"])["max_abs"]
-            moved = parity.compare_f0(reference["moved_f0"][~open_frames], reference["f0"][~open_frames])
-            floor_cents, floor_voicing = moved["max_cents"], moved["voicing_mismatches"]
-        checks = self._check("salience_max_abs", salience["max_abs"], floor_salience)
-        checks |= self._check("voicing_mismatches", decided["voicing_mismatches"], floor_voicing)
-        return figures | {"limits": checks | self._check("f0_max_cents", decided["max_cents"], floor_cents)}
+        floors = self._chain_floors(reference, open_frames)
+        values = {"salience_max_abs": salience["max_abs"]}
+        values |= {"voicing_mismatches": decided["voicing_mismatches"], "f0_max_cents": decided["max_cents"]}
+        checks = [self._check(name, value, floors.get(name, 0.0)) for name, value in values.items()]
+        return figures | {"limits": {name: check for found in checks for name, check in found.items()}}
+
+    def _chain_floors(self, reference: Results, open_frames: np.ndarray) -> dict[str, float]:
+        """The network's own rounding, plus what the mel's rounding does to the chain."""
+        if "moved_salience" not in reference:
+            return {}
+        moved = parity.compare(reference["moved_salience"], reference["own_salience"])["max_abs"]
+        decided = ~open_frames
+        moved_f0 = parity.compare_f0(reference["moved_f0"][decided], reference["f0"][decided])
+        decided = decided[: reference["exact_f0"].size]
+        exact_f0 = parity.compare_f0(reference["floor_f0"][decided], reference["exact_f0"][decided])
+        return {
+            "salience_max_abs": self._network_floor(reference) + moved,
+            "voicing_mismatches": exact_f0["voicing_mismatches"] + moved_f0["voicing_mismatches"],
+            "f0_max_cents": exact_f0["max_cents"] + moved_f0["max_cents"],
+        }

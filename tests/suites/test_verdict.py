@@ -74,7 +74,13 @@ def test_faults_fail(results, fault):
 
 def test_the_floor_raises_a_limit_but_only_to_its_factor(results):
     moved = results["own_salience"] + np.float32(4e-6)
-    reference = results | {"exact_mel": results["mel"], "moved_salience": moved, "moved_f0": results["f0"]}
+    reference = results | {
+        "exact_mel": results["mel"],
+        "exact_network": results["network"].astype(np.float64),
+        "floor_network": results["network"],
+        "moved_salience": moved,
+    }
+    reference |= {f"{name}_f0": results["f0"] for name in ("exact", "floor", "moved")}
     for error, status in ((1.5e-5, "passed"), (2.5e-5, "failed")):
         verdict = judge(altered(results, "own_salience", lambda x, e=error: x + np.float32(e)), reference, "f0")
         assert verdict["status"] == status
