@@ -52,9 +52,10 @@ WORDS = {
     ),
     "parity": (
         "`mel`, `network` and `decode` are compared on the reference's own input, `f0` on each side's own values from "
-        "the audio on. *Floor* is the reference's own rounding error on this audio, found by computing its mel and "
-        "its network in float64; where five times that exceeds the limit in `conf/`, it is the limit. *Undecided* frames are "
-        "closer to the voicing threshold, or to a tie of two bins, than the salience error: they are counted, and not judged."
+        "the audio on. *Floor* is the reference's own rounding error on this audio, found by computing its mel and its "
+        "network in float64; where five times that exceeds the limit in `conf/`, it is the limit. *Undecided* frames "
+        "are closer to the voicing threshold, or to a tie of two bins, than the salience error: they are counted, and "
+        "not judged."
     ),
     "records": "Every figure above is computed from `records.jsonl` beside this file.",
 }

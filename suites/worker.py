@@ -182,9 +182,7 @@ class Session:
             "own_salience": lambda: model.salience(model.mel(given["audio"]), **chunk),
             "exact_mel": lambda: self._exact_mel(given["audio"]),
             "floor_network": lambda: model.salience(given["mel"][:, :FLOOR_FRAMES], **chunk),
-            "exact_network": lambda: self._exact_model().salience(
-                given["mel"][:, :FLOOR_FRAMES].astype(np.float64), **chunk
-            ),
+            "exact_network": lambda: self._exact_model().salience(given["mel"][:, :FLOOR_FRAMES], **chunk),
         }
         return calls[name]
 
