@@ -31,7 +31,7 @@ code {{ background: #8882; padding: .1em .3em; }} pre {{ overflow-x: auto; }}
 FULL_DURATIONS = (5, 30, 60, 180, 300)
 
 VERDICTS = {
-    0: "**Passed**: every planned case was measured and lies within its parity limits.",
+    0: "**Passed**: every planned case was measured, and what was compared lies within its parity limits.",
     1: "**Failed**: a parity limit was exceeded; see *Parity*.",
     2: "**Incomplete**: not everything planned could be measured; see *Not measured, and failures*.",
 }
@@ -102,8 +102,9 @@ def compose(data: RunData, plots: dict[str, str]) -> str:
         section(
             "Components", WORDS["components"], *_components(data), picture("time", "time against duration, log axes")
         )
-        section("Memory", WORDS["memory"], tables.memory(data), picture("memory", "peak memory against duration"))
-        section("First run", "In the same fresh processes.", tables.cold_start(data))
+        if any(record.get("cold") for record in data.records):
+            section("Memory", WORDS["memory"], tables.memory(data), picture("memory", "peak memory against duration"))
+            section("First run", "In the same fresh processes.", tables.cold_start(data))
         section("Parity", WORDS["parity"], tables.parity(data), tables.parity_details(data))
         section("F0 contours", *(picture(f"f0-{case}", f"F0 of all backends on {case}") for case in data.cases))
     section("Not measured, and failures", _problems(data))
@@ -143,10 +144,9 @@ def _speed_findings(data: RunData) -> list[str]:
     for backend in data.backends:
         gain = data.speedup(sweep[-1], "f0", backend)
         if gain:
-            beside, seconds = data.speed_reference(backend), data.duration_s(sweep[-1])
-            lines.append(
-                f"- `{backend}` against `{beside}`, {seconds:.0f} s of audio, whole call: {tables.ratio(gain)}."
-            )
+            who = f"`{backend}` against `{data.speed_reference(backend)}`"
+            audio = f"{data.duration_s(sweep[-1]):.0f} s of audio, whole call"
+            lines.append(f"- {who}, {audio}: {tables.ratio(gain)} ({gain.rounds} rounds).")
     return lines
 
 
@@ -174,25 +174,20 @@ def _problems(data: RunData) -> str:
     lines += [
         f"- {case}, {component}, {backend}: planned, no record" for case, component, backend in data.outcome.missing
     ]
+    warned = {(r["backend"], text) for r in data.records for text in r.get("warnings", [])}
+    lines += [f"- {backend} warned: {text}" for backend, text in sorted(warned)]
+    if not any(record.get("parity") for record in data.records):
+        lines.append("- nothing was compared: the run has no second backend")
     if not data.environment:
         lines.append("- the run was broken off before it began to measure")
     return "\n".join(lines) or "Nothing: every planned case has its record."
 
 
 def command(data: RunData) -> str:
-    """The command line that repeats the run (from its stored configuration)."""
+    """The command line that repeats the run, with the overrides that it was given."""
     config = data.config
-    words = ["python", "-m", "suites", "run", config["suite"]["name"], f"measure={config['measure']['name']}"]
-    for name in ("precision", "profile", "seed", "threads", "audio", "backends", "durations", "optimize"):
-        value = config[name]
-        if name == "durations" and value == config["measure"]["durations"]:
-            continue
-        if value is not None:
-            words.append(f"{name}={value}".replace("'", "").replace(" ", ""))
-    if config["weights"]["rmvpe"]:
-        words.append(f"weights.rmvpe={config['weights']['rmvpe']}")
-    words.append(f"weights.seed={config['weights']['seed']}")
-    return shlex.join(words)
+    words = [text for text in config["overrides"] if not text.startswith("out=")]
+    return shlex.join(["python", "-m", "suites", "run", config["suite"]["name"], *words])
 
 
 def _notes(data: RunData) -> list[str]:

@@ -77,11 +77,14 @@ def load(folder: Path) -> RunData:
     config_file = folder / "config.yaml"
     if not config_file.is_file():
         raise UserError(f"{folder}: not a run folder (no config.yaml)")
+    config = yaml.safe_load(config_file.read_text())
+    if not isinstance(config, dict):
+        raise UserError(f"{config_file}: is damaged")
     found = records(read_lines(folder / "records.jsonl"))
     planned = [tuple(key) for key in _json(folder / "plan.json").get("keys", [])]
     return RunData(
         folder,
-        yaml.safe_load(config_file.read_text()),
+        config,
         _json(folder / "environment.json"),
         found,
         outcome.judge(planned, found),
@@ -89,7 +92,10 @@ def load(folder: Path) -> RunData:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.is_file() else {}
+    try:
+        return json.loads(path.read_text()) if path.is_file() else {}
+    except ValueError:
+        raise UserError(f"{path}: is damaged") from None
 
 
 def frame(folder: str | Path) -> pd.DataFrame:

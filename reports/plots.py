@@ -159,8 +159,9 @@ def _memory(data: RunData) -> Figure | None:
             points = []
             for case in cases:
                 record = data.find(case, "f0", backend)
-                if record and record["cold"] and record["cold"][0][field]:
-                    points.append((data.duration_s(case), record["cold"][0][field] / 2**20))
+                peaks = [cold[field] for cold in record["cold"] if cold[field]] if record else []
+                if peaks:
+                    points.append((data.duration_s(case), max(peaks) / 2**20))
             if points:
                 lines.setdefault(field, []).append((backend, [x for x, _ in points], [y for _, y in points]))
     if not lines:
@@ -195,7 +196,11 @@ def _contours(data: RunData, case: str) -> Figure | None:
         middle.plot(t, _gaps(arrays["f0.truth"][:frames]), color="black", lw=3, alpha=0.25, label="truth")
     for i, backend in enumerate(backends):
         colour, _ = STYLES[backend]
-        style = {"lw": 2.4, "alpha": 0.6} if backend == reference else {"lw": 1.1, "ls": "--"}
+        style = (
+            {"lw": 2.4, "alpha": 0.6, "marker": ".", "ms": 5}
+            if backend == reference
+            else {"lw": 1.1, "ls": "--", "marker": ".", "ms": 2}
+        )
         middle.plot(t, _gaps(arrays[f"f0.{backend}"][:frames]), color=colour, label=backend, **style)
         if backend != reference:
             _cents_error(bottom, t, arrays[f"f0.{backend}"][:frames], arrays[f"f0.{reference}"][:frames], backend, i)

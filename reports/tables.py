@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from statistics import median
 
 from suites.record import Line
 
@@ -104,12 +105,12 @@ def _f0_rows(data: RunData, cells: Callable[[Line], list[str]]) -> list[list[str
 
 
 def memory(data: RunData) -> str:
-    """Peaks of a fresh process per case and backend."""
+    """Peaks of fresh processes per case and backend: the largest, where there were several."""
 
     def cells(line: Line) -> list[str]:
-        cold = line["cold"][0]
+        cold = line["cold"]
         names = ("base_rss_bytes", "peak_rss_load_bytes", "peak_rss_call_bytes", "peak_device_bytes")
-        return [mebibytes(cold[name]) for name in names]
+        return [mebibytes(max((c[name] for c in cold if c[name]), default=None)) for name in names]
 
     header = (
         "case",
@@ -123,10 +124,14 @@ def memory(data: RunData) -> str:
 
 
 def cold_start(data: RunData) -> str:
+    """First calls of fresh processes: the median, where there were several."""
+
     def cells(line: Line) -> list[str]:
-        cold = line["cold"][0]
+        cold = line["cold"]
         steady = data.time(line["case"], "f0", line["backend"])
-        first = [seconds(cold[name]) for name in ("import_s", "load_s", "first_call_s", "second_call_s")]
+        first = [
+            seconds(median(c[name] for c in cold)) for name in ("import_s", "load_s", "first_call_s", "second_call_s")
+        ]
         return [*first, seconds(steady.median if steady else None)]
 
     header = ("case", "backend", "import s", "load s", "first call s", "second call s", "steady call s")
@@ -215,10 +220,14 @@ def environment(data: RunData) -> str:
         ["threads", f"{env['threads']} on every backend"],
         ["precision", f"{data.config['precision']} on every backend"],
         ["weights", f"{env['weights']['label']}; SHA-256 {env['weights']['sha256'][:16]}"],
-        ["commit", f"{env['commit'] or 'unknown'}{'' if env['commit_clean'] else ' with uncommitted changes'}"],
+        [
+            "commit",
+            f"{env['commit'] or 'unknown'}{' with uncommitted changes' if env['commit_clean'] is False else ''}",
+        ],
         ["load average at the start", f"{env['load_average_1min']:.2f}"],
     ]
     for name, facts in env["backends"].items():
+        used: list[str] = next((r["optimize"] for r in data.records if r["backend"] == name and r.get("optimize")), [])
         told = [f"{k} {facts[k]}" for k in ("mlx", "torch", "gpu_name", "blas", "blas_gflops", "cuda") if facts.get(k)]
-        rows.append([name, ", ".join(told)])
+        rows.append([name, ", ".join(told) + (f"; optimisations: {', '.join(used)}" if used else "")])
     return markdown(("", ""), rows).replace("---:", "---")

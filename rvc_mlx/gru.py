@@ -4,7 +4,7 @@ Three ways to take the steps, all with the same arithmetic (PyTorch's gates r, z
 
 * plain: one graph node after the other, evaluated now and then so the graph stays small;
 * ``compile_gru``: 32 steps at a time as one compiled graph (CPU);
-* ``gru_kernel``: all steps in one GPU kernel, checked against the plain way at first use.
+* ``gru_kernel``: all steps in one GPU kernel, checked against the plain way when a model is loaded.
 """
 
 from __future__ import annotations
@@ -166,11 +166,17 @@ class BiGRU:
         self.hidden_rows = mx.array(both("weight_hh"))  # [2, 3H, H]
         self.hidden_bias = mx.array(bias_hh[:, None, 2 * hidden :])  # [2, 1, H]
         self._chunk = self._compiled_chunk() if "compile_gru" in optimize and has_compiler() else None
-        self._kernel_kind = gpu_kind() if "gru_kernel" in optimize and hidden % 64 == 0 and hidden <= 256 else None
+        self._kernel_kind = self._checked_kernel() if "gru_kernel" in optimize else None
+
+    @property
+    def used(self) -> frozenset[str]:
+        """Those of its optimisations that are in effect."""
+        found = {"compile_gru": self._chunk is not None, "gru_kernel": self._kernel_kind is not None}
+        return frozenset(name for name, effective in found.items() if effective)
 
     def __call__(self, x: mx.array) -> mx.array:
         inputs = (x[None] @ self.input_weight).astype(mx.float32) + self.input_bias  # [2, B, T, 3H]
-        if self._use_kernel():
+        if self._kernel_kind is not None:
             return mx.stack([self._steps_in_kernel(inputs[:, i]) for i in range(x.shape[0])]).astype(x.dtype)
         return self._steps(inputs).astype(x.dtype)
 
@@ -216,14 +222,16 @@ class BiGRU:
         return mx.concatenate(both, axis=-1).transpose(1, 0, 2)
 
     # ------------------------------------------------------------------ in one kernel
-    def _use_kernel(self) -> bool:
-        if self._kernel_kind is None or mx.default_device() != mx.Device(mx.gpu):
-            return False
-        error = _kernel_error(self._kernel_kind, self.hidden)
+    def _checked_kernel(self) -> str | None:
+        """The kernel's kind, where it exists and agrees with the plain steps on this machine."""
+        kind = gpu_kind()
+        if kind is None or self.hidden % 64 or self.hidden > 256:
+            return None
+        error = _kernel_error(kind, self.hidden)
         if not error <= KERNEL_TOLERANCE:
             warnings.warn(f"the GRU kernel differs from the plain path by {error:.1e}: not used", stacklevel=2)
-            self._kernel_kind = None
-        return self._kernel_kind is not None
+            return None
+        return kind
 
     def _steps_in_kernel(self, inputs: mx.array) -> mx.array:
         """``[2, T, 3H] -> [T, 2H]``."""

@@ -149,6 +149,10 @@ class RMVPE:
         }
         self.native = None if self.packed else NativeUNet(state, *sizes, dtype=self.dtype, **options)
         gru = BiGRU(state, "fc.0.gru", self.dtype, self.optimize)
+        # what the machine turned out not to allow is not claimed
+        self.optimize -= {"compile_gru", "gru_kernel"} - gru.used
+        if self.packed:  # folds, and upsamples by parity, in its own way
+            self.optimize -= {"fold_norm", "polyphase"}
         weight = mx.array(np.ascontiguousarray(state["fc.1.weight"].T)).astype(self.dtype)
         bias = mx.array(state["fc.1.bias"]).astype(self.dtype)
         self.head = (leaf("fc.0", gru), leaf("fc.1", lambda x: x @ weight + bias), leaf("sigmoid", mx.sigmoid))

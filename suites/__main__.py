@@ -63,13 +63,12 @@ def run_run(args: argparse.Namespace) -> int:
     from .config import compose_config
     from .run import open_run, resume_run
 
-    if args.suite.startswith("resume="):
-        if args.overrides:
-            raise UserError("a resumed run keeps its own configuration; leave out the overrides")
-        return finish(resume_run(Path(args.suite.removeprefix("resume="))))
-    resume = [text for text in args.overrides if text.startswith("resume=") and text != "resume=null"]
+    words = [args.suite, *args.overrides]
+    resume = [text.removeprefix("resume=") for text in words if text.startswith("resume=") and text != "resume=null"]
     if resume:
-        raise UserError(f"to complete a run: python -m suites run {resume[0]}")
+        if len(words) > 1 + (words[0] != f"resume={resume[0]}"):
+            raise UserError("a resumed run keeps its own configuration; leave out the other overrides")
+        return finish(resume_run(Path(resume[0]).expanduser()))
     if args.multirun:
         return sweep(args.suite, args.overrides)
     return finish(open_run(compose_config(args.suite, args.overrides)))
@@ -88,6 +87,7 @@ def finish(run: object) -> int:
     except KeyboardInterrupt:
         interrupted = True
     except UserError:
+        run.discard_if_empty()
         raise
     except Exception:
         write_report(run.folder)  # of what there is
@@ -104,21 +104,33 @@ def finish(run: object) -> int:
 def sweep(suite: str, overrides: list[str]) -> int:
     """Hydra's own multirun, so that its sweepers and launchers work."""
     import hydra
+    from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig
 
-    from .config import CONF, suite_names, to_plain
+    from .config import CONF, check_names, quoted, suite_names, to_plain
     from .run import open_run
 
     if suite not in suite_names():
         raise UserError(f"unknown suite {suite!r}{nearest(suite, suite_names())}")
+    check_names(overrides)
     codes: list[int] = []
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def job(config: DictConfig) -> None:
-        codes.append(finish(open_run(to_plain(config))))
+        own = [text for text in HydraConfig.get().overrides.task if not text.startswith("suite=")]
+        try:
+            codes.append(finish(open_run(to_plain(config, own))))
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            codes.append(ERROR)
+        if codes[-1] == INTERRUPTED:
+            raise KeyboardInterrupt
 
-    sys.argv = [sys.argv[0], "--multirun", f"suite={suite}", *overrides]
-    job()
+    sys.argv = [sys.argv[0], "--multirun", f"suite={suite}", *map(quoted, overrides)]
+    try:
+        job()
+    except SystemExit:  # Hydra has printed why
+        return ERROR
     return max(codes, default=ERROR)
 
 

@@ -114,22 +114,28 @@ class CaseRun:
             self.warmups.setdefault((component, backend), []).append(seconds)
 
     def _rounds(self) -> None:
-        """Every round times all components on all backends; the order turns around each time."""
+        """Every round times all components on all backends; the order turns around each time.
+
+        A resumed case goes on with new rounds: one that was broken off is never filled up later,
+        so both sides of a paired ratio were measured within one another's reach.
+        """
         limits, started = self.run.measure["rounds"], time.monotonic()
-        for number in range(limits["max"]):
-            if number >= limits["min"] and time.monotonic() - started > self.run.measure["seconds_per_case"]:
+        keys = [(self.case.name, c, b) for c in self.plan.components for b in self.plan.backends]
+        taken = [set(self.run.samples.get(key, {})) for key in keys]
+        complete = len(set.intersection(*taken))
+        number = max(set.union(*taken), default=-1)
+        while complete < limits["max"]:
+            if complete >= limits["min"] and time.monotonic() - started > self.run.measure["seconds_per_case"]:
                 return
-            self.told(f"round {number + 1}")
+            number, complete = number + 1, complete + 1
+            self.told(f"round {complete}")
             for component in self.plan.components:
-                order = self._alive() if number % 2 == 0 else self._alive()[::-1]
-                for backend in order:
-                    taken = self.run.samples.get((self.case.name, component, backend), {})
-                    if number not in taken:
-                        with self._guard(backend):
-                            time.sleep(SETTLE_S)
-                            seconds = self._time(backend, component)
-                            self.run.sample(self.case, component, backend, number, seconds)
-            self.told(f"round {number + 1}", done=True)
+                for backend in self._alive() if number % 2 == 0 else self._alive()[::-1]:
+                    with self._guard(backend):
+                        time.sleep(SETTLE_S)
+                        seconds = self._time(backend, component)
+                        self.run.sample(self.case, component, backend, number, seconds)
+            self.told(f"round {complete}", done=True)
 
     def _time(self, backend: str, component: str) -> float:
         return float(self.run.worker(backend).ask("time", self.timeout_s, component=component)["seconds"])

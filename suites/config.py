@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,6 +20,26 @@ ROOT = Path(__file__).parents[1]
 CONF = next(p for p in (ROOT / "conf", Path(__file__).parent / "conf") if p.is_dir())
 
 Config = dict[str, Any]
+
+# dotted name: type, smallest, largest
+NUMBERS: dict[str, tuple[Any, float, float]] = {
+    "seed": (int, 0, 2**31),
+    "threads": (int, 1, 1024),
+    "weights.seed": (int, 0, 2**31),
+    "suite.threshold": (int | float, 0, 1),
+    "suite.snr_db": (int | float, -100, 200),
+    "measure.rounds.min": (int, 1, 10**6),
+    "measure.rounds.max": (int, 1, 10**6),
+    "measure.warmups": (int, 0, 1000),
+    "measure.cold_starts": (int, 0, 100),
+    "measure.seconds_per_case": (int | float, 0, 10**6),
+    "measure.timeout_s": (int | float, 0.001, 10**6),
+    "measure.model.width": (int, 1, 256),
+    "measure.model.hidden": (int, 1, 4096),
+}
+OPTIONAL = ("threads",)
+# values of these are file names: quoted for Hydra, whose grammar has its own use for spaces and brackets
+PATHS = ("audio", "out", "weights.rmvpe", "paths.runs", "paths.cache")
 
 
 def suite_names() -> list[str]:
@@ -41,31 +62,68 @@ def compose_config(suite: str, overrides: list[str]) -> Config:
         _check_form(text)
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return to_plain(compose("config", [f"suite={suite}", *overrides]))
+            return to_plain(compose("config", [f"suite={suite}", *map(quoted, overrides)]), overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error, overrides)) from error
 
 
-def to_plain(composed: DictConfig) -> Config:
+def quoted(override: str) -> str:
+    """A file name as Hydra wants it; everything else, and what is quoted already, as it is."""
+    name, _, value = override.partition("=")
+    if name not in PATHS or value in ("", "null") or value[0] in "'\"" or "${" in value:
+        return override
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{name}='{escaped}'"
+
+
+def check_names(overrides: list[str]) -> None:
+    """For a sweep, whose values only Hydra can read: at least the names must exist.
+
+    Raises:
+        UserError: an unknown name, with the nearest known one.
+    """
+    for text in overrides:
+        _check_form(text)
+        name = text.partition("=")[0].lstrip("+~")
+        if name not in _known_keys() and not name.startswith("hydra"):
+            raise UserError(f"unknown override {name!r}{nearest(name, _known_keys())}")
+
+
+def to_plain(composed: DictConfig, overrides: list[str]) -> Config:
+    """The plain configuration; ``overrides``, as the user wrote them, are kept for the report."""
     config = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(config, dict)
     config.pop("hydra", None)
     plain = {str(key): value for key, value in config.items()}
     validate(plain)
-    return plain
+    return plain | {"overrides": overrides}
 
 
 def validate(config: Config) -> None:
-    if config["precision"] not in DTYPES:
-        raise UserError(f"precision={config['precision']}{nearest(str(config['precision']), DTYPES)}")
-    if config["profile"] not in ("applio", "webui"):
-        raise UserError(f"profile={config['profile']}{nearest(str(config['profile']), ('applio', 'webui'))}")
+    """Refuse values that would fail only after minutes of measuring, or quietly do nothing.
+
+    Raises:
+        UserError: names the value and what is expected.
+    """
+    for name, known in {"precision": tuple(DTYPES), "profile": ("applio", "webui")}.items():
+        if config[name] not in known:
+            raise UserError(f"{name}={config[name]}{nearest(str(config[name]), known)}")
+    for name, (kind, low, high) in NUMBERS.items():
+        value: Any = config
+        for part in name.split("."):
+            value = value[part]
+        if value is None and name in OPTIONAL:
+            continue
+        if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+            what = "a whole number" if kind is int else "a number"
+            raise UserError(f"{name}={value}: {what} from {low:g} to {high:g} is expected")
+    for policy, limits in config["suite"]["limits"].items():
+        for name, limit in limits.items():
+            if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or limit < 0):
+                raise UserError(f"suite.limits.{policy}.{name}={limit}: a number from 0, or null, is expected")
     rounds = config["measure"]["rounds"]
-    if not 1 <= rounds["min"] <= rounds["max"]:
+    if rounds["min"] > rounds["max"]:
         raise UserError(f"measure.rounds: min={rounds['min']} and max={rounds['max']} do not fit together")
-    threads = config["threads"]
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise UserError(f"threads={threads}: not a positive number")
 
 
 def _check_form(text: str) -> None:
@@ -86,7 +144,16 @@ def _explain(error: Exception, overrides: list[str]) -> str:
     )
     if key:
         return f"unknown override {key[1]!r}{nearest(key[1], _known_keys())}"
-    return f"{' '.join(overrides)}: {first}"
+    wrong = next((text for text in overrides if _refused(text)), " ".join(overrides))
+    return f"{wrong}: {first}"
+
+
+def _refused(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(quoted(override))
+    except HydraException:
+        return True
+    return False
 
 
 def _known_keys() -> list[str]:

@@ -74,5 +74,7 @@ def _write_torch(state: dict[str, np.ndarray], target: Path) -> None:
     try:
         torch.save({k: torch.from_numpy(np.array(v)) for k, v in state.items()}, part)
         part.replace(target)
+    except RuntimeError as error:  # what torch.save makes of a folder that is missing or a full disk
+        raise UserError(f"cannot write {target}: {error}".splitlines()[0]) from None
     finally:
         part.unlink(missing_ok=True)

@@ -35,7 +35,7 @@ def read_audio(path: str | Path) -> np.ndarray:
     import soundfile
     import soxr
 
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f"audio {path}: no such file")
     parts: list[np.ndarray] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import select
@@ -34,6 +33,7 @@ class Worker:
         self.backend, self.threads = backend, threads
         child_in, self._requests = os.pipe()
         self._answers, child_out = os.pipe()
+        self._pipes = [self._requests, self._answers]
         self._buffer = b""
         command = [sys.executable, "-m", "suites.worker", "--backend", backend, "--precision", precision]
         command += ["--requests", str(child_in), "--answers", str(child_out)]
@@ -60,6 +60,8 @@ class Worker:
         """
         line = json.dumps({"do": do, **arguments}) + "\n"
         try:
+            if not self._pipes:
+                raise OSError("closed")
             os.write(self._requests, line.encode())
         except OSError:
             raise WorkerLost(self._epitaph()) from None
@@ -107,12 +109,15 @@ class Worker:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+        self._close_pipes()
+
+    def _close_pipes(self) -> None:
+        while self._pipes:
+            os.close(self._pipes.pop())
 
     def close(self) -> None:
         """End the worker: it leaves when its pipe closes, and is killed if it does not."""
-        for fd in (self._requests, self._answers):
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        self._close_pipes()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:

@@ -28,7 +28,7 @@ def judge(planned: Iterable[tuple[str, str, str]], records: list[Line]) -> Outco
     by_status: dict[str, list[Line]] = {}
     for line in records:
         by_status.setdefault(line["status"], []).append(line)
-    have = {key_of(line) for line in records}
+    have = {key_of(line) for line in records if line["status"] != "skipped"}
     missing = [key for key in planned if key not in have]
     failed = by_status.get("failed", [])
     unknown = [

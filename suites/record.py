@@ -46,9 +46,9 @@ class RecordFile:
         size = os.fstat(self._fd).st_size
         try:
             written = os.write(self._fd, data)
-        except OSError:
+        except OSError as error:
             os.ftruncate(self._fd, size)
-            raise
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
         if written != len(data):  # the disk filled up within this line
             os.ftruncate(self._fd, size)
             raise OSError(28, "No space left on device", str(self.path))

@@ -16,12 +16,14 @@ from tqdm import tqdm
 from . import environment, inputs
 from .backends import BACKENDS, impossible
 from .case import HELLO_TIMEOUT_S, CaseRun
-from .config import Config
+from .config import Config, validate
 from .errors import UserError
 from .launch import Worker, WorkerError, WorkerLost
 from .plan import Case, Plan, make_plan, requested_backends
 from .record import SCHEMA, RecordFile, key_of, read_lines, records, samples
-from .weights import Weights, cache_folder, rmvpe_weights
+from .weights import Weights, cache_folder, rmvpe_weights, sha256
+
+RUN_FILES = ("config.yaml", "environment.json", "plan.json", "records.jsonl", "workers.log")
 
 Facts = dict[str, Any]
 
@@ -39,7 +41,7 @@ class Run:
         self.loaded: dict[str, Facts] = {}
         self.file = RecordFile(folder / "records.jsonl")
         lines = list(read_lines(folder / "records.jsonl"))
-        self.done = {key_of(line): line for line in records(lines) if line["status"] != "error"}
+        self.done = {key_of(line): line for line in records(lines) if line["status"] not in ("error", "not_comparable")}
         self.samples = samples(lines)
 
     # ------------------------------------------------------------------ the whole run
@@ -69,10 +71,25 @@ class Run:
         else:
             plan = make_plan(self.config, self._available())
         self.weights = _weights(self.config)
-        if not self.resumed:
-            self._describe(plan)
+        if self.resumed:
+            self._same_inputs()
+        else:
             self._try_load(plan)
+            self._describe(plan)
         return plan
+
+    def _same_inputs(self) -> None:
+        """What was measured before the interruption and what comes after must be one run."""
+        stored = json.loads((self.folder / "environment.json").read_text())
+        now = {"weights": self.weights.sha256, "audio": self._audio_sha256()}
+        then = {"weights": stored["weights"]["sha256"], "audio": stored["audio_sha256"]}
+        changed = [name for name in now if now[name] != then[name]]
+        if changed:
+            raise UserError(f"resume={self.folder}: the {' and '.join(changed)} changed since; start a new run")
+
+    def _audio_sha256(self) -> str | None:
+        path = self.config["audio"]
+        return sha256(Path(path).expanduser()) if path is not None else None
 
     def _available(self) -> list[str]:
         """Start a worker for every backend wished for; record those that this machine lacks."""
@@ -97,10 +114,10 @@ class Run:
         return present
 
     def _skip(self, backend: str, reason: str) -> None:
-        worker = self.workers.pop(backend, None)
-        if worker:
-            worker.close()
-        self.file.append(self._base("all", "all", backend) | {"status": "skipped", "reason": reason})
+        """Absent is skipped; installed and broken is an error."""
+        self.drop(backend)
+        status = "error" if self.facts.get(backend, {}).get("broken") else "skipped"
+        self.file.append(self._base("all", "all", backend) | {"status": status, "reason": reason})
 
     def _try_load(self, plan: Plan) -> None:
         """A checkpoint that no side can load is the user's error, found before any timing."""
@@ -110,13 +127,18 @@ class Run:
             except WorkerError as error:
                 if error.kind == "CheckpointError":
                     raise UserError(str(error)) from None
-                raise UserError(f"{backend}: {error}") from None
+                if error.kind == "ValueError":  # an option, such as an unknown optimisation
+                    raise UserError(f"{backend}: {error}") from None
+                self.drop(backend)  # its cases will say what is wrong
+            except WorkerLost:
+                self.drop(backend)
 
     def _describe(self, plan: Plan) -> None:
         facts = environment.describe() | {
             "threads": self.threads,
             "backends": {name: self.facts[name] for name in plan.backends},
             "weights": {"label": self.weights.label, "sha256": self.weights.sha256},
+            "audio_sha256": self._audio_sha256(),
         }
         (self.folder / "environment.json").write_text(json.dumps(facts, indent=1) + "\n")
         stored = {"suite": plan.suite, "backends": list(plan.backends), "keys": [list(key) for key in plan.expected()]}
@@ -158,6 +180,15 @@ class Run:
         """Steps of a case on the progress bar."""
         return int(self.measure["cold_starts"] + self.measure["warmups"] + self.measure["rounds"]["max"])
 
+    def discard_if_empty(self) -> None:
+        """Remove what a run leaves that ended before it measured anything."""
+        if not self.resumed and not self.samples:
+            self.file.close()
+            for name in RUN_FILES:
+                (self.folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the folder held something else too
+                self.folder.rmdir()
+
     # ------------------------------------------------------------------ workers
     def _hello(self, backend: str) -> Facts:
         if backend not in self.workers:
@@ -166,7 +197,7 @@ class Run:
         try:
             self.facts[backend] = worker.ask("hello", HELLO_TIMEOUT_S, threads=self.threads)
         except (WorkerError, WorkerLost) as error:
-            self.facts[backend] = {"available": False, "reason": f"cannot be started: {error}"}
+            self.facts[backend] = {"available": False, "broken": True, "reason": f"cannot be started: {error}"}
         return self.facts[backend]
 
     def start(self, backend: str) -> Worker:
@@ -228,6 +259,7 @@ class Run:
         line = self._base(case.name, component, backend)
         facts, loaded = self.facts.get(backend, {}), self.loaded.get(backend, {})
         line |= {"optimize": loaded.get("optimize", []), "blas": facts.get("blas"), "threads": self.threads}
+        line |= {"warnings": loaded.get("warnings", [])}
         self.file.append(line | fields)
 
 
@@ -247,12 +279,18 @@ def open_run(config: Config) -> Run:
     folder = Path(config["out"]) if config["out"] else fresh
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if (folder / "records.jsonl").exists():
+        if _has_samples(folder / "records.jsonl"):
             raise UserError(f"{folder} already holds a run; to complete it: run resume={folder}")
+        for name in RUN_FILES:  # of a run that never began
+            (folder / name).unlink(missing_ok=True)
         (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     except OSError as error:
         raise UserError(f"cannot write the run folder {folder}: {error.strerror}; set out=FOLDER") from None
     return Run(config, folder, resumed=False)
+
+
+def _has_samples(path: Path) -> bool:
+    return path.exists() and any(line["kind"] == "sample" for line in read_lines(path))
 
 
 def resume_run(folder: Path) -> Run:
@@ -263,11 +301,15 @@ def resume_run(folder: Path) -> Run:
     """
     if not (folder / "config.yaml").is_file():
         raise UserError(f"resume={folder}: not a run folder (no config.yaml)")
-    config = yaml.safe_load((folder / "config.yaml").read_text())
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        validate(config)
+        stored = json.loads((folder / "environment.json").read_text() if (folder / "plan.json").exists() else "{}")
+    except (yaml.YAMLError, ValueError, TypeError, KeyError):
+        raise UserError(f"resume={folder}: its config.yaml or environment.json is damaged") from None
     if not (folder / "plan.json").is_file():  # broken off before anything was measured
         (folder / "records.jsonl").unlink(missing_ok=True)
         return Run(config, folder, resumed=False)
-    stored = json.loads((folder / "environment.json").read_text())
     then, now = environment.fingerprint(stored), environment.fingerprint(environment.describe())
     changed = [name for name in then if then[name] != now[name]]
     if changed:

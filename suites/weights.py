@@ -57,15 +57,13 @@ def rmvpe_weights(path: str | None, seed: int, width: int, hidden: int, cache: P
         real = Path(path).expanduser()
         if not real.is_file():
             raise UserError(f"weights.rmvpe={path}: no such file")
-        return Weights(real.resolve(), f"checkpoint {real.name}", _sha256(real))
+        return Weights(real.resolve(), f"checkpoint {real.name}", sha256(real))
     name = f"rmvpe-w{width}-h{hidden}-seed{seed}-recipe{recipe.RECIPE_VERSION}.safetensors"
     target = cache / name
     if not target.is_file():
         _generate(reduced_manifest(width, hidden), seed, target)
     size = "full size" if (width, hidden) == (UPSTREAM_WIDTH, UPSTREAM_HIDDEN) else f"width {width}, hidden {hidden}"
-    return Weights(
-        target, f"synthetic, seed {seed}, {size} (no pitch to find: timing and parity only)", _sha256(target)
-    )
+    return Weights(target, f"synthetic, seed {seed}, {size} (no pitch to find: timing and parity only)", sha256(target))
 
 
 def _generate(manifest: dict[str, Any], seed: int, target: Path) -> None:
@@ -82,6 +80,7 @@ def _generate(manifest: dict[str, Any], seed: int, target: Path) -> None:
         raise UserError(f"cannot write the cached weights {target}: {error}; set paths.cache=FOLDER") from None
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -85,7 +85,6 @@ class Session:
         self.checkpoint = ""
         self.inputs: dict[str, np.ndarray] = {}
         self.threshold = 0.03
-        self.warnings: list[str] = []
 
     # ------------------------------------------------------------------ requests
     def hello(self, request: Request) -> Answer:
@@ -120,7 +119,7 @@ class Session:
             self.model = package.RMVPE.from_checkpoint(request["path"], **options)
             self._synchronize()
         load_s = time.perf_counter() - start
-        told = sorted({str(w.message) for w in caught if issubclass(w.category, RuntimeWarning)})
+        told = sorted({str(w.message) for w in caught if not issubclass(w.category, DeprecationWarning)})
         used = sorted(self.model.optimize) if self.spec.framework == "mlx" else []
         return {
             "load_s": load_s,
@@ -227,9 +226,8 @@ class Session:
             return None
         import torch
 
-        return int(
-            torch.cuda.max_memory_allocated() if self.spec.device == "cuda" else torch.mps.driver_allocated_memory()
-        )
+        # MPS tells only what is allocated now
+        return int(torch.cuda.max_memory_allocated()) if self.spec.device == "cuda" else None
 
 
 REQUESTS = ("hello", "load", "prepare", "time", "output", "cold")

@@ -106,15 +106,20 @@ def test_bigru_equals_torchs(steps, optimize):
     assert np.abs(got - want).max() < 2e-6
 
 
-def test_a_wrong_kernel_is_not_used(monkeypatch):
-    """The check at first use decides, also for NaN."""
-    model = gru.BiGRU(bigru_state(64, 24), "g", mx.float32, frozenset())
-    for error in (1.0, float("nan"), float("inf")):
-        model._kernel_kind = "metal"
-        monkeypatch.setattr(gru, "_kernel_error", lambda kind, hidden, error=error: error)
-        monkeypatch.setattr(gru.mx, "default_device", lambda: mx.Device(mx.gpu))
-        with pytest.warns(UserWarning, match="not used"):
-            assert not model._use_kernel()
+@pytest.mark.parametrize("error", [1.0, float("nan"), float("inf")])
+def test_a_wrong_kernel_is_not_used(monkeypatch, error):
+    """The check at loading decides; what is not used is not claimed."""
+    monkeypatch.setattr(gru, "_kernel_error", lambda kind, hidden: error)
+    monkeypatch.setattr(gru, "gpu_kind", lambda: "metal")
+    with pytest.warns(UserWarning, match="not used"):
+        model = gru.BiGRU(bigru_state(64, 24), "g", mx.float32, frozenset({"gru_kernel"}))
+    assert model.used == frozenset()
+
+
+def test_a_missing_compiler_is_not_claimed(tiny_state, monkeypatch):
+    assert "compile_gru" in RMVPE.from_state_dict(tiny_state, device="cpu").optimize or not gru.has_compiler()
+    monkeypatch.setattr(gru, "has_compiler", lambda: False)
+    assert "compile_gru" not in RMVPE.from_state_dict(tiny_state, device="cpu").optimize
 
 
 @pytest.mark.skipif(gpu_kind() is None, reason="no GPU that MLX can use")

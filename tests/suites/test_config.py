@@ -38,7 +38,13 @@ def test_full_has_all_five_durations():
         ("rmvpe", ["profile=aplio"], "profile=aplio; did you mean 'applio'"),
         ("rmvpe", ["durations"], "'durations' is not an override"),
         ("rmvpe", ["durations=[5"], r"durations=\[5"),
-        ("rmvpe", ["threads=0"], "threads=0: not a positive number"),
+        ("rmvpe", ["seed=abc"], "seed=abc: a whole number from 0"),
+        ("rmvpe", ["threads=true"], "threads=True"),
+        ("rmvpe", ["suite.threshold=abc"], r"suite\.threshold=abc: a number from 0 to 1"),
+        ("rmvpe", ["measure.cold_starts=-1"], r"measure\.cold_starts=-1"),
+        ("rmvpe", ["suite.limits.fp32.f0_max_cents=abc"], r"suite\.limits\.fp32\.f0_max_cents=abc"),
+        ("rmvpe", ["precision=fp32", "durations=[1)"], r"^durations=\[1\): "),
+        ("rmvpe", ["threads=0"], "threads=0: a whole number from 1"),
         ("rmvpe", ["measure.rounds.min=9", "measure.rounds.max=3"], "min=9 and max=3"),
     ],
 )
@@ -67,6 +73,11 @@ def test_plans_that_make_no_sense(overrides, message):
 def test_an_own_file_is_the_only_case():
     config = compose_config("rmvpe", ["audio=/a/song.mp3"])
     assert [(c.name, c.path) for c in cases(config)] == [("file", "/a/song.mp3")]
+
+
+@pytest.mark.parametrize("path", ["/a b/song (1).wav", "/a/it's.wav", "/a/x=[1],{2}.mp3", "/plain.wav"])
+def test_file_names_need_no_quoting(path):
+    assert compose_config("rmvpe", [f"audio={path}"])["audio"] == path
 
 
 def test_references():

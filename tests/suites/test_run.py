@@ -186,7 +186,48 @@ def test_a_killed_worker_costs_its_own_case_only(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_other_weights_do_not_complete_a_run(tmp_path, tiny_state):
+    from safetensors.numpy import save_file
+
+    weights, folder = tmp_path / "w.safetensors", tmp_path / "r"
+    save_file(tiny_state, weights)
+    assert suites("run", "rmvpe", *SMALL, f"weights.rmvpe={weights}", f"out={folder}").returncode == 0
+    save_file(tiny_state | {"cnn.bias": tiny_state["cnn.bias"] * 2}, weights)
+    done = suites("run", f"resume={folder}")
+    assert done.returncode == 2
+    assert "the weights changed since" in error_line(done)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="breaks the BLAS, which only Linux chooses")
+def test_an_installed_backend_that_cannot_start_is_an_error(tmp_path):
+    command = [sys.executable, "-m", "suites", "run", "rmvpe", "measure=smoke", "durations=[1]", "suite.speech_clip=false",
+               "measure.cold_starts=0", f"out={tmp_path / 'r'}"]  # fmt: skip
+    env = os.environ | {"RVC_MLX_BLAS": "/nowhere.so"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=100, env=env)
+    assert done.returncode == 2
+    assert "error: all all mlx_cpu: cannot be started: ImportError: RVC_MLX_BLAS=/nowhere.so" in done.stdout
+
+
 # ---------------------------------------------------------------------- bad input
+def test_a_mistake_leaves_no_run_behind(tmp_path):
+    (tmp_path / "empty.pt").write_bytes(b"")
+    done = suites("run", "rmvpe", *SMALL, f"weights.rmvpe={tmp_path / 'empty.pt'}", f"out={tmp_path / 'r'}")
+    assert done.returncode == 2
+    assert "empty.pt: not a readable" in error_line(done)
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [("precision=fp33", "did you mean 'fp32'"), ("precison=fp32", "unknown override 'precison'")],
+)
+def test_mistakes_in_a_sweep(tmp_path, override, message):
+    done = suites("run", "rmvpe", "-m", *SMALL, override, f"paths.runs={tmp_path}", "seed=1,2")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -107,3 +107,15 @@ def test_a_failed_reference_is_not_comparable(results):
 def test_the_reference_itself_must_be_finite(results):
     broken = altered(results, "mel", nan)
     assert Judge(LIMITS, 0.03, broken)("mel", broken, True)["status"] == "failed"
+
+
+def test_a_reference_far_from_float64_fails_and_excuses_nothing(results):
+    broken = results["network"].copy()
+    broken[3] += np.float32(0.3)
+    reference = results | {"network": broken, "floor_network": broken, "exact_network": results["network"]}
+    judge_all = Judge(LIMITS, 0.03, reference)
+    itself = judge_all("network", reference, True)
+    assert itself["status"] == "failed"
+    assert "off from float64" in itself["reason"]
+    zeros = judge_all("network", results | {"network": broken * 0}, False)
+    assert zeros["status"] == "failed"
