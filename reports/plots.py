@@ -35,6 +35,8 @@ RC: Any = {
     "legend.frameon": False,
     "svg.hashsalt": "rvc-parity",
 }
+# contours may fill their axes: the legend stands on top of them
+ABOVE: Any = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.1, "ncols": 6, "fontsize": 8}
 CONTOUR_SECONDS = 10.0
 F0_LOW_HZ, F0_HIGH_HZ = 30.0, 2100.0
 
@@ -206,10 +208,10 @@ def _contours(data: RunData, case: str) -> Figure | None:
             _cents_error(bottom, t, arrays[f"f0.{backend}"][:frames], arrays[f"f0.{reference}"][:frames], backend, i)
     middle.set(yscale="log", ylim=(F0_LOW_HZ, F0_HIGH_HZ), ylabel="F0 (Hz)")
     _plain_numbers(middle.yaxis, [50, 100, 200, 500, 1000, 2000])
-    middle.legend(loc="upper right", ncols=4, fontsize=8)
+    middle.legend(**ABOVE)
     bottom.set(xlabel="time (s)", ylabel=f"cents from\n{reference}", xlim=(0, frames / 100))
     if bottom.get_legend_handles_labels()[1]:
-        bottom.legend(loc="upper right", ncols=4, fontsize=8)
+        bottom.legend(**ABOVE)
     part = f", first {CONTOUR_SECONDS:g} s" if data.duration_s(case) > CONTOUR_SECONDS else ""
     trained = "" if data.config["weights"]["rmvpe"] else " (untrained weights: the contours compare sides, not pitch)"
     figure.suptitle(f"F0 on {case}{part}{trained}")

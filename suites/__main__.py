@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import traceback
@@ -90,9 +91,14 @@ def finish(run: object) -> int:
         run.discard_if_empty()
         raise
     except Exception:
-        write_report(run.folder)  # of what there is
+        with contextlib.suppress(OSError):
+            write_report(run.folder)  # of what there is
         raise
-    built = write_report(run.folder)
+    try:
+        built = write_report(run.folder)
+    except OSError as error:
+        again = f"python -m suites report {run.folder}"
+        raise UserError(f"cannot write the report in {run.folder}: {error.strerror}; then: {again}") from None
     for line in built.notes:
         print(line)
     if interrupted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -31,8 +32,11 @@ def suites(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
+    """In the background, but with Ctrl-C in effect: a shell's background jobs ignore it."""
     command = [sys.executable, "-m", "suites", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    pipe = subprocess.PIPE
+    heeded = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=ROOT, preexec_fn=heeded)
 
 
 def error_line(done: subprocess.CompletedProcess[str]) -> str:
