@@ -281,6 +281,8 @@ def open_run(config: Config) -> Run:
         folder.mkdir(parents=True, exist_ok=True)
         if _has_samples(folder / "records.jsonl"):
             raise UserError(f"{folder} already holds a run; to complete it: run resume={folder}")
+        if any(folder.iterdir()) and not (folder / "records.jsonl").exists():
+            raise UserError(f"{folder} holds something that is not a run; give out= a folder of its own")
         for name in RUN_FILES:  # of a run that never began
             (folder / name).unlink(missing_ok=True)
         (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))

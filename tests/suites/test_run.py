@@ -221,6 +221,14 @@ def test_a_mistake_leaves_no_run_behind(tmp_path):
     assert not (tmp_path / "r").exists()
 
 
+def test_a_folder_of_the_users_is_left_alone(tmp_path):
+    (tmp_path / "config.yaml").write_text("mine")
+    done = suites("run", "rmvpe", *SMALL, f"out={tmp_path}")
+    assert done.returncode == 2
+    assert "is not a run; give out= a folder of its own" in error_line(done)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("config.yaml", "mine")]
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [("precision=fp33", "did you mean 'fp32'"), ("precison=fp32", "unknown override 'precison'")],
