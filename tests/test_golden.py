@@ -148,7 +148,11 @@ def test_audio_to_f0(side, golden):
     arrays, meta = golden("rmvpe_audio_1s")
     model, want = rmvpe(side), arrays["out.f0"]
     f0 = model.f0(arrays["in.audio"])
-    found = {"log_mel": model.mel(arrays["in.audio"])[None], "salience": model.salience(arrays["mid.log_mel"]), "f0": f0}
+    found = {
+        "log_mel": model.mel(arrays["in.audio"])[None],
+        "salience": model.salience(arrays["mid.log_mel"]),
+        "f0": f0,
+    }
     check("rmvpe_audio_1s", found, arrays, meta)
     assert ((f0 > 0) == (want > 0)).all()
     cents = np.abs(1200 * np.log2(f0[want > 0] / want[want > 0]))
