@@ -60,13 +60,14 @@ def test_a_smaller_overlap_would_show(tiny_state, monkeypatch):
 
 
 def test_names_are_resolved():
-    assert resolve("none", gpu=False, dtype="float32") == frozenset()
-    assert "gemm_conv" in resolve("all", gpu=False, dtype="float32")
-    assert "gemm_conv" not in resolve("all", gpu=False, dtype="float16")
-    assert "gru_kernel" not in resolve("all", gpu=False, dtype="float32")
-    assert resolve(["tile"], gpu=True, dtype="float32") == {"tile"}
+    assert resolve("none", "rmvpe", gpu=False, dtype="float32") == frozenset()
+    assert "gemm_conv" in resolve("all", "rmvpe", gpu=False, dtype="float32")
+    assert "gemm_conv" not in resolve("all", "rmvpe", gpu=False, dtype="float16")
+    assert "gru_kernel" not in resolve("all", "rmvpe", gpu=False, dtype="float32")
+    assert resolve(["tile"], "rmvpe", gpu=True, dtype="float32") == {"tile"}
+    assert resolve(["tile", "polyphase"], "hubert", gpu=True, dtype="float32") == frozenset()
     with pytest.raises(ValueError, match="unknown optimisation 'tiles'"):
-        resolve(["tiles"], gpu=False, dtype="float32")
+        resolve(["tiles"], "rmvpe", gpu=False, dtype="float32")
 
 
 def test_no_compiler_means_the_plain_steps(tiny_state, plain, monkeypatch):

@@ -1,0 +1,236 @@
+"""The synthesizer: both sides agree within float32's rounding, for every kind of voice and input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reference_torch import CheckpointError, Synthesizer
+from rvc_mlx.config import SynthesizerConfig
+from rvc_mlx.keys import state_shapes
+from suites import recipe
+
+from small_models import SIDES, VOICES, facts, inputs, module, synthesizer, voice_state
+
+# another float32 implementation may err by this many times what the reference itself does
+FACTOR = 8.0
+
+
+def rounding(exact: np.ndarray, reference: np.ndarray) -> float:
+    """The reference's error; at least one unit in the last place of the loudest value."""
+    return max(float(np.abs(reference - exact).max()), float(np.finfo(np.float32).eps * np.abs(exact).max()))
+
+
+@pytest.mark.parametrize("name", VOICES)
+@pytest.mark.parametrize("side", ["rvc_mlx", "plain"])
+def test_every_voice_with_batch_speakers_and_padding(side, name):
+    reference, exact = synthesizer("reference_torch", name), synthesizer("reference_torch", name, dtype="float64")
+    ours = synthesizer(side, name)
+    arguments = inputs(reference, frames=26, batch=3)
+    want, got, truth = (model.infer(**arguments, noise=5) for model in (reference, ours, exact))
+    assert got.shape == want.shape == (3, 26 * reference.hop_samples)
+    assert np.abs(got - truth).max() <= FACTOR * rounding(truth, want)
+
+
+@settings(max_examples=12, deadline=None)
+@given(frames=st.integers(1, 60), batch=st.integers(1, 3), seed=st.integers(0, 1000))
+def test_any_length_and_batch(frames, batch, seed):
+    name = VOICES[seed % len(VOICES)]
+    reference, ours = synthesizer("reference_torch", name), synthesizer("rvc_mlx", name)
+    arguments = inputs(reference, frames, batch, seed)
+    want, got = (model.infer(**arguments, noise=seed) for model in (reference, ours))
+    assert got.shape == want.shape == (batch, frames * reference.hop_samples)
+    assert np.abs(got - want).max() <= 2e-5
+
+
+@pytest.mark.parametrize("profile", ["applio", "webui"])
+@pytest.mark.parametrize("f0", [True, False])
+@pytest.mark.parametrize("rates", [(5, 3, 2), (4, 7, 3), (3, 3, 3)])
+def test_odd_rates(profile, f0, rates):
+    """Odd rates are padded by other rules in each project, and Applio's hold only with pitch."""
+    config = dict(zip(module("rvc_mlx", "checkpoint").CONFIG_NAMES, facts("synth_v2_40k_f0")[0], strict=True))
+    config |= {"upsample_rates": list(rates), "upsample_kernel_sizes": [2 * r + 1 for r in rates], "sr": 16000}
+    donor = {k: v for k, v in voice_state("synth_v2_40k_f0").items() if k in ("emb_g.weight", "enc_p.emb_phone.weight")}
+    made = SynthesizerConfig.make(config, donor, "v2", f0, "HiFi-GAN")
+    shapes = state_shapes(made, profile)
+    state = recipe.make_state_dict([{"key": k, "shape": s, "dtype": "float32"} for k, s in shapes.items()], 4)
+    audio = []
+    for side, options in SIDES.items():
+        build = module(side, "synthesizer").Synthesizer.from_state_dict
+        model = build(state, config, "v2", f0, "HiFi-GAN", profile=profile, **options)
+        if profile == "webui" and f0 and any(r % 2 for r in rates[1:]):
+            # the WebUI's source and upsampled signal differ in length there: such a voice cannot exist
+            with pytest.raises(Exception, match=r"broadcast|size"):
+                model.infer(**inputs(model, 9), noise=1)
+            continue
+        audio.append(model.infer(**inputs(model, 9), noise=1))
+    assert all(a.shape == audio[0].shape and np.abs(a - audio[0]).max() < 1e-5 for a in audio)
+    if audio and profile == "applio" and f0:
+        assert audio[0].shape == (1, 9 * int(np.prod(rates)))
+
+
+@pytest.mark.parametrize("rate", [0.4, 0.99, 1.0])
+def test_rate_drops_leading_frames(rate):
+    frames, results = 50, []
+    for side in SIDES:
+        model = synthesizer(side, "synth_v2_40k_f0")
+        results.append(model.infer(**inputs(model, frames), noise=2, rate=rate))
+    kept = frames - int(frames * (1.0 - float(np.float32(rate))))
+    assert all(r.shape == (1, kept * 400) for r in results)
+    assert max(np.abs(r - results[0]).max() for r in results) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["synth_v2_40k_f0", "synth_v2_32k_f0_mrf", "synth_v2_48k_nof0"])
+def test_tiles_change_nothing_but_rounding(name, monkeypatch):
+    """The decoder in stretches, each with as much around it as its convolutions see."""
+    whole, tiled = (synthesizer("rvc_mlx", name, optimize=wish) for wish in (["gemm_conv", "polyphase"], "all"))
+    monkeypatch.setattr(module("rvc_mlx", "synthesizer"), "TILE_FRAMES", 16)
+    arguments = inputs(whole, frames=150)
+    assert np.abs(whole.infer(**arguments, noise=3) - tiled.infer(**arguments, noise=3)).max() < 2e-6
+
+
+def test_a_smaller_halo_would_be_seen(monkeypatch):
+    model = synthesizer("rvc_mlx", "synth_v2_40k_f0")
+    arguments = inputs(model, frames=150)
+    want = model.infer(**arguments, noise=3)
+    monkeypatch.setattr(module("rvc_mlx", "synthesizer"), "TILE_FRAMES", 16)
+    monkeypatch.setattr(type(model.decoder), "halo_frames", 4)
+    assert np.abs(model.infer(**arguments, noise=3) - want).max() > 1e-5
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_the_same_seed_gives_the_same_audio_and_another_does_not(side):
+    model = synthesizer(side, "synth_v2_40k_f0")
+    arguments = inputs(model, frames=20)
+    first, again, other = (model.infer(**arguments, noise=seed) for seed in (7, 7, 8))
+    assert (first == again).all()
+    assert np.abs(first - other).max() > 1e-3
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_the_parts_in_a_row_are_the_whole(side):
+    model = synthesizer(side, "synth_v2_40k_f0")
+    a = inputs(model, frames=24)
+    noise = np.random.default_rng(0).standard_normal((1, model.inter_channels, 24)).astype(np.float32)
+
+    def draw(index, kind, shape):
+        return noise if shape == noise.shape else np.full(shape, 0.25, np.float32)
+
+    mean, log_deviation = model.encode(a["phone"], a["lengths"], a["pitch"])
+    z_p = mean + np.exp(log_deviation) * noise * np.float32(0.66666)
+    z = model.flow(z_p, np.ones((1, 1, 24), np.float32), a["speaker"])
+    audio = model.decode(z, a["f0"], a["speaker"], draw)
+    assert np.abs(audio - model.infer(**a, noise=draw)).max() < 1e-5
+    assert model.source(a["f0"], draw).shape == (1, 24 * 400, 1)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_attention_alone_is_the_encoders_first(side):
+    model = synthesizer(side, "synth_v2_40k_f0")
+    a = inputs(model, frames=18, batch=2)
+    seen: dict[str, np.ndarray] = {}
+    model.encode(a["phone"], a["lengths"], a["pitch"], watch=seen.__setitem__)
+    path = "enc_p.encoder.attn_layers.0"
+    alone: dict[str, np.ndarray] = {}
+    model.attention(seen[f"{path}:input"], a["lengths"], watch=alone.__setitem__)
+    assert len(alone) == 9
+    for name, value in alone.items():
+        joined = f"{path}{name}" if name.startswith(":") else f"{path}.{name}"
+        assert np.abs(value - seen[joined]).max() == 0
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pitch": None}, "needs pitch codes"),
+        ({"pitch": np.full((1, 5), 256)}, "must lie in 0 to 255"),
+        ({"pitch": np.ones((1, 4), int)}, "whole numbers"),
+        ({"pitch": np.ones((1, 5), np.float32)}, "whole numbers"),
+        ({"f0": None}, "needs f0"),
+        ({"f0": np.full((1, 5), np.nan, np.float32)}, "finite"),
+        ({"f0": np.full((1, 5), -1, np.float32)}, "finite"),
+        ({"f0": np.ones((1, 6), np.float32)}, "needs f0"),
+        ({"speaker": np.array([4])}, "speakers 0 to 3"),
+        ({"speaker": np.array([-1])}, "speakers 0 to 3"),
+        ({"phone": np.zeros((1, 5, 7), np.float32)}, "phone must be"),
+        ({"noise": -1}, "seed from 0"),
+        ({"noise": lambda index, kind, shape: np.zeros(3)}, "shape"),
+        ({"noise": lambda index, kind, shape: np.full(shape, np.nan)}, "NaN"),
+    ],
+)
+def test_bad_input_is_refused(side, change, message):
+    model = synthesizer(side, "synth_v2_40k_f0")
+    with pytest.raises(ValueError, match=message):
+        model.infer(**{"noise": 1} | inputs(model, 5) | change)
+
+
+def test_a_voice_without_pitch_takes_none():
+    for side in SIDES:
+        model = synthesizer(side, "synth_v2_48k_nof0")
+        with pytest.raises(ValueError, match="no pitch"):
+            model.source(np.ones((1, 5), np.float32), 0)
+        with pytest.raises(ValueError, match="takes no pitch"):
+            model.encode(np.zeros((1, 5, 128), np.float32), np.array([5]), np.ones((1, 5), int))
+
+
+STRICT = ["synth_v2_40k_f0", "synth_v2_32k_f0_mrf", "synth_v2_24k_f0_refinegan", "synth_v2_48k_nof0"]
+
+
+@pytest.mark.parametrize("side", ["reference_torch", "rvc_mlx"])
+@pytest.mark.parametrize("name", STRICT)
+def test_every_key_is_needed_and_no_other(side, name):
+    state, build = voice_state(name), module(side, "synthesizer").Synthesizer.from_state_dict
+    options = SIDES[side]
+    error = module(side, "checkpoint").CheckpointError
+    for key in list(state)[:: max(1, len(state) // 40)]:
+        rest = {k: v for k, v in state.items() if k != key}
+        for wrong in (rest, rest | {f"{key}x": state[key]}, rest | {key: state[key][..., None]}):
+            if key == "emb_g.weight" and wrong is not rest:
+                continue
+            with pytest.raises(error) as caught:
+                build(wrong, *facts(name), **options)
+            assert key in str(caught.value)
+    with pytest.raises(error, match="extra"):
+        build(state | {"extra.weight": np.zeros(1, np.float32)}, *facts(name), **options)
+
+
+@pytest.mark.parametrize("side", ["reference_torch", "rvc_mlx"])
+def test_the_posterior_encoder_is_allowed_whole(side):
+    """Training files have it; conversion ignores it, but a half one is a damaged file."""
+    name = "synth_v2_40k_f0"
+    build = module(side, "synthesizer").Synthesizer.from_state_dict
+    made = SynthesizerConfig.make(facts(name)[0], voice_state(name), *facts(name)[1:])
+    posterior = {k: np.zeros(shape, np.float32) for k, shape in made.posterior_shapes().items()}
+    build(voice_state(name) | posterior, *facts(name), **SIDES[side])
+    posterior.pop("enc_q.enc.in_layers.3.bias")
+    with pytest.raises(module(side, "checkpoint").CheckpointError, match=r"enc_q\.enc\.in_layers\.3\.bias"):
+        build(voice_state(name) | posterior, *facts(name), **SIDES[side])
+
+
+def test_the_posterior_encoders_keys_are_upstreams():
+    about = recipe.load_manifest(module("suites", "weights").MANIFESTS / "synth_v2_40k_f0.json")
+    upstream = {t["key"]: tuple(t["shape"]) for t in about["tensors"] if not t["in_voice_checkpoint"]}
+    config = SynthesizerConfig.make(about["config_list"], {}, "v2", True, "HiFi-GAN")
+    assert config.posterior_shapes() == upstream
+
+
+@pytest.mark.parametrize("name", VOICES)
+def test_full_size_keys_are_upstreams(name):
+    about = recipe.load_manifest(module("suites", "weights").MANIFESTS / f"{name}.json")
+    upstream = {t["key"]: tuple(t["shape"]) for t in about["tensors"] if t["in_voice_checkpoint"]}
+    made = SynthesizerConfig.make(about["config_list"], {}, about["version"], bool(about["f0"]), about["vocoder"])
+    assert state_shapes(made, "applio") == upstream
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"resblock": "2"}, "resblock"), ({"upsample_rates": [10, 10]}, "."), ({"sr": "fast"}, ".")],
+)
+def test_an_impossible_configuration_is_refused(change, message):
+    names = module("rvc_mlx", "checkpoint").CONFIG_NAMES
+    config = dict(zip(names, facts("synth_v2_40k_f0")[0], strict=True)) | change
+    with pytest.raises(CheckpointError, match=message):
+        Synthesizer.from_state_dict(voice_state("synth_v2_40k_f0"), config)
