@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,8 +37,78 @@ def reduced_manifest(width: int, hidden: int) -> dict[str, Any]:
         # every channel count is a multiple of the width, no kernel size is
         return [n * width // UPSTREAM_WIDTH if n % UPSTREAM_WIDTH == 0 else n for n in shape]
 
-    tensors = [entry | {"shape": scale(entry["key"], entry["shape"])} for entry in manifest["tensors"]]
-    return manifest | {"tensors": tensors}
+    return manifest | {"tensors": _scaled(manifest["tensors"], scale)}
+
+
+def reduced_hubert() -> dict[str, Any]:
+    """HuBERT's tensors at width 128 (two heads), 32 convolution channels and a projection to 64."""
+    manifest = recipe.load_manifest(MANIFESTS / "hubert_contentvec.json")
+    sizes = {768: 128, 3072: 256, 512: 32, 256: 64}
+
+    def scale(key: str, shape: list[int]) -> list[int]:
+        if key.endswith("pos_conv_embed.conv.weight_v"):
+            return [128, 8, shape[2]]
+        if key.endswith("pos_conv_embed.conv.weight_g"):
+            return shape
+        return [sizes.get(n, n) for n in shape[:2]] + shape[2:]  # the rest are kernel sizes
+
+    config = manifest["config"] | {
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "conv_dim": [32] * 7,
+        "num_attention_heads": 2,
+        "classifier_proj_size": 64,
+    }
+    return manifest | {"tensors": _scaled(manifest["tensors"], scale), "config": config}
+
+
+def voice_manifest(name: str) -> dict[str, Any]:
+    """A voice as its checkpoint holds it: without the posterior encoder, which only training needs."""
+    manifest = recipe.load_manifest(MANIFESTS / f"{name}.json")
+    return manifest | {"tensors": [t for t in manifest["tensors"] if t["in_voice_checkpoint"]]}
+
+
+def reduced_voice(name: str) -> dict[str, Any]:
+    """A voice's tensors at a quarter of the encoder's and flow's width and an eighth of the vocoder's.
+
+    It takes the features of ``reduced_hubert``: 128 wide, 64 for a v1 voice.
+    """
+    manifest = voice_manifest(name)
+    common = {192: 48, 384: 96, 96: 24}
+    phone = 64 if manifest["version"] == "v1" else 128
+
+    def scale(key: str, shape: list[int]) -> list[int]:
+        if key == "emb_g.weight":
+            return [4, 32]
+        if key == "enc_p.emb_phone.weight":
+            return [48, phone]
+        if key == "enc_p.emb_pitch.weight":
+            return [shape[0], 48]
+        if ".emb_rel_" in key:
+            return [*shape[:2], 24]
+        if key.startswith("dec."):
+            return [48 if n == 192 else n // 8 if n % 8 == 0 else n for n in shape[:2]] + shape[2:]
+        sizes = common | ({768: 192} if key.startswith("enc_p.") else {1152: 288, 256: 32})
+        return [sizes.get(n, n) for n in shape[:2]] + shape[2:]
+
+    config = manifest["config"] | {
+        "inter_channels": 48,
+        "hidden_channels": 48,
+        "filter_channels": 192,
+        "upsample_initial_channel": 64,
+        "spk_embed_dim": 4,
+        "gin_channels": 32,
+    }
+    return manifest | {
+        "tensors": _scaled(manifest["tensors"], scale),
+        "config": config,
+        "config_list": list(config.values()),
+        "text_enc_hidden_dim": phone,
+    }
+
+
+def _scaled(tensors: list[dict[str, Any]], scale: Callable[[str, list[int]], list[int]]) -> list[dict[str, Any]]:
+    return [entry | {"shape": scale(entry["key"], entry["shape"])} for entry in tensors]
 
 
 def cache_folder(configured: str | None) -> Path:
