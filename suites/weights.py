@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from .errors import UserError
 
 MANIFESTS = Path(__file__).parent / "data" / "manifests"
 UPSTREAM_WIDTH, UPSTREAM_HIDDEN = 16, 256
+FORMAT = "rvc-parity/1"
+SIZES = ("full", "tiny")
 
 
 class Weights(NamedTuple):
@@ -111,6 +114,11 @@ def _scaled(tensors: list[dict[str, Any]], scale: Callable[[str, list[int]], lis
     return [entry | {"shape": scale(entry["key"], entry["shape"])} for entry in tensors]
 
 
+def voice_names() -> list[str]:
+    """Of the synthetic voices."""
+    return sorted(path.stem for path in MANIFESTS.glob("synth_*.json"))
+
+
 def cache_folder(configured: str | None) -> Path:
     if configured:
         return Path(configured).expanduser()
@@ -118,8 +126,18 @@ def cache_folder(configured: str | None) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "rvc-parity"
 
 
-def rmvpe_weights(path: str | None, seed: int, width: int, hidden: int, cache: Path) -> Weights:
-    """The checkpoint to load.
+def manifest_of(model: str, size: str, voice: str | None) -> dict[str, Any]:
+    """The tensors of ``rmvpe``, ``hubert`` or ``voice`` in one of the ``SIZES``; ``voice``: the manifest's name."""
+    if model == "rmvpe":
+        return reduced_manifest(UPSTREAM_WIDTH, UPSTREAM_HIDDEN) if size == "full" else reduced_manifest(4, 64)
+    if model == "hubert":
+        return recipe.load_manifest(MANIFESTS / "hubert_contentvec.json") if size == "full" else reduced_hubert()
+    assert voice is not None
+    return voice_manifest(voice) if size == "full" else reduced_voice(voice)
+
+
+def find_weights(model: str, path: str | None, seed: int, size: str, voice: str | None, cache: Path) -> Weights:
+    """The checkpoint to load: the user's file, or a synthetic one from the cache.
 
     Raises:
         UserError: the file is missing, or the cache cannot be written.
@@ -127,17 +145,26 @@ def rmvpe_weights(path: str | None, seed: int, width: int, hidden: int, cache: P
     if path is not None:
         real = Path(path).expanduser()
         if not real.is_file():
-            raise UserError(f"weights.rmvpe={path}: no such file")
-        return Weights(real.resolve(), f"checkpoint {real.name}", sha256(real))
-    name = f"rmvpe-w{width}-h{hidden}-seed{seed}-recipe{recipe.RECIPE_VERSION}.safetensors"
-    target = cache / name
+            raise UserError(f"weights.{model}={path}: no such file")
+        return Weights(real.resolve(), f"{model}: {real.name}", sha256(real))
+    stem = voice if model == "voice" else model
+    target = cache / f"{stem}-{size}-seed{seed}-recipe{recipe.RECIPE_VERSION}.safetensors"
     if not target.is_file():
-        _generate(reduced_manifest(width, hidden), seed, target)
-    size = "full size" if (width, hidden) == (UPSTREAM_WIDTH, UPSTREAM_HIDDEN) else f"width {width}, hidden {hidden}"
-    return Weights(target, f"synthetic, seed {seed}, {size} (no pitch to find: timing and parity only)", sha256(target))
+        _generate(model, manifest_of(model, size, voice), seed, target)
+    return Weights(target, f"{stem}: synthetic, seed {seed}, {size} size (time and parity only)", sha256(target))
 
 
-def _generate(manifest: dict[str, Any], seed: int, target: Path) -> None:
+def metadata(model: str, manifest: dict[str, Any]) -> dict[str, str]:
+    """What a .safetensors file says of itself; the loaders read it. A voice's tensors do not tell all."""
+    told = {"format": FORMAT, "model": model, "recipe": str(recipe.RECIPE_VERSION)}
+    if model == "voice":
+        config = manifest["config"]
+        told |= {"config": json.dumps(config), "version": manifest["version"], "f0": str(manifest["f0"])}
+        told |= {"vocoder": manifest["vocoder"], "sample_rate": str(config["sr"])}
+    return told
+
+
+def _generate(model: str, manifest: dict[str, Any], seed: int, target: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
@@ -145,7 +172,7 @@ def _generate(manifest: dict[str, Any], seed: int, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             part = Path(scratch) / target.name
-            save_file(recipe.make_state_dict(manifest, seed), part, metadata={"recipe": str(recipe.RECIPE_VERSION)})
+            save_file(recipe.make_state_dict(manifest, seed), part, metadata=metadata(model, manifest))
             part.rename(target)  # whole or not at all
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write the cached weights {target}: {error}; set paths.cache=FOLDER") from None

@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 
 from suites import recipe
 from suites.errors import UserError
-from suites.weights import MANIFESTS, reduced_hubert, reduced_manifest, reduced_voice, rmvpe_weights, voice_manifest
+from suites.weights import MANIFESTS, find_weights, reduced_hubert, reduced_manifest, reduced_voice, voice_manifest
 
 
 def test_full_size_is_the_manifest():
@@ -25,15 +25,15 @@ def test_reduced_sizes_follow_the_architecture(tiny_state):
 
 
 def test_made_once(tmp_path, monkeypatch):
-    first = rmvpe_weights(None, 3, 4, 64, tmp_path)
+    first = find_weights("rmvpe", None, 3, "tiny", None, tmp_path)
     monkeypatch.setattr(recipe, "make_state_dict", lambda *_: pytest.fail("made twice"))
-    assert rmvpe_weights(None, 3, 4, 64, tmp_path) == first
+    assert find_weights("rmvpe", None, 3, "tiny", None, tmp_path) == first
     assert "synthetic, seed 3" in first.label
     assert [p.name for p in tmp_path.iterdir()] == [first.path.name]
 
 
 def test_the_file_holds_the_recipe(tmp_path):
-    path = rmvpe_weights(None, 3, 4, 64, tmp_path).path
+    path = find_weights("rmvpe", None, 3, "tiny", None, tmp_path).path
     want = recipe.make_state_dict(reduced_manifest(4, 64), 3)
     got = load_file(path)
     assert got.keys() == want.keys()
@@ -46,19 +46,19 @@ def test_a_broken_generation_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(recipe, "make_state_dict", fail)
     with pytest.raises(KeyboardInterrupt):
-        rmvpe_weights(None, 3, 4, 64, tmp_path)
+        find_weights("rmvpe", None, 3, "tiny", None, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_cache_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"set paths\.cache=FOLDER"):
-        rmvpe_weights(None, 3, 4, 64, tmp_path / "file")
+        find_weights("rmvpe", None, 3, "tiny", None, tmp_path / "file")
 
 
 def test_missing_checkpoint(tmp_path):
     with pytest.raises(UserError, match=r"weights\.rmvpe=.*no such file"):
-        rmvpe_weights(str(tmp_path / "rmvpe.pt"), 0, 16, 256, tmp_path)
+        find_weights("rmvpe", str(tmp_path / "rmvpe.pt"), 0, "full", None, tmp_path)
 
 
 VOICES = sorted(p.stem for p in MANIFESTS.glob("synth_*.json"))
