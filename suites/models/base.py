@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .. import parity
 from ..inputs import Audio
 from ..parity import Figures
-from ..verdict import Limits
+from ..verdict import Check, Limits
 
 Settings = Mapping[str, Any]
 Results = dict[str, np.ndarray]
@@ -104,3 +105,25 @@ class Suite:
     def sound(self, results: Results) -> tuple[np.ndarray, int] | None:
         """Samples and their rate, where the suite makes something to listen to."""
         return None
+
+
+def floor_of(reference: Results, name: str, figure: str) -> float | None:
+    """What float32 rounding does to the reference: ``floor_NAME`` beside ``exact_NAME`` of ``rounding``."""
+    if f"exact_{name}" not in reference:
+        return None
+    return parity.level(parity.compare(reference[f"floor_{name}"], reference[f"exact_{name}"]), figure)
+
+
+def compared(
+    name: str, results: Results, reference: Results, limits: Limits, judged: Mapping[str, str], floor: str | None = None
+) -> Figures:
+    """One array beside the reference's; ``judged``: figures and the names of their limits.
+
+    ``floor``: the array whose rounding counts, where it has another name.
+    """
+    figures = parity.compare(results[name], reference[name])
+    checks: dict[str, Check] = {}
+    for figure, limit in judged.items():
+        own = floor_of(reference, floor or name, figure)
+        checks |= limits.check(limit, parity.level(figures, figure), own)
+    return figures | {"limits": checks}

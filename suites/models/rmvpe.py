@@ -50,7 +50,7 @@ class Rmvpe(Suite):
         return package.RMVPE.from_checkpoint(paths["rmvpe"], profile=settings["profile"], **options)
 
     def calls(self, model: Any, given: Results, settings: Settings) -> Calls:
-        chunk = _chunk(model)
+        chunk = chunk_of(model)
         return {
             "mel": lambda: model.mel(given["audio"]),
             "network": lambda: model.salience(given["mel"], **chunk),
@@ -86,7 +86,7 @@ class Rmvpe(Suite):
         return arrays
 
 
-def _chunk(model: Any) -> dict[str, None]:
+def chunk_of(model: Any) -> dict[str, None]:
     """The whole call picks the profile's block length by itself; the network alone must be told."""
     return {} if model.profile == "applio" else {"chunk": None}
 
@@ -97,7 +97,7 @@ def rounding(model: Any, exact: Any, audio: np.ndarray, mel: np.ndarray, thresho
     ``exact_*`` against ``floor_*``: the network alone, on the same mel. ``moved_*``: the chain
     when only its mel is computed in float64.
     """
-    chunk, head = _chunk(model), mel[:, :FLOOR_FRAMES]
+    chunk, head = chunk_of(model), mel[:, :FLOOR_FRAMES]
     exact_mel = exact.mel(audio)
     found = {
         "exact_mel": exact_mel,
