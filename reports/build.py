@@ -185,7 +185,7 @@ def _worst_parity(data: RunData, backend: str) -> str | None:
         value = number(check["value"])
         if name not in worst or to_error(name, value) > to_error(name, worst[name]):
             worst[name] = value
-    told = ", ".join(f"{name} {tables.figure(value)}" for name, value in worst.items()) or "nothing judged"
+    told = ", ".join(f"{name} {tables.figure(value, name)}" for name, value in worst.items()) or "nothing judged"
     cases = f"{len(found)} cases" if len(found) > 1 else "one case"
     return f"- `{backend}` against `{found[0]['reference']}`, whole call, worst of {cases}: {told}."
 

@@ -51,9 +51,12 @@ def seconds(value: float | None) -> str:
     return ABSENT if value is None else significant(value)
 
 
-def figure(value: object) -> str:
+def figure(value: object, name: str = "") -> str:
+    """``name``: of the figure; correlations differ from one in digits that others do not have."""
     if value is None:
         return ABSENT
+    if name.endswith("corr"):
+        return f"{float(str(value)):.9g}"
     return str(value) if isinstance(value, int | str) else significant(float(str(value)))
 
 
@@ -184,7 +187,7 @@ def _parity_rows(line: Line) -> list[list[str]]:
         return [[*head, ABSENT, ABSENT, ABSENT, ABSENT, f"**{line['status']}**"]]
     rows = []
     for name, check in line["parity"]["limits"].items():
-        numbers = [figure(check["value"]), figure(check["limit"]), figure(check["floor"])]
+        numbers = [figure(check[part], name) for part in ("value", "limit", "floor")]
         rows.append([*head, name, *numbers, "passed" if check["passed"] else "**failed**"])
     return rows or [[*head, ABSENT, ABSENT, ABSENT, ABSENT, "no limit under this policy"]]
 
@@ -197,8 +200,8 @@ def parity_details(data: RunData) -> str:
             lines = {c: data.find(case, c, backend) for c in data.components}
             found = {c: r["parity"] for c, r in lines.items() if r and r["parity"]}
             if found:
-                cells = [found.get(component, {}).get(name) for component, name, _ in data.suite.details]
-                rows.append([case, backend, *map(figure, cells)])
+                cells = [figure(found.get(component, {}).get(name), name) for component, name, _ in data.suite.details]
+                rows.append([case, backend, *cells])
     return markdown(("case", "backend", *(heading for *_, heading in data.suite.details)), rows)
 
 

@@ -52,10 +52,12 @@ class Recorder:
 
     def __call__(self, path: str, array: np.ndarray) -> None:
         now = time.perf_counter()
+        self.steps[path] = array
         table, name = (SEGMENT_PARTS, path.split(".")[-1]) if path.startswith("segment.") else (PARTS, path)
-        part = table[name]
-        self.steps.seconds[part] = self.steps.seconds.get(part, 0.0) + now - self.last
-        self.steps[path], self.last = array, now
+        if name in table:  # the time of a step that is not listed goes to the next one that is
+            part = table[name]
+            self.steps.seconds[part] = self.steps.seconds.get(part, 0.0) + now - self.last
+            self.last = now
         if path == self.until:
             raise _Enough
 
@@ -267,7 +269,7 @@ def _filter_figures(results: Results, reference: Results, limits: Limits, settin
 
 
 def _f0_view(found: Results) -> Results:
-    """The names that ``rmvpe.f0_figures`` knows; the pipeline drops RMVPE's last frame."""
+    """The names that ``rmvpe.f0_figures`` knows, at the frames that the pipeline reports."""
     frames = found["convert.f0"].size
     kept = ("moved_salience", "exact_network", "floor_network", "moved_f0", "exact_f0", "floor_f0")
     view = {name: found[name][:frames] for name in kept if name in found}
@@ -281,7 +283,9 @@ def _f0_figures(results: Results, reference: Results, limits: Limits, settings: 
 
 
 def _flipped(ours: Results, theirs: Results, threshold: float) -> int:
-    """Undecided frames that fell the other way."""
+    """Undecided frames that fell the other way; F0 of another length is the component ``f0``'s to tell."""
+    if ours["f0"].shape != theirs["f0"].shape:
+        return 0
     error = parity.compare(ours["own_salience"], theirs["own_salience"])["max_abs"]
     undecided = parity.undecided_frames(theirs["own_salience"], threshold, error)
     a, b = ours["f0"][undecided], theirs["f0"][undecided]

@@ -158,16 +158,13 @@ def _attention_steps(model: Any, given: Results) -> dict[str, np.ndarray]:
 
 
 def _encode_figures(results: Results, reference: Results, limits: Limits) -> Figures:
-    names = ("m_p", "logs_p")
-    ours, theirs = (np.stack([found[f"encode.{name}"] for name in names]) for found in (results, reference))
-    figures = parity.compare(ours, theirs)
+    figures: Figures = {}
     checks: dict[str, Check] = {}
-    for name in names:
+    for name in ("m_p", "logs_p"):
         one = parity.compare(results[f"encode.{name}"], reference[f"encode.{name}"])
-        figures[f"{name}_max_abs"] = one["max_abs"]
-        checks |= limits.check(
-            f"{name}_max_abs", one["max_abs"], floor_of(reference, name, "max_abs"), "encode_max_abs"
-        )
+        figures |= {f"{name}_{figure}": value for figure, value in one.items()}
+        floor = floor_of(reference, name, "max_abs")
+        checks |= limits.check(f"{name}_max_abs", one["max_abs"], floor, "encode_max_abs")
     return figures | {"limits": checks}
 
 
