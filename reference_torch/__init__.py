@@ -1,6 +1,9 @@
 """Reference implementation of RVC inference in PyTorch: plain, independent, unoptimised."""
 
 from .checkpoint import CheckpointError
+from .hubert import Hubert
+from .pipeline import Pipeline
 from .rmvpe import RMVPE
+from .synthesizer import Synthesizer
 
-__all__ = ["RMVPE", "CheckpointError"]
+__all__ = ["RMVPE", "CheckpointError", "Hubert", "Pipeline", "Synthesizer"]

@@ -10,30 +10,48 @@ class Optimization(NamedTuple):
     """What it does, and where it applies."""
 
     summary: str
+    models: tuple[str, ...]
     cpu: bool
     gpu: bool
     float32_only: bool = False
 
 
 OPTIMIZATIONS = {
-    "fold_norm": Optimization("batch norms folded into the convolutions before them", cpu=True, gpu=True),
-    "fuse_elementwise": Optimization("bias, ReLU and residual sum in one compiled kernel", cpu=False, gpu=True),
-    "polyphase": Optimization("transposed convolutions as one matrix product and an interleave", cpu=True, gpu=True),
-    "gemm_conv": Optimization(
-        "convolutions as chained matrix products, norms folded", cpu=True, gpu=False, float32_only=True
+    "fold_norm": Optimization(
+        "batch norms folded into the convolutions before them", models=("rmvpe",), cpu=True, gpu=True
     ),
-    "compile_gru": Optimization("32 GRU steps at a time as one compiled graph", cpu=True, gpu=False),
-    "gru_kernel": Optimization("all GRU steps in one GPU kernel", cpu=False, gpu=True),
+    "fuse_elementwise": Optimization(
+        "chains of elementwise operations in one compiled kernel",
+        models=("rmvpe", "hubert", "synthesizer"),
+        cpu=False,
+        gpu=True,
+    ),
+    "polyphase": Optimization(
+        "transposed convolutions as matrix products and an interleave",
+        models=("rmvpe", "synthesizer"),
+        cpu=True,
+        gpu=True,
+    ),
+    "gemm_conv": Optimization(
+        "convolutions as chained matrix products, norms folded",
+        models=("rmvpe", "hubert", "synthesizer"),
+        cpu=True,
+        gpu=False,
+        float32_only=True,
+    ),
+    "compile_gru": Optimization("32 GRU steps at a time as one compiled graph", models=("rmvpe",), cpu=True, gpu=False),
+    "gru_kernel": Optimization("all GRU steps in one GPU kernel", models=("rmvpe",), cpu=False, gpu=True),
     "tile": Optimization(
-        "bounded memory: long inputs through the U-Net in overlapping tiles, big blocks evaluated singly",
+        "bounded memory: long inputs through the U-Net or the decoder in overlapping tiles",
+        models=("rmvpe", "synthesizer"),
         cpu=True,
         gpu=True,
     ),
 }
 
 
-def resolve(wish: Iterable[str] | str, *, gpu: bool, dtype: str) -> frozenset[str]:
-    """``"all"``, ``"none"`` or a list of names to those that apply on this device and type.
+def resolve(wish: Iterable[str] | str, model: str, *, gpu: bool, dtype: str) -> frozenset[str]:
+    """``"all"``, ``"none"`` or a list of names to those that apply to this model, device and type.
 
     Raises:
         ValueError: an unknown name.
@@ -47,6 +65,6 @@ def resolve(wish: Iterable[str] | str, *, gpu: bool, dtype: str) -> frozenset[st
 
     def applies(name: str) -> bool:
         it = OPTIMIZATIONS[name]
-        return (it.gpu if gpu else it.cpu) and (dtype == "float32" or not it.float32_only)
+        return model in it.models and (it.gpu if gpu else it.cpu) and (dtype == "float32" or not it.float32_only)
 
     return frozenset(name for name in names if applies(name))

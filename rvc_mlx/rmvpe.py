@@ -128,7 +128,7 @@ class RMVPE:
         if dtype not in DTYPES:
             raise ValueError(f"unknown dtype {dtype!r}: one of {', '.join(DTYPES)}")
         self.device, self.profile, self.dtype = resolve_device(device), profile, DTYPES[dtype]
-        self.optimize = resolve(optimize, gpu=self.device == mx.Device(mx.gpu), dtype=dtype)
+        self.optimize = resolve(optimize, "rmvpe", gpu=self.device == mx.Device(mx.gpu), dtype=dtype)
         self.config = RMVPEConfig.from_state_dict(state)
         check_keys("RMVPE", state_shapes(self.config), state)
         warn_if_slow(self.device)

@@ -43,7 +43,8 @@ def run(stages: tuple[Stage, ...], carry: Carry, watch: Watch | None = None, pre
     ``watch(path, value)`` is called after every stage, innermost first, with the dotted path.
     """
     for stage in stages:
-        path = prefix + stage.name
+        # ":name" is a value inside the enclosing module, not a module of its own
+        path = prefix.removesuffix(".") + stage.name if stage.name.startswith(":") else prefix + stage.name
         if stage.parts and watch is not None:
             run(stage.parts, carry, watch, path + ".")
         else:

@@ -39,9 +39,11 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
     commands.add_parser("doctor", help="what this machine has, and what slows it down")
     convert = commands.add_parser("convert", help="a checkpoint to .safetensors, or back to .pt")
-    convert.add_argument("input", type=Path, metavar="IN", help=".pt, .pth or .safetensors")
+    convert.add_argument("input", type=Path, metavar="IN", help=".pt, .pth, .safetensors or a Hugging Face folder")
     convert.add_argument("output", type=Path, metavar="OUT", help=".safetensors, .pt or .pth")
-    convert.add_argument("--model", default="rmvpe", choices=["rmvpe"], help="which model it must be (default: rmvpe)")
+    kinds = ["auto", "rmvpe", "hubert", "voice"]
+    convert.add_argument("--model", default="auto", choices=kinds, help="which model it must be (default: auto)")
+    convert.add_argument("--check", action="store_true", help="load both files on every side and compare results")
     return top
 
 
@@ -160,7 +162,7 @@ def run_doctor(args: argparse.Namespace) -> int:
 def run_convert(args: argparse.Namespace) -> int:
     from .convert import convert
 
-    print(convert(args.input, args.output, args.model))
+    print(convert(args.input, args.output, args.model, args.check))
     return PASSED
 
 

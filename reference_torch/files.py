@@ -1,0 +1,121 @@
+"""What checkpoint files hold, read by PyTorch without running code from them."""
+
+from __future__ import annotations
+
+import pickle
+import pickletools
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read, or that belongs to another model."""
+
+
+class RefusedError(CheckpointError):
+    """A pickle that asks for code."""
+
+
+class _StandIn:
+    """Takes the place of a foreign class or function: swallows everything, does nothing."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __new__(cls, *_: Any, **__: Any) -> _StandIn:
+        return super().__new__(cls)
+
+    def __setstate__(self, _: Any) -> None: ...
+
+
+def _plain_dict(*_: Any) -> dict[Any, Any]:
+    return {}
+
+
+# the restricted unpickler fills nothing but plain dicts, so a stand-in would not do
+_FILLED = {"collections.defaultdict": _plain_dict}
+_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+
+
+def _globals(file: IO[bytes]) -> set[str]:
+    """Names that one pickle asks for, from its opcodes alone."""
+    names = set()
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name == "GLOBAL":
+            module, name = str(argument).split(" ", 1)
+            names.add(f"{_PYTHON_2.get(module, module)}.{name}")
+    return names
+
+
+def _foreign_globals(path: Path) -> set[str]:
+    # torch.serialization.get_unsafe_globals_in_checkpoint knows no files from before PyTorch 1.6
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            (name,) = (n for n in archive.namelist() if n.endswith("/data.pkl"))
+            with archive.open(name) as file:
+                return _globals(file)
+    with path.open("rb") as file:
+        return set().union(*(_globals(file) for _ in range(4)))  # magic number, protocol, system, content
+
+
+def _load(path: Path, foreign: bool) -> Any:
+    if not foreign:
+        return _arrays(torch.load(path, map_location="cpu", weights_only=True))
+    inert: list[Any] = [(_FILLED.get(name, _StandIn), name) for name in sorted(_foreign_globals(path))]
+    with torch.serialization.safe_globals(inert):
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    # what stands beside the model are the trainer's own objects
+    return {"model": _arrays(content["model"])} if isinstance(content, Mapping) and "model" in content else {}
+
+
+def _arrays(content: Any) -> Any:
+    """Tensors to arrays, at any depth of plain containers; mappings become plain dicts."""
+    if isinstance(content, torch.Tensor):
+        tensor = content.detach()
+        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    if isinstance(content, Mapping):
+        return {k: _arrays(v) for k, v in content.items()}
+    if isinstance(content, list | tuple):
+        return type(content)(_arrays(v) for v in content)
+    return content
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return _arrays({name: file.get_tensor(name) for name in file.keys()}), file.metadata() or {}  # noqa: SIM118
+
+
+def read_file(path: Path, foreign: bool = False) -> tuple[Any, dict[str, str]]:
+    """Content and metadata of a ``.safetensors`` file, or of a pickle (which has no metadata).
+
+    Tensors become arrays of the stored dtype, except bfloat16, which NumPy lacks: float32.
+    Pickles are opened with ``weights_only=True``: one that names any other code is refused.
+    ``foreign``: classes of other libraries become inert stand-ins, and of a pickle only the entry
+    ``model`` is kept.
+
+    Raises:
+        CheckpointError: missing, truncated or unreadable file.
+        RefusedError: the pickle asks for code.
+    """
+    if path.is_dir():
+        raise CheckpointError(f"{path}: is a folder")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        return _read_safetensors(path) if path.suffix == ".safetensors" else (_load(path, foreign), {})
+    except Exception as error:  # a damaged file fails in arbitrary ways
+        raise _told(path, error) from error
+
+
+def _told(path: Path, error: Exception) -> CheckpointError:
+    text = str(error) or type(error).__name__
+    name = re.search(r"[Uu]nsupported (?:global: GLOBAL|GLOBAL|class) (\S+)", text)
+    if name and isinstance(error, pickle.UnpicklingError):
+        return RefusedError(f"{path}: refused: the pickle asks for {name[1]}, which a checkpoint does not need")
+    return CheckpointError(f"{path}: not a readable checkpoint; it may be truncated ({text.splitlines()[0][:120]})")

@@ -1,0 +1,314 @@
+"""HuBERT / ContentVec content features in PyTorch: the plain reference.
+
+Method: Hsu et al., "HuBERT: Self-Supervised Speech Representation Learning by Masked Prediction
+of Hidden Units" (2021), base size; keys as in Hugging Face's ``HubertModel`` with upstream's
+``final_proj``. Shapes: B = batch, N = samples at 16 kHz, H = 20 ms frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import gelu, scaled_dot_product_attention
+
+from .checkpoint import CheckpointError, normalise_keys, read_hubert
+from .layers import DTYPES, load_weights, weight_normed
+from .stages import Carry, Stage, Watch, group, leaf, run
+
+KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
+SHORTEST_SAMPLES = 400
+HEAD_CHANNELS = 64
+POSITION_KERNEL, POSITION_GROUPS = 128, 16
+NORM_EPS = 1e-5
+# v1 voices of the WebUI were trained on the output of the ninth layer
+WEBUI_V1_LAYERS = 9
+
+
+@dataclass(frozen=True)
+class HubertConfig:
+    """Sizes of the network; the defaults are those of the base model."""
+
+    conv_channels: int = 512
+    channels: int = 768
+    filter_channels: int = 3072
+    layers: int = 12
+    projected: int | None = 256
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, np.ndarray]) -> HubertConfig:
+        """Read the sizes from a state dict's shapes; ``projected`` is None where ``final_proj`` is absent."""
+        projection = state.get("feature_projection.projection.weight")
+        dense = state.get("encoder.layers.0.feed_forward.intermediate_dense.weight")
+        final = state.get("final_proj.weight")
+        projected = final.shape[0] if final is not None else (256 if "final_proj.bias" in state else None)
+        if projection is None or dense is None or projection.ndim != 2 or projection.shape[0] % HEAD_CHANNELS:
+            return cls(projected=projected)
+        numbers = [int(k.split(".")[2]) for k in state if k.startswith("encoder.layers.") and k.split(".")[2].isdigit()]
+        return cls(projection.shape[1], projection.shape[0], dense.shape[0], max(numbers) + 1, projected)
+
+
+class ConvLayer(nn.Module):
+    """Strided convolution without bias, on the first layer a norm per channel over time, GELU."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(c_in, c_out, kernel, stride, bias=False)
+        self.layer_norm = nn.GroupNorm(c_out, c_out, NORM_EPS) if c_in == 1 else None
+
+    def stages(self) -> tuple[Stage, ...]:
+        norm = () if self.layer_norm is None else (leaf("layer_norm", self.layer_norm),)
+        return (leaf("conv", self.conv), *norm, leaf("gelu", gelu))
+
+
+class FeatureExtractor(nn.Module):
+    """``[B, 1, N] -> [B, 512, H]``."""
+
+    def __init__(self, config: HubertConfig) -> None:
+        super().__init__()
+        c = config.conv_channels
+        self.conv_layers = nn.ModuleList(
+            ConvLayer(1 if i == 0 else c, c, kernel, stride)
+            for i, (kernel, stride) in enumerate(zip(KERNELS, STRIDES, strict=True))
+        )
+
+    def stages(self) -> tuple[Stage, ...]:
+        return tuple(group(f"conv_layers.{i}", layer.stages()) for i, layer in enumerate(self.conv_layers))
+
+
+class FeatureProjection(nn.Module):
+    """``[B, H, 512] -> [B, H, 768]``."""
+
+    def __init__(self, config: HubertConfig) -> None:
+        super().__init__()
+        self.layer_norm = nn.LayerNorm(config.conv_channels, NORM_EPS)
+        self.projection = nn.Linear(config.conv_channels, config.channels)
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (leaf("layer_norm", self.layer_norm), leaf("projection", self.projection))
+
+
+class PositionalConvolution(nn.Module):
+    """Grouped convolution over 128 frames, the one frame too many dropped, GELU: ``[B, H, C] -> [B, H, C]``."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        conv = nn.Conv1d(channels, channels, POSITION_KERNEL, padding=POSITION_KERNEL // 2, groups=POSITION_GROUPS)
+        self.conv = weight_normed(conv, kept_axis=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return gelu(self.conv(x.transpose(1, 2))[:, :, :-1]).transpose(1, 2)
+
+
+class Attention(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(channels, channels) for _ in range(4))
+        self.heads = channels // HEAD_CHANNELS
+
+    def stages(self) -> tuple[Stage, ...]:
+        def project(name: str) -> Stage:
+            layer = getattr(self, f"{name}_proj")
+
+            def apply(carry: Carry) -> None:
+                carry[name] = layer(carry["x"])
+
+            return Stage(f"{name}_proj", apply, product=name)
+
+        def attend(carry: Carry) -> None:
+            q, k, v = (carry.pop(name).unflatten(-1, (self.heads, -1)).transpose(1, 2) for name in "qkv")
+            carry["x"] = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+        return (*(project(name) for name in "qkv"), Stage(":attended", attend), leaf("out_proj", self.out_proj))
+
+
+class FeedForward(nn.Module):
+    def __init__(self, config: HubertConfig) -> None:
+        super().__init__()
+        self.intermediate_dense = nn.Linear(config.channels, config.filter_channels)
+        self.output_dense = nn.Linear(config.filter_channels, config.channels)
+
+    def stages(self) -> tuple[Stage, ...]:
+        dense = leaf("intermediate_dense", self.intermediate_dense)
+        return (dense, leaf("gelu", gelu), leaf("output_dense", self.output_dense))
+
+
+class EncoderLayer(nn.Module):
+    """Attention, add, norm, feed-forward, add, norm."""
+
+    def __init__(self, config: HubertConfig) -> None:
+        super().__init__()
+        self.attention = Attention(config.channels)
+        self.layer_norm = nn.LayerNorm(config.channels, NORM_EPS)
+        self.feed_forward = FeedForward(config)
+        self.final_layer_norm = nn.LayerNorm(config.channels, NORM_EPS)
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (
+            *residual("attention", self.attention.stages()),
+            leaf("layer_norm", self.layer_norm),
+            *residual("feed_forward", self.feed_forward.stages()),
+            leaf("final_layer_norm", self.final_layer_norm),
+        )
+
+
+def residual(name: str, parts: tuple[Stage, ...]) -> tuple[Stage, Stage]:
+    """A group of stages, then the sum of its result and its input."""
+
+    def remember(carry: Carry) -> None:
+        carry["residual"] = carry["x"]
+
+    def add(carry: Carry) -> None:
+        carry["x"] = carry["x"] + carry.pop("residual")
+
+    return group(name, (Stage(":input", remember), *parts)), Stage(f"{name}:sum", add)
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: HubertConfig) -> None:
+        super().__init__()
+        self.pos_conv_embed = PositionalConvolution(config.channels)
+        self.layer_norm = nn.LayerNorm(config.channels, NORM_EPS)
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
+
+    def stages(self, layers: int) -> tuple[Stage, ...]:
+        def position(carry: Carry) -> None:
+            carry["position"] = self.pos_conv_embed(carry["x"])
+
+        def add(carry: Carry) -> None:
+            carry["x"] = carry["x"] + carry.pop("position")
+
+        return (
+            Stage("pos_conv_embed", position, product="position"),
+            Stage("pos_conv_embed:sum", add),
+            leaf("layer_norm", self.layer_norm),
+            *(group(f"layers.{i}", layer.stages()) for i, layer in enumerate(self.layers[:layers])),
+        )
+
+
+class Network(nn.Module):
+    """``[B, 1, N] -> [B, H, 768]``, and ``final_proj`` to 256."""
+
+    def __init__(self, config: HubertConfig) -> None:
+        super().__init__()
+        self.feature_extractor = FeatureExtractor(config)
+        self.feature_projection = FeatureProjection(config)
+        self.encoder = Encoder(config)
+        self.final_proj = None if config.projected is None else nn.Linear(config.channels, config.projected)
+
+    def extracting(self) -> tuple[Stage, ...]:
+        return (
+            group("feature_extractor", self.feature_extractor.stages()),
+            leaf("transpose", lambda x: x.transpose(1, 2)),
+        )
+
+    def encoding(self, layers: int, project: bool) -> tuple[Stage, ...]:
+        last = () if not project else (leaf("final_proj", self.final_proj),)
+        projection = group("feature_projection", self.feature_projection.stages())
+        return (projection, group("encoder", self.encoder.stages(layers)), *last)
+
+
+def _check_audio(audio: np.ndarray) -> np.ndarray:
+    audio = np.asarray(audio)
+    if audio.ndim not in (1, 2) or audio.dtype.kind != "f":
+        raise ValueError(f"audio must be floats of shape [n] or [B, n], not {audio.dtype} {list(audio.shape)}")
+    if audio.shape[-1] < SHORTEST_SAMPLES:
+        raise ValueError(f"audio has {audio.shape[-1]} samples; HuBERT needs at least {SHORTEST_SAMPLES}")
+    if not np.isfinite(audio).all():
+        raise ValueError(f"audio has {np.count_nonzero(~np.isfinite(audio))} NaN or infinite samples")
+    return audio
+
+
+class Hubert:
+    """Content features of 16 kHz mono audio, 50 frames a second. NumPy in, NumPy out."""
+
+    def __init__(self, config: HubertConfig, *, dtype: str = "float32", device: str = "cpu") -> None:
+        if dtype not in DTYPES:
+            raise ValueError(f"unknown dtype {dtype!r}: one of {', '.join(DTYPES)}")
+        self.config, self.device, self.dtype = config, device, DTYPES[dtype]
+        self.out_dtype = torch.float64 if dtype == "float64" else torch.float32
+        self.network = Network(config)
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, **options: str) -> Hubert:
+        """Load a Hugging Face folder or file, fairseq's ``hubert_base.pt``, or ``.safetensors``, strictly.
+
+        Raises:
+            CheckpointError: unreadable file, or keys and shapes of another model.
+        """
+        try:
+            return cls.from_state_dict(read_hubert(path), **options)
+        except CheckpointError as error:
+            raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, np.ndarray], **options: str) -> Hubert:
+        """Build from Hugging Face's keys mapped to arrays. ``options``: dtype, device."""
+        state = normalise_keys(state)
+        model = cls(HubertConfig.from_state_dict(state), **options)
+        mask = {"masked_spec_embed": (model.config.channels,)} if "masked_spec_embed" in state else {}
+        load_weights("HuBERT", model.network, state, model.dtype, model.device, mask)
+        return model
+
+    def features(
+        self,
+        audio: np.ndarray,
+        version: str = "v2",
+        profile: str = "applio",
+        watch: Callable[[str, np.ndarray], None] | None = None,
+    ) -> np.ndarray:
+        """``[n]`` or ``[B, n]`` at 16 kHz to ``[H, C]`` or ``[B, H, C]``, H = (n - 400) // 320 + 1.
+
+        C is 768 for v2 voices and 256, through ``final_proj``, for v1. ``watch(path, array)`` is
+        called after every stage, arrays in PyTorch's layouts.
+        """
+        extracted = self._extract(_check_audio(audio), watch)
+        result = self._encode(extracted, version, profile, watch)
+        return result if np.ndim(audio) == 2 else result[0]
+
+    def extract(self, audio: np.ndarray) -> np.ndarray:
+        """The seven convolutions alone: ``[n]`` or ``[B, n]`` to ``[H, 512]`` or ``[B, H, 512]``."""
+        result = self._extract(_check_audio(audio), None).to(self.out_dtype).cpu().numpy()
+        return result if np.ndim(audio) == 2 else result[0]
+
+    def encode(self, extracted: np.ndarray, version: str = "v2", profile: str = "applio") -> np.ndarray:
+        """What follows ``extract``: ``[H, 512]`` or ``[B, H, 512]`` to ``[.., H, 768 or 256]``."""
+        batch = torch.from_numpy(np.ascontiguousarray(extracted)).to(self.device, self.dtype)
+        result = self._encode(batch.reshape(-1, *batch.shape[-2:]), version, profile, None)
+        return result if np.ndim(extracted) == 3 else result[0]
+
+    @torch.inference_mode()
+    def _extract(self, audio: np.ndarray, watch: Callable[[str, np.ndarray], None] | None) -> torch.Tensor:
+        batch = torch.from_numpy(np.ascontiguousarray(audio)).to(self.device, self.dtype)
+        carry: Carry = {"x": batch.reshape(-1, 1, batch.shape[-1])}
+        run(self.network.extracting(), carry, self._converted(watch))
+        return carry["x"]
+
+    @torch.inference_mode()
+    def _encode(
+        self, extracted: torch.Tensor, version: str, profile: str, watch: Callable[[str, np.ndarray], None] | None
+    ) -> np.ndarray:
+        carry: Carry = {"x": extracted}
+        layers, project = last_stage(self.config, version, profile)
+        run(self.network.encoding(layers, project), carry, self._converted(watch))
+        return carry["x"].to(self.out_dtype).cpu().numpy()
+
+    def _converted(self, watch: Callable[[str, np.ndarray], None] | None) -> Watch | None:
+        if watch is None:
+            return None
+        return lambda path, value: watch(path, value.to(self.out_dtype).cpu().numpy())
+
+
+def last_stage(config: HubertConfig, version: str, profile: str) -> tuple[int, bool]:
+    """How many layers a voice of this version and profile wants, and whether ``final_proj`` follows."""
+    if version not in ("v1", "v2") or profile not in ("applio", "webui"):
+        raise ValueError(f"unknown version or profile: {version!r}, {profile!r}; v1 or v2, applio or webui")
+    if version == "v2":
+        return config.layers, False
+    if config.projected is None:
+        raise ValueError("this HuBERT has no final_proj, which v1 voices need")
+    return (WEBUI_V1_LAYERS if profile == "webui" else config.layers), True

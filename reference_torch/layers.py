@@ -1,0 +1,68 @@
+"""What the models share: weight norm folded at loading, and a strict load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from .checkpoint import check_keys
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+def weight_normed(layer: Layer, kept_axis: int = 0) -> Layer:
+    """Mark a layer whose weight is stored as a direction ``weight_v`` and, along one axis, its norm ``weight_g``."""
+    layer.kept_axis = kept_axis  # type: ignore[assignment]
+    return layer
+
+
+def expected_shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Every key of the network's checkpoint and its shape."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, module in network.named_modules():
+        kept = getattr(module, "kept_axis", None)
+        for leaf, tensor in module.named_parameters(recurse=False):
+            key, shape = f"{name}.{leaf}".removeprefix("."), tuple(tensor.shape)
+            if leaf == "weight" and kept is not None:
+                shapes[f"{key}_g"] = tuple(n if axis == kept else 1 for axis, n in enumerate(shape))
+                shapes[f"{key}_v"] = shape
+            else:
+                shapes[key] = shape
+    return shapes
+
+
+def fold_weight_norm(state: Mapping[str, np.ndarray], key: str) -> np.ndarray:
+    """``g * v / |v|``, the norm over every axis along which g has length 1; in float64."""
+    g, v = (np.asarray(state[f"{key}_{end}"], np.float64) for end in "gv")
+    axes = tuple(axis for axis, n in enumerate(g.shape) if n == 1)
+    return g * v / np.sqrt((v * v).sum(axis=axes, keepdims=True))
+
+
+def load_weights(
+    model: str,
+    network: nn.Module,
+    state: Mapping[str, np.ndarray],
+    dtype: torch.dtype,
+    device: str,
+    unused: Mapping[str, tuple[int, ...]] | None = None,
+) -> None:
+    """Fill ``network`` and move it; ``unused``: keys that must also be there but play no part.
+
+    Raises:
+        CheckpointError: missing, unexpected or misshapen keys.
+    """
+    check_keys(model, expected_shapes(network) | dict(unused or {}), state)
+    network.to(dtype).eval().requires_grad_(False)
+    for name, module in network.named_modules():
+        for leaf, tensor in module.named_parameters(recurse=False):
+            key = f"{name}.{leaf}".removeprefix(".")
+            folded = leaf == "weight" and hasattr(module, "kept_axis")
+            value = fold_weight_norm(state, key) if folded else state[key]
+            tensor.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+    network.to(device)

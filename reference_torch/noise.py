@@ -1,0 +1,56 @@
+"""Randomness as an argument: the arrays that a synthesis consumes, in upstream's order.
+
+A *draw* is a callable ``draw(index, kind, shape) -> array`` with kind ``"normal"`` (standard) or
+``"uniform"`` ([0, 1)); ``index`` counts from 0 over a whole conversion. A seed stands for the
+NumPy generator below, so both sides get the same arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+Draw = Callable[[int, str, tuple[int, ...]], np.ndarray]
+KINDS = ("normal", "uniform")
+
+
+def seeded(seed: int) -> Draw:
+    """The project's generator: PCG64 seeded with (seed, index), float32."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"noise must be a seed from 0 or a callable, not {seed!r}")
+
+    def draw(index: int, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+        generator = np.random.default_rng([int(seed), index])
+        if kind == "uniform":
+            return generator.random(shape, dtype=np.float32)
+        return generator.standard_normal(shape, dtype=np.float32)
+
+    return draw
+
+
+class Draws:
+    """Hands out the arrays of one conversion in order."""
+
+    def __init__(self, noise: int | Draw) -> None:
+        self.index = 0
+        self.draw: Draw = noise if callable(noise) else seeded(noise)
+
+    @classmethod
+    def of(cls, noise: int | Draw | Draws) -> Draws:
+        """``noise`` itself where it is a running sequence already."""
+        return noise if isinstance(noise, Draws) else cls(noise)
+
+    def __call__(self, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+        """The next array, float32.
+
+        Raises:
+            ValueError: the callable returned another shape, or values that are not finite.
+        """
+        array = np.asarray(self.draw(self.index, kind, shape), dtype=np.float32)
+        if array.shape != shape:
+            raise ValueError(f"noise: draw {self.index} ({kind}) has shape {array.shape} instead of {shape}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"noise: draw {self.index} ({kind}) has NaN or infinite values")
+        self.index += 1
+        return array

@@ -1,0 +1,315 @@
+"""The voice synthesizer in PyTorch: text encoder, flow, source and decoder; the plain reference.
+
+Method: VITS (Kim et al., 2021) as used by RVC; behaviour and state-dict keys as in
+IAHispano/Applio, revision b9c0ccb. Shapes: B = batch, T = 10 ms frames, N = samples, D = width of
+the content features, C = channels; layouts are PyTorch's (channels first).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .checkpoint import CheckpointError, normalise_keys, read_voice
+from .config import REFINEGAN, SynthesizerConfig
+from .flow import Flow
+from .layers import DTYPES, load_weights
+from .noise import Draw, Draws
+from .refinegan import RefineGAN
+from .stages import Carry, Watch, run
+from .text_encoder import PITCH_CODES, TextEncoder
+from .vocoder import HiFiGAN
+
+# upstream writes five digits, not two thirds
+LATENT_DEVIATION = 0.66666
+
+Watcher = Callable[[str, np.ndarray], None]
+
+
+class Network(nn.Module):
+    def __init__(self, config: SynthesizerConfig, profile: str) -> None:
+        super().__init__()
+        self.enc_p = TextEncoder(config)
+        self.flow = Flow(config)
+        self.dec = RefineGAN(config) if config.vocoder == REFINEGAN else HiFiGAN(config, profile)
+        self.emb_g = nn.Embedding(config.spk_embed_dim, config.gin_channels)
+
+
+class Synthesizer:
+    """Content features and pitch to audio in a voice. NumPy in, NumPy out."""
+
+    def __init__(
+        self, config: SynthesizerConfig, *, dtype: str = "float32", device: str = "cpu", profile: str = "applio"
+    ) -> None:
+        if profile not in ("applio", "webui"):
+            raise ValueError(f"unknown profile {profile!r}: applio or webui")
+        if dtype not in DTYPES:
+            raise ValueError(f"unknown dtype {dtype!r}: one of {', '.join(DTYPES)}")
+        self.config, self.device, self.profile, self.dtype = config, device, profile, DTYPES[dtype]
+        # the source's phase needs more than half precision whatever the network's type
+        self.wide_dtype = torch.float64 if dtype == "float64" else torch.float32
+        self.network = Network(config, profile)
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, **options: str) -> Synthesizer:
+        """Load a voice ``.pth`` of either upstream or a converted ``.safetensors``, strictly.
+
+        Raises:
+            CheckpointError: unreadable file, or keys and shapes that do not fit its configuration.
+        """
+        try:
+            voice = read_voice(path)
+            return cls.from_state_dict(voice.state, voice.config, voice.version, voice.f0, voice.vocoder, **options)
+        except CheckpointError as error:
+            raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        state: Mapping[str, np.ndarray],
+        config: Mapping[str, Any] | Sequence[Any],
+        version: str = "v2",
+        f0: bool = True,
+        vocoder: str = "HiFi-GAN",
+        **options: str,
+    ) -> Synthesizer:
+        """Build from upstream's keys and its 18 configuration values. ``options``: dtype, device, profile.
+
+        Raises:
+            CheckpointError: missing, unexpected or misshapen keys, or an impossible configuration.
+        """
+        state = normalise_keys(state)
+        model = cls(SynthesizerConfig.make(config, state, version, f0, vocoder), **options)
+        posterior = model.config.posterior_shapes() if any(k.startswith("enc_q.") for k in state) else {}
+        load_weights("synthesizer", model.network, state, model.dtype, model.device, posterior)
+        return model
+
+    # ------------------------------------------------------------------ facts
+    @property
+    def sample_rate(self) -> int:
+        return self.config.sample_rate
+
+    @property
+    def version(self) -> str:
+        return self.config.version
+
+    @property
+    def has_f0(self) -> bool:
+        return self.config.has_f0
+
+    @property
+    def vocoder(self) -> str:
+        return self.config.vocoder
+
+    @property
+    def hop_samples(self) -> int:
+        return self.config.hop_samples
+
+    @property
+    def phone_channels(self) -> int:
+        return self.config.phone_channels
+
+    @property
+    def inter_channels(self) -> int:
+        return self.config.inter_channels
+
+    @property
+    def speakers(self) -> int:
+        return self.config.spk_embed_dim
+
+    # ------------------------------------------------------------------ parts
+    @torch.inference_mode()
+    def encode(
+        self, phone: np.ndarray, lengths: np.ndarray, pitch: np.ndarray | None = None, watch: Watcher | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """``phone [B, T, D]``, ``lengths [B]``, ``pitch [B, T]`` (codes 1 to 255) to mean and log deviation.
+
+        Both are ``[B, 192, T]``, zero beyond an item's length. ``pitch`` is None for voices without.
+        """
+        mask = self._mask(lengths, phone.shape[1])
+        mean, log_deviation = self._encode(phone, mask, pitch, self._converted(watch))
+        return self._numpy(mean), self._numpy(log_deviation)
+
+    @torch.inference_mode()
+    def attention(
+        self, x: np.ndarray, lengths: np.ndarray, layer: int = 0, watch: Watcher | None = None
+    ) -> np.ndarray:
+        """One layer of the text encoder's attention alone: ``[B, C, T] -> [B, C, T]``."""
+        stages = self.network.enc_p.encoder.attn_layers[layer].stages()
+        carry: Carry = {"x": self._tensor(x), "mask": self._mask(lengths, x.shape[2])}
+        run(stages, carry, self._converted(watch))
+        return self._numpy(carry["x"])
+
+    @torch.inference_mode()
+    def flow(
+        self, z_p: np.ndarray, mask: np.ndarray, speaker: np.ndarray, watch: Watcher | None = None
+    ) -> np.ndarray:
+        """Reverse flow: ``z_p [B, 192, T]``, ``mask [B, 1, T]``, ``speaker [B]`` to ``z [B, 192, T]``."""
+        embedded = self._speaker(speaker, len(z_p))
+        return self._numpy(self._flow(self._tensor(z_p), self._tensor(mask), embedded, self._converted(watch)))
+
+    @torch.inference_mode()
+    def source(self, f0: np.ndarray, noise: int | Draw | Draws, watch: Watcher | None = None) -> np.ndarray:
+        """The harmonic source: ``f0 [B, T]`` in Hz, 0 where unvoiced, to ``[B, N, 1]`` after tanh.
+
+        Raises:
+            ValueError: the voice has no pitch.
+        """
+        if not self.has_f0:
+            raise ValueError("this voice has no pitch, hence no source")
+        carry = self._carry(Draws.of(noise))
+        return self._numpy(self._source(carry, _check_f0(f0), self._converted(watch)))
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        z: np.ndarray,
+        f0: np.ndarray | None,
+        speaker: np.ndarray,
+        noise: int | Draw | Draws,
+        watch: Watcher | None = None,
+    ) -> np.ndarray:
+        """``z [B, 192, T]``, ``f0 [B, T]`` in Hz (None without pitch), ``speaker [B]`` to audio ``[B, N]``."""
+        embedded = self._speaker(speaker, len(z))
+        return self._numpy(self._decode(self._tensor(z), f0, embedded, Draws.of(noise), self._converted(watch)))
+
+    @torch.inference_mode()
+    def infer(
+        self,
+        phone: np.ndarray,
+        lengths: np.ndarray,
+        pitch: np.ndarray | None,
+        f0: np.ndarray | None,
+        speaker: np.ndarray,
+        noise: int | Draw | Draws,
+        rate: float | None = None,
+        watch: Watcher | None = None,
+    ) -> np.ndarray:
+        """Encode, sample, flow and decode: audio ``[B, N]``, N = T * hop_samples.
+
+        ``rate`` drops the leading ``int(T * (1 - rate))`` frames after the encoder has seen them.
+        ``watch(path, array)`` is called after every stage, arrays in PyTorch's layouts.
+        """
+        told, draws = self._converted(watch), Draws.of(noise)
+        batch, frames = phone.shape[:2]
+        mask, embedded = self._mask(lengths, frames), self._speaker(speaker, batch)
+        mean, log_deviation = self._encode(phone, mask, pitch, told)
+        latent = self._tensor(draws("normal", tuple(mean.shape)))
+        z_p = (mean + torch.exp(log_deviation) * latent * LATENT_DEVIATION) * mask
+        head = 0 if rate is None else int(frames * (1.0 - float(np.float32(rate))))
+        z_p, mask, f0 = z_p[:, :, head:], mask[:, :, head:], None if f0 is None else f0[:, head:]
+        if told:
+            told("x_mask", mask)
+            told("z_p", z_p)
+        z = self._flow(z_p, mask, embedded, told)
+        return self._numpy(self._decode(z * mask, f0, embedded, draws, told))
+
+    # ------------------------------------------------------------------ on tensors
+    def _encode(
+        self, phone: np.ndarray, mask: torch.Tensor, pitch: np.ndarray | None, watch: Watch | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        check_phone(self.config, phone, pitch)
+        carry: Carry = {"x": self._tensor(phone), "mask": mask}
+        if pitch is not None:
+            carry["pitch"] = torch.from_numpy(np.ascontiguousarray(pitch, np.int64)).to(self.device)
+        run(self.network.enc_p.stages(), carry, watch, "enc_p.")
+        mean, log_deviation = carry["x"].chunk(2, dim=1)
+        if watch is not None:
+            watch("m_p", mean)
+            watch("logs_p", log_deviation)
+        return mean, log_deviation
+
+    def _flow(
+        self, z_p: torch.Tensor, mask: torch.Tensor, speaker: torch.Tensor, watch: Watch | None
+    ) -> torch.Tensor:
+        if watch is not None:
+            watch("emb_g", speaker)
+        carry: Carry = {"x": z_p, "mask": mask, "speaker": speaker}
+        run(self.network.flow.stages(), carry, watch, "flow.")
+        if watch is not None:
+            watch("flow", carry["x"])
+        return carry["x"]
+
+    def _source(self, carry: Carry, f0: np.ndarray, watch: Watch | None) -> torch.Tensor:
+        carry["f0"] = f0
+        run(self.network.dec.source(), carry, watch, "dec.")
+        return carry["x"]
+
+    def _decode(
+        self, z: torch.Tensor, f0: np.ndarray | None, speaker: torch.Tensor, draws: Draws, watch: Watch | None
+    ) -> torch.Tensor:
+        carry = self._carry(draws)
+        if self.has_f0:
+            if f0 is None or f0.shape != (z.shape[0], z.shape[2]):
+                raise ValueError(f"this voice needs f0 [{z.shape[0]}, {z.shape[2]}]")
+            carry["source"] = self._source(carry, _check_f0(f0), watch)
+        carry |= {"x": z, "speaker": speaker}
+        run(self.network.dec.stages(), carry, watch, "dec.")
+        return carry["x"][:, 0]
+
+    def _carry(self, draws: Draws) -> Carry:
+        def convert(array: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, self.wide_dtype)
+
+        return {"draws": draws, "convert": convert}
+
+    def _mask(self, lengths: np.ndarray, frames: int) -> torch.Tensor:
+        inside = np.arange(frames) < np.asarray(lengths).reshape(-1, 1)
+        return self._tensor(inside[:, None].astype(np.float32))
+
+    def _speaker(self, speaker: np.ndarray, batch: int) -> torch.Tensor:
+        """``[B] -> [B, G, 1]``."""
+        numbers = check_speaker(self.config, speaker, batch)
+        return self.network.emb_g(torch.from_numpy(numbers).to(self.device)).unsqueeze(-1)
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, self.dtype)
+
+    def _numpy(self, tensor: torch.Tensor) -> np.ndarray:
+        return tensor.to(self.wide_dtype).cpu().numpy()
+
+    def _converted(self, watch: Watcher | None) -> Watch | None:
+        if watch is None:
+            return None
+        return lambda path, value: watch(path, self._numpy(value))
+
+
+def check_phone(config: SynthesizerConfig, phone: np.ndarray, pitch: np.ndarray | None) -> None:
+    """Refuse what would fail late or silently mean something else.
+
+    Raises:
+        ValueError: says what was expected.
+    """
+    if phone.ndim != 3 or phone.shape[2] != config.phone_channels:
+        raise ValueError(f"phone must be [B, T, {config.phone_channels}], not {list(phone.shape)}")
+    if config.has_f0 != (pitch is not None):
+        raise ValueError("this voice needs pitch codes" if config.has_f0 else "this voice takes no pitch")
+    if pitch is not None:
+        if pitch.shape != phone.shape[:2] or pitch.dtype.kind not in "iu":
+            raise ValueError(f"pitch must be whole numbers {list(phone.shape[:2])}, not {pitch.dtype} {pitch.shape}")
+        if pitch.size and not 0 <= pitch.min() <= pitch.max() < PITCH_CODES:
+            raise ValueError(f"pitch codes must lie in 0 to {PITCH_CODES - 1}")
+
+
+def check_speaker(config: SynthesizerConfig, speaker: np.ndarray, batch: int) -> np.ndarray:
+    """Speaker numbers ``[B]``, int64; one number stands for the whole batch.
+
+    Raises:
+        ValueError: a number that the voice does not have.
+    """
+    numbers = np.broadcast_to(np.asarray(speaker, dtype=np.int64).reshape(-1), (batch,))
+    if numbers.size and not 0 <= numbers.min() <= numbers.max() < config.spk_embed_dim:
+        raise ValueError(f"speaker {int(numbers.max())}: this voice has speakers 0 to {config.spk_embed_dim - 1}")
+    return numbers.astype(np.int64)
+
+
+def _check_f0(f0: np.ndarray) -> np.ndarray:
+    f0 = np.asarray(f0)
+    if f0.ndim != 2 or not np.isfinite(f0).all() or (f0 < 0).any():
+        raise ValueError("f0 must be [B, T] in Hz, finite, 0 where unvoiced")
+    return f0

@@ -1,0 +1,196 @@
+"""The synthesizer's text encoder in PyTorch: content features and coarse pitch to the prior.
+
+Windowed relative attention: Shaw et al., "Self-Attention with Relative Position Representations"
+(2018), as in VITS (Kim et al., 2021); behaviour and keys as in IAHispano/Applio, revision b9c0ccb.
+Shapes: B = batch, T = 10 ms frames, C = hidden channels, h = heads.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn.functional import leaky_relu, pad
+
+from .config import SynthesizerConfig
+from .stages import Carry, Stage, group, leaf
+
+WINDOW = 10
+PITCH_CODES = 256
+NORM_EPS = 1e-5
+MASKED_SCORE = -1e4
+SLOPE = 0.1
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of ``[B, C, T]``."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(channels))
+        self.beta = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.transpose(1, 2)
+        return nn.functional.layer_norm(x, x.shape[-1:], self.gamma, self.beta, NORM_EPS).transpose(1, 2)
+
+
+class RelativeAttention(nn.Module):
+    """Self-attention whose logits and outputs know offsets of up to ten frames; farther ones add nothing."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.head_channels = heads, channels // heads
+        self.conv_q, self.conv_k, self.conv_v, self.conv_o = (nn.Conv1d(channels, channels, 1) for _ in range(4))
+        self.emb_rel_k = nn.Parameter(torch.zeros(1, 2 * WINDOW + 1, self.head_channels))
+        self.emb_rel_v = nn.Parameter(torch.zeros(1, 2 * WINDOW + 1, self.head_channels))
+
+    def stages(self) -> tuple[Stage, ...]:
+        """From ``x [B, C, T]`` and ``mask [B, 1, T]``."""
+        return (
+            *(self._projection(name) for name in "qkv"),
+            Stage(":relative_scores", self._relative_scores, product="relative_scores"),
+            Stage(":scores", self._scores, product="scores"),
+            Stage(":weights", self._weights, product="weights"),
+            Stage(":relative_output", self._relative_output, product="relative_output"),
+            Stage(":attended", self._attended),
+            leaf("conv_o", self.conv_o),
+        )
+
+    def _projection(self, name: str) -> Stage:
+        layer = getattr(self, f"conv_{name}")
+
+        def apply(carry: Carry) -> None:
+            carry[name] = layer(carry["x"])
+
+        return Stage(f"conv_{name}", apply, product=name)
+
+    def _split(self, x: torch.Tensor) -> torch.Tensor:
+        """``[B, C, T] -> [B, h, T, C / h]``."""
+        return x.unflatten(1, (self.heads, -1)).transpose(2, 3)
+
+    def _relative_scores(self, carry: Carry) -> None:
+        carry["q"] = self._split(carry["q"]) / math.sqrt(self.head_channels)
+        by_offset = carry["q"] @ self.emb_rel_k.transpose(1, 2)  # [B, h, T, 21]
+        carry["relative_scores"] = offsets_to_keys(by_offset)
+
+    def _scores(self, carry: Carry) -> None:
+        scores = carry.pop("q") @ self._split(carry.pop("k")).transpose(2, 3) + carry.pop("relative_scores")
+        mask = carry["mask"]
+        both = mask.unsqueeze(2) * mask.unsqueeze(-1)
+        carry["scores"] = scores.masked_fill(both == 0, MASKED_SCORE)
+
+    def _weights(self, carry: Carry) -> None:
+        carry["weights"] = carry.pop("scores").softmax(dim=-1)
+
+    def _relative_output(self, carry: Carry) -> None:
+        carry["relative_output"] = keys_to_offsets(carry["weights"]) @ self.emb_rel_v
+
+    def _attended(self, carry: Carry) -> None:
+        output = carry.pop("weights") @ self._split(carry.pop("v")) + carry.pop("relative_output")
+        carry["x"] = output.transpose(2, 3).flatten(1, 2)
+
+
+def offsets_to_keys(by_offset: torch.Tensor) -> torch.Tensor:
+    """``[B, h, T, 21]`` (key offset -10 to 10) to ``[B, h, T, T]``; zero where the offset is larger."""
+    frames = by_offset.shape[2]
+    # row i holds its band at columns i to i + 20 of a matrix that begins ten columns early
+    wide = pad(by_offset, (0, frames))
+    shifted = wide.flatten(2)[..., : frames * (frames + 2 * WINDOW)].unflatten(2, (frames, frames + 2 * WINDOW))
+    return shifted[..., WINDOW : WINDOW + frames]
+
+
+def keys_to_offsets(weights: torch.Tensor) -> torch.Tensor:
+    """``[B, h, T, T]`` to ``[B, h, T, 21]``: each row's entries at key offsets -10 to 10, zero outside."""
+    frames = weights.shape[2]
+    flat = pad(weights, (WINDOW, WINDOW)).flatten(2)
+    return pad(flat, (0, frames)).unflatten(2, (frames, frames + 2 * WINDOW + 1))[..., : 2 * WINDOW + 1]
+
+
+class FeedForward(nn.Module):
+    def __init__(self, channels: int, filter_channels: int, kernel: int) -> None:
+        super().__init__()
+        self.conv_1 = nn.Conv1d(channels, filter_channels, kernel)
+        self.conv_2 = nn.Conv1d(filter_channels, channels, kernel)
+        self.padding = ((kernel - 1) // 2,) * 2
+
+    def stages(self) -> tuple[Stage, ...]:
+        def convolve(name: str) -> Stage:
+            layer = getattr(self, name)
+
+            def apply(carry: Carry) -> None:
+                carry["x"] = layer(pad(carry["x"] * carry["mask"], self.padding))
+
+            return Stage(name, apply)
+
+        return (convolve("conv_1"), leaf("relu", torch.relu), convolve("conv_2"), Stage("mask", apply_mask))
+
+
+def apply_mask(carry: Carry) -> None:
+    carry["x"] = carry["x"] * carry["mask"]
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: SynthesizerConfig) -> None:
+        super().__init__()
+        c, layers = config.hidden_channels, range(config.n_layers)
+        self.attn_layers = nn.ModuleList(RelativeAttention(c, config.n_heads) for _ in layers)
+        self.norm_layers_1 = nn.ModuleList(ChannelNorm(c) for _ in layers)
+        self.ffn_layers = nn.ModuleList(FeedForward(c, config.filter_channels, config.kernel_size) for _ in layers)
+        self.norm_layers_2 = nn.ModuleList(ChannelNorm(c) for _ in layers)
+
+    def stages(self) -> tuple[Stage, ...]:
+        def remember(carry: Carry) -> None:
+            carry["residual"] = carry["x"]
+
+        def add(carry: Carry) -> None:
+            carry["x"] = carry["x"] + carry.pop("residual")
+
+        parts = [Stage(":mask", apply_mask)]
+        for i, (attention, feed_forward) in enumerate(zip(self.attn_layers, self.ffn_layers, strict=True)):
+            parts += [
+                Stage(f"attn_layers.{i}:input", remember),
+                group(f"attn_layers.{i}", attention.stages()),
+                Stage(f"attn_layers.{i}:sum", add),
+                leaf(f"norm_layers_1.{i}", self.norm_layers_1[i]),
+                Stage(f"ffn_layers.{i}:input", remember),
+                group(f"ffn_layers.{i}", feed_forward.stages()),
+                Stage(f"ffn_layers.{i}:sum", add),
+                leaf(f"norm_layers_2.{i}", self.norm_layers_2[i]),
+            ]
+        return (*parts, Stage(":masked", apply_mask))
+
+
+class TextEncoder(nn.Module):
+    """``phone [B, T, D]`` and ``pitch [B, T]`` to mean and log deviation, stacked: ``[B, 2 * 192, T]``."""
+
+    def __init__(self, config: SynthesizerConfig) -> None:
+        super().__init__()
+        c = config.hidden_channels
+        self.emb_phone = nn.Linear(config.phone_channels, c)
+        self.emb_pitch = nn.Embedding(PITCH_CODES, c) if config.has_f0 else None
+        self.encoder = Encoder(config)
+        self.proj = nn.Conv1d(c, 2 * config.inter_channels, 1)
+        self.scale = math.sqrt(c)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """From ``x`` (phone), ``pitch`` and ``mask``."""
+
+        def embed_pitch(carry: Carry) -> None:
+            assert self.emb_pitch is not None
+            carry["pitch"] = self.emb_pitch(carry["pitch"])
+
+        def combine(carry: Carry) -> None:
+            x = carry["x"] + carry.pop("pitch") if self.emb_pitch is not None else carry["x"]
+            carry["x"] = leaky_relu(x * self.scale, SLOPE).transpose(1, 2)
+
+        pitch = () if self.emb_pitch is None else (Stage("emb_pitch", embed_pitch, product="pitch"),)
+        return (
+            leaf("emb_phone", self.emb_phone),
+            *pitch,
+            Stage(":embedded", combine),
+            group("encoder", self.encoder.stages()),
+            leaf("proj", self.proj),
+            Stage(":stats", apply_mask),
+        )

@@ -1,0 +1,172 @@
+"""HiFi-GAN decoders in PyTorch: with a harmonic source (NSF), without pitch, and Applio's MRF variant.
+
+Method: Kong et al., "HiFi-GAN" (2020), with the source of Wang et al. (2019); behaviour and keys
+as in IAHispano/Applio, revision b9c0ccb. Shapes: B = batch, T = 10 ms frames, N = samples.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.functional import leaky_relu
+
+from .config import MRF, SynthesizerConfig
+from .layers import weight_normed
+from .source import HARMONICS_MRF, HarmonicSource
+from .stages import Carry, Stage, group, leaf
+
+SLOPE, LAST_SLOPE = 0.1, 0.01
+
+
+def dilated(channels: int, kernel: int, dilation: int) -> nn.Conv1d:
+    """A weight-normed convolution that keeps the length."""
+    padding = dilation * (kernel - 1) // 2
+    return weight_normed(nn.Conv1d(channels, channels, kernel, padding=padding, dilation=dilation))
+
+
+def residual_stages(names: list[tuple[str, str]], layers: list[tuple[nn.Module, nn.Module]], slope: float) -> tuple:
+    """Per pair: leaky ReLU, dilated convolution, leaky ReLU, convolution, sum with the pair's input."""
+    stages: list[Stage] = []
+    for (first_name, second_name), (first, second) in zip(names, layers, strict=True):
+
+        def begin(carry: Carry, first: nn.Module = first) -> None:
+            carry["residual"] = carry["x"]
+            carry["x"] = first(leaky_relu(carry["x"], slope))
+
+        def follow(x: torch.Tensor, second: nn.Module = second) -> torch.Tensor:
+            return second(leaky_relu(x, slope))
+
+        def add(carry: Carry) -> None:
+            carry["x"] = carry["x"] + carry.pop("residual")
+
+        stages += [Stage(first_name, begin), leaf(second_name, follow), Stage(f"{second_name}:sum", add)]
+    return tuple(stages)
+
+
+class ResidualBlock(nn.Module):
+    """HiFi-GAN's block: keys ``convs1.i`` and ``convs2.i``."""
+
+    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...], slope: float = SLOPE) -> None:
+        super().__init__()
+        self.slope = slope
+        self.convs1 = nn.ModuleList(dilated(channels, kernel, d) for d in dilations)
+        self.convs2 = nn.ModuleList(dilated(channels, kernel, 1) for _ in dilations)
+
+    def stages(self) -> tuple[Stage, ...]:
+        pairs = list(zip(self.convs1, self.convs2, strict=True))
+        return residual_stages([(f"convs1.{i}", f"convs2.{i}") for i in range(len(pairs))], pairs, self.slope)
+
+
+class MRFLayer(nn.Module):
+    def __init__(self, channels: int, kernel: int, dilation: int) -> None:
+        super().__init__()
+        self.conv1 = dilated(channels, kernel, dilation)
+        self.conv2 = dilated(channels, kernel, 1)
+
+
+class MRFBlock(nn.Module):
+    """The same block under other keys: ``layers.i.conv1`` and ``layers.i.conv2``."""
+
+    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(MRFLayer(channels, kernel, d) for d in dilations)
+
+    def stages(self) -> tuple[Stage, ...]:
+        names = [(f"layers.{i}.conv1", f"layers.{i}.conv2") for i in range(len(self.layers))]
+        return residual_stages(names, [(layer.conv1, layer.conv2) for layer in self.layers], SLOPE)
+
+
+def branches(names: list[str], blocks: list[tuple[Stage, ...]]) -> tuple[Stage, ...]:
+    """Blocks that all start from the same value, then their mean."""
+
+    def rewind(carry: Carry) -> None:
+        carry["x"] = carry["branch"]
+
+    def keep(carry: Carry) -> None:
+        carry["sum"] = carry["sum"] + carry["x"] if "sum" in carry else carry["x"]
+
+    def mean(carry: Carry) -> None:
+        del carry["branch"]
+        carry["x"] = carry.pop("sum") / len(blocks)
+
+    stages = [Stage(f"{names[0]}:input", lambda carry: carry.update(branch=carry["x"]))]
+    for name, block in zip(names, blocks, strict=True):
+        stages += [Stage(f"{name}:rewind", rewind), group(name, block), Stage(f"{name}:kept", keep, product="sum")]
+    return (*stages, Stage(f"{names[-1]}:mean", mean))
+
+
+class HiFiGAN(nn.Module):
+    """``z [B, 192, T]``, ``f0 [B, T]``, speaker ``[B, G, 1]`` to audio ``[B, 1, N]`` in (-1, 1)."""
+
+    def __init__(self, config: SynthesizerConfig, profile: str) -> None:
+        super().__init__()
+        self.config = config
+        self.mrf = config.vocoder == MRF
+        first, channels = config.upsample_initial_channel, config.channels
+        pre = nn.Conv1d(config.inter_channels, first, 7, padding=3)
+        post = nn.Conv1d(channels[-1], 1, 7, padding=3, bias=self.mrf)
+        if config.has_f0:
+            components = HARMONICS_MRF if self.mrf else 1
+            self.m_source = HarmonicSource(config.sample_rate, config.hop_samples, components)
+            self.noise_convs = nn.ModuleList(self._noise_conv(i, profile) for i in range(len(channels)))
+        self.conv_pre = weight_normed(pre) if self.mrf else pre
+        self.conv_post = weight_normed(post) if self.mrf else post
+        self.cond = nn.Conv1d(config.gin_channels, first, 1)
+        ups = nn.ModuleList(self._up(i, profile) for i in range(len(channels)))
+        pairs = list(zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True))
+        if self.mrf:
+            self.upsamples = ups
+            self.mrfs = nn.ModuleList(nn.ModuleList(MRFBlock(c, k, d) for k, d in pairs) for c in channels)
+        else:
+            self.ups = ups
+            self.resblocks = nn.ModuleList(ResidualBlock(c, k, d) for c in channels for k, d in pairs)
+
+    def _up(self, i: int, profile: str) -> nn.Module:
+        c, config = self.config.channels[i], self.config
+        padding, extra = config.upsampling(i, profile)
+        kernel, rate = config.upsample_kernel_sizes[i], config.upsample_rates[i]
+        return weight_normed(nn.ConvTranspose1d(2 * c, c, kernel, rate, padding, extra))
+
+    def _noise_conv(self, i: int, profile: str) -> nn.Module:
+        kernel, stride, padding = self.config.noise_convolution(i, profile)
+        return nn.Conv1d(1, self.config.channels[i], kernel, stride, padding)
+
+    def source(self) -> tuple[Stage, ...]:
+        return (group("m_source", self.m_source.stages()),) if self.config.has_f0 else ()
+
+    def stages(self) -> tuple[Stage, ...]:
+        """From ``x`` (z), ``speaker`` and, with pitch, ``source [B, N, 1]``."""
+        levels = [stage for i in range(len(self.config.channels)) for stage in self._level(i)]
+        last = leaf(":last_relu", lambda x: leaky_relu(x, LAST_SLOPE))
+        post = (last, leaf("conv_post", self.conv_post), leaf("tanh", torch.tanh))
+        return (leaf("conv_pre", self.conv_pre), *condition(self.cond), *levels, *post)
+
+    def _level(self, i: int) -> tuple[Stage, ...]:
+        ups, blocks = (self.upsamples, self.mrfs[i]) if self.mrf else (self.ups, self._blocks(i))
+        names = [f"mrfs.{i}.{j}" if self.mrf else f"resblocks.{i * len(blocks) + j}" for j in range(len(blocks))]
+
+        def inject(carry: Carry) -> None:
+            carry["injected"] = self.noise_convs[i](carry["source"].transpose(1, 2))
+
+        def add(carry: Carry) -> None:
+            carry["x"] = carry["x"] + carry.pop("injected")
+
+        up = leaf("upsamples." + str(i) if self.mrf else f"ups.{i}", lambda x: ups[i](leaky_relu(x, SLOPE)))
+        noise = (Stage(f"noise_convs.{i}", inject, product="injected"), Stage(f"noise_convs.{i}:sum", add))
+        return (up, *(noise if self.config.has_f0 else ()), *branches(names, [b.stages() for b in blocks]))
+
+    def _blocks(self, i: int) -> list[ResidualBlock]:
+        count = len(self.config.resblock_kernel_sizes)
+        return list(self.resblocks[i * count : (i + 1) * count])
+
+
+def condition(layer: nn.Module) -> tuple[Stage, Stage]:
+    """The speaker's offset, and its sum with the main value."""
+
+    def offset(carry: Carry) -> None:
+        carry["offset"] = layer(carry["speaker"])
+
+    def add(carry: Carry) -> None:
+        carry["x"] = carry["x"] + carry.pop("offset")
+
+    return Stage("cond", offset, product="offset"), Stage("cond:sum", add)

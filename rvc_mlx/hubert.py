@@ -1,0 +1,318 @@
+"""HuBERT / ContentVec content features in MLX.
+
+Method: Hsu et al., "HuBERT: Self-Supervised Speech Representation Learning by Masked Prediction
+of Hidden Units" (2021), base size; keys as in Hugging Face's ``HubertModel`` with upstream's
+``final_proj``. Shapes: B = batch, N = samples at 16 kHz, H = 20 ms frames; channels last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .checkpoint import CheckpointError, check_keys, normalise_keys, read_hubert
+from .layers import DTYPES, Layer, Weights
+from .optimize import resolve
+from .runtime import mx, resolve_device, warn_if_slow
+from .stages import Carry, Stage, Watch, group, leaf, run
+
+KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
+SHORTEST_SAMPLES = 400
+HEAD_CHANNELS = 64
+POSITION_KERNEL, POSITION_GROUPS = 128, 16
+NORM_EPS = 1e-5
+# v1 voices of the WebUI were trained on the output of the ninth layer
+WEBUI_V1_LAYERS = 9
+
+
+@dataclass(frozen=True)
+class HubertConfig:
+    """Sizes of the network; the defaults are those of the base model."""
+
+    conv_channels: int = 512
+    channels: int = 768
+    filter_channels: int = 3072
+    layers: int = 12
+    projected: int | None = 256
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, np.ndarray]) -> HubertConfig:
+        """Read the sizes from a state dict's shapes; ``projected`` is None where ``final_proj`` is absent."""
+        projection = state.get("feature_projection.projection.weight")
+        dense = state.get("encoder.layers.0.feed_forward.intermediate_dense.weight")
+        final = state.get("final_proj.weight")
+        projected = final.shape[0] if final is not None else (256 if "final_proj.bias" in state else None)
+        if projection is None or dense is None or projection.ndim != 2 or projection.shape[0] % HEAD_CHANNELS:
+            return cls(projected=projected)
+        numbers = [int(k.split(".")[2]) for k in state if k.startswith("encoder.layers.") and k.split(".")[2].isdigit()]
+        return cls(projection.shape[1], projection.shape[0], dense.shape[0], max(numbers) + 1, projected)
+
+
+def state_shapes(config: HubertConfig) -> dict[str, tuple[int, ...]]:
+    """Every key of the checkpoint and its shape (PyTorch's layouts)."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    c, first = config.channels, config.conv_channels
+
+    def linear(name: str, c_out: int, c_in: int) -> None:
+        shapes.update({f"{name}.weight": (c_out, c_in), f"{name}.bias": (c_out,)})
+
+    def norm(name: str, channels: int) -> None:
+        shapes.update({f"{name}.weight": (channels,), f"{name}.bias": (channels,)})
+
+    for i, kernel in enumerate(KERNELS):
+        shapes[f"feature_extractor.conv_layers.{i}.conv.weight"] = (first, 1 if i == 0 else first, kernel)
+    norm("feature_extractor.conv_layers.0.layer_norm", first)
+    norm("feature_projection.layer_norm", first)
+    linear("feature_projection.projection", c, first)
+    position = "encoder.pos_conv_embed.conv"
+    shapes |= {f"{position}.bias": (c,), f"{position}.weight_g": (1, 1, POSITION_KERNEL)}
+    shapes[f"{position}.weight_v"] = (c, c // POSITION_GROUPS, POSITION_KERNEL)
+    norm("encoder.layer_norm", c)
+    for i in range(config.layers):
+        layer = f"encoder.layers.{i}"
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            linear(f"{layer}.attention.{name}", c, c)
+        norm(f"{layer}.layer_norm", c)
+        linear(f"{layer}.feed_forward.intermediate_dense", config.filter_channels, c)
+        linear(f"{layer}.feed_forward.output_dense", c, config.filter_channels)
+        norm(f"{layer}.final_layer_norm", c)
+    if config.projected is not None:
+        linear("final_proj", config.projected, c)
+    return shapes
+
+
+def gelu(x: mx.array) -> mx.array:
+    """The exact one, by the error function."""
+    return x * (0.5 + 0.5 * mx.erf(x * 0.7071067811865476))
+
+
+class Network:
+    """The stages; the carry's ``x`` goes from ``[B, N, 1]`` to ``[B, H, 768]``."""
+
+    def __init__(self, config: HubertConfig, weights: Weights) -> None:
+        self.config, self.weights = config, weights
+        self.gelu: Layer = mx.compile(gelu, shapeless=True) if "fuse_elementwise" in weights.methods else gelu
+        self.extracting = (group("feature_extractor", tuple(self._conv_layer(i) for i in range(len(KERNELS)))),)
+        projection = (
+            leaf("layer_norm", weights.norm("feature_projection.layer_norm", NORM_EPS)),
+            leaf("projection", weights.linear("feature_projection.projection")),
+        )
+        self.projection = group("feature_projection", projection)
+        self.position = self._position()
+        self.layers = tuple(group(f"layers.{i}", self._layer(f"encoder.layers.{i}")) for i in range(config.layers))
+        self.final_proj = None if config.projected is None else leaf("final_proj", weights.linear("final_proj"))
+        del self.weights  # the stages hold their own arrays
+
+    def encoding(self, layers: int, project: bool) -> tuple[Stage, ...]:
+        last = (self.final_proj,) if project and self.final_proj else ()
+        return (self.projection, group("encoder", (*self.position, *self.layers[:layers])), *last)
+
+    def _conv_layer(self, i: int) -> Stage:
+        name = f"feature_extractor.conv_layers.{i}"
+        stages = [leaf("conv", self.weights.conv(f"{name}.conv", stride=STRIDES[i]))]
+        if i == 0:
+            weight, bias = (self.weights.array(self.weights.state[f"{name}.layer_norm.{x}"]) for x in ("weight", "bias"))
+            stages.append(leaf("layer_norm", lambda x: norm_over_time(x) * weight + bias))
+        return group(f"conv_layers.{i}", (*stages, leaf("gelu", self.gelu)))
+
+    def _position(self) -> tuple[Stage, ...]:
+        name = "encoder.pos_conv_embed.conv"
+        conv = self.weights.conv(name, padding=POSITION_KERNEL // 2, groups=POSITION_GROUPS)
+
+        def position(carry: Carry) -> None:
+            carry["position"] = self.gelu(conv(carry["x"])[:, :-1])
+
+        def add(carry: Carry) -> None:
+            carry["x"] = carry["x"] + carry.pop("position")
+
+        return (
+            Stage("pos_conv_embed", position, product="position"),
+            Stage("pos_conv_embed:sum", add),
+            leaf("layer_norm", self.weights.norm("encoder.layer_norm", NORM_EPS)),
+        )
+
+    def _layer(self, name: str) -> tuple[Stage, ...]:
+        feed_forward = (
+            leaf("intermediate_dense", self.weights.linear(f"{name}.feed_forward.intermediate_dense")),
+            leaf("gelu", self.gelu),
+            leaf("output_dense", self.weights.linear(f"{name}.feed_forward.output_dense")),
+        )
+        return (
+            *residual("attention", self._attention(f"{name}.attention")),
+            leaf("layer_norm", self.weights.norm(f"{name}.layer_norm", NORM_EPS)),
+            *residual("feed_forward", feed_forward),
+            leaf("final_layer_norm", self.weights.norm(f"{name}.final_layer_norm", NORM_EPS)),
+        )
+
+    def _attention(self, name: str) -> tuple[Stage, ...]:
+        def project(part: str) -> Stage:
+            layer = self.weights.linear(f"{name}.{part}_proj")
+
+            def apply(carry: Carry) -> None:
+                carry[part] = layer(carry["x"])
+
+            return Stage(f"{part}_proj", apply, product=part)
+
+        def attend(carry: Carry) -> None:
+            q, k, v = (split_heads(carry.pop(part)) for part in "qkv")
+            y = mx.fast.scaled_dot_product_attention(q, k, v, scale=HEAD_CHANNELS**-0.5)
+            carry["x"] = y.transpose(0, 2, 1, 3).flatten(2)
+
+        last = leaf("out_proj", self.weights.linear(f"{name}.out_proj"))
+        return (*(project(part) for part in "qkv"), Stage(":attended", attend), last)
+
+
+def split_heads(x: mx.array) -> mx.array:
+    """``[B, H, C] -> [B, heads, H, 64]``."""
+    return x.reshape(*x.shape[:2], -1, HEAD_CHANNELS).transpose(0, 2, 1, 3)
+
+
+def norm_over_time(x: mx.array) -> mx.array:
+    """Every channel of ``[B, T, C]`` to mean 0 and variance 1 over T, in float32."""
+    wide = x.astype(mx.float32)
+    centred = wide - _mean_over_time(wide)
+    return (centred / mx.sqrt(_mean_over_time(mx.square(centred)) + NORM_EPS)).astype(x.dtype)
+
+
+def _mean_over_time(x: mx.array) -> mx.array:
+    """``[B, T, C] -> [B, 1, C]`` in two steps: one running float32 sum over T loses digits with T."""
+    batch, frames, c = x.shape
+    block = max(1, math.isqrt(frames))
+    whole = frames // block * block
+    total = x[:, :whole].reshape(batch, -1, block, c).sum(axis=2).sum(axis=1, keepdims=True)
+    return (total + x[:, whole:].sum(axis=1, keepdims=True)) / frames
+
+
+def residual(name: str, parts: tuple[Stage, ...]) -> tuple[Stage, Stage]:
+    """A group of stages, then the sum of its result and its input."""
+
+    def remember(carry: Carry) -> None:
+        carry["residual"] = carry["x"]
+
+    def add(carry: Carry) -> None:
+        carry["x"] = carry["x"] + carry.pop("residual")
+
+    return group(name, (Stage(":input", remember), *parts)), Stage(f"{name}:sum", add)
+
+
+def _check_audio(audio: np.ndarray) -> np.ndarray:
+    audio = np.asarray(audio)
+    if audio.ndim not in (1, 2) or audio.dtype.kind != "f":
+        raise ValueError(f"audio must be floats of shape [n] or [B, n], not {audio.dtype} {list(audio.shape)}")
+    if audio.shape[-1] < SHORTEST_SAMPLES:
+        raise ValueError(f"audio has {audio.shape[-1]} samples; HuBERT needs at least {SHORTEST_SAMPLES}")
+    if not np.isfinite(audio).all():
+        raise ValueError(f"audio has {np.count_nonzero(~np.isfinite(audio))} NaN or infinite samples")
+    return audio
+
+
+class Hubert:
+    """Content features of 16 kHz mono audio, 50 frames a second. NumPy in, NumPy out."""
+
+    def __init__(
+        self,
+        state: Mapping[str, np.ndarray],
+        *,
+        dtype: str = "float32",
+        device: str | None = None,
+        optimize: Iterable[str] | str = "all",
+    ) -> None:
+        if dtype not in DTYPES:
+            raise ValueError(f"unknown dtype {dtype!r}: one of {', '.join(DTYPES)}")
+        self.device, self.dtype = resolve_device(device), DTYPES[dtype]
+        self.optimize = resolve(optimize, "hubert", gpu=self.device == mx.Device(mx.gpu), dtype=dtype)
+        state = normalise_keys(state)
+        self.config = HubertConfig.from_state_dict(state)
+        mask = {"masked_spec_embed": (self.config.channels,)} if "masked_spec_embed" in state else {}
+        check_keys("HuBERT", state_shapes(self.config) | mask, state)
+        warn_if_slow(self.device)
+        with mx.stream(self.device):
+            self.network = Network(self.config, Weights(state, self.dtype, self.optimize))
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, **options: Any) -> Hubert:
+        """Load a Hugging Face folder or file, fairseq's ``hubert_base.pt``, or ``.safetensors``, strictly.
+
+        Raises:
+            CheckpointError: unreadable file, or keys and shapes of another model.
+        """
+        try:
+            return cls.from_state_dict(read_hubert(path), **options)
+        except CheckpointError as error:
+            raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, np.ndarray], **options: Any) -> Hubert:
+        """Build from Hugging Face's keys mapped to arrays. ``options``: dtype, device, optimize."""
+        return cls(state, **options)
+
+    def features(
+        self,
+        audio: np.ndarray,
+        version: str = "v2",
+        profile: str = "applio",
+        watch: Callable[[str, np.ndarray], None] | None = None,
+    ) -> np.ndarray:
+        """``[n]`` or ``[B, n]`` at 16 kHz to ``[H, C]`` or ``[B, H, C]``, H = (n - 400) // 320 + 1.
+
+        C is 768 for v2 voices and 256, through ``final_proj``, for v1. ``watch(path, array)`` is
+        called after every stage, arrays in PyTorch's layouts.
+        """
+        with mx.stream(self.device):
+            extracted = self._extract(_check_audio(audio), watch)
+            result = self._encode(extracted, version, profile, watch)
+        return result if np.ndim(audio) == 2 else result[0]
+
+    def extract(self, audio: np.ndarray) -> np.ndarray:
+        """The seven convolutions alone: ``[n]`` or ``[B, n]`` to ``[H, 512]`` or ``[B, H, 512]``."""
+        with mx.stream(self.device):
+            result = np.array(self._extract(_check_audio(audio), None).astype(mx.float32))
+        return result if np.ndim(audio) == 2 else result[0]
+
+    def encode(self, extracted: np.ndarray, version: str = "v2", profile: str = "applio") -> np.ndarray:
+        """What follows ``extract``: ``[H, 512]`` or ``[B, H, 512]`` to ``[.., H, 768 or 256]``."""
+        with mx.stream(self.device):
+            batch = mx.array(extracted.reshape(-1, *extracted.shape[-2:])).astype(self.dtype)
+            result = self._encode(batch, version, profile, None)
+        return result if np.ndim(extracted) == 3 else result[0]
+
+    def _extract(self, audio: np.ndarray, watch: Callable[[str, np.ndarray], None] | None) -> mx.array:
+        batch = mx.array(audio.astype(np.float32)).astype(self.dtype)
+        carry: Carry = {"x": batch.reshape(-1, batch.shape[-1], 1)}
+        run(self.network.extracting, carry, _converted(watch))
+        return carry["x"]
+
+    def _encode(
+        self, extracted: mx.array, version: str, profile: str, watch: Callable[[str, np.ndarray], None] | None
+    ) -> np.ndarray:
+        carry: Carry = {"x": extracted}
+        layers, project = last_stage(self.config, version, profile)
+        run(self.network.encoding(layers, project), carry, _converted(watch))
+        return np.array(carry["x"].astype(mx.float32))
+
+
+def _converted(watch: Callable[[str, np.ndarray], None] | None) -> Watch | None:
+    if watch is None:
+        return None
+
+    def told(path: str, value: mx.array) -> None:
+        value = value.astype(mx.float32)
+        watch(path, np.array(value.transpose(0, 2, 1) if path.startswith("feature_extractor") else value))
+
+    return told
+
+
+def last_stage(config: HubertConfig, version: str, profile: str) -> tuple[int, bool]:
+    """How many layers a voice of this version and profile wants, and whether ``final_proj`` follows."""
+    if version not in ("v1", "v2") or profile not in ("applio", "webui"):
+        raise ValueError(f"unknown version or profile: {version!r}, {profile!r}; v1 or v2, applio or webui")
+    if version == "v2":
+        return config.layers, False
+    if config.projected is None:
+        raise ValueError("this HuBERT has no final_proj, which v1 voices need")
+    return (WEBUI_V1_LAYERS if profile == "webui" else config.layers), True

@@ -1,0 +1,197 @@
+"""What the models share: weights brought into MLX's layout once, and one-dimensional convolutions.
+
+Arrays are channels last, ``[B, T, C]``. On CPUs MLX's dilated and transposed convolutions are
+naive loops; with ``gemm_conv`` a convolution is a chain of matrix products on shifted views, and
+with ``polyphase`` a transposed one is one product per overlapping input and an interleave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from .runtime import mx
+
+DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
+# rows of a strided view that are gathered at a time by ``_unfolded``: bounds its memory
+UNFOLD_VALUES = 1 << 23
+
+Layer = Callable[[mx.array], mx.array]
+
+
+class Weights:
+    """A state dict in PyTorch's layouts, handing out MLX arrays and layers of one type.
+
+    ``methods``: names of the optimisations in use.
+    """
+
+    def __init__(self, state: Mapping[str, np.ndarray], dtype: mx.Dtype, methods: frozenset[str] = frozenset()) -> None:
+        self.state, self.dtype, self.methods = state, dtype, methods
+
+    def array(self, value: np.ndarray) -> mx.array:
+        return mx.array(np.ascontiguousarray(value, dtype=np.float32)).astype(self.dtype)
+
+    def raw(self, name: str) -> np.ndarray:
+        """A weight in PyTorch's layout, float64; weight norm is folded: ``g * v / |v|``."""
+        if f"{name}_g" not in self.state:
+            return np.asarray(self.state[name], np.float64)
+        g, v = (np.asarray(self.state[f"{name}_{end}"], np.float64) for end in "gv")
+        axes = tuple(axis for axis, n in enumerate(g.shape) if n == 1)
+        return g * v / np.sqrt((v * v).sum(axis=axes, keepdims=True))
+
+    def bias(self, name: str) -> mx.array | None:
+        key = f"{name}.bias"
+        return self.array(self.state[key]) if key in self.state else None
+
+    def linear(self, name: str) -> Layer:
+        """``[.., in] -> [.., out]``; a convolution of kernel 1 is the same thing."""
+        weight = self.raw(f"{name}.weight")
+        return _linear(self.array(weight.reshape(weight.shape[:2]).T), self.bias(name))
+
+    def norm(self, name: str, eps: float, keys: tuple[str, str] = ("weight", "bias")) -> Layer:
+        """Layer norm over the last axis."""
+        weight, bias = (self.array(self.state[f"{name}.{key}"]) for key in keys)
+        return lambda x: mx.fast.layer_norm(x, weight, bias, eps)
+
+    def conv(self, name: str, *, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1) -> Layer:
+        """``[B, T, in] -> [B, T', out]``; PyTorch's kernel ``[out, in / groups, K]``."""
+        kernel, bias = self.raw(f"{name}.weight"), self.bias(name)
+        if kernel.shape[2] == 1 and stride == groups == 1 and padding == 0:
+            return self.linear(name)
+        if "gemm_conv" in self.methods:
+            return self._gemm_conv(kernel, bias, stride, padding, dilation, groups)
+        weight = self.array(kernel.transpose(0, 2, 1))
+        return _plus(lambda x: mx.conv1d(x, weight, stride, padding, dilation, groups), bias)
+
+    def _gemm_conv(
+        self, kernel: np.ndarray, bias: mx.array | None, stride: int, padding: int, dilation: int, groups: int
+    ) -> Layer:
+        c_out, c_in, taps = kernel.shape
+        if groups > 1:
+            split = self.array(kernel.reshape(groups, c_out // groups, c_in, taps).transpose(0, 3, 2, 1))
+            return _plus(lambda x: _grouped(x, split, padding), bias)
+        if stride > 1 or c_in == 1:
+            flat = self.array(kernel.transpose(2, 1, 0).reshape(taps * c_in, c_out))
+            return _plus(lambda x: _strided(x, flat, taps, stride, padding), bias)
+        if c_out == 1:
+            rows = self.array(kernel[0].T)  # [K, in]
+            return _plus(lambda x: _to_one_channel(x, rows, padding, dilation), bias)
+        slices = [self.array(kernel[:, :, k].T) for k in range(taps)]
+        return _each(lambda x: _shifted_products(x, slices, bias, padding, dilation))
+
+    def conv_transpose(self, name: str, *, stride: int, padding: int, output_padding: int) -> Layer:
+        """``[B, T, in] -> [B, T', out]``; PyTorch's kernel ``[in, out, K]``."""
+        kernel, bias = self.raw(f"{name}.weight"), self.bias(name)
+        if "polyphase" not in self.methods:
+            weight = self.array(kernel.transpose(1, 2, 0))
+            return _plus(lambda x: mx.conv_transpose1d(x, weight, stride, padding, 1, output_padding), bias)
+        c_in, c_out, taps = kernel.shape
+        # output q * stride + r of the uncropped result takes kernel tap r + m * stride of input q - m
+        count = -(-taps // stride)
+        whole = np.zeros((c_in, c_out, count * stride))
+        whole[:, :, :taps] = kernel
+        phases = [
+            self.array(whole[:, :, m * stride : (m + 1) * stride].transpose(0, 2, 1).reshape(c_in, stride * c_out))
+            for m in range(count)
+        ]
+        crop = (padding, taps - stride - 2 * padding + output_padding)
+        return _each(lambda x: _polyphase(x, phases, bias, stride, *crop))
+
+
+def leaky_relu(x: mx.array, slope: float) -> mx.array:
+    return mx.maximum(x, x * slope)
+
+
+def _linear(weight: mx.array, bias: mx.array | None) -> Layer:
+    if bias is None:
+        return lambda x: x @ weight
+    return lambda x: mx.addmm(bias, x, weight)
+
+
+def _plus(layer: Layer, bias: mx.array | None) -> Layer:
+    return layer if bias is None else lambda x: layer(x) + bias
+
+
+def _each(layer: Layer) -> Layer:
+    """A layer of ``[T, C]`` on every item of a batch."""
+    return lambda x: layer(x[0])[None] if x.shape[0] == 1 else mx.stack([layer(item) for item in x])
+
+
+def _pad_time(x: mx.array, left: int, right: int) -> mx.array:
+    return mx.pad(x, [*[(0, 0)] * (x.ndim - 2), (left, right), (0, 0)]) if left or right else x
+
+
+def _shifted_products(
+    x: mx.array, slices: list[mx.array], bias: mx.array | None, padding: int, dilation: int
+) -> mx.array:
+    """``[T, in] -> [T', out]``: per tap one product of a shifted view, summed in place by ``addmm``."""
+    x = _pad_time(x, padding, padding)
+    length = x.shape[0] - dilation * (len(slices) - 1)
+    total = None if bias is None else bias
+    for k, weight in enumerate(slices):
+        view = x[k * dilation : k * dilation + length]
+        total = view @ weight if total is None else mx.addmm(total, view, weight)
+    assert total is not None
+    return total
+
+
+def _strided(x: mx.array, weight: mx.array, taps: int, stride: int, padding: int) -> mx.array:
+    """``[B, T, in] -> [B, T', out]``: the windows as rows of one matrix, block by block."""
+    x = mx.contiguous(_pad_time(x, padding, padding))
+    batch, length, c = x.shape
+    count = (length - taps) // stride + 1
+    step = max(1, UNFOLD_VALUES // (taps * c))
+    parts = []
+    for start in range(0, count, step):
+        rows = min(step, count - start)
+        shape, strides = (batch, rows, taps * c), (length * c, stride * c, 1)
+        parts.append(mx.as_strided(x, shape, strides, start * stride * c) @ weight)
+    return mx.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+
+
+def _to_one_channel(x: mx.array, rows: mx.array, padding: int, dilation: int) -> mx.array:
+    """``[B, T, in] -> [B, T', 1]``: all taps in one product, then a sum of shifted rows."""
+    partial = rows @ _pad_time(x, padding, padding).transpose(0, 2, 1)  # [B, K, T + 2 * padding]
+    length = partial.shape[2] - dilation * (rows.shape[0] - 1)
+    total = partial[:, 0, :length]
+    for k in range(1, rows.shape[0]):
+        total = total + partial[:, k, k * dilation : k * dilation + length]
+    return total[..., None]
+
+
+def _grouped(x: mx.array, weight: mx.array, padding: int) -> mx.array:
+    """``[B, T, G * in] -> [B, T', G * out]`` with ``weight [G, K, in, out]``: windows per group as rows."""
+    groups, taps, c_in, c_out = weight.shape
+    weight = weight.reshape(groups, taps * c_in, c_out)
+    items = []
+    for item in _pad_time(x, padding, padding):
+        split = mx.contiguous(item.reshape(-1, groups, c_in).transpose(1, 0, 2))
+        length = split.shape[1]
+        count, step = length - taps + 1, max(1, UNFOLD_VALUES // (groups * taps * c_in))
+        parts = []
+        for start in range(0, count, step):
+            shape, strides = (groups, min(step, count - start), taps * c_in), (length * c_in, c_in, 1)
+            parts.append(mx.as_strided(split, shape, strides, start * c_in) @ weight)
+        items.append(mx.concatenate(parts, axis=1).transpose(1, 0, 2).reshape(count, groups * c_out))
+    return mx.stack(items)
+
+
+def _polyphase(
+    x: mx.array, phases: list[mx.array], bias: mx.array | None, stride: int, left: int, extra: int
+) -> mx.array:
+    """``[T, in] -> [T', out]``: all outputs of one input row side by side, overlapping rows summed."""
+    frames, count = x.shape[0], len(phases)
+    padded = _pad_time(x, count - 1, count - 1)
+    rows = frames + count - 1
+    total = padded[count - 1 : count - 1 + rows] @ phases[0]
+    for m in range(1, count):
+        total = mx.addmm(total, padded[count - 1 - m : count - 1 - m + rows], phases[m])
+    c_out = phases[0].shape[1] // stride
+    length = frames * stride + extra
+    y = total.reshape(rows * stride, c_out)
+    missing = left + length - y.shape[0]
+    if missing > 0:  # an output padding beyond the last overlap
+        y = _pad_time(y, 0, missing)
+    y = y[left : left + length]
+    return y if bias is None else y + bias

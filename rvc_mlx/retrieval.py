@@ -1,0 +1,109 @@
+"""Retrieval of a voice's own features, in MLX.
+
+Method: RVC's index search (IAHispano/Applio, revision b9c0ccb): the eight nearest vectors by
+squared distance, weighted by its inverse square. The search here is exhaustive, so nothing is
+missed. Shapes: V = vectors in the bank, H = frames, D = width of the features.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .runtime import mx
+
+NEIGHBOURS = 8
+# the ranking by products rounds: so many candidates are compared by their true distance
+CANDIDATES = 32
+BLOCK_VALUES = 1 << 24
+
+
+class Bank:
+    """A voice's vectors ``[V, D]``, ready to be searched."""
+
+    def __init__(self, vectors: np.ndarray, device: mx.Device | None = None) -> None:
+        vectors = _checked(vectors)
+        self.device = device or mx.default_device()
+        # centred: distances stay, and their products round less
+        self.centre = vectors.mean(axis=0)
+        with mx.stream(self.device):
+            self.vectors = mx.array(vectors)
+            self.shifted = mx.array((vectors - self.centre).T)
+            self.norms = mx.square(self.shifted).sum(axis=0)
+
+    def retrieve(self, features: np.ndarray) -> np.ndarray:
+        """``[H, D]`` to the weighted mean of each frame's neighbours ``[H, D]``, float32.
+
+        A frame that equals a vector of the bank gets that vector.
+        """
+        count, width = self.vectors.shape
+        if features.shape[1] != width:
+            raise ValueError(f"the index holds vectors of {width} values, the features have {features.shape[1]}")
+        step = max(1, BLOCK_VALUES // max(count, CANDIDATES * width))
+        blocks = []
+        with mx.stream(self.device):
+            for i in range(0, len(features), step):
+                blocks.append(np.array(self._block(features[i : i + step])))
+        return np.concatenate(blocks)
+
+    def _block(self, queries: np.ndarray) -> mx.array:
+        # squared distance less the query's own norm
+        ranking = self.norms - 2.0 * (mx.array(queries - self.centre) @ self.shifted)
+        count = min(CANDIDATES, self.vectors.shape[0])
+        near = mx.argpartition(ranking, count - 1, axis=1)[:, :count]
+        distance = mx.square(self.vectors[near] - mx.array(queries)[:, None]).sum(axis=2)
+        order = mx.argsort(distance, axis=1)[:, :NEIGHBOURS]
+        near, distance = mx.take_along_axis(near, order, axis=1), mx.take_along_axis(distance, order, axis=1)
+        weights = inverse_square(distance)
+        return (weights[:, None] @ self.vectors[near])[:, 0]
+
+
+def inverse_square(distance: mx.array) -> mx.array:
+    """Squared distances ``[H, K]``, nearest first, to weights (1 / d)^2 that sum to 1; finite also at 0."""
+    nearest = distance[:, :1]
+    relative = mx.where(distance == nearest, 1.0, nearest / mx.where(distance > 0, distance, 1.0))
+    weights = mx.square(relative)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def load_bank(index: np.ndarray | Bank | str | Path, device: mx.Device | None = None) -> Bank:
+    """Vectors ``[V, D]``, a ``.npy`` file of them, or a faiss ``.index`` (needs ``faiss``) to a ``Bank``.
+
+    Raises:
+        ValueError: no such file, not an index, or vectors that cannot be used.
+    """
+    if isinstance(index, Bank):
+        return index
+    if isinstance(index, str | Path):
+        index = _read(Path(index))
+    return Bank(index, device)
+
+
+def _read(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise ValueError(f"index {path}: no such file")
+    if path.suffix == ".npy":
+        try:
+            return np.load(path, allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise ValueError(f"index {path}: not a readable .npy file ({error})") from None
+    try:
+        import faiss
+    except ImportError:
+        raise ValueError(f"index {path}: reading it needs faiss: pip install 'rvc-parity[index]'") from None
+    try:
+        index = faiss.read_index(str(path))
+        return index.reconstruct_n(0, index.ntotal)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ValueError(f"index {path}: not a readable faiss index ({reason})") from None
+
+
+def _checked(vectors: np.ndarray) -> np.ndarray:
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    if vectors.ndim != 2 or not len(vectors):
+        raise ValueError(f"an index must hold vectors [V, D], not {list(vectors.shape)}")
+    if not np.isfinite(vectors).all():
+        raise ValueError("the index has NaN or infinite values")
+    return vectors

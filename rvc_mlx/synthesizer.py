@@ -1,0 +1,351 @@
+"""The voice synthesizer in MLX: text encoder, flow, source and decoder.
+
+Method: VITS (Kim et al., 2021) as used by RVC; behaviour and state-dict keys as in
+IAHispano/Applio, revision b9c0ccb. Shapes: B = batch, T = 10 ms frames, N = samples, D = width of
+the content features, C = channels; inside arrays are channels last, at the boundary PyTorch's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .checkpoint import CheckpointError, check_keys, normalise_keys, read_voice
+from .config import REFINEGAN, SynthesizerConfig
+from .flow import flow_stages
+from .keys import state_shapes
+from .layers import DTYPES, Weights
+from .noise import Draw, Draws
+from .optimize import resolve
+from .refinegan import RefineGAN
+from .runtime import mx, resolve_device, warn_if_slow
+from .stages import Carry, Watch, run
+from .text_encoder import PITCH_CODES, TextEncoder
+from .vocoder import HiFiGAN
+
+# upstream writes five digits, not two thirds
+LATENT_DEVIATION = 0.66666
+# frames that the decoder makes at a time with ``tile``
+TILE_FRAMES = 384
+
+Watcher = Callable[[str, np.ndarray], None]
+
+
+class Synthesizer:
+    """Content features and pitch to audio in a voice. NumPy in, NumPy out."""
+
+    def __init__(
+        self,
+        state: Mapping[str, np.ndarray],
+        config: SynthesizerConfig,
+        *,
+        dtype: str = "float32",
+        device: str | None = None,
+        profile: str = "applio",
+        optimize: Iterable[str] | str = "all",
+    ) -> None:
+        if profile not in ("applio", "webui"):
+            raise ValueError(f"unknown profile {profile!r}: applio or webui")
+        if dtype not in DTYPES:
+            raise ValueError(f"unknown dtype {dtype!r}: one of {', '.join(DTYPES)}")
+        self.config, self.profile = config, profile
+        self.device, self.dtype = resolve_device(device), DTYPES[dtype]
+        self.optimize = resolve(optimize, "synthesizer", gpu=self.device == mx.Device(mx.gpu), dtype=dtype)
+        posterior = config.posterior_shapes() if any(k.startswith("enc_q.") for k in state) else {}
+        check_keys("synthesizer", state_shapes(config, profile) | posterior, state)
+        warn_if_slow(self.device)
+        with mx.stream(self.device):
+            self._build(Weights(state, self.dtype, self.optimize))
+
+    def _build(self, weights: Weights) -> None:
+        self.text_encoder = TextEncoder(self.config, weights)
+        self.flow_stages = flow_stages(self.config, weights)
+        self.decoder: HiFiGAN | RefineGAN
+        if self.config.vocoder == REFINEGAN:
+            self.decoder = RefineGAN(self.config, weights)
+            self.optimize -= {"tile", "polyphase"}  # its noise is drawn for the whole length; it stretches linearly
+        else:
+            self.decoder = HiFiGAN(self.config, self.profile, weights)
+        self.emb_g = weights.array(weights.state["emb_g.weight"])
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, **options: Any) -> Synthesizer:
+        """Load a voice ``.pth`` of either upstream or a converted ``.safetensors``, strictly.
+
+        Raises:
+            CheckpointError: unreadable file, or keys and shapes that do not fit its configuration.
+        """
+        try:
+            voice = read_voice(path)
+            return cls.from_state_dict(voice.state, voice.config, voice.version, voice.f0, voice.vocoder, **options)
+        except CheckpointError as error:
+            raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        state: Mapping[str, np.ndarray],
+        config: Mapping[str, Any] | Sequence[Any],
+        version: str = "v2",
+        f0: bool = True,
+        vocoder: str = "HiFi-GAN",
+        **options: Any,
+    ) -> Synthesizer:
+        """Build from upstream's keys and its 18 configuration values. ``options``: dtype, device, profile, optimize.
+
+        Raises:
+            CheckpointError: missing, unexpected or misshapen keys, or an impossible configuration.
+        """
+        state = normalise_keys(state)
+        return cls(state, SynthesizerConfig.make(config, state, version, f0, vocoder), **options)
+
+    # ------------------------------------------------------------------ facts
+    @property
+    def sample_rate(self) -> int:
+        return self.config.sample_rate
+
+    @property
+    def version(self) -> str:
+        return self.config.version
+
+    @property
+    def has_f0(self) -> bool:
+        return self.config.has_f0
+
+    @property
+    def vocoder(self) -> str:
+        return self.config.vocoder
+
+    @property
+    def hop_samples(self) -> int:
+        return self.config.hop_samples
+
+    @property
+    def phone_channels(self) -> int:
+        return self.config.phone_channels
+
+    @property
+    def inter_channels(self) -> int:
+        return self.config.inter_channels
+
+    @property
+    def speakers(self) -> int:
+        return self.config.spk_embed_dim
+
+    # ------------------------------------------------------------------ parts
+    def encode(
+        self, phone: np.ndarray, lengths: np.ndarray, pitch: np.ndarray | None = None, watch: Watcher | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """``phone [B, T, D]``, ``lengths [B]``, ``pitch [B, T]`` (codes 1 to 255) to mean and log deviation.
+
+        Both are ``[B, 192, T]``, zero beyond an item's length. ``pitch`` is None for voices without.
+        """
+        with mx.stream(self.device):
+            mean, log_deviation = self._encode(phone, _mask(lengths, phone.shape[1]), pitch, _converted(watch))
+            return _numpy(mean), _numpy(log_deviation)
+
+    def attention(self, x: np.ndarray, lengths: np.ndarray, layer: int = 0, watch: Watcher | None = None) -> np.ndarray:
+        """One layer of the text encoder's attention alone: ``[B, C, T] -> [B, C, T]``."""
+        with mx.stream(self.device):
+            carry: Carry = {"x": self._array(x), "mask": self._mask_array(_mask(lengths, x.shape[2]))}
+            run(self.text_encoder.attentions[layer].stages(), carry, _converted(watch))
+            return _numpy(carry["x"])
+
+    def flow(self, z_p: np.ndarray, mask: np.ndarray, speaker: np.ndarray, watch: Watcher | None = None) -> np.ndarray:
+        """Reverse flow: ``z_p [B, 192, T]``, ``mask [B, 1, T]``, ``speaker [B]`` to ``z [B, 192, T]``."""
+        with mx.stream(self.device):
+            embedded = self._speaker(speaker, len(z_p))
+            return _numpy(self._flow(self._array(z_p), np.asarray(mask), embedded, _converted(watch)))
+
+    def source(self, f0: np.ndarray, noise: int | Draw | Draws, watch: Watcher | None = None) -> np.ndarray:
+        """The harmonic source: ``f0 [B, T]`` in Hz, 0 where unvoiced, to ``[B, N, 1]`` after tanh.
+
+        Raises:
+            ValueError: the voice has no pitch.
+        """
+        if not self.has_f0:
+            raise ValueError("this voice has no pitch, hence no source")
+        with mx.stream(self.device):
+            carry: Carry = {"draws": Draws.of(noise)}
+            return np.array(self._source(carry, _check_f0(f0), _converted(watch)).astype(mx.float32))
+
+    def decode(
+        self,
+        z: np.ndarray,
+        f0: np.ndarray | None,
+        speaker: np.ndarray,
+        noise: int | Draw | Draws,
+        watch: Watcher | None = None,
+    ) -> np.ndarray:
+        """``z [B, 192, T]``, ``f0 [B, T]`` in Hz (None without pitch), ``speaker [B]`` to audio ``[B, N]``."""
+        with mx.stream(self.device):
+            embedded = self._speaker(speaker, len(z))
+            return self._decode(self._array(z), f0, embedded, Draws.of(noise), _converted(watch))
+
+    def infer(
+        self,
+        phone: np.ndarray,
+        lengths: np.ndarray,
+        pitch: np.ndarray | None,
+        f0: np.ndarray | None,
+        speaker: np.ndarray,
+        noise: int | Draw | Draws,
+        rate: float | None = None,
+        watch: Watcher | None = None,
+    ) -> np.ndarray:
+        """Encode, sample, flow and decode: audio ``[B, N]``, N = T * hop_samples.
+
+        ``rate`` drops the leading ``int(T * (1 - rate))`` frames after the encoder has seen them.
+        ``watch(path, array)`` is called after every stage, arrays in PyTorch's layouts.
+        """
+        told, draws = _converted(watch), Draws.of(noise)
+        batch, frames = phone.shape[:2]
+        mask = _mask(lengths, frames)
+        with mx.stream(self.device):
+            embedded = self._speaker(speaker, batch)
+            mean, log_deviation = self._encode(phone, mask, pitch, told)
+            latent = self._array(draws("normal", (batch, self.inter_channels, frames)))
+            z_p = mean + mx.exp(log_deviation) * latent * LATENT_DEVIATION
+            head = 0 if rate is None else int(frames * (1.0 - float(np.float32(rate))))
+            z_p, mask, f0 = z_p[:, head:], mask[:, :, head:], None if f0 is None else f0[:, head:]
+            masked = self._mask_array(mask)
+            z_p = z_p if masked is None else z_p * masked
+            if told:
+                told("x_mask", self._array(mask))
+                told("z_p", z_p)
+            z = self._flow(z_p, mask, embedded, told)
+            return self._decode(z if masked is None else z * masked, f0, embedded, draws, told)
+
+    # ------------------------------------------------------------------ on arrays, [B, T, C]
+    def _encode(
+        self, phone: np.ndarray, mask: np.ndarray, pitch: np.ndarray | None, watch: Watch | None
+    ) -> tuple[mx.array, mx.array]:
+        check_phone(self.config, phone, pitch)
+        carry: Carry = {"x": mx.array(phone.astype(np.float32)).astype(self.dtype), "mask": self._mask_array(mask)}
+        if pitch is not None:
+            carry["pitch"] = mx.array(pitch.astype(np.int32))
+        run(self.text_encoder.stages, carry, watch, "enc_p.")
+        mean, log_deviation = mx.split(carry["x"], 2, axis=-1)
+        if watch is not None:
+            watch("m_p", mean)
+            watch("logs_p", log_deviation)
+        return mean, log_deviation
+
+    def _flow(self, z_p: mx.array, mask: np.ndarray, speaker: mx.array, watch: Watch | None) -> mx.array:
+        if watch is not None:
+            watch("emb_g", speaker)
+        carry: Carry = {"x": z_p, "mask": self._mask_array(mask), "speaker": speaker}
+        run(self.flow_stages, carry, watch, "flow.")
+        if watch is not None:
+            watch("flow", carry["x"])
+        return carry["x"]
+
+    def _source(self, carry: Carry, f0: np.ndarray, watch: Watch | None) -> mx.array:
+        carry["f0"] = f0
+        run(self.decoder.source, carry, watch, "dec.")
+        return carry["x"]
+
+    def _decode(
+        self, z: mx.array, f0: np.ndarray | None, speaker: mx.array, draws: Draws, watch: Watch | None
+    ) -> np.ndarray:
+        carry: Carry = {"draws": draws}
+        if self.has_f0:
+            if f0 is None or f0.shape != z.shape[:2]:
+                raise ValueError(f"this voice needs f0 {list(z.shape[:2])}")
+            carry["source"] = self._source(carry, _check_f0(f0), watch)
+        carry |= {"x": z, "speaker": speaker}
+        if isinstance(self.decoder, HiFiGAN) and "tile" in self.optimize and watch is None:
+            return self._tiles(carry, self.decoder.halo_frames)
+        run(self.decoder.stages, carry, watch, "dec.")
+        return np.array(carry["x"][..., 0].astype(mx.float32))
+
+    def _tiles(self, whole: Carry, halo: int) -> np.ndarray:
+        """The decoder on overlapping stretches of time: convolutions see no farther than the halo."""
+        frames, hop = whole["x"].shape[1], self.hop_samples
+        count = max(1, round(frames / TILE_FRAMES))
+        step = -(-frames // count)
+        parts = []
+        for start in range(0, frames, step):
+            stop = min(frames, start + step)
+            first, last = max(0, start - halo), min(frames, stop + halo)
+            carry = whole | {"x": whole["x"][:, first:last]}
+            if "source" in whole:
+                carry["source"] = whole["source"][:, first * hop : last * hop]
+            run(self.decoder.stages, carry)
+            audio = np.array(carry["x"][..., 0].astype(mx.float32))
+            parts.append(audio[:, (start - first) * hop : audio.shape[1] if stop == frames else (stop - first) * hop])
+        if mx.metal.is_available():
+            mx.clear_cache()  # unbounded there, and the next input has other sizes
+        return np.concatenate(parts, axis=1)
+
+    def _speaker(self, speaker: np.ndarray, batch: int) -> mx.array:
+        """``[B] -> [B, 1, G]``."""
+        return self.emb_g[mx.array(check_speaker(self.config, speaker, batch))][:, None]
+
+    def _array(self, array: np.ndarray) -> mx.array:
+        """``[B, C, T]`` to MLX's ``[B, T, C]``."""
+        return mx.array(np.asarray(array, np.float32)).transpose(0, 2, 1).astype(self.dtype)
+
+    def _mask_array(self, mask: np.ndarray) -> mx.array | None:
+        """``[B, 1, T] -> [B, T, 1]``; None where nothing is masked, so that nothing is multiplied."""
+        return None if mask.all() else self._array(mask)
+
+
+def _mask(lengths: np.ndarray, frames: int) -> np.ndarray:
+    return (np.arange(frames) < np.asarray(lengths).reshape(-1, 1))[:, None].astype(np.float32)
+
+
+def _numpy(x: mx.array) -> np.ndarray:
+    """``[B, T, C]`` to PyTorch's ``[B, C, T]``."""
+    return np.array(mx.contiguous(x.transpose(0, 2, 1).astype(mx.float32)))
+
+
+def _converted(watch: Watcher | None) -> Watch | None:
+    """Calls ``watch`` with arrays in PyTorch's layouts."""
+    if watch is None:
+        return None
+
+    def told(path: str, value: mx.array) -> None:
+        same = value.ndim != 3 or path in ("enc_p.emb_phone", "enc_p.emb_pitch") or path.startswith("dec.m_source")
+        watch(path, np.array(value.astype(mx.float32)) if same else _numpy(value))
+
+    return told
+
+
+def check_phone(config: SynthesizerConfig, phone: np.ndarray, pitch: np.ndarray | None) -> None:
+    """Refuse what would fail late or silently mean something else.
+
+    Raises:
+        ValueError: says what was expected.
+    """
+    if phone.ndim != 3 or phone.shape[2] != config.phone_channels:
+        raise ValueError(f"phone must be [B, T, {config.phone_channels}], not {list(phone.shape)}")
+    if config.has_f0 != (pitch is not None):
+        raise ValueError("this voice needs pitch codes" if config.has_f0 else "this voice takes no pitch")
+    if pitch is not None:
+        if pitch.shape != phone.shape[:2] or pitch.dtype.kind not in "iu":
+            raise ValueError(f"pitch must be whole numbers {list(phone.shape[:2])}, not {pitch.dtype} {pitch.shape}")
+        if pitch.size and not 0 <= pitch.min() <= pitch.max() < PITCH_CODES:
+            raise ValueError(f"pitch codes must lie in 0 to {PITCH_CODES - 1}")
+
+
+def check_speaker(config: SynthesizerConfig, speaker: np.ndarray, batch: int) -> np.ndarray:
+    """Speaker numbers ``[B]``, int64; one number stands for the whole batch.
+
+    Raises:
+        ValueError: a number that the voice does not have.
+    """
+    numbers = np.broadcast_to(np.asarray(speaker, dtype=np.int64).reshape(-1), (batch,))
+    if numbers.size and not 0 <= numbers.min() <= numbers.max() < config.spk_embed_dim:
+        raise ValueError(f"speaker {int(numbers.max())}: this voice has speakers 0 to {config.spk_embed_dim - 1}")
+    return numbers.astype(np.int64)
+
+
+def _check_f0(f0: np.ndarray) -> np.ndarray:
+    f0 = np.asarray(f0)
+    if f0.ndim != 2 or not np.isfinite(f0).all() or (f0 < 0).any():
+        raise ValueError("f0 must be [B, T] in Hz, finite, 0 where unvoiced")
+    return f0

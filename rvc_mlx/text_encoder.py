@@ -1,0 +1,168 @@
+"""The synthesizer's text encoder in MLX: content features and coarse pitch to the prior.
+
+Windowed relative attention: Shaw et al., "Self-Attention with Relative Position Representations"
+(2018), as in VITS (Kim et al., 2021); behaviour and keys as in IAHispano/Applio, revision b9c0ccb.
+Shapes: B = batch, T = 10 ms frames, C = hidden channels, h = heads; channels last.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .config import SynthesizerConfig
+from .layers import Weights, leaky_relu
+from .runtime import mx
+from .stages import Carry, Stage, group, leaf
+
+WINDOW = 10
+PITCH_CODES = 256
+NORM_EPS = 1e-5
+MASKED_SCORE = -1e4
+SLOPE = 0.1
+
+
+class RelativeAttention:
+    """Self-attention whose logits and outputs know offsets of up to ten frames; farther ones add nothing."""
+
+    def __init__(self, name: str, heads: int, weights: Weights) -> None:
+        self.heads = heads
+        self.projections = {part: weights.linear(f"{name}.conv_{part}") for part in "qkvo"}
+        self.keys, self.values = (weights.array(weights.state[f"{name}.emb_rel_{part}"][0]) for part in "kv")
+        self.scale = 1 / math.sqrt(self.keys.shape[1])
+
+    def stages(self) -> tuple[Stage, ...]:
+        """From ``x [B, T, C]`` and ``mask [B, T, 1]``, or None where nothing is masked."""
+        return (
+            *(self._projection(part) for part in "qkv"),
+            Stage(":relative_scores", self._relative_scores, product="relative_scores"),
+            Stage(":scores", self._scores, product="scores"),
+            Stage(":weights", self._weights, product="weights"),
+            Stage(":relative_output", self._relative_output, product="relative_output"),
+            Stage(":attended", self._attended),
+            leaf("conv_o", self.projections["o"]),
+        )
+
+    def _projection(self, part: str) -> Stage:
+        def apply(carry: Carry) -> None:
+            carry[part] = self.projections[part](carry["x"])
+
+        return Stage(f"conv_{part}", apply, product=part)
+
+    def _split(self, x: mx.array) -> mx.array:
+        """``[B, T, C] -> [B, h, T, C / h]``."""
+        return x.reshape(*x.shape[:2], self.heads, -1).transpose(0, 2, 1, 3)
+
+    def _relative_scores(self, carry: Carry) -> None:
+        carry["q"] = self._split(carry["q"]) * self.scale
+        carry["relative_scores"] = offsets_to_keys(carry["q"] @ self.keys.T)
+
+    def _scores(self, carry: Carry) -> None:
+        scores = carry.pop("q") @ self._split(carry.pop("k")).transpose(0, 1, 3, 2) + carry.pop("relative_scores")
+        mask = carry["mask"]
+        if mask is not None:
+            both = mask[:, None] * mask.transpose(0, 2, 1)[:, None]  # [B, 1, T, T]
+            scores = mx.where(both == 0, mx.array(MASKED_SCORE, scores.dtype), scores)
+        carry["scores"] = scores
+
+    def _weights(self, carry: Carry) -> None:
+        carry["weights"] = mx.softmax(carry.pop("scores"), axis=-1, precise=True)
+
+    def _relative_output(self, carry: Carry) -> None:
+        carry["relative_output"] = keys_to_offsets(carry["weights"]) @ self.values
+
+    def _attended(self, carry: Carry) -> None:
+        output = carry.pop("weights") @ self._split(carry.pop("v")) + carry.pop("relative_output")
+        carry["x"] = output.transpose(0, 2, 1, 3).flatten(2)
+
+
+def offsets_to_keys(by_offset: mx.array) -> mx.array:
+    """``[B, h, T, 21]`` (key offset -10 to 10) to ``[B, h, T, T]``; zero where the offset is larger."""
+    batch, heads, frames, _ = by_offset.shape
+    width = frames + 2 * WINDOW
+    # row i holds its band at columns i to i + 20 of a matrix that begins ten columns early
+    wide = mx.pad(by_offset, [(0, 0), (0, 0), (0, 0), (0, frames)]).flatten(2)
+    shifted = wide[..., : frames * width].reshape(batch, heads, frames, width)
+    return shifted[..., WINDOW : WINDOW + frames]
+
+
+def keys_to_offsets(weights: mx.array) -> mx.array:
+    """``[B, h, T, T]`` to ``[B, h, T, 21]``: each row's entries at key offsets -10 to 10, zero outside."""
+    frames = weights.shape[2]
+    padded = mx.pad(weights, [(0, 0), (0, 0), (0, 0), (WINDOW, WINDOW)])
+    columns = mx.arange(frames)[:, None] + mx.arange(2 * WINDOW + 1)
+    return mx.take_along_axis(padded, mx.broadcast_to(columns, (*weights.shape[:3], 2 * WINDOW + 1)), axis=3)
+
+
+def apply_mask(carry: Carry) -> None:
+    if carry["mask"] is not None:
+        carry["x"] = carry["x"] * carry["mask"]
+
+
+def _feed_forward(name: str, kernel: int, weights: Weights) -> tuple[Stage, ...]:
+    def convolve(part: str) -> Stage:
+        layer = weights.conv(f"{name}.{part}", padding=(kernel - 1) // 2)
+
+        def apply(carry: Carry) -> None:
+            apply_mask(carry)
+            carry["x"] = layer(carry["x"])
+
+        return Stage(part, apply)
+
+    relu = leaf("relu", lambda x: mx.maximum(x, 0.0))
+    return (convolve("conv_1"), relu, convolve("conv_2"), Stage("mask", apply_mask))
+
+
+def _encoder(config: SynthesizerConfig, weights: Weights, attentions: list[RelativeAttention]) -> tuple[Stage, ...]:
+    def remember(carry: Carry) -> None:
+        carry["residual"] = carry["x"]
+
+    def add(carry: Carry) -> None:
+        carry["x"] = carry["x"] + carry.pop("residual")
+
+    def norm(name: str) -> Stage:
+        return leaf(name, weights.norm(f"enc_p.encoder.{name}", NORM_EPS, ("gamma", "beta")))
+
+    parts = [Stage(":mask", apply_mask)]
+    for i, attention in enumerate(attentions):
+        feed_forward = _feed_forward(f"enc_p.encoder.ffn_layers.{i}", config.kernel_size, weights)
+        parts += [
+            Stage(f"attn_layers.{i}:input", remember),
+            group(f"attn_layers.{i}", attention.stages()),
+            Stage(f"attn_layers.{i}:sum", add),
+            norm(f"norm_layers_1.{i}"),
+            Stage(f"ffn_layers.{i}:input", remember),
+            group(f"ffn_layers.{i}", feed_forward),
+            Stage(f"ffn_layers.{i}:sum", add),
+            norm(f"norm_layers_2.{i}"),
+        ]
+    return (*parts, Stage(":masked", apply_mask))
+
+
+class TextEncoder:
+    """``phone [B, T, D]`` and ``pitch [B, T]`` to mean and log deviation side by side: ``[B, T, 2 * 192]``."""
+
+    def __init__(self, config: SynthesizerConfig, weights: Weights) -> None:
+        name = "enc_p.encoder.attn_layers"
+        self.attentions = [RelativeAttention(f"{name}.{i}", config.n_heads, weights) for i in range(config.n_layers)]
+        self.emb_pitch = weights.array(weights.state["enc_p.emb_pitch.weight"]) if config.has_f0 else None
+        self.scale = math.sqrt(config.hidden_channels)
+        self.stages = self._stages(config, weights)
+
+    def _stages(self, config: SynthesizerConfig, weights: Weights) -> tuple[Stage, ...]:
+        def embed_pitch(carry: Carry) -> None:
+            assert self.emb_pitch is not None
+            carry["pitch"] = self.emb_pitch[carry["pitch"]]
+
+        def combine(carry: Carry) -> None:
+            x = carry["x"] + carry.pop("pitch") if self.emb_pitch is not None else carry["x"]
+            carry["x"] = leaky_relu(x * self.scale, SLOPE)
+
+        pitch = () if self.emb_pitch is None else (Stage("emb_pitch", embed_pitch, product="pitch"),)
+        return (
+            leaf("emb_phone", weights.linear("enc_p.emb_phone")),
+            *pitch,
+            Stage(":embedded", combine),
+            group("encoder", _encoder(config, weights, self.attentions)),
+            leaf("proj", weights.linear("enc_p.proj")),
+            Stage(":stats", apply_mask),
+        )

@@ -1,0 +1,133 @@
+"""HiFi-GAN decoders in MLX: with a harmonic source (NSF), without pitch, and Applio's MRF variant.
+
+Method: Kong et al., "HiFi-GAN" (2020), with the source of Wang et al. (2019); behaviour and keys
+as in IAHispano/Applio, revision b9c0ccb. Shapes: B = batch, T = 10 ms frames, N = samples; channels last.
+"""
+
+from __future__ import annotations
+
+from .config import MRF, SynthesizerConfig
+from .layers import Layer, Weights, leaky_relu
+from .runtime import mx
+from .source import HARMONICS_MRF, HarmonicSource
+from .stages import Carry, Stage, group, leaf
+
+SLOPE, LAST_SLOPE = 0.1, 0.01
+
+
+def residual_stages(
+    prefix: str, names: list[tuple[str, str]], kernel: int, dilations: tuple[int, ...], slope: float, weights: Weights
+) -> tuple[Stage, ...]:
+    """Per pair: leaky ReLU, dilated convolution, leaky ReLU, convolution, sum with the pair's input."""
+    stages: list[Stage] = []
+    for (first_name, second_name), d in zip(names, dilations, strict=True):
+        first = weights.conv(f"{prefix}.{first_name}", padding=d * (kernel - 1) // 2, dilation=d)
+        second = weights.conv(f"{prefix}.{second_name}", padding=(kernel - 1) // 2)
+
+        def begin(carry: Carry, first: Layer = first) -> None:
+            carry["residual"] = carry["x"]
+            carry["x"] = first(leaky_relu(carry["x"], slope))
+
+        def follow(x: mx.array, second: Layer = second) -> mx.array:
+            return second(leaky_relu(x, slope))
+
+        def add(carry: Carry) -> None:
+            carry["x"] = carry["x"] + carry.pop("residual")
+
+        stages += [Stage(first_name, begin), leaf(second_name, follow), Stage(f"{second_name}:sum", add)]
+    return tuple(stages)
+
+
+def branches(names: list[str], blocks: list[tuple[Stage, ...]]) -> tuple[Stage, ...]:
+    """Blocks that all start from the same value, then their mean."""
+
+    def rewind(carry: Carry) -> None:
+        carry["x"] = carry["branch"]
+
+    def keep(carry: Carry) -> None:
+        carry["sum"] = carry["sum"] + carry["x"] if "sum" in carry else carry["x"]
+
+    def mean(carry: Carry) -> None:
+        del carry["branch"]
+        carry["x"] = carry.pop("sum") * (1 / len(blocks))
+
+    stages = [Stage(f"{names[0]}:input", lambda carry: carry.update(branch=carry["x"]))]
+    for name, block in zip(names, blocks, strict=True):
+        stages += [Stage(f"{name}:rewind", rewind), group(name, block), Stage(f"{name}:kept", keep, product="sum")]
+    return (*stages, Stage(f"{names[-1]}:mean", mean))
+
+
+class HiFiGAN:
+    """``z [B, T, 192]``, ``f0 [B, T]``, speaker ``[B, 1, G]`` to audio ``[B, N, 1]`` in (-1, 1)."""
+
+    def __init__(self, config: SynthesizerConfig, profile: str, weights: Weights) -> None:
+        self.config, self.profile, self.mrf = config, profile, config.vocoder == MRF
+        components = HARMONICS_MRF if self.mrf else 1
+        m_source = HarmonicSource(config, components, weights).stages() if config.has_f0 else ()
+        self.source = (group("m_source", m_source),)
+        levels = [stage for i in range(len(config.channels)) for stage in self._level(i, weights)]
+        self.stages = (
+            leaf("conv_pre", weights.conv("dec.conv_pre", padding=3)),
+            *condition(weights.linear("dec.cond")),
+            *levels,
+            leaf(":last_relu", lambda x: leaky_relu(x, LAST_SLOPE)),
+            leaf("conv_post", weights.conv("dec.conv_post", padding=3)),
+            leaf("tanh", mx.tanh),
+        )
+
+    @property
+    def halo_frames(self) -> int:
+        """Frames on either side that a sample of the audio depends on, rounded up."""
+        config, reach, rate = self.config, 3.0, 1
+        for i, up in enumerate(config.upsample_rates):
+            reach += -(-config.upsample_kernel_sizes[i] // up) / rate
+            rate *= up
+            pairs = zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
+            reach += max(sum((k // 2) * (d + 1) for d in dilations) for k, dilations in pairs) / rate
+        return int(reach + 3 / rate) + 2
+
+    def _level(self, i: int, weights: Weights) -> tuple[Stage, ...]:
+        config = self.config
+        padding, extra = config.upsampling(i, self.profile)
+        name = f"upsamples.{i}" if self.mrf else f"ups.{i}"
+        up = weights.conv_transpose(
+            f"dec.{name}", stride=config.upsample_rates[i], padding=padding, output_padding=extra
+        )
+        stages = [leaf(name, lambda x: up(leaky_relu(x, SLOPE)))]
+        if config.has_f0:
+            stages += self._noise(i, weights)
+        pairs = list(zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True))
+        count = len(pairs)
+        names = [f"mrfs.{i}.{j}" if self.mrf else f"resblocks.{i * count + j}" for j in range(count)]
+        inner = "layers.{0}.conv1 layers.{0}.conv2" if self.mrf else "convs1.{0} convs2.{0}"
+        blocks = []
+        for block, (kernel, dilations) in zip(names, pairs, strict=True):
+            keys = [inner.format(j).split() for j in range(len(dilations))]
+            blocks.append(
+                residual_stages(f"dec.{block}", [(a, b) for a, b in keys], kernel, dilations, SLOPE, weights)
+            )
+        return (*stages, *branches(names, blocks))
+
+    def _noise(self, i: int, weights: Weights) -> tuple[Stage, Stage]:
+        _, stride, padding = self.config.noise_convolution(i, self.profile)
+        conv = weights.conv(f"dec.noise_convs.{i}", stride=stride, padding=padding)
+
+        def inject(carry: Carry) -> None:
+            carry["injected"] = conv(carry["source"])
+
+        def add(carry: Carry) -> None:
+            carry["x"] = carry["x"] + carry.pop("injected")
+
+        return Stage(f"noise_convs.{i}", inject, product="injected"), Stage(f"noise_convs.{i}:sum", add)
+
+
+def condition(layer: Layer) -> tuple[Stage, Stage]:
+    """The speaker's offset, and its sum with the main value."""
+
+    def offset(carry: Carry) -> None:
+        carry["offset"] = layer(carry["speaker"])
+
+    def add(carry: Carry) -> None:
+        carry["x"] = carry["x"] + carry.pop("offset")
+
+    return Stage("cond", offset, product="offset"), Stage("cond:sum", add)

@@ -1,0 +1,127 @@
+"""Checkpoints as users have them, at toy sizes: every key of the real ones, no axis longer than three."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from suites.weights import MANIFESTS
+
+HF_TO_FAIRSEQ = {
+    ".conv.weight": ".0.weight",
+    "feature_extractor.conv_layers.0.layer_norm.": "feature_extractor.conv_layers.0.2.",
+    "feature_projection.layer_norm.": "layer_norm.",
+    "feature_projection.projection.": "post_extract_proj.",
+    "encoder.pos_conv_embed.conv.": "encoder.pos_conv.0.",
+    ".attention.": ".self_attn.",
+    ".feed_forward.intermediate_dense.": ".fc1.",
+    ".feed_forward.output_dense.": ".fc2.",
+    "masked_spec_embed": "mask_emb",
+}
+
+
+def manifest(name: str) -> dict[str, Any]:
+    return json.loads((MANIFESTS / f"{name}.json").read_text())
+
+
+def toy_state(name: str, *, enc_q: bool = False) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(5)
+    return {
+        entry["key"]: random.standard_normal([min(n, 3) for n in entry["shape"]]).astype(np.float32)
+        for entry in manifest(name)["tensors"]
+        if enc_q or not entry["key"].startswith("enc_q.")
+    }
+
+
+def in_memory_names(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    ends = {".weight_g": ".parametrizations.weight.original0", ".weight_v": ".parametrizations.weight.original1"}
+    return {k[:-9] + ends[k[-9:]] if k[-9:] in ends else k: v for k, v in state.items()}
+
+
+def tensors(state: dict[str, np.ndarray], dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
+    made = {k: torch.from_numpy(np.array(v)) for k, v in state.items()}
+    return made if dtype is None else {k: v.to(dtype) if v.is_floating_point() else v for k, v in made.items()}
+
+
+def save_voice(path: Path, name: str = "synth_v2_40k_f0", dtype: torch.dtype = torch.float16, **fields: Any) -> Path:
+    """``fields`` replace entries; None removes one."""
+    facts = manifest(name)
+    state = fields.pop("state", None)
+    content = {
+        "weight": tensors(toy_state(name) if state is None else state, dtype),
+        "config": facts["config_list"],
+        "version": facts["version"],
+        "f0": facts["f0"],
+        "sr": facts["config"]["sr"],
+    }
+    if facts["vocoder"] != "HiFi-GAN":
+        content["vocoder"] = facts["vocoder"]
+    torch.save({k: v for k, v in (content | fields).items() if v is not None}, path)
+    return path
+
+
+def fairseq_names(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    names = {}
+    for key in state:
+        name = key
+        if ".layers." in key and ".layer_norm." in key and key.startswith("encoder"):
+            name = key.replace(".layer_norm.", ".self_attn_layer_norm.")
+        for old, new in HF_TO_FAIRSEQ.items():
+            if old != ".conv.weight" or key.startswith("feature_extractor"):
+                name = name.replace(old, new)
+        names[key] = name
+    return {names[k]: v for k, v in state.items()}
+
+
+def save_fairseq(path: Path, state: dict[str, np.ndarray], *, beside: dict[str, Any] | None = None, **how: Any) -> Path:
+    """With objects of classes that do not exist any more when the file is read."""
+    module = ModuleType("fairseq_of_old")
+    exec(
+        "import enum\n"
+        "class Dictionary:\n    def __init__(self): self.symbols, self.indices = ['<s>'], {'<s>': 0}\n"
+        "class Config(dict):\n    pass\n"
+        "class Choice(enum.Enum):\n    HARD = 'hard'\n"
+        "class Node:\n    def __init__(self, v): self.v = v\n"
+        "    def __getstate__(self): return {'v': self.v}\n"
+        "    def __setstate__(self, d): self.__dict__.update(d)\n",
+        module.__dict__,
+    )
+    for name in ("Dictionary", "Choice", "Node"):
+        getattr(module, name).__module__ = module.__name__
+    sys.modules[module.__name__] = module
+    import argparse
+
+    counts: defaultdict[str, list] = defaultdict(list)
+    counts["a"].append(module.Node(1))
+    try:
+        content = {
+            "args": argparse.Namespace(arch="hubert", choice=module.Choice.HARD),
+            "cfg": {"task": module.Node({"labels": ["km"]}), "counts": counts},
+            "model": tensors(fairseq_names(state) | {"label_embs_concat": np.zeros((3, 2), np.float32)}),
+            "optimizer_history": [{"criterion_name": "HubertCriterion", "num_updates": 3}],
+            "last_optimizer_state": {"state": {0: {"exp_avg": torch.ones(4)}}, "scalar": np.float64(3)},
+            "task_state": {"dictionaries": [module.Dictionary()]},
+        }
+        torch.save(content | (beside or {}), path, **how)
+    finally:
+        del sys.modules[module.__name__]
+    return path
+
+
+def save_folder(path: Path, state: dict[str, np.ndarray], weights: str = "model.safetensors", **config: Any) -> Path:
+    from safetensors.numpy import save_file
+
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps(manifest("hubert_contentvec")["config"] | config))
+    if weights.endswith(".safetensors"):
+        save_file(state, path / weights, metadata={"format": "pt"})
+    elif weights:
+        torch.save(tensors(state), path / weights)
+    return path
