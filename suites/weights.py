@@ -144,7 +144,7 @@ def find_weights(model: str, path: str | None, seed: int, size: str, voice: str 
     """
     if path is not None:
         real = Path(path).expanduser()
-        if not real.is_file():
+        if not real.exists():
             raise UserError(f"weights.{model}={path}: no such file")
         return Weights(real.resolve(), f"{model}: {real.name}", sha256(real))
     stem = voice if model == "voice" else model
@@ -179,6 +179,9 @@ def _generate(model: str, manifest: dict[str, Any], seed: int, target: Path) -> 
 
 
 def sha256(path: Path) -> str:
-    """Of a file's content."""
+    """Of a file's content; of a folder (HuBERT's may be one), of its files' names and contents."""
+    if path.is_dir():
+        inside = sorted(p for p in path.rglob("*") if p.is_file())
+        return hashlib.sha256("".join(f"{p.relative_to(path)} {sha256(p)}\n" for p in inside).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
