@@ -384,5 +384,6 @@ def check_keys(model: str, expected: Mapping[str, tuple[int, ...]], state: Mappi
     told = [f"{len(v)} {kind} ({', '.join(v[:3])}{', ...' if len(v) > 3 else ''})" for kind, v in problems.items() if v]
     if told:
         kind = recognise(given)
-        hint = f"this looks like {_article(kind)} checkpoint; " if kind and kind != recognise(expected) else ""
-        raise CheckpointError(f"{hint}not a checkpoint of this {model}: " + "; ".join(told))
+        if kind and kind != recognise(expected):
+            told.append(f"this looks like {_article(kind)} checkpoint")
+        raise CheckpointError(f"not a checkpoint of this {model}: " + "; ".join(told))

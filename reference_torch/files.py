@@ -6,6 +6,7 @@ import pickle
 import pickletools
 import re
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -38,16 +39,17 @@ def _plain_dict(*_: Any) -> dict[Any, Any]:
 
 # the restricted unpickler fills nothing but plain dicts, so a stand-in would not do
 _FILLED = {"collections.defaultdict": _plain_dict}
-_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 
 def _globals(file: IO[bytes]) -> set[str]:
-    """Names that one pickle asks for, from its opcodes alone."""
+    """Names that one pickle asks for, from its opcodes alone, as written and as Python 3 has them."""
     names = set()
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name == "GLOBAL":
             module, name = str(argument).split(" ", 1)
-            names.add(f"{_PYTHON_2.get(module, module)}.{name}")
+            # protocol 2 writes what was renamed since by its old name, and the loader renames some back
+            names |= {f"{module}.{name}", f"{IMPORT_MAPPING.get(module, module)}.{name}"}
+            names.add(".".join(NAME_MAPPING.get((module, name), (module, name))))
     return names
 
 

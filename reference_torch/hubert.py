@@ -207,7 +207,7 @@ class Network(nn.Module):
         )
 
     def encoding(self, layers: int, project: bool) -> tuple[Stage, ...]:
-        last = () if not project else (leaf("final_proj", self.final_proj),)
+        last = (leaf("final_proj", self.final_proj),) if project and self.final_proj is not None else ()
         projection = group("feature_projection", self.feature_projection.stages())
         return (projection, group("encoder", self.encoder.stages(layers)), *last)
 

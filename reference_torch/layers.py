@@ -18,7 +18,7 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 def weight_normed(layer: Layer, kept_axis: int = 0) -> Layer:
     """Mark a layer whose weight is stored as a direction ``weight_v`` and, along one axis, its norm ``weight_g``."""
-    layer.kept_axis = kept_axis  # type: ignore[assignment]
+    layer.kept_axis = kept_axis
     return layer
 
 

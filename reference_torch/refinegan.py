@@ -6,6 +6,7 @@ Resampling: the Kaiser-windowed sinc of torchaudio. Shapes: B = batch, T = 10 ms
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -90,7 +91,7 @@ class RefineGAN(nn.Module):
         self.m_source = InterpolatedSource(config.sample_rate, config.hop_samples)
         self.pre_conv = weight_normed(nn.Conv1d(1, down[0], 7, padding=3))
         self.downsample_blocks = nn.ModuleList(
-            weight_normed(nn.Conv1d(a, b, 7, padding=3)) for a, b in zip(down, down[1:], strict=False)
+            weight_normed(nn.Conv1d(a, b, 7, padding=3)) for a, b in itertools.pairwise(down)
         )
         self.mel_conv = weight_normed(nn.Conv1d(config.inter_channels, half, 7, padding=3))
         self.cond = nn.Conv1d(config.gin_channels, half, 1)

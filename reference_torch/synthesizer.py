@@ -136,9 +136,7 @@ class Synthesizer:
         return self._numpy(mean), self._numpy(log_deviation)
 
     @torch.inference_mode()
-    def attention(
-        self, x: np.ndarray, lengths: np.ndarray, layer: int = 0, watch: Watcher | None = None
-    ) -> np.ndarray:
+    def attention(self, x: np.ndarray, lengths: np.ndarray, layer: int = 0, watch: Watcher | None = None) -> np.ndarray:
         """One layer of the text encoder's attention alone: ``[B, C, T] -> [B, C, T]``."""
         stages = self.network.enc_p.encoder.attn_layers[layer].stages()
         carry: Carry = {"x": self._tensor(x), "mask": self._mask(lengths, x.shape[2])}
@@ -146,9 +144,7 @@ class Synthesizer:
         return self._numpy(carry["x"])
 
     @torch.inference_mode()
-    def flow(
-        self, z_p: np.ndarray, mask: np.ndarray, speaker: np.ndarray, watch: Watcher | None = None
-    ) -> np.ndarray:
+    def flow(self, z_p: np.ndarray, mask: np.ndarray, speaker: np.ndarray, watch: Watcher | None = None) -> np.ndarray:
         """Reverse flow: ``z_p [B, 192, T]``, ``mask [B, 1, T]``, ``speaker [B]`` to ``z [B, 192, T]``."""
         embedded = self._speaker(speaker, len(z_p))
         return self._numpy(self._flow(self._tensor(z_p), self._tensor(mask), embedded, self._converted(watch)))
@@ -224,9 +220,7 @@ class Synthesizer:
             watch("logs_p", log_deviation)
         return mean, log_deviation
 
-    def _flow(
-        self, z_p: torch.Tensor, mask: torch.Tensor, speaker: torch.Tensor, watch: Watch | None
-    ) -> torch.Tensor:
+    def _flow(self, z_p: torch.Tensor, mask: torch.Tensor, speaker: torch.Tensor, watch: Watch | None) -> torch.Tensor:
         if watch is not None:
             watch("emb_g", speaker)
         carry: Carry = {"x": z_p, "mask": mask, "speaker": speaker}

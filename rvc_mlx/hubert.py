@@ -116,7 +116,9 @@ class Network:
         name = f"feature_extractor.conv_layers.{i}"
         stages = [leaf("conv", self.weights.conv(f"{name}.conv", stride=STRIDES[i]))]
         if i == 0:
-            weight, bias = (self.weights.array(self.weights.state[f"{name}.layer_norm.{x}"]) for x in ("weight", "bias"))
+            weight, bias = (
+                self.weights.array(self.weights.state[f"{name}.layer_norm.{x}"]) for x in ("weight", "bias")
+            )
             stages.append(leaf("layer_norm", lambda x: norm_over_time(x) * weight + bias))
         return group(f"conv_layers.{i}", (*stages, leaf("gelu", self.gelu)))
 

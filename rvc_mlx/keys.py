@@ -5,6 +5,8 @@ The strict load compares a file with this list; the reference takes the same fro
 
 from __future__ import annotations
 
+import itertools
+
 from . import flow, refinegan, text_encoder
 from .config import HIFIGAN, MRF, REFINEGAN, SynthesizerConfig
 from .source import HARMONICS_MRF
@@ -91,7 +93,7 @@ def _refinegan(shapes: _Shapes, config: SynthesizerConfig) -> None:
     down = [refinegan.start_channels(config) << i for i in range(len(config.upsample_rates) + 1)]
     shapes.layer("dec.m_source.merge.0", 1, 1, bias=0)
     shapes.layer("dec.pre_conv", down[0], 1, 7, normed=True)
-    for i, (a, b) in enumerate(zip(down, down[1:], strict=False)):
+    for i, (a, b) in enumerate(itertools.pairwise(down)):
         shapes.layer(f"dec.downsample_blocks.{i}", b, a, 7, normed=True)
     shapes.layer("dec.mel_conv", half, config.inter_channels, 7, normed=True)
     shapes.layer("dec.cond", half, config.gin_channels, 1)

@@ -221,4 +221,3 @@ def _fitted(f0: np.ndarray, samples: int, padded: int) -> np.ndarray:
         raise ValueError(f"f0 has {f0.size} frames; the recording has {own + 1}, padded {whole + 1}")
     before = (padded - samples) // 2 // HOP_SAMPLES
     return np.pad(f0, (before, whole - before - f0.size), mode="reflect")
-

@@ -103,9 +103,7 @@ class HiFiGAN:
         blocks = []
         for block, (kernel, dilations) in zip(names, pairs, strict=True):
             keys = [inner.format(j).split() for j in range(len(dilations))]
-            blocks.append(
-                residual_stages(f"dec.{block}", [(a, b) for a, b in keys], kernel, dilations, SLOPE, weights)
-            )
+            blocks.append(residual_stages(f"dec.{block}", [(a, b) for a, b in keys], kernel, dilations, SLOPE, weights))
         return (*stages, *branches(names, blocks))
 
     def _noise(self, i: int, weights: Weights) -> tuple[Stage, Stage]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .backends import BACKENDS, impossible
+from .backends import BACKENDS, impossible, worker_environment
 from .errors import UserError
 from .weights import reduced_manifest
 
@@ -204,9 +204,9 @@ def check_sides(kind: str, source: Path, target: Path) -> list[str]:
         if missing:
             lines.append(f"{side}: not checked, {missing}")
             continue
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        }
+        # one thread: a second of input needs no more, and spinning ones are slow on a busy machine
+        environment = worker_environment("fp32", threads=1)
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
         command = [sys.executable, "-m", "suites.convert", side, kind, str(source.resolve()), str(target.resolve())]
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode:

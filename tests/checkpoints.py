@@ -107,7 +107,7 @@ def save_fairseq(path: Path, state: dict[str, np.ndarray], *, beside: dict[str, 
             "model": tensors(fairseq_names(state) | {"label_embs_concat": np.zeros((3, 2), np.float32)}),
             "optimizer_history": [{"criterion_name": "HubertCriterion", "num_updates": 3}],
             "last_optimizer_state": {"state": {0: {"exp_avg": torch.ones(4)}}, "scalar": np.float64(3)},
-            "task_state": {"dictionaries": [module.Dictionary()]},
+            "task_state": {"dictionaries": [module.Dictionary()], "types": [int, str, dict, list, range(3)]},
         }
         torch.save(content | (beside or {}), path, **how)
     finally:

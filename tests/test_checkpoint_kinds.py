@@ -337,7 +337,9 @@ def test_wrong_kinds_say_what_they_look_like(reader, tmp_path, hubert_state, tin
 
 def test_a_model_says_what_it_was_given(side):
     state = made.toy_state("hubert_contentvec")
-    with pytest.raises(side.CheckpointError, match="this looks like a HuBERT checkpoint; not a checkpoint of this RM"):
+    with pytest.raises(
+        side.CheckpointError, match=r"not a checkpoint of this RMVPE: .*; this looks like a HuBERT checkpoint"
+    ):
         side.RMVPE.from_state_dict(state)
 
 
