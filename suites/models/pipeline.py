@@ -22,9 +22,9 @@ HOP_SAMPLES = 160
 PARTS = {"filtered": "filter", "cuts": "filter", "padded": "filter", "f0": "f0", "pitch": "f0"}
 PARTS |= {"joined": "finish", "audio": "finish"}
 SEGMENT_PARTS = {"features": "content", "phone": "blend", "audio": "synthesis"}
-# the other settings are compared on the first ten seconds, float64 rounding on the first three
+# the other settings are compared on the first five seconds, float64 rounding on the first three
 KNOBS = {"protect": 0.33, "index_rate": 0.75, "rms_mix": 0.25}
-KNOB_SECONDS, FLOOR_SECONDS = 10, 3
+KNOB_SECONDS, FLOOR_SECONDS = 5, 3
 INDEX_VECTORS = 256
 # an undecided frame that moved by more than this fell the other way
 FLIPPED_CENTS = 1.0
