@@ -77,7 +77,6 @@ class Run:
         if self.resumed:
             self._same_inputs()
         self._try_load(plan)
-        self.model_facts = next((loaded["facts"] for loaded in self.loaded.values()), {})
         plan = plan._replace(components=self.suite.components(plan.components, self.model_facts))
         if not self.resumed:
             self._describe(plan)
@@ -137,6 +136,7 @@ class Run:
 
     def _try_load(self, plan: Plan) -> None:
         """A checkpoint that no side can load is the user's error, found before any timing."""
+        reasons = []
         for backend in plan.backends:
             try:
                 self.worker(backend)
@@ -146,8 +146,13 @@ class Run:
                 if error.kind == "ValueError":  # an option, such as an unknown optimisation
                     raise UserError(f"{backend}: {error}") from None
                 self.drop(backend)  # its cases will say what is wrong
-            except WorkerLost:
+                reasons.append(f"{backend}: {error}")
+            except WorkerLost as error:
                 self.drop(backend)
+                reasons.append(str(error))
+        if not self.loaded:
+            raise UserError(f"no backend can load the model; {'; '.join(reasons)}")
+        self.model_facts = next(iter(self.loaded.values()))["facts"]
 
     def _describe(self, plan: Plan) -> None:
         facts = environment.describe() | {

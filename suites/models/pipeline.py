@@ -145,7 +145,8 @@ class Pipeline(Suite):
             return _f0_figures(results, reference, limits, settings)
         path, figure, floor = STEPS[component]
         ours, theirs = _joined(results, path), _joined(reference, path)
-        return compared(path, ours, reference | theirs, limits, {figure: f"{component}_{figure}"}, floor)
+        figures = compared(path, ours, reference | theirs, limits, {figure: f"{component}_{figure}"}, floor)
+        return _with_knobs(figures, results, reference, limits) if component == "blend" else figures
 
     def timing_fault(self, component: str, samples: Samples, settings: Settings) -> str | None:
         """Parts that do not add up to the whole were not parts of it, or something runs between them."""
@@ -248,6 +249,14 @@ def _joined(results: Results, path: str) -> Results:
     if not pieces:
         raise NotComparable(f"the conversion reported no {name}")
     return {path: np.concatenate(pieces, axis=pieces[0].ndim - 1 if name == "audio" else -2)}
+
+
+def _with_knobs(figures: Figures, results: Results, reference: Results, limits: Limits) -> Figures:
+    """Retrieval and protection do something only where they are switched on."""
+    name = "knobs.segment.0.phone"
+    mixed = parity.compare(results[name], reference[name])["max_abs"]
+    check = limits.check("knobs_blend_max_abs", mixed, floor_of(reference, "phone", "max_abs"), "blend_max_abs")
+    return figures | {"knobs_max_abs": mixed, "limits": figures["limits"] | check}
 
 
 def _relative(ours: np.ndarray, theirs: np.ndarray) -> float:

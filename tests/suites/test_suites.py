@@ -140,6 +140,7 @@ FAULTS = {
     "f0": ({"f0"}, "convert.f0"),
     "content": ({"content"}, "given_f0.segment.0.features"),
     "blend": ({"blend"}, "given_f0.segment.0.phone"),
+    "retrieval": ({"blend"}, "knobs.segment.0.phone"),
     "synthesis": ({"synthesis"}, "given_f0.segment.0.audio"),
     "finish": ({"finish", "convert"}, "given_f0.audio"),
     "convert": ({"convert"}, "convert.audio"),
