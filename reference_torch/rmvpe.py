@@ -294,12 +294,14 @@ class RMVPE:
         chunk = chunk or x.shape[-1]
         if chunk < FRAME_MULTIPLE or chunk % FRAME_MULTIPLE:
             raise ValueError(f"chunk must be a positive multiple of {FRAME_MULTIPLE}, not {chunk}")
-        blocks = []
-        for block in x.split(chunk, dim=-1):
-            carry: Carry = {"x": block.transpose(1, 2).unsqueeze(1).to(self.dtype)}
-            run(self.stages, carry, watch)
-            blocks.append(carry["x"])
+        blocks = [self._block(block, watch) for block in x.split(chunk, dim=-1)]
         return torch.cat(blocks, dim=1)[:, :frames].to(self.front_dtype)
+
+    def _block(self, block: torch.Tensor, watch: Watch | None) -> torch.Tensor:
+        """One independent block of frames through the network: ``[B, 128, T] -> [B, T, 360]``."""
+        carry: Carry = {"x": block.transpose(1, 2).unsqueeze(1).to(self.dtype)}
+        run(self.stages, carry, watch)
+        return carry["x"]
 
     def _pad_frames(self, mel: torch.Tensor) -> torch.Tensor:
         frames = mel.shape[-1]
@@ -337,9 +339,14 @@ class RMVPE:
     @torch.inference_mode()
     def f0(self, audio: np.ndarray, threshold: float = 0.03) -> np.ndarray:
         """``[n]`` 16 kHz mono to Hz ``[F]``, float64, 100 frames a second, 0 where unvoiced."""
-        mel = self._mel(_check_audio(audio))
-        chunk = CHUNK_FRAMES if self.profile == "applio" else None
-        return self.decode(self._salience(mel[None], chunk)[0].cpu().numpy(), threshold)
+        mel = self._mel(_check_audio(audio))[None]
+        x = self._pad_frames(mel)
+        # decoded block by block: the salience of an hour is half a gigabyte
+        blocks = x.split(CHUNK_FRAMES if self.profile == "applio" else x.shape[-1], dim=-1)
+        cents = [
+            self.cents(self._block(block, None)[0].to(self.front_dtype).cpu().numpy(), threshold) for block in blocks
+        ]
+        return cents_to_hz(np.concatenate(cents)[: mel.shape[-1]])
 
     @torch.inference_mode()
     def trace(

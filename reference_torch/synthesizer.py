@@ -200,7 +200,7 @@ class Synthesizer:
         head = 0 if rate is None else int(frames * (1.0 - float(np.float32(rate))))
         z_p, mask, f0 = z_p[:, :, head:], mask[:, :, head:], None if f0 is None else f0[:, head:]
         if told:
-            told("x_mask", mask)
+            told("x_mask", mask)  # once more: shortened by ``rate``
             told("z_p", z_p)
         z = self._flow(z_p, mask, embedded, told)
         return self._numpy(self._decode(z * mask, f0, embedded, draws, told))
@@ -218,6 +218,7 @@ class Synthesizer:
         if watch is not None:
             watch("m_p", mean)
             watch("logs_p", log_deviation)
+            watch("x_mask", mask)
         return mean, log_deviation
 
     def _flow(self, z_p: torch.Tensor, mask: torch.Tensor, speaker: torch.Tensor, watch: Watch | None) -> torch.Tensor:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .checkpoint import CheckpointError, named_config
+from .checkpoint import VOCODERS, CheckpointError, named_config
 
-HIFIGAN, MRF, REFINEGAN = VOCODERS = ("HiFi-GAN", "MRF HiFi-GAN", "RefineGAN")
+HIFIGAN, MRF, REFINEGAN = VOCODERS
 POSTERIOR_LAYERS, POSTERIOR_KERNEL = 16, 5
 
 

@@ -52,11 +52,18 @@ class Bank:
         ranking = self.norms - 2.0 * (mx.array(queries - self.centre) @ self.shifted)
         count = min(CANDIDATES, self.vectors.shape[0])
         near = mx.argpartition(ranking, count - 1, axis=1)[:, :count]
-        distance = mx.square(self.vectors[near] - mx.array(queries)[:, None]).sum(axis=2)
+        difference = self.vectors[near] - mx.array(queries)[:, None]
+        distance = _square_sum(difference)
         order = mx.argsort(distance, axis=1)[:, :NEIGHBOURS]
         near, distance = mx.take_along_axis(near, order, axis=1), mx.take_along_axis(distance, order, axis=1)
         weights = inverse_square(distance)
         return (weights[:, None] @ self.vectors[near])[:, 0]
+
+
+def _square_sum(x: mx.array) -> mx.array:
+    """Sum of squares along the last axis, in two steps: one running float32 sum loses a digit."""
+    block = next(n for n in (32, 16, 8, 4, 2, 1) if x.shape[-1] % n == 0)
+    return mx.square(x).reshape(*x.shape[:-1], -1, block).sum(axis=-1).sum(axis=-1)
 
 
 def inverse_square(distance: mx.array) -> mx.array:

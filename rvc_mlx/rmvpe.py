@@ -277,10 +277,14 @@ class RMVPE:
 
     def f0(self, audio: np.ndarray, threshold: float = 0.03) -> np.ndarray:
         """``[n]`` 16 kHz mono to Hz ``[F]``, float64, 100 frames a second, 0 where unvoiced."""
-        chunk = CHUNK_FRAMES if self.profile == "applio" else None
         with mx.stream(self.device):
-            mel = self.log_mel(mx.array(_check_audio(audio)))
-            return cents_to_hz(_cents(self._salience(mel[None], chunk)[0], threshold))
+            mel = self.log_mel(mx.array(_check_audio(audio)))[None]
+            x = self._pad_frames(mel)
+            chunk = CHUNK_FRAMES if self.profile == "applio" else x.shape[1]
+            # decoded block by block: the salience of an hour is half a gigabyte
+            blocks = (self._block(x[:, i : i + chunk], None)[0] for i in range(0, x.shape[1], chunk))
+            cents = np.concatenate([_cents(block.astype(mx.float32), threshold) for block in blocks])
+        return cents_to_hz(cents[: mel.shape[1]])
 
     def trace(
         self, mel: np.ndarray, watch: Callable[[str, np.ndarray], None], chunk: int | None = CHUNK_FRAMES

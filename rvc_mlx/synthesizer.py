@@ -214,7 +214,7 @@ class Synthesizer:
             masked = self._mask_array(mask)
             z_p = z_p if masked is None else z_p * masked
             if told:
-                told("x_mask", self._array(mask))
+                told("x_mask", self._array(mask))  # once more: shortened by ``rate``
                 told("z_p", z_p)
             z = self._flow(z_p, mask, embedded, told)
             return self._decode(z if masked is None else z * masked, f0, embedded, draws, told)
@@ -232,6 +232,7 @@ class Synthesizer:
         if watch is not None:
             watch("m_p", mean)
             watch("logs_p", log_deviation)
+            watch("x_mask", self._array(mask))
         return mean, log_deviation
 
     def _flow(self, z_p: mx.array, mask: np.ndarray, speaker: mx.array, watch: Watch | None) -> mx.array:

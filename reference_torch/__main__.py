@@ -1,0 +1,150 @@
+"""``python -m reference_torch convert``: a recording into another voice, from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from . import RMVPE, CheckpointError, Hubert, Pipeline, Synthesizer
+from .recording import SAMPLE_RATE, check_output, read_recording, write_recording
+
+PASSED, ERROR, INTERRUPTED = 0, 2, 130
+DEFAULT_INDEX_RATE = 0.75
+
+
+def parser() -> argparse.ArgumentParser:
+    package = __package__ or ""
+    top = argparse.ArgumentParser(prog=f"python -m {package}", description="RVC voice conversion in PyTorch.")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    convert = commands.add_parser(
+        "convert",
+        help="a recording into another voice",
+        description="Speaks or sings a recording in another voice. Any sample rate, length and number of channels.",
+        epilog="Exit codes: 0 done; 2 error, told in one line; 130 interrupted. OUT appears whole or not at all.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = convert.add_argument
+    add("input", type=Path, metavar="IN", help="recording: .wav, .flac, .ogg, .mp3")
+    add("output", type=Path, metavar="OUT", help=".wav or .flac, at the voice's sample rate")
+    models = convert.add_argument_group("models")
+    models.add_argument("--voice", type=Path, required=True, help="voice: .pth of Applio or the WebUI, or .safetensors")
+    models.add_argument("--hubert", type=Path, required=True, help="ContentVec/HuBERT: folder, .pt or .safetensors")
+    models.add_argument("--rmvpe", type=Path, help="rmvpe.pt or .safetensors; voices without pitch need none")
+    models.add_argument("--index", type=Path, help="the voice's .index (needs faiss) or .npy of vectors")
+    knobs = convert.add_argument_group("knobs")
+    knobs.add_argument("--transpose", type=float, default=0, metavar="SEMITONES", help="up or down")
+    knobs.add_argument("--index-rate", type=float, default=DEFAULT_INDEX_RATE, metavar="0..1", help="with --index")
+    knobs.add_argument("--protect", type=float, default=0.5, metavar="0..0.5", help="of unvoiced sounds; 0.5 is off")
+    knobs.add_argument("--rms-mix", type=float, default=1, metavar="0..1", help="loudness: 1 the voice's, 0 yours")
+    knobs.add_argument("--speaker", type=int, default=0, help="of a voice with several")
+    knobs.add_argument("--autotune", type=float, default=0, metavar="0..1", help="towards the nearest note")
+    knobs.add_argument("--propose-hz", type=float, metavar="HZ", help="shift the median pitch to about this")
+    knobs.add_argument("--f0", type=Path, metavar="FILE", help="pitch in Hz every 10 ms, .npy or one per line")
+    knobs.add_argument("--seed", type=int, default=0, help="of the noise: the same seed, the same result")
+    how = convert.add_argument_group("how")
+    how.add_argument("--profile", choices=["applio", "webui"], default="applio", help="whose rules to follow")
+    how.add_argument("--device", choices=["cpu", "cuda", "mps"], default="cpu", help="where to compute")
+    how.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32", help="of the networks")
+    add("-q", "--quiet", action="store_true", help="no progress bar")
+    add("-v", "--verbose", action="store_true", help="show the traceback of an error")
+    return top
+
+
+def load(args: argparse.Namespace) -> Pipeline:
+    options = {"device": args.device, "dtype": args.dtype}
+    voice = Synthesizer.from_checkpoint(args.voice, profile=args.profile, **options)
+    if voice.has_f0 and args.rmvpe is None and args.f0 is None:
+        raise ValueError("this voice needs pitch: give --rmvpe FILE (rmvpe.pt of either project) or --f0 FILE")
+    hubert = Hubert.from_checkpoint(args.hubert, **options)
+    needed = voice.has_f0 and args.f0 is None
+    rmvpe = RMVPE.from_checkpoint(args.rmvpe, profile=args.profile, **options) if needed else None
+    return Pipeline(hubert, rmvpe, voice, profile=args.profile)
+
+
+def read_f0(path: Path | None) -> np.ndarray | None:
+    if path is None:
+        return None
+    try:
+        return np.load(path) if path.suffix == ".npy" else np.loadtxt(path, ndmin=1)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--f0 {path}: {error}") from None
+
+
+def convert(args: argparse.Namespace) -> None:
+    check_output(args.output)
+    f0 = read_f0(args.f0)
+    recording = read_recording(args.input)
+    with Progress(args.quiet) as progress:
+        progress.says("loading")
+        pipeline = load(args)
+        audio, rate = pipeline.convert(
+            recording,
+            SAMPLE_RATE,
+            transpose=args.transpose,
+            index=args.index,
+            index_rate=args.index_rate if args.index else 0,
+            protect=args.protect,
+            rms_mix=args.rms_mix,
+            speaker=args.speaker,
+            f0=f0,
+            noise=args.seed,
+            autotune=args.autotune,
+            propose_hz=args.propose_hz,
+            watch=progress.watch,
+        )
+        write_recording(args.output, audio, rate)
+    print(f"{args.output}: {audio.size / rate:.2f} s at {rate} Hz from {recording.size / SAMPLE_RATE:.2f} s")
+
+
+class Progress:
+    """A bar over the pipeline's steps: pitch once, and two per stretch of the recording."""
+
+    def __init__(self, quiet: bool) -> None:
+        from tqdm import tqdm
+
+        form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
+        self.bar = tqdm(total=3, bar_format=form, dynamic_ncols=True, leave=False, disable=quiet or None)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def says(self, step: str) -> None:
+        self.bar.set_description_str(step)
+
+    def watch(self, name: str, array: np.ndarray) -> None:
+        if name == "cuts":
+            self.bar.total = 1 + 2 * (len(array) + 1)
+            self.says("pitch")
+        elif name in ("pitch", "joined") or name.endswith((".features", ".audio")):
+            self.bar.update(0 if name == "joined" else 1)
+            self.says("writing" if name == "joined" else "converting")
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], None] = globals()[args.command]
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    try:
+        command(args)
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    except (CheckpointError, ValueError, OSError, MemoryError) as error:
+        if args.verbose:
+            traceback.print_exc()
+        print(f"error: {error or type(error).__name__}", file=sys.stderr)
+        return ERROR
+    return PASSED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
