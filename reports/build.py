@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import re
 import shlex
 from pathlib import Path
 from typing import NamedTuple
+
+from suites.record import number
+from suites.verdict import to_error
 
 from . import tables
 from .frame import RunData, load
@@ -28,8 +32,6 @@ code {{ background: #8882; padding: .1em .3em; }} pre {{ overflow-x: auto; }}
 """
 
 
-FULL_DURATIONS = (5, 30, 60, 180, 300)
-
 VERDICTS = {
     0: "**Passed**: every planned case was measured, and what was compared lies within its parity limits.",
     1: "**Failed**: a parity limit was exceeded; see *Parity*.",
@@ -38,24 +40,25 @@ VERDICTS = {
 
 WORDS = {
     "time": (
-        "From audio in host memory to F0 in host memory, steady state. The realtime factor is processing time over "
-        "audio time (smaller is faster). The speed-up is PyTorch's time over MLX's on the same device, paired by round "
-        "(above 1: MLX is faster)."
+        "{what}, steady state. The realtime factor is processing time over audio time (smaller is faster). The "
+        "speed-up is PyTorch's time over MLX's on the same device, paired by round (above 1: MLX is faster)."
     ),
     "components": (
-        "Each component is given the same input on every backend, host to host. The whole call (`f0`) keeps its "
+        "Each component is given the same input on every backend, host to host. The whole call (`{whole}`) keeps its "
         "intermediate values on the device, so the parts may add up to more than the whole."
+    ),
+    "parts": (
+        "The parts of the very calls timed above: each part ends when its result is on the host. In every round they "
+        "must add up to the whole (`{whole}`) within {tolerance:g} %; the furthest off was {worst}."
     ),
     "memory": (
         "By the operating system and by the framework, each in a fresh process per case and backend. PyTorch keeps no "
         "count of its own on the CPU; only Linux can tell the call's peak from the load's."
     ),
-    "parity": (
-        "`mel`, `network` and `decode` are compared on the reference's own input, `f0` on each side's own values from "
-        "the audio on. *Floor* is the reference's own rounding error on this audio, found by computing its mel and its "
-        "network in float64; where five times that exceeds the limit in `conf/`, it is the limit. *Undecided* frames "
-        "are closer to the voicing threshold, or to a tie of two bins, than the salience error: they are counted, and "
-        "not judged."
+    "floor": (
+        "*Floor* is the reference's own rounding error on this input, found by computing it in float64 as well; where "
+        "five times that exceeds the limit in `conf/`, it is the limit. Of SNR and correlation more is better, of all "
+        "other figures less."
     ),
     "records": "Every figure above is computed from `records.jsonl` beside this file.",
 }
@@ -95,18 +98,26 @@ def compose(data: RunData, plots: dict[str, str]) -> str:
     if data.cases:
         section(
             "Time of the whole call",
-            WORDS["time"],
-            tables.latency(data, "f0"),
+            WORDS["time"].format(what=data.suite.about_time),
+            tables.latency(data, data.suite.whole),
             picture("speedup", "speed-up per case and component, with intervals"),
         )
         section(
-            "Components", WORDS["components"], *_components(data), picture("time", "time against duration, log axes")
+            "Components",
+            _about_components(data),
+            *_components(data),
+            picture("time", "time against duration, log axes"),
         )
         if any(record.get("cold") for record in data.records):
             section("Memory", WORDS["memory"], tables.memory(data), picture("memory", "peak memory against duration"))
             section("First run", "In the same fresh processes.", tables.cold_start(data))
-        section("Parity", WORDS["parity"], tables.parity(data), tables.parity_details(data))
-        section("F0 contours", *(picture(f"f0-{case}", f"F0 of all backends on {case}") for case in data.cases))
+        about = f"{data.suite.about_parity} {WORDS['floor']}"
+        section("Parity", about, tables.parity(data), tables.parity_details(data))
+        contours = [picture(f"f0-{case}", f"F0 of all backends on {case}") for case in data.cases]
+        if any(contours):
+            section("F0 contours", *contours)
+        if (data.folder / "audio").is_dir():
+            section("To listen to", tables.sounds(data))
     section("Not measured, and failures", _problems(data))
     if data.environment:
         section("Environment", tables.environment(data))
@@ -120,20 +131,33 @@ def compose(data: RunData, plots: dict[str, str]) -> str:
 
 def _components(data: RunData) -> list[str]:
     words = data.config["suite"]["components"]
-    parts = [f"**{name}** – {words[name]}\n\n{tables.latency(data, name)}" for name in data.components if name != "f0"]
+    parts = [
+        f"**{name}** – {words[name]}\n\n{tables.latency(data, name)}"
+        for name in data.components
+        if name != data.suite.whole
+    ]
     return [*parts, "Medians side by side:", tables.breakdown(data)]
+
+
+def _about_components(data: RunData) -> str:
+    whole = data.suite.whole
+    pairs = [pair for c in data.cases for b in data.backends for pair in data.parts_over_whole(c, b)]
+    if not pairs:
+        return WORDS["components"].format(whole=whole)
+    worst = max((s / w - 1 for s, w in pairs), key=abs)
+    tolerance = 100 * data.config["suite"]["parts_tolerance"]
+    return WORDS["parts"].format(whole=whole, tolerance=tolerance, worst=f"{100 * worst:+.3f} %")
 
 
 def _summary(data: RunData) -> str:
     config = data.config
     settings = (f"{name} `{config[name]}`" for name in ("precision", "profile"))
     ran = f"Suite `{config['suite']['name']}`, measure `{config['measure']['name']}`, {', '.join(settings)}"
-    weights = data.environment.get("weights", {}).get("label", "unknown")
-    findings = [*_speed_findings(data), *filter(None, (_worst_f0(data, backend) for backend in data.backends))]
-    not_done = [d for d in FULL_DURATIONS if f"synthetic-{d}s" not in data.cases]
-    if config["audio"] is None and not_done:
-        left_out = ", ".join(map(str, not_done))
-        findings.append(f"- Durations of the full set not in this run: {left_out} s (`measure=full` runs all).")
+    weights = "; ".join(w["label"] for w in data.environment.get("weights", {}).values()) or "unknown"
+    findings = [*_speed_findings(data), *filter(None, (_worst_parity(data, backend) for backend in data.backends))]
+    all_cases = config["measure"]["name"] == "full" and config["durations"] == config["measure"]["durations"]
+    if config["audio"] is None and not all_cases:
+        findings.append("- Not the full set of durations: `measure=full` runs that.")
     return "\n\n".join([VERDICTS[data.outcome.exit_code], f"{ran}; weights: {weights}.", "\n".join(findings)])
 
 
@@ -142,7 +166,7 @@ def _speed_findings(data: RunData) -> list[str]:
     sweep = [case for case in data.cases if case.startswith("synthetic")] or data.cases
     lines = []
     for backend in data.backends:
-        gain = data.speedup(sweep[-1], "f0", backend)
+        gain = data.speedup(sweep[-1], data.suite.whole, backend)
         if gain:
             who = f"`{backend}` against `{data.speed_reference(backend)}`"
             audio = f"{data.duration_s(sweep[-1]):.0f} s of audio, whole call"
@@ -150,19 +174,20 @@ def _speed_findings(data: RunData) -> list[str]:
     return lines
 
 
-def _worst_f0(data: RunData, backend: str) -> str | None:
-    found = [r for case in data.cases if (r := data.find(case, "f0", backend)) and r["parity"]]
+def _worst_parity(data: RunData, backend: str) -> str | None:
+    """The judged figures of the whole call, each the worst of all cases."""
+    found = [r for case in data.cases if (r := data.find(case, data.suite.whole, backend)) and r["parity"]]
     if not found:
         return None
-    frames = sum(r["parity"]["frames"] for r in found)
-    mismatches = sum(r["parity"]["voicing_mismatches"] for r in found)
-    cents = max(r["parity"]["max_cents"] for r in found)
-    salience = max(r["parity"]["salience_max_abs"] for r in found)
-    return (
-        f"- `{backend}` against `{found[0]['reference']}`, whole chain: {mismatches} voicing mismatches "
-        f"in {frames} frames, F0 at most {tables.figure(cents)} cents apart, "
-        f"salience at most {tables.figure(salience)}."
-    )
+    checks = [item for r in found for item in r["parity"]["limits"].items()]
+    worst: dict[str, float] = {}
+    for name, check in checks:
+        value = number(check["value"])
+        if name not in worst or to_error(name, value) > to_error(name, worst[name]):
+            worst[name] = value
+    told = ", ".join(f"{name} {tables.figure(value, name)}" for name, value in worst.items()) or "nothing judged"
+    cases = f"{len(found)} cases" if len(found) > 1 else "one case"
+    return f"- `{backend}` against `{found[0]['reference']}`, whole call, worst of {cases}: {told}."
 
 
 def _problems(data: RunData) -> str:
@@ -213,4 +238,7 @@ def _html(text: str, folder: Path) -> str:
     for path in sorted((folder / "plots").glob("*.png")):
         data = base64.b64encode(path.read_bytes()).decode()
         body = body.replace(f'src="plots/{path.name}"', f'src="data:image/png;base64,{data}"')
+    body = re.sub(
+        r'<a href="(audio/[^"]+\.wav)">', r'<audio controls preload="none" src="\1"></audio> <a href="\1">', body
+    )
     return HTML.format(title=text.splitlines()[0].removeprefix("# "), body=body)

@@ -12,6 +12,8 @@ import yaml
 from suites import outcome
 from suites.backends import speed_reference
 from suites.errors import UserError
+from suites.models import SUITES
+from suites.models.base import Suite
 from suites.record import Line, key_of, read_lines, records
 
 from .statistics import Estimate, estimate, paired_ratio
@@ -28,6 +30,10 @@ class RunData(NamedTuple):
 
     def find(self, case: str, component: str, backend: str) -> Line | None:
         return next((r for r in self.records if key_of(r) == (case, component, backend)), None)
+
+    @property
+    def suite(self) -> Suite:
+        return SUITES[self.config["suite"]["name"]]
 
     @property
     def cases(self) -> list[str]:
@@ -63,6 +69,15 @@ class RunData(NamedTuple):
             return None
         return paired_ratio(_by_round(theirs), _by_round(ours))
 
+    def parts_over_whole(self, case: str, backend: str) -> list[tuple[float, float]]:
+        """Per round the seconds of all parts and of the whole, where one call timed them all."""
+        lines = [r for r in self.records if (r["case"], r["backend"]) == (case, backend) and r.get("samples_s")]
+        times = {r["component"]: _by_round(r) for r in lines}
+        whole = times.pop(self.suite.whole, {})
+        if self.suite.timed(tuple(self.components)) == tuple(self.components):
+            return []
+        return [(sum(part[n] for part in times.values() if n in part), whole[n]) for n in sorted(whole)]
+
 
 def _by_round(line: Line) -> dict[int, float]:
     return dict(zip(line["rounds"], line["samples_s"], strict=True))
@@ -78,7 +93,7 @@ def load(folder: Path) -> RunData:
     if not config_file.is_file():
         raise UserError(f"{folder}: not a run folder (no config.yaml)")
     config = yaml.safe_load(config_file.read_text())
-    if not isinstance(config, dict):
+    if not isinstance(config, dict) or config.get("suite", {}).get("name") not in SUITES:
         raise UserError(f"{config_file}: is damaged")
     found = records(read_lines(folder / "records.jsonl"))
     planned = [tuple(key) for key in _json(folder / "plan.json").get("keys", [])]

@@ -81,6 +81,17 @@ def _one_two_five(low: float, high: float) -> list[float]:
     return inside
 
 
+def _panels(count: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
+    """That many axes, four in a row at most; ``height``: of a row in inches."""
+    columns = min(count, 4)
+    rows = -(-count // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(3.1 * columns, height * rows), squeeze=False, **options)
+    axes = list(grid.flat)
+    for unused in axes[count:]:
+        unused.remove()
+    return figure, axes[:count]
+
+
 def _sweep(data: RunData) -> list[str]:
     """Cases along the duration axis: the synthetic ones, or all where there are none."""
     synthetic = [case for case in data.cases if case.startswith("synthetic")]
@@ -92,9 +103,9 @@ def _time(data: RunData) -> Figure | None:
     components = [c for c in data.components if any(data.time(case, c, b) for case in cases for b in data.backends)]
     if not components:
         return None
-    figure, axes = plt.subplots(1, len(components), figsize=(3.1 * len(components), 3.4), squeeze=False)
+    figure, axes = _panels(len(components), 3.4)
     durations = [data.duration_s(case) for case in cases]
-    for axis, component in zip(axes[0], components, strict=True):
+    for axis, component in zip(axes, components, strict=True):
         for backend in data.backends:
             colour, marker = STYLES[backend]
             points = [(d, e) for d, c in zip(durations, cases, strict=True) if (e := data.time(c, component, backend))]
@@ -107,8 +118,9 @@ def _time(data: RunData) -> Figure | None:
         axis.set(xscale="log", yscale="log", title=component, xlabel="audio (s)")
         _plain_numbers(axis.xaxis, durations)
         _plain_numbers(axis.yaxis, _one_two_five(*axis.get_ylim()))
-    axes[0][0].set_ylabel("time of one call (s)")
-    handles, labels = axes[0][-1].get_legend_handles_labels()
+    for axis in axes[::4]:
+        axis.set_ylabel("time of one call (s)")
+    handles, labels = axes[-1].get_legend_handles_labels()
     figure.suptitle(f"Time against duration, {data.config['precision']}")
     figure.tight_layout()
     figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(labels))
@@ -126,10 +138,8 @@ def _speedup(data: RunData) -> Figure | None:
     if not rows:
         return None
     components = list(dict.fromkeys(c for _, c in rows))
-    figure, axes = plt.subplots(
-        1, len(components), figsize=(3.1 * len(components), 0.55 * len(cases) + 1.6), squeeze=False, sharey=True
-    )
-    for axis, component in zip(axes[0], components, strict=True):
+    figure, axes = _panels(len(components), 0.55 * len(cases) + 1.6, sharey=True)
+    for axis, component in zip(axes, components, strict=True):
         for backend in dict.fromkeys(b for b, c in rows if c == component):
             colour, marker = STYLES[backend]
             found = [(i, e) for i, case in enumerate(cases) if (e := data.speedup(case, component, backend))]
@@ -143,9 +153,9 @@ def _speedup(data: RunData) -> Figure | None:
         low, high = axis.get_xlim()
         axis.set_xlim(min(low, 0.8), max(high, 1.25))
         _plain_numbers(axis.xaxis, _one_two_five(*axis.get_xlim()))
-    axes[0][0].set_yticks(range(len(cases)), cases)
-    axes[0][0].invert_yaxis()
-    handles, labels = axes[0][-1].get_legend_handles_labels()
+    axes[0].set_yticks(range(len(cases)), cases)
+    axes[0].invert_yaxis()
+    handles, labels = axes[-1].get_legend_handles_labels()
     figure.suptitle(f"Speed-up over PyTorch on the same device, {data.config['precision']}")
     figure.tight_layout()
     figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(labels))
@@ -160,7 +170,7 @@ def _memory(data: RunData) -> Figure | None:
         for backend in data.backends:
             points = []
             for case in cases:
-                record = data.find(case, "f0", backend)
+                record = data.find(case, data.suite.whole, backend)
                 peaks = [cold[field] for cold in record["cold"] if cold[field]] if record else []
                 if peaks:
                     points.append((data.duration_s(case), max(peaks) / 2**20))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
 from suites.record import Line
@@ -51,9 +51,12 @@ def seconds(value: float | None) -> str:
     return ABSENT if value is None else significant(value)
 
 
-def figure(value: object) -> str:
+def figure(value: object, name: str = "") -> str:
+    """``name``: of the figure; correlations differ from one in digits that others do not have."""
     if value is None:
         return ABSENT
+    if name.endswith("corr"):
+        return f"{float(str(value)):.9g}"
     return str(value) if isinstance(value, int | str) else significant(float(str(value)))
 
 
@@ -66,6 +69,12 @@ def coverage_note(estimates: Sequence[Estimate | None]) -> str:
     rounds = f"{fewest} to {most}" if fewest != most else str(fewest)
     level = "at least 95 %" if least >= 0.95 else f"at least {100 * least:.0f} % (fewer than 6 rounds somewhere)"
     return f"Medians over {rounds} rounds; brackets cover the true median with a probability of {level}."
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    """Of those that were measured."""
+    found = [value for value in values if value is not None]
+    return median(found) if found else None
 
 
 # ---------------------------------------------------------------------- tables
@@ -85,20 +94,31 @@ def latency(data: RunData, component: str) -> str:
 
 
 def breakdown(data: RunData) -> str:
-    """Components side by side, medians in milliseconds."""
-    rows = []
+    """Components side by side, medians in milliseconds; the parts' sum, where they are parts of one call."""
+    rows, summed = [], False
     for case in data.cases:
         for backend in data.backends:
             times = [data.time(case, component, backend) for component in data.components]
-            rows.append([case, backend, *(ABSENT if t is None else significant(t.median * 1e3) for t in times)])
-    return markdown(("case", "backend", *(f"{c} ms" for c in data.components)), rows)
+            row = [case, backend, *(ABSENT if t is None else significant(t.median * 1e3) for t in times)]
+            pairs = data.parts_over_whole(case, backend)
+            if pairs:
+                summed = True
+                row += [
+                    significant(1e3 * median(s for s, _ in pairs)),
+                    f"{100 * median(s / w for s, w in pairs):.2f} %",
+                ]
+            rows.append(row)
+    more = ("sum of the parts ms", "sum over whole") if summed else ()
+    width = 2 + len(data.components) + len(more)
+    header = ("case", "backend", *(f"{c} ms" for c in data.components), *more)
+    return markdown(header, [row + [ABSENT] * (width - len(row)) for row in rows])
 
 
-def _f0_rows(data: RunData, cells: Callable[[Line], list[str]]) -> list[list[str]]:
+def _whole_rows(data: RunData, cells: Callable[[Line], list[str]]) -> list[list[str]]:
     rows = []
     for case in data.cases:
         for backend in data.backends:
-            line = data.find(case, "f0", backend)
+            line = data.find(case, data.suite.whole, backend)
             if line and line["cold"]:
                 rows.append([case, backend, *cells(line)])
     return rows
@@ -120,7 +140,7 @@ def memory(data: RunData) -> str:
         "peak of the call MiB",
         "framework's own peak MiB",
     )
-    return markdown(header, _f0_rows(data, cells))
+    return markdown(header, _whole_rows(data, cells))
 
 
 def cold_start(data: RunData) -> str:
@@ -128,14 +148,14 @@ def cold_start(data: RunData) -> str:
 
     def cells(line: Line) -> list[str]:
         cold = line["cold"]
-        steady = data.time(line["case"], "f0", line["backend"])
+        steady = data.time(line["case"], line["component"], line["backend"])
         first = [
-            seconds(median(c[name] for c in cold)) for name in ("import_s", "load_s", "first_call_s", "second_call_s")
+            seconds(_median(c[name] for c in cold)) for name in ("import_s", "load_s", "first_call_s", "second_call_s")
         ]
         return [*first, seconds(steady.median if steady else None)]
 
     header = ("case", "backend", "import s", "load s", "first call s", "second call s", "steady call s")
-    return markdown(header, _f0_rows(data, cells))
+    return markdown(header, _whole_rows(data, cells))
 
 
 def parity(data: RunData) -> str:
@@ -167,9 +187,8 @@ def _parity_rows(line: Line) -> list[list[str]]:
         return [[*head, ABSENT, ABSENT, ABSENT, ABSENT, f"**{line['status']}**"]]
     rows = []
     for name, check in line["parity"]["limits"].items():
-        passed = check["value"] <= check["limit"]
-        numbers = [figure(check["value"]), figure(check["limit"]), figure(check["floor"])]
-        rows.append([*head, name, *numbers, "passed" if passed else "**failed**"])
+        numbers = [figure(check[part], name) for part in ("value", "limit", "floor")]
+        rows.append([*head, name, *numbers, "passed" if check["passed"] else "**failed**"])
     return rows or [[*head, ABSENT, ABSENT, ABSENT, ABSENT, "no limit under this policy"]]
 
 
@@ -180,34 +199,20 @@ def parity_details(data: RunData) -> str:
         for backend in data.backends:
             lines = {c: data.find(case, c, backend) for c in data.components}
             found = {c: r["parity"] for c, r in lines.items() if r and r["parity"]}
-            if not found:
-                continue
-            mel, network, f0 = (found.get(c, {}) for c in ("mel", "network", "f0"))
-            cells = [
-                mel.get("max_abs"),
-                mel.get("floor_max_abs"),
-                mel.get("snr_db"),
-                network.get("max_abs"),
-                network.get("snr_db"),
-            ]
-            cells += [
-                f0.get(n)
-                for n in (
-                    "salience_max_abs",
-                    "frames",
-                    "voiced_frames",
-                    "undecided_frames",
-                    "voicing_mismatches",
-                    "max_cents",
-                    "mean_cents",
-                )
-            ]
-            rows.append([case, backend, *map(figure, cells)])
-    header = (
-        "case", "backend", "mel max abs", "its floor", "mel SNR dB", "salience max abs", "salience SNR dB",
-        "salience max abs, chained", "frames", "voiced", "undecided", "voicing mismatches", "max cents", "mean cents",
-    )  # fmt: skip
-    return markdown(header, rows)
+            if found:
+                cells = [figure(found.get(component, {}).get(name), name) for component, name, _ in data.suite.details]
+                rows.append([case, backend, *cells])
+    return markdown(("case", "backend", *(heading for *_, heading in data.suite.details)), rows)
+
+
+def sounds(data: RunData) -> str:
+    """Links to what the backends made, relative to the report."""
+    rows = []
+    for case in data.cases:
+        files = {b: data.folder / "audio" / f"{case}.{b}.wav" for b in data.backends}
+        links = (f"[{path.name}](audio/{path.name})" if path.is_file() else ABSENT for path in files.values())
+        rows.append([case, *links])
+    return markdown(("case", *data.backends), rows)
 
 
 def environment(data: RunData) -> str:
@@ -219,7 +224,7 @@ def environment(data: RunData) -> str:
         ["packages", ", ".join(f"{k} {v}" for k, v in env["packages"].items())],
         ["threads", f"{env['threads']} on every backend"],
         ["precision", f"{data.config['precision']} on every backend"],
-        ["weights", f"{env['weights']['label']}; SHA-256 {env['weights']['sha256'][:16]}"],
+        *(["weights", f"{w['label']}; SHA-256 {w['sha256'][:16]}"] for w in env["weights"].values()),
         [
             "commit",
             f"{env['commit'] or 'unknown'}{' with uncommitted changes' if env['commit_clean'] is False else ''}",

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 # lets a framework's spinning threads fall asleep before another one is timed
 SETTLE_S = 0.05
 HELLO_TIMEOUT_S = 180.0
-CONTOUR_FRAMES = 1500
 
 Facts = dict[str, Any]
 Results = dict[str, np.ndarray]
@@ -39,10 +38,13 @@ class CaseRun:
         self.errors: dict[str, str] = {}
         self.cold: dict[str, list[Facts]] = {}
         self.warmups: dict[tuple[str, str], list[float]] = {}
-        self.files = {name: str(scratch / f"{name}.npy") for name in ("audio", "mel", "salience")}
+        self.suite, self.settings = run.suite, run.settings
+        self.inputs = self.suite.inputs(audio, self.settings, run.model_facts)
+        self.files = {name: str(scratch / f"{name}.npy") for name in (*self.inputs, *dict(self.suite.shared))}
 
     def execute(self) -> None:
-        np.save(self.files["audio"], self.audio.samples)
+        for name, array in self.inputs.items():
+            np.save(self.files[name], array)
         for _ in range(self.run.measure["cold_starts"]):
             self.told("cold start")
             for backend in self._alive():
@@ -50,6 +52,8 @@ class CaseRun:
                     self._cold_start(backend)
             self.told("cold start", done=True)
         self._shared_inputs()
+        self.told("parity")
+        outputs = self._outputs(self.suite.extras)
         for _ in range(self.run.measure["warmups"]):
             self.told("warm-up")
             for backend in self._alive():
@@ -58,9 +62,13 @@ class CaseRun:
             self.told("warm-up", done=True)
         self._rounds()
         self.told("parity")
-        outputs = self._outputs()
+        for backend, results in self._outputs(self.suite.timed(self.plan.components)).items():
+            outputs[backend] |= results
+        outputs = {backend: found for backend, found in outputs.items() if backend not in self.errors}
+        self._add_rounding(outputs)
         self._close_records(outputs)
         self._keep_contours(outputs)
+        self._keep_sound(outputs)
 
     def _alive(self) -> list[str]:
         return [name for name in self.plan.backends if name not in self.errors]
@@ -82,36 +90,46 @@ class CaseRun:
         with self.run.start(backend) as worker:
             hello = worker.ask("hello", HELLO_TIMEOUT_S, threads=self.run.threads)
             loaded = self.run.load(worker)
-            worker.ask("prepare", self.timeout_s, inputs={"audio": self.files["audio"]})
-            cold = worker.ask("cold", self.timeout_s, component="f0")
+            worker.ask("prepare", self.timeout_s, inputs=self._given())
+            second = self.run.measure["second_calls"]
+            cold = worker.ask("cold", self.timeout_s, component=self.suite.whole, second=second)
         self.cold.setdefault(backend, []).append({"import_s": hello["import_s"], **loaded, **cold})
 
+    def _given(self) -> dict[str, str]:
+        """The inputs that need no model."""
+        return {name: self.files[name] for name in self.inputs}
+
     def _shared_inputs(self) -> None:
-        """The reference's mel and salience: every backend's network and decoding get the same input.
+        """What the reference makes for all, so that every component gets the same input everywhere.
 
         Where the reference fails, the next backend takes its place.
         """
         for backend in sorted(self._alive(), key=lambda name: name != self.reference):
             with self._guard(backend):
-                self._make_inputs(backend)
+                given = self._make_inputs(backend)
                 self.reference = backend
                 break
         for backend in self._alive():
             with self._guard(backend):
-                self.run.worker(backend).ask("prepare", self.timeout_s, inputs=self.files)
+                self.run.worker(backend).ask("prepare", self.timeout_s, inputs=given)
 
-    def _make_inputs(self, backend: str) -> None:
-        worker = self.run.worker(backend)
-        given = {"audio": self.files["audio"]}
-        for name, component in (("mel", "mel"), ("salience", "network")):
-            worker.ask("prepare", self.timeout_s, inputs=given)
-            worker.ask("output", self.timeout_s, component=component, path=self.files[name])
-            given[name] = self.files[name]
+    def _make_inputs(self, backend: str) -> dict[str, str]:
+        worker, given, last = self.run.worker(backend), self._given(), ""
+        worker.ask("prepare", self.timeout_s, inputs=given)
+        for name, key in self.suite.shared:
+            call = key.partition(".")[0]
+            if call != last:
+                made, last = self._fetch(backend, call), call
+            if key in made:  # a voice without pitch makes no F0
+                np.save(self.files[name], made[key])
+                given[name] = self.files[name]
+                worker.ask("prepare", self.timeout_s, inputs=given)
+        return given
 
     def _warm_up(self, backend: str) -> None:
-        for component in self.plan.components:
-            seconds = self._time(backend, component)
-            self.warmups.setdefault((component, backend), []).append(seconds)
+        for call in self.suite.timed(self.plan.components):
+            for component, seconds in self._time(backend, call).items():
+                self.warmups.setdefault((component, backend), []).append(seconds)
 
     def _rounds(self) -> None:
         """Every round times all components on all backends; the order turns around each time.
@@ -129,58 +147,45 @@ class CaseRun:
                 return
             number, complete = number + 1, complete + 1
             self.told(f"round {complete}")
-            for component in self.plan.components:
+            for call in self.suite.timed(self.plan.components):
                 for backend in self._alive() if number % 2 == 0 else self._alive()[::-1]:
                     with self._guard(backend):
                         time.sleep(SETTLE_S)
-                        seconds = self._time(backend, component)
-                        self.run.sample(self.case, component, backend, number, seconds)
+                        for component, seconds in self._time(backend, call).items():
+                            self.run.sample(self.case, component, backend, number, seconds)
             self.told(f"round {complete}", done=True)
 
-    def _time(self, backend: str, component: str) -> float:
-        return float(self.run.worker(backend).ask("time", self.timeout_s, component=component)["seconds"])
+    def _time(self, backend: str, call: str) -> dict[str, float]:
+        """Seconds by component of one call."""
+        seconds = self.run.worker(backend).ask("time", self.timeout_s, component=call)["seconds"]
+        return {component: seconds[component] for component in self.plan.components if component in seconds}
 
     # ------------------------------------------------------------------ parity
-    def _outputs(self) -> dict[str, Results]:
-        """Per backend the results of every component, and of the whole chain on its own values."""
+    def _outputs(self, calls: tuple[str, ...]) -> dict[str, Results]:
+        """Per backend the arrays of these calls."""
         found: dict[str, Results] = {}
         for backend in self._alive():
             with self._guard(backend):
-                found[backend] = self._fetch(backend, (*self.plan.components, "own_salience"))
-        if self.reference.startswith("torch") and self.reference in found:
-            with self._guard(self.reference):
-                found[self.reference] |= self._rounding()
+                results = [self._fetch(backend, call) for call in calls]
+                found[backend] = {name: array for arrays in results for name, array in arrays.items()}
         return found
 
-    def _fetch(self, backend: str, components: tuple[str, ...]) -> Results:
-        worker, path = self.run.worker(backend), str(self.scratch / "output.npy")
-        results = {}
-        for component in components:
-            worker.ask("output", self.timeout_s, component=component, path=path)
-            results[component] = np.load(path)
-        return results
+    def _fetch(self, backend: str, call: str, do: str = "output") -> Results:
+        path = self.scratch / "output.npz"
+        self.run.worker(backend).ask(do, self.timeout_s, component=call, path=str(path))
+        with np.load(path) as stored:
+            return {name: stored[name] for name in stored.files}
 
-    def _rounding(self) -> Results:
-        """What float32 rounding does to the reference on this audio: its results beside float64's.
-
-        ``exact_*`` against ``floor_*``: the network alone, on the same mel. ``moved_*``: the chain
-        when only its mel is computed in float64.
-        """
-        worker, path = self.run.worker(self.reference), self.scratch / "exact.npy"
-        results = self._fetch(self.reference, ("exact_mel", "exact_network", "floor_network"))
-        np.save(path, results["exact_mel"].astype(np.float32))
-        worker.ask("prepare", self.timeout_s, inputs=self.files | {"mel": str(path)})
-        results["moved_salience"] = self._fetch(self.reference, ("network",))["network"]
-        for name, salience in (("moved", "moved_salience"), ("exact", "exact_network"), ("floor", "floor_network")):
-            np.save(path, results[salience].astype(np.float32))
-            worker.ask("prepare", self.timeout_s, inputs=self.files | {"salience": str(path)})
-            results[f"{name}_f0"] = self._fetch(self.reference, ("decode",))["decode"]
-        return results
+    def _add_rounding(self, outputs: dict[str, Results]) -> None:
+        """The reference's results beside float64's, where it can tell."""
+        if self.reference.startswith("torch") and self.reference in outputs:
+            with self._guard(self.reference):
+                outputs[self.reference] |= self._fetch(self.reference, "", do="rounding")
 
     # ------------------------------------------------------------------ records
     def _close_records(self, outputs: dict[str, Results]) -> None:
-        suite, precision = self.run.config["suite"], self.run.config["precision"]
-        judge = verdict.Judge(suite["limits"][precision], suite["threshold"], outputs.get(self.reference))
+        limits = self.run.config["suite"]["limits"][self.run.config["precision"]]
+        judge = verdict.Judge(self.suite, limits, self.settings, outputs.get(self.reference))
         for component in self.plan.components:
             for backend in self.plan.backends:
                 if (self.case.name, component, backend) in self.run.done:
@@ -189,11 +194,21 @@ class CaseRun:
                     judged: Facts = {"status": "error", "reason": self.errors[backend], "parity": None}
                 else:
                     judged = judge(component, outputs[backend], backend == self.reference)
+                    judged = self._distrusted(component, backend, judged)
                 self.run.record(self.case, component, backend, **self._measured(component, backend), **judged)
+
+    def _distrusted(self, component: str, backend: str, judged: Facts) -> Facts:
+        """The verdict, unless the times themselves show a fault."""
+        samples = {c: self.run.samples.get((self.case.name, c, backend), {}) for c in self.plan.components}
+        fault = self.suite.timing_fault(component, samples, self.settings)
+        if fault is None or judged["status"] == "not_comparable":
+            return judged
+        reasons = [judged["reason"], fault] if judged["reason"] else [fault]
+        return judged | {"status": "failed", "reason": "; ".join(reasons)}
 
     def _measured(self, component: str, backend: str) -> Facts:
         taken = self.run.samples.get((self.case.name, component, backend), {})
-        cold = self.cold.get(backend, []) if component == "f0" else []
+        cold = self.cold.get(backend, []) if component == self.suite.whole else []
         first: Facts = cold[0] if cold else {}
         samples = self.audio.samples.size
         return {
@@ -202,8 +217,8 @@ class CaseRun:
                 "audio": self.audio.source,
                 "duration_s": samples / inputs.SAMPLE_RATE,
                 "samples": samples,
-                "frames": 1 + samples // 160,
-                "weights": self.run.weights.label,
+                "frames": self.suite.frames(samples),
+                "weights": "; ".join(found.label for found in self.run.weights.values()),
             },
             "samples_s": [taken[number] for number in sorted(taken)],
             "rounds": sorted(taken),
@@ -219,10 +234,19 @@ class CaseRun:
         """What the report draws: F0 of every backend, the truth, and the reference's mel."""
         if self.reference not in outputs:
             return
-        arrays: dict[str, Any] = {f"f0.{backend}": found["f0"][:CONTOUR_FRAMES] for backend, found in outputs.items()}
-        arrays["mel"] = outputs[self.reference]["mel"][:, :CONTOUR_FRAMES].astype(np.float16)
-        if self.audio.f0_hz is not None:
-            arrays["f0.truth"] = self.audio.f0_hz[:CONTOUR_FRAMES]
-        folder = self.run.folder / "contours"
-        folder.mkdir(exist_ok=True)
-        np.savez_compressed(folder / f"{self.case.name}.npz", **arrays)
+        arrays: dict[str, Any] = dict(self.suite.contours(outputs, self.reference, self.audio))
+        if arrays:
+            folder = self.run.folder / "contours"
+            folder.mkdir(exist_ok=True)
+            np.savez_compressed(folder / f"{self.case.name}.npz", **arrays)
+
+    def _keep_sound(self, outputs: dict[str, Results]) -> None:
+        """What there is to listen to, of every backend."""
+        import soundfile
+
+        for backend, results in outputs.items():
+            made = self.suite.sound(results)
+            if made is not None:
+                folder = self.run.folder / "audio"
+                folder.mkdir(exist_ok=True)
+                soundfile.write(folder / f"{self.case.name}.{backend}.wav", *made, subtype="PCM_24")

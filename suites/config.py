@@ -14,6 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from .backends import DTYPES
 from .errors import UserError, nearest
+from .models import SUITES
+from .weights import SIZES, voice_names
 
 ROOT = Path(__file__).parents[1]
 # beside the packages in a clone, inside this one in an installed wheel
@@ -34,12 +36,18 @@ NUMBERS: dict[str, tuple[Any, float, float]] = {
     "measure.cold_starts": (int, 0, 100),
     "measure.seconds_per_case": (int | float, 0, 10**6),
     "measure.timeout_s": (int | float, 0.001, 10**6),
-    "measure.model.width": (int, 1, 256),
-    "measure.model.hidden": (int, 1, 4096),
+    # of the suites that have them
+    "suite.transpose": (int | float, -48, 48),
+    "suite.index_rate": (int | float, 0, 1),
+    "suite.protect": (int | float, 0, 0.5),
+    "suite.rms_mix": (int | float, 0, 1),
+    "suite.speaker": (int, 0, 10**6),
+    "suite.parts_tolerance": (int | float, 0, 1),
 }
 OPTIONAL = ("threads",)
 # values of these are file names: quoted for Hydra, whose grammar has its own use for spaces and brackets
-PATHS = ("audio", "out", "weights.rmvpe", "paths.runs", "paths.cache")
+WEIGHTS = ("rmvpe", "hubert", "voice", "index")
+PATHS = ("audio", "out", *(f"weights.{name}" for name in WEIGHTS), "paths.runs", "paths.cache")
 
 
 def suite_names() -> list[str]:
@@ -105,25 +113,53 @@ def validate(config: Config) -> None:
     Raises:
         UserError: names the value and what is expected.
     """
-    for name, known in {"precision": tuple(DTYPES), "profile": ("applio", "webui")}.items():
-        if config[name] not in known:
-            raise UserError(f"{name}={config[name]}{nearest(str(config[name]), known)}")
+    suite, measure = config["suite"], config["measure"]
+    words = {
+        "precision": (config["precision"], tuple(DTYPES)),
+        "profile": (config["profile"], ("applio", "webui")),
+        "measure.model": (measure["model"], SIZES),
+        "suite.version": (suite.get("version", "v2"), ("v1", "v2")),
+        "suite.voice": (suite.get("voice", voice_names()[0]), voice_names()),
+    }
+    for name, (value, known) in words.items():
+        if value not in known:
+            raise UserError(f"{name}={value}{nearest(str(value), known)}")
     for name, (kind, low, high) in NUMBERS.items():
-        value: Any = config
-        for part in name.split("."):
-            value = value[part]
-        if value is None and name in OPTIONAL:
+        group, _, rest = name.partition(".")
+        if group == "suite" and rest not in suite:
             continue
-        if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-            what = "a whole number" if kind is int else "a number"
-            raise UserError(f"{name}={value}: {what} from {low:g} to {high:g} is expected")
-    for policy, limits in config["suite"]["limits"].items():
+        _check_number(config, name, kind, low, high)
+    _check_files(config)
+    for policy, limits in suite["limits"].items():
         for name, limit in limits.items():
             if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or limit < 0):
                 raise UserError(f"suite.limits.{policy}.{name}={limit}: a number from 0, or null, is expected")
-    rounds = config["measure"]["rounds"]
+    rounds = measure["rounds"]
     if rounds["min"] > rounds["max"]:
         raise UserError(f"measure.rounds: min={rounds['min']} and max={rounds['max']} do not fit together")
+
+
+def _check_number(config: Config, name: str, kind: Any, low: float, high: float) -> None:
+    value: Any = config
+    for part in name.split("."):
+        value = value[part]
+    if value is None and name in OPTIONAL:
+        return
+    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+        what = "a whole number" if kind is int else "a number"
+        raise UserError(f"{name}={value}: {what} from {low:g} to {high:g} is expected")
+
+
+def _check_files(config: Config) -> None:
+    """A file that the suite would not look at is a mistake."""
+    name = config["suite"]["name"]
+    suite = SUITES[name]
+    for weights in WEIGHTS:
+        used = weights in suite.checkpoints or (weights == "index" and "index_rate" in config["suite"])
+        if config["weights"][weights] is not None and not used:
+            raise UserError(f"weights.{weights}: the suite {name} does not load it; leave it out")
+    if config["audio"] is not None and not suite.takes_audio:
+        raise UserError(f"audio={config['audio']}: the suite {name} makes its own inputs; leave it out")
 
 
 def _check_form(text: str) -> None:

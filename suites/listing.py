@@ -29,7 +29,7 @@ def _optimisations() -> dict[str, str]:
 def everything() -> str:
     lines = ["suites"]
     lines += [f"  {name:18} {_conf('suite', name)['summary']}" for name in suite_names()]
-    lines.append("measures (measure=NAME)")
+    lines.append("measures (measure=NAME; a suite may change them: see `plan SUITE`)")
     for name in measure_names():
         told = _conf("measure", name)
         lines.append(f"  {name:18} durations {told['durations']} s, rounds {told['rounds']}")

@@ -56,6 +56,14 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float | None:
     return float(a @ b / scale) if scale > 0 else None
 
 
+def level(figures: Figures, name: str) -> float:
+    """A figure to be judged: where ``compare`` knows none, equal results are perfect and others worthless."""
+    if figures[name] is not None:
+        return float(figures[name])
+    equal = figures["rmse"] == 0
+    return (np.inf if equal else -np.inf) if name == "snr_db" else (1.0 if equal else -1.0)
+
+
 def compare_mel(value: np.ndarray, reference: np.ndarray) -> Figures:
     """``[128, F]`` natural-log mel; adds ``relative_max``.
 

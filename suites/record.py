@@ -68,6 +68,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def number(value: float | str) -> float:
+    """A figure as it was before ``append`` kept an infinity or NaN as text."""
+    return float(value)
+
+
 def _drop_partial_line(path: Path) -> None:
     data = path.read_bytes()
     if data and not data.endswith(b"\n"):

@@ -19,9 +19,10 @@ from .case import HELLO_TIMEOUT_S, CaseRun
 from .config import Config, validate
 from .errors import UserError
 from .launch import Worker, WorkerError, WorkerLost
+from .models import SUITES
 from .plan import Case, Plan, make_plan, requested_backends
 from .record import SCHEMA, RecordFile, key_of, read_lines, records, samples
-from .weights import Weights, cache_folder, rmvpe_weights, sha256
+from .weights import Weights, cache_folder, find_weights, sha256
 
 RUN_FILES = ("config.yaml", "environment.json", "plan.json", "records.jsonl", "workers.log")
 
@@ -35,7 +36,9 @@ class Run:
         self.config, self.folder, self.resumed = config, folder, resumed
         self.measure = config["measure"]
         self.threads = config["threads"] or environment.physical_cores()
-        self.weights: Weights
+        self.suite = SUITES[config["suite"]["name"]]
+        self.weights: dict[str, Weights] = {}
+        self.model_facts: Facts = {}
         self.workers: dict[str, Worker] = {}
         self.facts: dict[str, Facts] = {}
         self.loaded: dict[str, Facts] = {}
@@ -73,16 +76,28 @@ class Run:
         self.weights = _weights(self.config)
         if self.resumed:
             self._same_inputs()
-        else:
-            self._try_load(plan)
+        self._try_load(plan)
+        plan = plan._replace(components=self.suite.components(plan.components, self.model_facts))
+        if not self.resumed:
             self._describe(plan)
         return plan
+
+    @property
+    def settings(self) -> Facts:
+        """What calls and judgements depend on beside the model."""
+        index = self.weights.get("index")
+        own = {
+            "seed": self.config["seed"],
+            "profile": self.config["profile"],
+            "index": str(index.path) if index else None,
+        }
+        return self.config["suite"] | own
 
     def _same_inputs(self) -> None:
         """What was measured before the interruption and what comes after must be one run."""
         stored = json.loads((self.folder / "environment.json").read_text())
-        now = {"weights": self.weights.sha256, "audio": self._audio_sha256()}
-        then = {"weights": stored["weights"]["sha256"], "audio": stored["audio_sha256"]}
+        now = {"weights": _digests(self.weights), "audio": self._audio_sha256()}
+        then = {"weights": {n: w["sha256"] for n, w in stored["weights"].items()}, "audio": stored["audio_sha256"]}
         changed = [name for name in now if now[name] != then[name]]
         if changed:
             raise UserError(f"resume={self.folder}: the {' and '.join(changed)} changed since; start a new run")
@@ -121,6 +136,7 @@ class Run:
 
     def _try_load(self, plan: Plan) -> None:
         """A checkpoint that no side can load is the user's error, found before any timing."""
+        reasons = []
         for backend in plan.backends:
             try:
                 self.worker(backend)
@@ -130,14 +146,19 @@ class Run:
                 if error.kind == "ValueError":  # an option, such as an unknown optimisation
                     raise UserError(f"{backend}: {error}") from None
                 self.drop(backend)  # its cases will say what is wrong
-            except WorkerLost:
+                reasons.append(f"{backend}: {error}")
+            except WorkerLost as error:
                 self.drop(backend)
+                reasons.append(str(error))
+        if not self.loaded:
+            raise UserError(f"no backend can load the model; {'; '.join(reasons)}")
+        self.model_facts = next(iter(self.loaded.values()))["facts"]
 
     def _describe(self, plan: Plan) -> None:
         facts = environment.describe() | {
             "threads": self.threads,
             "backends": {name: self.facts[name] for name in plan.backends},
-            "weights": {"label": self.weights.label, "sha256": self.weights.sha256},
+            "weights": {name: {"label": w.label, "sha256": w.sha256} for name, w in self.weights.items()},
             "audio_sha256": self._audio_sha256(),
         }
         (self.folder / "environment.json").write_text(json.dumps(facts, indent=1) + "\n")
@@ -208,10 +229,10 @@ class Run:
         return worker.ask(
             "load",
             self.measure["timeout_s"],
-            path=str(self.weights.path),
-            profile=config["profile"],
+            suite=config["suite"]["name"],
+            paths={name: str(self.weights[name].path) for name in self.suite.checkpoints},
             optimize=config["optimize"],
-            threshold=config["suite"]["threshold"],
+            settings=self.settings,
         )
 
     def worker(self, backend: str) -> Worker:
@@ -258,15 +279,25 @@ class Run:
     def record(self, case: Case, component: str, backend: str, **fields: Any) -> None:
         line = self._base(case.name, component, backend)
         facts, loaded = self.facts.get(backend, {}), self.loaded.get(backend, {})
-        line |= {"optimize": loaded.get("optimize", []), "blas": facts.get("blas"), "threads": self.threads}
+        line |= {
+            "optimize": loaded.get("facts", {}).get("optimize", []),
+            "blas": facts.get("blas"),
+            "threads": self.threads,
+        }
         line |= {"warnings": loaded.get("warnings", [])}
         self.file.append(line | fields)
 
 
-def _weights(config: Config) -> Weights:
-    wish, model = config["weights"], config["measure"]["model"]
-    folder = cache_folder(config["paths"]["cache"])
-    return rmvpe_weights(wish["rmvpe"], wish["seed"], model["width"], model["hidden"], folder)
+def _weights(config: Config) -> dict[str, Weights]:
+    """Per name under ``weights`` that the suite loads; an index only where one was given."""
+    wish, suite = config["weights"], config["suite"]
+    folder, size = cache_folder(config["paths"]["cache"]), config["measure"]["model"]
+    names = [*SUITES[suite["name"]].checkpoints, *(["index"] if wish["index"] else [])]
+    return {n: find_weights(n, wish[n], wish["seed"], size, suite.get("voice"), folder) for n in names}
+
+
+def _digests(weights: dict[str, Weights]) -> dict[str, str]:
+    return {name: found.sha256 for name, found in weights.items()}
 
 
 def open_run(config: Config) -> Run:

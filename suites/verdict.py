@@ -1,17 +1,21 @@
 """Judging a backend's results against the reference's, with limits that know the audio.
 
-``mel``, ``network`` and ``decode`` are judged on the reference's own input, so each answers for
-itself; ``f0`` is the whole chain on the backend's own values.
+Components are judged on the reference's own input, so each answers for itself; the whole call
+is judged on the backend's own values. What is compared stands in ``models``.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import parity
 from .parity import NotComparable
+
+if TYPE_CHECKING:
+    from .models.base import Suite
 
 # The stated rule (docs/measurement.md): another correct float32 implementation lands within a few
 # times the reference's own rounding error.
@@ -21,13 +25,70 @@ FLOOR_FACTOR = 5.0
 FLOOR_CAP = 10.0
 
 Results = dict[str, np.ndarray]
+Check = dict[str, Any]
+
+
+def to_error(name: str, value: float) -> float:
+    """A figure as an amount of error: of SNR and correlation more is better, of all others less."""
+    if name.endswith("snr_db"):
+        return float(10.0 ** (-value / 20.0))
+    return 1.0 - value if name.endswith("corr") else value
+
+
+def from_error(name: str, error: float) -> float:
+    """The inverse of ``to_error``."""
+    if name.endswith("snr_db"):
+        return -20.0 * math.log10(error) if error > 0 else math.inf
+    return 1.0 - error if name.endswith("corr") else error
+
+
+def is_count(name: str) -> bool:
+    """Whether a figure counts events: then the reference's own are added, not multiplied."""
+    return name.endswith("mismatches")
+
+
+class Limits:
+    """The limits of one precision policy; None: the figure is not judged."""
+
+    def __init__(self, limits: Mapping[str, float | None]) -> None:
+        self.limits = limits
+
+    def check(self, name: str, value: float, floor: float | None = None, limit: str | None = None) -> dict[str, Check]:
+        """One figure and its limit, raised where the reference's own rounding ``floor`` exceeds it.
+
+        ``limit``: the limit's name where it is not the figure's. Empty where the policy sets none.
+        """
+        base = self.limits[limit or name]
+        if base is None:
+            return {}
+        bound = base + (floor or 0) if is_count(name) else self._raised(name, base, floor)
+        passed = to_error(name, value) <= to_error(name, bound)
+        found = {"value": value, "limit": bound, "base": base, "floor": floor, "passed": passed}
+        return {name: found}
+
+    @staticmethod
+    def _raised(name: str, base: float, floor: float | None) -> float:
+        allowed = to_error(name, base)
+        own = 0.0 if floor is None else to_error(name, floor)
+        # an unraised limit is the configured number itself, not its image through the logarithm
+        raised = FLOOR_FACTOR * min(own, FLOOR_CAP * allowed)
+        return from_error(name, raised) if raised > allowed else base
+
+
+def in_doubt(name: str, check: Check) -> bool:
+    """Whether the reference itself is too far from float64."""
+    if is_count(name) or check["floor"] is None:
+        return False
+    return to_error(name, check["floor"]) > FLOOR_CAP * to_error(name, check["base"])
 
 
 class Judge:
     """Compares with one reference's results; call it per component and backend."""
 
-    def __init__(self, limits: dict[str, float | None], threshold: float, reference: Results | None) -> None:
-        self.limits, self.threshold, self.reference = limits, threshold, reference
+    def __init__(
+        self, suite: Suite, limits: Mapping[str, float | None], settings: Mapping[str, Any], reference: Results | None
+    ) -> None:
+        self.suite, self.limits, self.settings, self.reference = suite, Limits(limits), settings, reference
 
     def __call__(self, component: str, results: Results, is_reference: bool) -> dict[str, Any]:
         """``status``, ``reason`` and ``parity`` of a record."""
@@ -36,84 +97,20 @@ class Judge:
         if is_reference:
             return self._reference_itself(component)
         try:
-            figures = getattr(self, f"_{component}")(results, self.reference)
+            figures = self.suite.figures(component, results, self.reference, self.limits, self.settings)
         except NotComparable as error:
             return {"status": "failed", "reason": f"parity: {error}", "parity": None}
-        broken = [name for name, check in figures["limits"].items() if not check["value"] <= check["limit"]]
-        told = (f"{n} {figures['limits'][n]['value']:.3g} > {figures['limits'][n]['limit']:.3g}" for n in broken)
+        broken = {name: check for name, check in figures["limits"].items() if not check["passed"]}
+        told = (f"{n} {c['value']:.3g} (limit {c['limit']:.3g})" for n, c in broken.items())
         return {"status": "failed" if broken else "passed", "reason": "; ".join(told) or None, "parity": figures}
 
     def _reference_itself(self, component: str) -> dict[str, Any]:
         """The reference passes where it is finite and close to its own float64 results."""
         assert self.reference is not None
-        if not np.isfinite(self.reference[component]).all():
-            return {"status": "failed", "reason": "the reference's result has NaN or infinite values", "parity": None}
         try:
-            checks = getattr(self, f"_{component}")(self.reference, self.reference)["limits"]
+            figures = self.suite.figures(component, self.reference, self.reference, self.limits, self.settings)
         except NotComparable as error:
-            return {"status": "failed", "reason": f"the reference beside float64: {error}", "parity": None}
-        far = [n for n, c in checks.items() if n != "voicing_mismatches" and c["floor"] > FLOOR_CAP * c["base"]]
-        told = (f"the reference is off from float64 by {checks[n]['floor']:.3g} ({n})" for n in far)
+            return {"status": "failed", "reason": f"the reference itself: {error}", "parity": None}
+        far = {name: check for name, check in figures["limits"].items() if in_doubt(name, check)}
+        told = (f"the reference is off from float64 by {c['floor']:.3g} ({n})" for n, c in far.items())
         return {"status": "failed" if far else "passed", "reason": "; ".join(told) or None, "parity": None}
-
-    def _check(self, name: str, value: float, floor: float = 0.0) -> dict[str, Any]:
-        """One figure and its limit, raised where the reference's own rounding exceeds it."""
-        base = self.limits[name]
-        if base is None:
-            return {}
-        counted = name == "voicing_mismatches"
-        limit = base + floor if counted else max(base, FLOOR_FACTOR * min(floor, FLOOR_CAP * base))
-        return {name: {"value": value, "limit": limit, "base": base, "floor": floor}}
-
-    # ------------------------------------------------------------------ components
-    def _mel(self, results: Results, reference: Results) -> dict[str, Any]:
-        figures = parity.compare_mel(results["mel"], reference["mel"])
-        floor = 0.0
-        if "exact_mel" in reference:
-            exact = parity.compare_mel(reference["mel"], reference["exact_mel"])
-            floor, figures["floor_max_abs"] = exact["relative_max"], exact["max_abs"]
-        return figures | {"limits": self._check("mel_relative", figures["relative_max"], floor)}
-
-    def _network(self, results: Results, reference: Results) -> dict[str, Any]:
-        figures = parity.compare(results["network"], reference["network"])
-        return figures | {"limits": self._check("salience_max_abs", figures["max_abs"], self._network_floor(reference))}
-
-    def _network_floor(self, reference: Results) -> float:
-        if "exact_network" not in reference:
-            return 0.0
-        return float(parity.compare(reference["floor_network"], reference["exact_network"])["max_abs"])
-
-    def _decode(self, results: Results, reference: Results) -> dict[str, Any]:
-        figures = parity.compare_f0(results["decode"], reference["decode"])
-        checks = self._check("voicing_mismatches", figures["voicing_mismatches"])
-        return figures | {"limits": checks | self._check("f0_max_cents", figures["max_cents"])}
-
-    def _f0(self, results: Results, reference: Results) -> dict[str, Any]:
-        """The chain. Frames whose decision is closer to flipping than the salience error are
-        counted on their own: they say nothing about the implementation."""
-        salience = parity.compare(results["own_salience"], reference["own_salience"])
-        figures = parity.compare_f0(results["f0"], reference["f0"])
-        open_frames = parity.undecided_frames(reference["own_salience"], self.threshold, salience["max_abs"])
-        decided = parity.compare_f0(results["f0"][~open_frames], reference["f0"][~open_frames])
-        figures["undecided_frames"] = int(np.count_nonzero(open_frames))
-        figures |= {f"salience_{name}": salience[name] for name in ("max_abs", "rmse", "snr_db", "corr")}
-        floors = self._chain_floors(reference, open_frames)
-        values = {"salience_max_abs": salience["max_abs"]}
-        values |= {"voicing_mismatches": decided["voicing_mismatches"], "f0_max_cents": decided["max_cents"]}
-        checks = [self._check(name, value, floors.get(name, 0.0)) for name, value in values.items()]
-        return figures | {"limits": {name: check for found in checks for name, check in found.items()}}
-
-    def _chain_floors(self, reference: Results, open_frames: np.ndarray) -> dict[str, float]:
-        """The network's own rounding, plus what the mel's rounding does to the chain."""
-        if "moved_salience" not in reference:
-            return {}
-        moved = parity.compare(reference["moved_salience"], reference["own_salience"])["max_abs"]
-        decided = ~open_frames
-        moved_f0 = parity.compare_f0(reference["moved_f0"][decided], reference["f0"][decided])
-        decided = decided[: reference["exact_f0"].size]
-        exact_f0 = parity.compare_f0(reference["floor_f0"][decided], reference["exact_f0"][decided])
-        return {
-            "salience_max_abs": self._network_floor(reference) + moved,
-            "voicing_mismatches": exact_f0["voicing_mismatches"] + moved_f0["voicing_mismatches"],
-            "f0_max_cents": exact_f0["max_cents"] + moved_f0["max_cents"],
-        }

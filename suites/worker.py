@@ -22,10 +22,9 @@ from typing import Any
 import numpy as np
 
 from .backends import BACKENDS, DTYPES
+from .models import SUITES
+from .models.base import Result, Results, Settings, Steps, Suite
 from .process import peak_rss_bytes, reset_peak, rss_bytes
-
-# the network's rounding floor is measured on the first 32 s: float64 is slow
-FLOOR_FRAMES = 3200
 
 Request = dict[str, Any]
 Answer = dict[str, Any]
@@ -75,16 +74,25 @@ def _seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def named(name: str, result: Result) -> Results:
+    """A call's arrays under the names that parity knows them by."""
+    if isinstance(result, dict):
+        return {f"{name}.{part}": array for part, array in result.items()}
+    return {name: result}
+
+
 class Session:
     """One backend with at most one model loaded."""
 
     def __init__(self, backend: str, precision: str) -> None:
         self.spec, self.precision = BACKENDS[backend], precision
+        self.suite: Suite
+        self.settings: Settings = {}
         self.model: Any = None
         self.exact: Any = None
-        self.checkpoint = ""
-        self.inputs: dict[str, np.ndarray] = {}
-        self.threshold = 0.03
+        self.checkpoints: dict[str, str] = {}
+        self.inputs: Results = {}
+        self.kept: dict[str, Result] = {}
 
     # ------------------------------------------------------------------ requests
     def hello(self, request: Request) -> Answer:
@@ -105,60 +113,82 @@ class Session:
         torch.backends.cudnn.allow_tf32 = tf32  # PyTorch's own default is on, even for float32
 
     def load(self, request: Request) -> Answer:
-        """Build the model from a checkpoint file."""
+        """Build the suite's model from its checkpoint files."""
         base = rss_bytes()
         reset_peak()
         package = importlib.import_module(self.spec.package)
-        options = {"dtype": DTYPES[self.precision], "device": self.spec.device, "profile": request["profile"]}
+        options: dict[str, Any] = {"dtype": DTYPES[self.precision], "device": self.spec.device}
         if self.spec.framework == "mlx":
             options["optimize"] = request["optimize"]
-        self.threshold, self.checkpoint = request["threshold"], request["path"]
+        self.suite, self.settings, self.checkpoints = SUITES[request["suite"]], request["settings"], request["paths"]
         start = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            self.model = package.RMVPE.from_checkpoint(request["path"], **options)
+            self.model = self.suite.load(package, self.checkpoints, options, self.settings)
             self._synchronize()
         load_s = time.perf_counter() - start
         told = sorted({str(w.message) for w in caught if not issubclass(w.category, DeprecationWarning)})
-        used = sorted(self.model.optimize) if self.spec.framework == "mlx" else []
         return {
             "load_s": load_s,
             "base_rss_bytes": base,
             "peak_rss_load_bytes": peak_rss_bytes(),
             "warnings": told,
-            "optimize": used,
+            "facts": self.suite.facts(self.model),
         }
 
     def prepare(self, request: Request) -> Answer:
         """Read the inputs that this case's components take, as arrays in memory."""
         self.inputs = {name: np.load(path) for name, path in request["inputs"].items()}
+        self.kept = {}
         return {}
 
     def time(self, request: Request) -> Answer:
-        """One timed call, from NumPy to NumPy: the result is on the host, so all work is done."""
-        call = self._component(request["component"])
+        """One timed call, from NumPy to NumPy: the result is on the host, so all work is done.
+
+        Its result is kept: what parity compares is what was timed.
+        """
+        name = request["component"]
+        call = self._call(name)
+        self.kept.pop(name, None)
         gc.collect()
         gc.disable()
         try:
-            seconds = _seconds(call)
+            start = time.perf_counter()
+            result = call()
+            seconds = time.perf_counter() - start
         finally:
             gc.enable()
-        return {"seconds": seconds}
+        self.kept[name] = result
+        parts = result.seconds if isinstance(result, Steps) else {}
+        return {"seconds": {**parts, name: seconds}}
 
     def output(self, request: Request) -> Answer:
-        """Run a component and leave its result in a file."""
-        result = self._component(request["component"])()
-        np.save(request["path"], result)
-        return {"shape": list(result.shape), "dtype": str(result.dtype)}
+        """Leave a call's arrays in a file; it runs where this case has not timed it yet."""
+        name = request["component"]
+        result = self.kept[name] if name in self.kept else self._call(name)()
+        np.savez(request["path"], **named(name, result))  # type: ignore[arg-type]  # names are not its options
+        return {}
+
+    def rounding(self, request: Request) -> Answer:
+        """Leave what float32 rounding does to this model in a file: its results beside float64's."""
+        if self.exact is None:
+            package = importlib.import_module("reference_torch")
+            device = "cuda" if self.spec.device == "cuda" else "cpu"  # MPS has no float64
+            self.exact = self.suite.load(
+                package, self.checkpoints, {"dtype": "float64", "device": device}, self.settings
+            )
+        found = self.suite.rounding(self.model, self.exact, self.inputs, self.settings)
+        np.savez(request["path"], **found)  # type: ignore[arg-type]
+        return {}
 
     def cold(self, request: Request) -> Answer:
-        """The first call in this process, with its memory; then a second one."""
-        call = self._component(request["component"])
+        """The first call in this process, with its memory; then perhaps a second one."""
+        call = self._call(request["component"])
         separate = reset_peak()
         self._reset_device_peak()
         first = _seconds(call)
         peak = peak_rss_bytes()
-        second = _seconds(call)
+        second = _seconds(call) if request["second"] else None
         return {
             "first_call_s": first,
             "second_call_s": second,
@@ -168,39 +198,8 @@ class Session:
         }
 
     # ------------------------------------------------------------------ parts
-    def _component(self, name: str) -> Callable[[], np.ndarray]:
-        model, given = self.model, self.inputs
-        # the whole call picks the profile's block length by itself
-        chunk = {} if model.profile == "applio" else {"chunk": None}
-        calls: dict[str, Callable[[], np.ndarray]] = {
-            "mel": lambda: model.mel(given["audio"]),
-            "network": lambda: model.salience(given["mel"], **chunk),
-            "decode": lambda: model.decode(given["salience"], self.threshold),
-            "f0": lambda: model.f0(given["audio"], self.threshold),
-            # not timed: figures for parity
-            "own_salience": lambda: model.salience(model.mel(given["audio"]), **chunk),
-            "exact_mel": lambda: self._exact_mel(given["audio"]),
-            "floor_network": lambda: model.salience(given["mel"][:, :FLOOR_FRAMES], **chunk),
-            "exact_network": lambda: self._exact_model().salience(given["mel"][:, :FLOOR_FRAMES], **chunk),
-        }
-        return calls[name]
-
-    def _exact_mel(self, audio: np.ndarray) -> np.ndarray:
-        """The reference's mel in float64: what its float32 rounding is measured against."""
-        import torch
-
-        front = importlib.import_module("reference_torch.audio").LogMel("cpu", torch.float64)
-        return front(torch.from_numpy(audio).double()).numpy()
-
-    def _exact_model(self) -> Any:
-        """The reference in float64, made at first use."""
-        if self.exact is None:
-            package = importlib.import_module("reference_torch")
-            device = "cuda" if self.spec.device == "cuda" else "cpu"  # MPS has no float64
-            self.exact = package.RMVPE.from_checkpoint(
-                self.checkpoint, dtype="float64", device=device, profile=self.model.profile
-            )
-        return self.exact
+    def _call(self, name: str) -> Callable[[], Result]:
+        return self.suite.calls(self.model, self.inputs, self.settings)[name]
 
     def _synchronize(self) -> None:
         if self.spec.framework == "mlx":
@@ -230,7 +229,7 @@ class Session:
         return int(torch.cuda.max_memory_allocated()) if self.spec.device == "cuda" else None
 
 
-REQUESTS = ("hello", "load", "prepare", "time", "output", "cold")
+REQUESTS = ("hello", "load", "prepare", "time", "output", "rounding", "cold")
 
 
 def serve(session: Session, requests: Any, answers: Any) -> None:

@@ -28,9 +28,8 @@ def python(blocked: tuple[str, ...], code: str) -> subprocess.CompletedProcess[s
 
 
 def modules(package: str) -> list[str]:
-    return [
-        f"{package}.{p.stem}" for p in sorted((ROOT / package).glob("*.py")) if p.stem not in ("__init__", "__main__")
-    ]
+    files = (p.relative_to(ROOT).with_suffix("") for p in sorted((ROOT / package).rglob("*.py")))
+    return [".".join(p.parts) for p in files if p.stem not in ("__init__", "__main__")]
 
 
 def test_the_blocker_blocks():

@@ -26,11 +26,19 @@ def test_full_has_all_five_durations():
     assert [c.seconds for c in cases(config) if c.kind == "synthetic"] == [5, 30, 60, 180, 300]
 
 
+def test_a_suite_may_have_its_own_budget_and_the_command_line_the_last_word():
+    config = compose_config("pipeline", [])
+    assert (config["durations"], config["measure"]["rounds"]["min"]) == ([5, 13.5, 60], 1)
+    config = compose_config("pipeline", ["measure.rounds.min=2", "durations=[3]"])
+    assert (config["durations"], config["measure"]["rounds"]["min"]) == ([3], 2)
+    assert [case.kind for case in cases(compose_config("pipeline", ["measure=full"]))][-1] == "speech"
+
+
 @pytest.mark.parametrize(
     ("suite", "overrides", "message"),
     [
         ("rmvp", [], "unknown suite 'rmvp'; did you mean 'rmvpe'"),
-        ("zzz", [], "unknown suite 'zzz'; known: rmvpe"),
+        ("zzz", [], "unknown suite 'zzz'; known: hubert, pipeline, rmvpe"),
         ("rmvpe", ["duration=[5]"], "unknown override 'duration'; did you mean 'durations'"),
         ("rmvpe", ["weights.rmpve=x"], "unknown override 'weights.rmpve'; did you mean 'weights.rmvpe'"),
         ("rmvpe", ["measure=fulll"], "measure=fulll: there is no such measure; did you mean 'full'"),
@@ -44,6 +52,13 @@ def test_full_has_all_five_durations():
         ("rmvpe", ["measure.cold_starts=-1"], r"measure\.cold_starts=-1"),
         ("rmvpe", ["suite.limits.fp32.f0_max_cents=abc"], r"suite\.limits\.fp32\.f0_max_cents=abc"),
         ("rmvpe", ["precision=fp32", "durations=[1)"], r"^durations=\[1\): "),
+        ("rmvpe", ["weights.voice=a.pth"], r"weights\.voice: the suite rmvpe does not load it"),
+        ("synthesizer", ["weights.index=a.npy"], r"weights\.index: the suite synthesizer does not load it"),
+        ("synthesizer", ["audio=a.wav"], "audio=a.wav: the suite synthesizer makes its own inputs"),
+        ("synthesizer", ["suite.voice=synth_v2_40k"], "suite.voice=synth_v2_40k; did you mean 'synth_v2_40k_f0'"),
+        ("hubert", ["suite.version=v3"], "suite.version=v3; "),
+        ("pipeline", ["suite.protect=0.6"], r"suite\.protect=0\.6: a number from 0 to 0\.5"),
+        ("pipeline", ["measure.model=small"], "measure.model=small; "),
         ("rmvpe", ["threads=0"], "threads=0: a whole number from 1"),
         ("rmvpe", ["measure.rounds.min=9", "measure.rounds.max=3"], "min=9 and max=3"),
     ],

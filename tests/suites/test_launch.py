@@ -28,7 +28,14 @@ def test_an_idle_worker_uses_no_processor(worker):
 
 def test_an_error_leaves_the_worker_alive(worker):
     with pytest.raises(WorkerError, match="no such file"):
-        worker.ask("load", 60, path="/nowhere.pt", profile="applio", optimize="all", threshold=0.03)
+        worker.ask(
+            "load",
+            60,
+            suite="rmvpe",
+            paths={"rmvpe": "/nowhere.pt"},
+            optimize="all",
+            settings={"profile": "applio"},
+        )
     assert worker.ask("hello", 120, threads=2)["available"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from suites.models import SUITES
 from suites.verdict import FLOOR_FACTOR, Judge
 
 LIMITS = {"mel_relative": 5e-6, "salience_max_abs": 5e-6, "f0_max_cents": 0.05, "voicing_mismatches": 0}
@@ -24,8 +25,12 @@ def altered(results, name, change):
     return results | {name: change(results[name].copy())}
 
 
+def judge_of(reference):
+    return Judge(SUITES["rmvpe"], LIMITS, {"threshold": 0.03}, reference)
+
+
 def judge(results, reference, component):
-    return Judge(LIMITS, 0.03, reference)(component, results, False)
+    return judge_of(reference)(component, results, False)
 
 
 @pytest.mark.parametrize("component", ["mel", "network", "decode", "f0"])
@@ -101,19 +106,19 @@ def test_undecided_frames_are_counted_not_judged(results):
 
 
 def test_a_failed_reference_is_not_comparable(results):
-    assert Judge(LIMITS, 0.03, None)("mel", results, False)["status"] == "not_comparable"
+    assert judge_of(None)("mel", results, False)["status"] == "not_comparable"
 
 
 def test_the_reference_itself_must_be_finite(results):
     broken = altered(results, "mel", nan)
-    assert Judge(LIMITS, 0.03, broken)("mel", broken, True)["status"] == "failed"
+    assert judge_of(broken)("mel", broken, True)["status"] == "failed"
 
 
 def test_a_reference_far_from_float64_fails_and_excuses_nothing(results):
     broken = results["network"].copy()
     broken[3] += np.float32(0.3)
     reference = results | {"network": broken, "floor_network": broken, "exact_network": results["network"]}
-    judge_all = Judge(LIMITS, 0.03, reference)
+    judge_all = judge_of(reference)
     itself = judge_all("network", reference, True)
     assert itself["status"] == "failed"
     assert "off from float64" in itself["reason"]

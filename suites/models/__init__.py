@@ -1,0 +1,14 @@
+"""The suites by name; each module tells how one model is loaded, called and judged."""
+
+from .base import Suite
+from .hubert import Hubert
+from .pipeline import Pipeline
+from .rmvpe import Rmvpe
+from .synthesizer import Synthesizer
+
+SUITES: dict[str, Suite] = {
+    "rmvpe": Rmvpe(),
+    "hubert": Hubert(),
+    "synthesizer": Synthesizer(),
+    "pipeline": Pipeline(),
+}

@@ -1,0 +1,129 @@
+"""What the harness must know of a suite's model; every suite is one subclass in a module of its own.
+
+Parent and worker share it: the parent makes inputs, judges results and never sees a model; the
+worker loads the model and calls it. No framework is imported here: the worker hands over the
+package and the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .. import parity
+from ..inputs import Audio
+from ..parity import Figures
+from ..verdict import Check, Limits
+
+Settings = Mapping[str, Any]
+Results = dict[str, np.ndarray]
+Samples = Mapping[str, Mapping[int, float]]  # component: round: seconds
+
+
+class Steps(dict[str, np.ndarray]):
+    """The arrays of one call by name, and the ``seconds`` that its parts took."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: dict[str, float] = {}
+
+
+# A call's result; arrays that belong together are told apart by name: ``component.name`` later on.
+Result = np.ndarray | dict[str, np.ndarray]
+Calls = dict[str, Callable[[], Result]]
+
+
+class Suite:
+    """One model or chain of models. ``settings``: the suite's configuration, seed and profile."""
+
+    whole: ClassVar[str]  # the component that is the whole call: cold starts and memory are its
+    checkpoints: ClassVar[tuple[str, ...]]  # their names under ``weights``
+    takes_audio: ClassVar[bool] = True  # else it makes its own inputs, and audio=FILE means nothing
+    # inputs that the parity reference makes for all backends: input name, and the result that it is
+    shared: ClassVar[tuple[tuple[str, str], ...]] = ()
+    extras: ClassVar[tuple[str, ...]] = ()  # calls that only parity needs; never timed
+    # the report: what the whole call is, how parity is judged, and the figures worth a column
+    about_time: ClassVar[str]
+    about_parity: ClassVar[str]
+    details: ClassVar[tuple[tuple[str, str, str], ...]]  # component, figure, heading
+
+    # ------------------------------------------------------------------ in the worker
+    def load(self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings) -> Any:
+        """The model from its checkpoints; ``options``: dtype, device, and on MLX optimize."""
+        raise NotImplementedError
+
+    def facts(self, model: Any) -> dict[str, Any]:
+        """What the parent must know of a loaded model; JSON values."""
+        return {"optimize": sorted(getattr(model, "optimize", ()))}
+
+    def calls(self, model: Any, given: Results, settings: Settings) -> Calls:
+        """Every component and extra call on the inputs ``given``, from NumPy to NumPy."""
+        raise NotImplementedError
+
+    def rounding(self, model: Any, exact: Any, given: Results, settings: Settings) -> Results:
+        """The reference's results beside those of ``exact``, the same model in float64."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------ in the parent
+    def components(self, configured: tuple[str, ...], facts: Mapping[str, Any]) -> tuple[str, ...]:
+        """Those that this model has."""
+        return configured
+
+    def timed(self, components: tuple[str, ...]) -> tuple[str, ...]:
+        """The calls of a round; a call may time several components at once."""
+        return components
+
+    def frames(self, samples: int) -> int:
+        """The model's frames in this many samples at 16 kHz."""
+        return 1 + samples // 160
+
+    def inputs(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> Results:
+        """What a case hands to the model."""
+        return {"audio": audio.samples}
+
+    def figures(
+        self, component: str, results: Results, reference: Results, limits: Limits, settings: Settings
+    ) -> Figures:
+        """The comparison of one component; ``limits`` among them holds what is judged.
+
+        Raises:
+            NotComparable: see ``parity``.
+        """
+        raise NotImplementedError
+
+    def timing_fault(self, component: str, samples: Samples, settings: Settings) -> str | None:
+        """Why these samples cannot be trusted, if so."""
+        return None
+
+    def contours(self, results: Mapping[str, Results], reference: str, audio: Audio) -> Results:
+        """Per backend ``f0.NAME``, perhaps ``f0.truth`` and ``mel``, for the report; empty without F0."""
+        return {}
+
+    def sound(self, results: Results) -> tuple[np.ndarray, int] | None:
+        """Samples and their rate, where the suite makes something to listen to."""
+        return None
+
+
+def floor_of(reference: Results, name: str, figure: str) -> float | None:
+    """What float32 rounding does to the reference: ``floor_NAME`` beside ``exact_NAME`` of ``rounding``."""
+    if f"exact_{name}" not in reference:
+        return None
+    return parity.level(parity.compare(reference[f"floor_{name}"], reference[f"exact_{name}"]), figure)
+
+
+def compared(
+    name: str, results: Results, reference: Results, limits: Limits, judged: Mapping[str, str], floor: str | None = None
+) -> Figures:
+    """One array beside the reference's; ``judged``: figures and the names of their limits.
+
+    ``floor``: the array whose rounding counts, where it has another name.
+    """
+    figures = parity.compare(results[name], reference[name])
+    checks: dict[str, Check] = {}
+    for figure, limit in judged.items():
+        own = floor_of(reference, floor or name, figure)
+        checks |= limits.check(limit, parity.level(figures, figure), own)
+    return figures | {"limits": checks}
