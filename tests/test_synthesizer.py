@@ -45,30 +45,33 @@ def test_any_length_and_batch(frames, batch, seed):
     assert np.abs(got - want).max() <= 2e-5
 
 
-@pytest.mark.parametrize("profile", ["applio", "webui"])
-@pytest.mark.parametrize("f0", [True, False])
-@pytest.mark.parametrize("rates", [(5, 3, 2), (4, 7, 3), (3, 3, 3)])
+ODD_RATES = [
+    ("applio", True, (5, 3, 2)),
+    ("applio", True, (3, 3, 3)),
+    ("applio", False, (5, 3, 2)),
+    ("webui", True, (5, 3, 2)),
+    ("webui", True, (3, 7, 4)),
+    ("webui", False, (3, 3, 3)),
+]
+
+
+@pytest.mark.parametrize(("profile", "f0", "rates"), ODD_RATES)
 def test_odd_rates(profile, f0, rates):
     """Odd rates are padded by other rules in each project, and Applio's hold only with pitch."""
     config = dict(zip(module("rvc_mlx", "checkpoint").CONFIG_NAMES, facts("synth_v2_40k_f0")[0], strict=True))
-    config |= {"upsample_rates": list(rates), "upsample_kernel_sizes": [2 * r + 1 for r in rates], "sr": 16000}
+    even_only = profile == "applio" and f0  # this rule fits kernels of twice the rate, the other one odd kernels
+    kernels = [2 * r if even_only or r % 2 == 0 else 2 * r + 1 for r in rates]
+    config |= {"upsample_rates": list(rates), "upsample_kernel_sizes": kernels, "sr": 16000}
     donor = {k: v for k, v in voice_state("synth_v2_40k_f0").items() if k in ("emb_g.weight", "enc_p.emb_phone.weight")}
-    made = SynthesizerConfig.make(config, donor, "v2", f0, "HiFi-GAN")
-    shapes = state_shapes(made, profile)
+    shapes = state_shapes(SynthesizerConfig.make(config, donor, "v2", f0, "HiFi-GAN"), profile)
     state = recipe.make_state_dict([{"key": k, "shape": s, "dtype": "float32"} for k, s in shapes.items()], 4)
     audio = []
     for side, options in SIDES.items():
         build = module(side, "synthesizer").Synthesizer.from_state_dict
         model = build(state, config, "v2", f0, "HiFi-GAN", profile=profile, **options)
-        if profile == "webui" and f0 and any(r % 2 for r in rates[1:]):
-            # the WebUI's source and upsampled signal differ in length there: such a voice cannot exist
-            with pytest.raises(Exception, match=r"broadcast|size"):
-                model.infer(**inputs(model, 9), noise=1)
-            continue
         audio.append(model.infer(**inputs(model, 9), noise=1))
-    assert all(a.shape == audio[0].shape and np.abs(a - audio[0]).max() < 1e-5 for a in audio)
-    if audio and profile == "applio" and f0:
-        assert audio[0].shape == (1, 9 * int(np.prod(rates)))
+    assert all(a.shape == (1, 9 * int(np.prod(rates))) for a in audio)
+    assert max(np.abs(a - audio[0]).max() for a in audio) < 1e-5
 
 
 @pytest.mark.parametrize("rate", [0.4, 0.99, 1.0])
@@ -185,7 +188,7 @@ def test_every_key_is_needed_and_no_other(side, name):
     state, build = voice_state(name), module(side, "synthesizer").Synthesizer.from_state_dict
     options = SIDES[side]
     error = module(side, "checkpoint").CheckpointError
-    for key in list(state)[:: max(1, len(state) // 40)]:
+    for key in list(state)[:: max(1, len(state) // 12)]:
         rest = {k: v for k, v in state.items() if k != key}
         for wrong in (rest, rest | {f"{key}x": state[key]}, rest | {key: state[key][..., None]}):
             if key == "emb_g.weight" and wrong is not rest:

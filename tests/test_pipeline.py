@@ -1,0 +1,258 @@
+"""The whole conversion: both sides agree, knobs mean the same, odd recordings are handled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.signal import filtfilt
+
+from small_models import SIDES, VOICES, hubert, module, pipeline, rmvpe, snr_db, synthesizer
+
+PAIR = ("reference_torch", "rvc_mlx")
+BOTH = pytest.mark.parametrize("side", PAIR)
+RNG = np.random.default_rng(0)
+BANK = RNG.standard_normal((50, 128)).astype(np.float32)
+KNOBS = {"index": BANK, "index_rate": 0.75, "protect": 0.2, "rms_mix": 0.25, "transpose": 3, "speaker": 2}
+SHORT = {"x_pad": 0.5, "x_query": 0.4, "x_center": 1.0, "x_max": 1.5}
+
+
+@pytest.fixture(scope="module")
+def sides():
+    return [pipeline(side) for side in PAIR]
+
+
+@pytest.mark.parametrize("knobs", [{}, KNOBS], ids=["default", "knobs"])
+@pytest.mark.parametrize("windows", [None, SHORT], ids=["whole", "cut"])
+def test_sides_agree_when_f0_is_handed_over(voice, knobs, windows):
+    """In the waveform itself, and to the sample in length."""
+    (reference, ours), seen = [pipeline(side, windows=windows) for side in PAIR], {}
+    f0 = reference.rmvpe.f0(voice)
+    want, rate = reference.convert(voice, 16000, f0=f0, noise=4, watch=lambda n, v: seen.update({n: v}), **knobs)
+    got, _ = ours.convert(voice, 16000, f0=f0, noise=4, **knobs)
+    assert rate == 40000
+    assert len(seen["cuts"]) == (0 if windows is None else 3)
+    assert snr_db(got, want) >= 80
+    assert got.dtype == np.float32
+    assert np.abs(got).max() <= 0.99
+
+
+@pytest.mark.parametrize("name", VOICES)
+def test_every_voice_with_its_own_f0(sides, voice, name):
+    results = [
+        module(side, "pipeline").Pipeline(parts.hubert, parts.rmvpe, synthesizer(side, name)).convert(voice, 16000)
+        for side, parts in zip(PAIR, sides, strict=True)
+    ]
+    (want, rate), (got, other) = results
+    assert rate == other
+    assert snr_db(got, want) >= 50
+    assert np.corrcoef(got, want)[0, 1] >= 0.99999
+
+
+def test_the_webuis_rules(voice):
+    results = [pipeline(side, profile="webui").convert(voice, 16000) for side in PAIR]
+    assert all(audio.dtype == np.int16 for audio, _ in results)
+    assert snr_db(results[1][0], results[0][0]) > 45
+    assert np.abs(results[0][0]).max() <= 0.99 * 32768
+
+
+@BOTH
+def test_the_same_seed_twice_and_another(sides, side, voice):
+    model = sides[PAIR.index(side)]
+    first, again, other = (model.convert(voice[:16000], 16000, noise=seed)[0] for seed in (1, 1, 2))
+    assert (first == again).all()
+    assert np.abs(first - other).max() > 1e-3
+
+
+@pytest.mark.parametrize("sr", [8000, 22050, 44100, 192000])
+def test_any_rate(sides, voice, sr):
+    soxr = pytest.importorskip("soxr")
+    given = soxr.resample(voice[:24000], 16000, sr, quality="VHQ")
+    (want, _), (got, _) = (model.convert(given, sr) for model in sides)
+    assert abs(want.size - 1.5 * 40000) <= 3 * 800
+    assert snr_db(got, want) > 50
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("audio", "options", "message"),
+    [
+        (np.zeros(160, np.float32), {}, "10 ms is too short"),
+        (np.zeros(10, np.float32), {}, "too short"),
+        (np.zeros(0, np.float32), {}, "too short"),
+        (np.full(16000, np.nan, np.float32), {}, "16000 NaN"),
+        (np.zeros((2, 16000), np.float32), {}, "mono"),
+        (np.zeros(16000, np.int16), {}, "mono floats"),
+        (np.zeros(16000, np.float32), {"sr": 12}, "makes no sense"),
+        (np.zeros(16000, np.float32), {"protect": 0.7}, "protect"),
+        (np.zeros(16000, np.float32), {"index_rate": 2}, "index_rate"),
+        (np.zeros(16000, np.float32), {"rms_mix": -1}, "rms_mix"),
+        (np.zeros(16000, np.float32), {"f0": np.zeros(7)}, "101, padded 301"),
+        (np.zeros(16000, np.float32), {"f0": np.full(100, np.inf)}, "finite"),
+        (np.zeros(16000, np.float32), {"index": BANK[:, :5], "index_rate": 1}, "holds vectors of 5"),
+        (np.zeros(16000, np.float32), {"index": "missing.npy", "index_rate": 1}, "no such file"),
+        (np.zeros(16000, np.float32), {"speaker": 9}, "speakers 0 to 3"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(sides, side, audio, options, message):
+    with pytest.raises(ValueError, match=message):
+        sides[PAIR.index(side)].convert(audio, **{"sr": 16000} | options)
+
+
+@BOTH
+def test_short_and_silent_recordings(sides, side):
+    model = sides[PAIR.index(side)]
+    assert model.convert(np.zeros(16000, np.float32), 16000)[0].size == 39200
+    assert 0 < model.convert(np.full(800, 0.1, np.float32), 16000)[0].size <= 2000
+
+
+@BOTH
+def test_f0_of_the_recording_or_of_the_padded_one(sides, side, voice):
+    model, seen = sides[PAIR.index(side)], {}
+    model.convert(voice, 16000, watch=lambda n, v: seen.update({n: v}))
+    want, _ = model.convert(voice, 16000)
+    assert (model.convert(voice, 16000, f0=seen["f0"])[0] == want).all()
+    own: dict[str, np.ndarray] = {}
+    model.convert(voice, 16000, f0=seen["f0"][100:501], watch=lambda n, v: own.update({n: v}))
+    assert own["f0"].size == seen["f0"].size - 1
+    assert (own["f0"][100:500] == seen["f0"][100:500]).all()
+
+
+@BOTH
+def test_a_voice_with_pitch_needs_some(side):
+    model = module(side, "pipeline").Pipeline(hubert(side), None, synthesizer(side, "synth_v2_40k_f0"))
+    with pytest.raises(ValueError, match="needs pitch"):
+        model.convert(np.zeros(16000, np.float32), 16000)
+    silent = module(side, "pipeline").Pipeline(hubert(side), None, synthesizer(side, "synth_v2_48k_nof0"))
+    assert silent.convert(np.zeros(16000, np.float32), 16000)[1] == 48000
+
+
+@BOTH
+def test_windows_are_checked(side):
+    for windows, message in (({"x_paf": 1}, "unknown windows"), ({"x_query": 50}, "below x_center")):
+        with pytest.raises(ValueError, match=message):
+            pipeline(side, windows=windows)
+    with pytest.raises(ValueError, match="profile"):
+        pipeline(side).__class__(hubert(side), rmvpe(side), synthesizer(side, VOICES[0]), profile="other")
+
+
+# ---------------------------------------------------------------------- steps
+@BOTH
+@settings(max_examples=20, deadline=None)
+@given(samples=st.integers(19, 3000), seed=st.integers(0, 99))
+def test_the_blockwise_filter_is_scipys(side, samples, seed):
+    steps = module(side, "steps")
+    audio = np.random.default_rng(seed).standard_normal(samples)
+    kept, steps.FILTER_BLOCK = steps.FILTER_BLOCK, 700
+    try:
+        assert (steps.high_pass(audio) == filtfilt(*steps.high_pass_coefficients(), audio)).all()
+    finally:
+        steps.FILTER_BLOCK = kept
+
+
+@BOTH
+@given(seed=st.integers(0, 999))
+@settings(max_examples=20, deadline=None)
+def test_pitch_codes(side, seed):
+    steps = module(side, "steps")
+    f0 = np.random.default_rng(seed).uniform(0, 2000, 50)
+    codes = steps.coarse_pitch(f0)
+    assert (codes >= 1).all()
+    assert (codes <= 255).all()
+    order = np.argsort(f0)
+    assert (np.diff(codes[order]) >= 0).all()
+    assert steps.coarse_pitch(np.zeros(3)).tolist() == [1, 1, 1]
+
+
+@BOTH
+def test_cuts_lie_in_the_quiet(side):
+    """And the two projects' rules for quiet differ."""
+    steps = module(side, "steps")
+    audio = np.random.default_rng(1).standard_normal(7 * 16000) * 0.1
+    audio[33000:33600] = 0
+    windows = steps.Windows(1, 1, 2, 3)
+    cuts = {profile: steps.find_cuts(audio, windows, profile) for profile in ("applio", "webui")}
+    assert cuts["webui"][0] == (33000 + 80) // 160 * 160  # the first window of silence, rounded down
+    assert cuts["applio"] != cuts["webui"]
+    assert all(cut % 160 == 0 for cut in cuts["applio"] + cuts["webui"])
+    assert steps.find_cuts(audio[: 3 * 16000 - 160], windows, "applio") == []
+
+
+@BOTH
+def test_gaps_are_filled_as_the_webui_does(side):
+    steps = module(side, "steps")
+    assert steps.fill_unvoiced(np.array([0, 100, 0, 0, 130, 0.0])).tolist() == [100, 100, 110, 120, 130, 130]
+    assert steps.fill_unvoiced(np.zeros(3)).tolist() == [0, 0, 0]
+
+
+# ---------------------------------------------------------------------- retrieval
+@BOTH
+@settings(max_examples=15, deadline=None)
+@given(vectors=st.integers(1, 90), frames=st.integers(1, 30), seed=st.integers(0, 99))
+def test_retrieval_is_the_plain_formula(side, vectors, frames, seed):
+    rng = np.random.default_rng(seed)
+    bank, queries = (rng.standard_normal((n, 16)).astype(np.float32) for n in (vectors, frames))
+    got = module(side, "retrieval").Bank(bank).retrieve(queries)
+    squared = np.square(queries.astype(np.float64)[:, None] - bank).sum(axis=2)
+    near = np.argsort(squared, axis=1, kind="stable")[:, :8]
+    weights = 1 / np.square(np.take_along_axis(squared, near, 1))
+    want = (bank[near] * (weights / weights.sum(axis=1, keepdims=True))[..., None]).sum(axis=1)
+    assert np.abs(got - want).max() < 1e-5
+
+
+@BOTH
+def test_a_query_of_the_bank_finds_itself(side):
+    bank = module(side, "retrieval").Bank(np.concatenate([BANK, BANK[:3]]))
+    got = bank.retrieve(BANK)
+    assert np.isfinite(got).all()
+    assert (got == BANK).all()
+
+
+@BOTH
+def test_index_files(side, tmp_path):
+    faiss = pytest.importorskip("faiss")
+    retrieval = module(side, "retrieval")
+    quantizer = faiss.IndexFlatL2(128)
+    index = faiss.IndexIVFFlat(quantizer, 128, 4)
+    index.train(BANK)
+    index.add(BANK)
+    faiss.write_index(index, str(tmp_path / "voice.index"))
+    np.save(tmp_path / "voice.npy", BANK)
+    queries = RNG.standard_normal((5, 128)).astype(np.float32)
+    want = retrieval.Bank(BANK).retrieve(queries)
+    for name in ("voice.index", "voice.npy"):
+        assert np.abs(retrieval.load_bank(tmp_path / name).retrieve(queries) - want).max() < 1e-6
+    (tmp_path / "broken.index").write_bytes((tmp_path / "voice.index").read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"broken\.index: not a readable"):
+        retrieval.load_bank(tmp_path / "broken.index")
+    with pytest.raises(ValueError, match="NaN"):
+        retrieval.load_bank(np.full((3, 4), np.nan, np.float32))
+
+
+@BOTH
+def test_noise_counts_over_segments(side, voice):
+    asked: list[tuple[int, str]] = []
+
+    def draw(index, kind, shape):
+        asked.append((index, kind))
+        return np.full(shape, 0.5, np.float32)
+
+    pipeline(side, windows=SHORT).convert(voice, 16000, noise=draw)
+    assert [index for index, _ in asked] == list(range(12))
+    assert [kind for _, kind in asked] == ["normal", "uniform", "normal"] * 4
+
+
+def test_both_sides_follow_one_text_where_numpy_does_the_work():
+    """Host steps are pinned by golden vectors; the copies must not drift."""
+    for name in ("steps", "pipeline", "noise", "config", "recording"):
+        texts = [Path(module(side, name).__file__).read_text() for side in PAIR]
+        assert texts[0] == texts[1], name
+
+
+def test_plain_path_converts_alike(voice):
+    want = pipeline("rvc_mlx").convert(voice[:8000], 16000)[0]
+    assert snr_db(pipeline("plain").convert(voice[:8000], 16000)[0], want) > 50
+    assert list(SIDES) == ["reference_torch", "rvc_mlx", "plain"]
