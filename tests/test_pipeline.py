@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import filtfilt
-
 from small_models import SIDES, VOICES, hubert, module, pipeline, rmvpe, snr_db, synthesizer
 
 PAIR = ("reference_torch", "rvc_mlx")

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_models import SIDES, VOICES, facts, inputs, module, synthesizer, voice_state
 
 from reference_torch import CheckpointError, Synthesizer
 from rvc_mlx.config import SynthesizerConfig
 from rvc_mlx.keys import state_shapes
 from suites import recipe
-
-from small_models import SIDES, VOICES, facts, inputs, module, synthesizer, voice_state
 
 # another float32 implementation may err by this many times what the reference itself does
 FACTOR = 8.0
