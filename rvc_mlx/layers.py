@@ -78,7 +78,7 @@ class Weights:
             rows = self.array(kernel[0].T)  # [K, in]
             return _plus(lambda x: _to_one_channel(x, rows, padding, dilation), bias)
         slices = [self.array(kernel[:, :, k].T) for k in range(taps)]
-        return _each(lambda x: _shifted_products(x, slices, bias, padding, dilation))
+        return _plus(_each(lambda x: _shifted_products(x, slices, padding, dilation)), bias)
 
     def conv_transpose(self, name: str, *, stride: int, padding: int, output_padding: int) -> Layer:
         """``[B, T, in] -> [B, T', out]``; PyTorch's kernel ``[in, out, K]``."""
@@ -104,9 +104,8 @@ def leaky_relu(x: mx.array, slope: float) -> mx.array:
 
 
 def _linear(weight: mx.array, bias: mx.array | None) -> Layer:
-    if bias is None:
-        return lambda x: x @ weight
-    return lambda x: mx.addmm(bias, x, weight)
+    # not addmm: on CPUs it spreads the bias over the rows first, slower than the sum afterwards
+    return _plus(lambda x: x @ weight, bias)
 
 
 def _plus(layer: Layer, bias: mx.array | None) -> Layer:
@@ -122,17 +121,13 @@ def _pad_time(x: mx.array, left: int, right: int) -> mx.array:
     return mx.pad(x, [*[(0, 0)] * (x.ndim - 2), (left, right), (0, 0)]) if left or right else x
 
 
-def _shifted_products(
-    x: mx.array, slices: list[mx.array], bias: mx.array | None, padding: int, dilation: int
-) -> mx.array:
+def _shifted_products(x: mx.array, slices: list[mx.array], padding: int, dilation: int) -> mx.array:
     """``[T, in] -> [T', out]``: per tap one product of a shifted view, summed in place by ``addmm``."""
     x = _pad_time(x, padding, padding)
     length = x.shape[0] - dilation * (len(slices) - 1)
-    total = None if bias is None else bias
-    for k, weight in enumerate(slices):
-        view = x[k * dilation : k * dilation + length]
-        total = view @ weight if total is None else mx.addmm(total, view, weight)
-    assert total is not None
+    total = x[:length] @ slices[0]
+    for k, weight in enumerate(slices[1:], 1):
+        total = mx.addmm(total, x[k * dilation : k * dilation + length], weight)
     return total
 
 

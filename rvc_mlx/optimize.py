@@ -39,6 +39,13 @@ OPTIMIZATIONS = {
         gpu=False,
         float32_only=True,
     ),
+    "rational_erf": Optimization(
+        "GELU's error function as a quotient of polynomials",
+        models=("hubert",),
+        cpu=True,
+        gpu=False,
+        float32_only=True,
+    ),
     "compile_gru": Optimization("32 GRU steps at a time as one compiled graph", models=("rmvpe",), cpu=True, gpu=False),
     "gru_kernel": Optimization("all GRU steps in one GPU kernel", models=("rmvpe",), cpu=False, gpu=True),
     "tile": Optimization(

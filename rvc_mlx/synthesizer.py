@@ -7,6 +7,7 @@ the content features, C = channels; inside arrays are channels last, at the boun
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ from .vocoder import HiFiGAN
 
 # upstream writes five digits, not two thirds
 LATENT_DEVIATION = 0.66666
-# frames that the decoder makes at a time with ``tile``
-TILE_FRAMES = 384
+# frames that the decoder makes at a time with ``tile``: up to its first level, and from there on
+TILE_FRAMES, FINE_FRAMES = 384, 32
 
 Watcher = Callable[[str, np.ndarray], None]
 
@@ -259,28 +260,34 @@ class Synthesizer:
             carry["source"] = self._source(carry, _check_f0(f0), watch)
         carry |= {"x": z, "speaker": speaker}
         if isinstance(self.decoder, HiFiGAN) and "tile" in self.optimize and watch is None:
-            return self._tiles(carry, self.decoder.halo_frames)
+            return self._tiles(carry, self.decoder)
         run(self.decoder.stages, carry, watch, "dec.")
         return np.array(carry["x"][..., 0].astype(mx.float32))
 
-    def _tiles(self, whole: Carry, halo: int) -> np.ndarray:
+    def _tiles(self, whole: Carry, decoder: HiFiGAN) -> np.ndarray:
         """The decoder on overlapping stretches of time: convolutions see no farther than the halo."""
-        frames, hop = whole["x"].shape[1], self.hop_samples
-        count = max(1, round(frames / TILE_FRAMES))
-        step = -(-frames // count)
-        parts = []
-        for start in range(0, frames, step):
-            stop = min(frames, start + step)
-            first, last = max(0, start - halo), min(frames, stop + halo)
-            carry = whole | {"x": whole["x"][:, first:last]}
-            if "source" in whole:
-                carry["source"] = whole["source"][:, first * hop : last * hop]
-            run(self.decoder.stages, carry)
-            audio = np.array(carry["x"][..., 0].astype(mx.float32))
-            parts.append(audio[:, (start - first) * hop : audio.shape[1] if stop == frames else (stop - first) * hop])
+        frames, parts = whole["x"].shape[1], []
+        rate = self.config.upsample_rates[0]
+        for start, stop in spans(0, frames, TILE_FRAMES):
+            reach = decoder.coarse_halo + decoder.fine_halo
+            first, last = max(0, start - reach), min(frames, stop + reach)
+            carry = whole | {"x": whole["x"][:, first:last]} | self._source_part(whole, first, last)
+            run(decoder.coarse, carry)
+            x = carry["x"]
+            for a, b in spans(start, stop, FINE_FRAMES):
+                low, high = max(first, a - decoder.fine_halo), min(last, b + decoder.fine_halo)
+                carry = {"x": x[:, (low - first) * rate : None if high == last else (high - first) * rate]}
+                carry |= self._source_part(whole, low, high)
+                run(decoder.fine, carry)
+                audio, hop = np.array(carry["x"][..., 0].astype(mx.float32)), self.hop_samples
+                parts.append(audio[:, (a - low) * hop : None if b == frames else (b - low) * hop])
         if mx.metal.is_available():
             mx.clear_cache()  # unbounded there, and the next input has other sizes
         return np.concatenate(parts, axis=1)
+
+    def _source_part(self, whole: Carry, first: int, last: int) -> Carry:
+        hop = self.hop_samples
+        return {"source": whole["source"][:, first * hop : last * hop]} if "source" in whole else {}
 
     def _speaker(self, speaker: np.ndarray, batch: int) -> mx.array:
         """``[B] -> [B, 1, G]``."""
@@ -293,6 +300,13 @@ class Synthesizer:
     def _mask_array(self, mask: np.ndarray) -> mx.array | None:
         """``[B, 1, T] -> [B, T, 1]``; None where nothing is masked, so that nothing is multiplied."""
         return None if mask.all() else self._array(mask)
+
+
+def spans(start: int, stop: int, longest: int) -> list[tuple[int, int]]:
+    """``start`` to ``stop`` in nearly equal pieces of at most ``longest``."""
+    count = max(1, -(-(stop - start) // longest))
+    edges = [start + (stop - start) * i // count for i in range(count + 1)]
+    return list(itertools.pairwise(edges))
 
 
 def _mask(lengths: np.ndarray, frames: int) -> np.ndarray:

@@ -6,6 +6,8 @@ as in IAHispano/Applio, revision b9c0ccb. Shapes: B = batch, T = 10 ms frames, N
 
 from __future__ import annotations
 
+import math
+
 from .config import MRF, SynthesizerConfig
 from .layers import Layer, Weights, leaky_relu
 from .runtime import mx
@@ -65,26 +67,31 @@ class HiFiGAN:
         components = HARMONICS_MRF if self.mrf else 1
         m_source = HarmonicSource(config, components, weights).stages() if config.has_f0 else ()
         self.source = (group("m_source", m_source),)
-        levels = [stage for i in range(len(config.channels)) for stage in self._level(i, weights)]
-        self.stages = (
+        levels = [self._level(i, weights) for i in range(len(config.channels))]
+        # in two parts, so that long audio can take the second, whose arrays are large, in small pieces
+        self.coarse = (
             leaf("conv_pre", weights.conv("dec.conv_pre", padding=3)),
             *condition(weights.linear("dec.cond")),
-            *levels,
+            *levels[0],
+        )
+        self.fine = (
+            *(stage for level in levels[1:] for stage in level),
             leaf(":last_relu", lambda x: leaky_relu(x, LAST_SLOPE)),
             leaf("conv_post", weights.conv("dec.conv_post", padding=3)),
             leaf("tanh", mx.tanh),
         )
+        self.stages = (*self.coarse, *self.fine)
+        self.coarse_halo = math.ceil(3 + self._reach(0))
+        self.fine_halo = math.ceil(sum(map(self._reach, range(1, len(levels)))) + 3 / config.hop_samples)
 
-    @property
-    def halo_frames(self) -> int:
-        """Frames on either side that a sample of the audio depends on, rounded up."""
-        config, reach, rate = self.config, 3.0, 1
-        for i, up in enumerate(config.upsample_rates):
-            reach += -(-config.upsample_kernel_sizes[i] // up) / rate
-            rate *= up
-            pairs = zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
-            reach += max(sum((k // 2) * (d + 1) for d in dilations) for k, dilations in pairs) / rate
-        return int(reach + 3 / rate) + 2
+    def _reach(self, i: int) -> float:
+        """Frames on either side that a value after the i-th level depends on, by that level alone."""
+        config = self.config
+        before = math.prod(config.upsample_rates[:i])
+        up = -(-config.upsample_kernel_sizes[i] // config.upsample_rates[i]) / before
+        pairs = zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
+        blocks = max(sum((k // 2) * (d + 1) for d in dilations) for k, dilations in pairs)
+        return up + blocks / (before * config.upsample_rates[i])
 
     def _level(self, i: int, weights: Weights) -> tuple[Stage, ...]:
         config = self.config

@@ -88,17 +88,21 @@ def test_rate_drops_leading_frames(rate):
 def test_tiles_change_nothing_but_rounding(name, monkeypatch):
     """The decoder in stretches, each with as much around it as its convolutions see."""
     whole, tiled = (synthesizer("rvc_mlx", name, optimize=wish) for wish in (["gemm_conv", "polyphase"], "all"))
-    monkeypatch.setattr(module("rvc_mlx", "synthesizer"), "TILE_FRAMES", 16)
+    monkeypatch.setattr(module("rvc_mlx", "synthesizer"), "TILE_FRAMES", 40)
+    monkeypatch.setattr(module("rvc_mlx", "synthesizer"), "FINE_FRAMES", 7)
     arguments = inputs(whole, frames=150)
     assert np.abs(whole.infer(**arguments, noise=3) - tiled.infer(**arguments, noise=3)).max() < 2e-6
 
 
-def test_a_smaller_halo_would_be_seen(monkeypatch):
+@pytest.mark.parametrize("halo", ["coarse_halo", "fine_halo"])
+def test_a_smaller_halo_would_be_seen(halo, monkeypatch):
     model = synthesizer("rvc_mlx", "synth_v2_40k_f0")
     arguments = inputs(model, frames=150)
     want = model.infer(**arguments, noise=3)
-    monkeypatch.setattr(module("rvc_mlx", "synthesizer"), "TILE_FRAMES", 16)
-    monkeypatch.setattr(type(model.decoder), "halo_frames", 4)
+    monkeypatch.setattr(module("rvc_mlx", "synthesizer"), "TILE_FRAMES", 40)
+    monkeypatch.setattr(module("rvc_mlx", "synthesizer"), "FINE_FRAMES", 7)
+    assert np.abs(model.infer(**arguments, noise=3) - want).max() < 2e-6
+    monkeypatch.setattr(model.decoder, halo, getattr(model.decoder, halo) // 2)
     assert np.abs(model.infer(**arguments, noise=3) - want).max() > 1e-5
 
 
