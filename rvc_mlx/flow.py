@@ -15,16 +15,15 @@ from .text_encoder import apply_mask
 FLOWS, LAYERS, KERNEL = 4, 3, 5
 
 
-def _gate(x: mx.array, condition: mx.array) -> mx.array:
-    first, second = mx.split(x + condition, 2, axis=-1)
-    return mx.tanh(first) * mx.sigmoid(second)
+def _gate(first: mx.array, second: mx.array, offset: mx.array, other: mx.array) -> mx.array:
+    return mx.tanh(first + offset) * mx.sigmoid(second + other)
 
 
 class WaveNet:
     """Gated convolutions conditioned on the speaker; the last layer has only a skip output."""
 
     def __init__(self, name: str, channels: int, weights: Weights) -> None:
-        self.channels = channels
+        self.channels, self.gate = channels, weights.fused(_gate)
         self.cond_layer = weights.linear(f"{name}.cond_layer")
         self.in_layers = [weights.conv(f"{name}.in_layers.{i}", padding=KERNEL // 2) for i in range(LAYERS)]
         self.res_skip_layers = [weights.linear(f"{name}.res_skip_layers.{i}") for i in range(LAYERS)]
@@ -51,7 +50,9 @@ class WaveNet:
             carry["x"] = self.in_layers[i](carry["hidden"])
 
         def gate(carry: Carry) -> None:
-            carry["x"] = _gate(carry["x"], carry["condition"][..., 2 * c * i : 2 * c * (i + 1)])
+            offsets = carry["condition"][..., 2 * c * i : 2 * c * (i + 1)]
+            x = carry["x"]
+            carry["x"] = self.gate(x[..., :c], x[..., c:], offsets[..., :c], offsets[..., c:])
 
         def update(carry: Carry) -> None:
             x, mask = carry["x"], carry["mask"]

@@ -49,6 +49,14 @@ class Weights:
         weight = self.raw(f"{name}.weight")
         return _linear(self.array(weight.reshape(weight.shape[:2]).T), self.bias(name))
 
+    def leaky_relu(self, slope: float) -> Layer:
+        """``max(x, slope * x)``; one kernel instead of two with ``fuse_elementwise``."""
+        return self.fused(lambda x: mx.maximum(x, x * slope))
+
+    def fused(self, function: Callable[..., mx.array]) -> Callable[..., mx.array]:
+        """A chain of elementwise operations as one kernel, where that optimisation is in use."""
+        return mx.compile(function, shapeless=True) if "fuse_elementwise" in self.methods else function
+
     def norm(self, name: str, eps: float, keys: tuple[str, str] = ("weight", "bias")) -> Layer:
         """Layer norm over the last axis."""
         weight, bias = (self.array(self.state[f"{name}.{key}"]) for key in keys)
@@ -97,10 +105,6 @@ class Weights:
         ]
         crop = (padding, taps - stride - 2 * padding + output_padding)
         return _each(lambda x: _polyphase(x, phases, bias, stride, *crop))
-
-
-def leaky_relu(x: mx.array, slope: float) -> mx.array:
-    return mx.maximum(x, x * slope)
 
 
 def _linear(weight: mx.array, bias: mx.array | None) -> Layer:

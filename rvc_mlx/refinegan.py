@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from .config import SynthesizerConfig
-from .layers import Weights, leaky_relu
+from .layers import Weights
 from .runtime import mx
 from .source import InterpolatedSource
 from .stages import Carry, Stage, group, leaf
@@ -56,13 +56,13 @@ def stretch(x: mx.array, rate: int) -> mx.array:
 
 def _injection(name: str, weights: Weights) -> tuple[Stage, ...]:
     """Adds noise, one level per channel, then a leaky ReLU (upstream calls it AdaIN)."""
-    level = weights.array(weights.state[f"{name}.weight"])
+    level, leaky_relu = weights.array(weights.state[f"{name}.weight"]), weights.leaky_relu(SLOPE)
 
     def inject(carry: Carry) -> None:
         x = carry["x"]
         batch, length, c = x.shape
         noise = mx.array(carry["draws"]("normal", (batch, c, length))).transpose(0, 2, 1).astype(x.dtype)
-        carry["x"] = leaky_relu(x + level * noise, SLOPE)
+        carry["x"] = leaky_relu(x + level * noise)
 
     return (Stage(":injected", inject),)
 
@@ -107,17 +107,17 @@ class RefineGAN:
             *condition(weights.linear("dec.cond")),
             Stage(":joined", join),
             *(stage for i in range(count) for stage in self._up(i, weights)),
-            leaf(":last_relu", lambda x: leaky_relu(x, SLOPE)),
+            leaf(":last_relu", weights.leaky_relu(SLOPE)),
             leaf("conv_post", weights.conv("dec.conv_post", padding=3)),
             leaf("tanh", mx.tanh),
         )
 
     def _down(self, i: int, weights: Weights) -> tuple[Stage, ...]:
         rate = self.config.upsample_rates[-1 - i]
-        kernel = weights.array(sinc_kernel(rate))
+        kernel, leaky_relu = weights.array(sinc_kernel(rate)), weights.leaky_relu(SLOPE)
 
         def reduce(carry: Carry) -> None:
-            carry[f"kept.{i}"] = leaky_relu(carry["x"], SLOPE)
+            carry[f"kept.{i}"] = leaky_relu(carry["x"])
             carry["x"] = decimate(carry[f"kept.{i}"], kernel, rate)
 
         name = f"downsample_blocks.{i}"
@@ -129,7 +129,7 @@ class RefineGAN:
         def join(carry: Carry) -> None:
             carry["x"] = mx.concatenate([carry["x"], carry.pop(kept)], axis=-1)
 
-        name = f"upsample_conv_blocks.{i}"
+        name, leaky_relu = f"upsample_conv_blocks.{i}", weights.leaky_relu(SLOPE)
         block = _parallel_blocks(f"dec.{name}", weights)
-        enlarge = leaf(f"upsample_blocks.{i}", lambda x: stretch(leaky_relu(x, SLOPE), rate))
+        enlarge = leaf(f"upsample_blocks.{i}", lambda x: stretch(leaky_relu(x), rate))
         return (enlarge, Stage(f"{name}:input", join), group(name, block))

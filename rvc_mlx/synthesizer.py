@@ -29,8 +29,10 @@ from .vocoder import HiFiGAN
 
 # upstream writes five digits, not two thirds
 LATENT_DEVIATION = 0.66666
-# frames that the decoder makes at a time with ``tile``: up to its first level, and from there on
+# frames that the decoder makes at a time with ``tile``: up to its first level, and from there on;
+# small enough for a CPU's caches, large enough to keep a GPU busy
 TILE_FRAMES, FINE_FRAMES = 384, 32
+GPU_TILE_FRAMES = 1536
 
 Watcher = Callable[[str, np.ndarray], None]
 
@@ -268,13 +270,15 @@ class Synthesizer:
         """The decoder on overlapping stretches of time: convolutions see no farther than the halo."""
         frames, parts = whole["x"].shape[1], []
         rate = self.config.upsample_rates[0]
-        for start, stop in spans(0, frames, TILE_FRAMES):
+        on_gpu = self.device == mx.Device(mx.gpu)
+        coarse, fine = (GPU_TILE_FRAMES, GPU_TILE_FRAMES) if on_gpu else (TILE_FRAMES, FINE_FRAMES)
+        for start, stop in spans(0, frames, coarse):
             reach = decoder.coarse_halo + decoder.fine_halo
             first, last = max(0, start - reach), min(frames, stop + reach)
             carry = whole | {"x": whole["x"][:, first:last]} | self._source_part(whole, first, last)
             run(decoder.coarse, carry)
             x = carry["x"]
-            for a, b in spans(start, stop, FINE_FRAMES):
+            for a, b in spans(start, stop, fine):
                 low, high = max(first, a - decoder.fine_halo), min(last, b + decoder.fine_halo)
                 carry = {"x": x[:, (low - first) * rate : None if high == last else (high - first) * rate]}
                 carry |= self._source_part(whole, low, high)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from .config import SynthesizerConfig
-from .layers import Weights, leaky_relu
+from .layers import Weights
 from .runtime import mx
 from .stages import Carry, Stage, group, leaf
 
@@ -149,13 +149,15 @@ class TextEncoder:
         self.stages = self._stages(config, weights)
 
     def _stages(self, config: SynthesizerConfig, weights: Weights) -> tuple[Stage, ...]:
+        leaky_relu = weights.leaky_relu(SLOPE)
+
         def embed_pitch(carry: Carry) -> None:
             assert self.emb_pitch is not None
             carry["pitch"] = self.emb_pitch[carry["pitch"]]
 
         def combine(carry: Carry) -> None:
             x = carry["x"] + carry.pop("pitch") if self.emb_pitch is not None else carry["x"]
-            carry["x"] = leaky_relu(x * self.scale, SLOPE)
+            carry["x"] = leaky_relu(x * self.scale)
 
         pitch = () if self.emb_pitch is None else (Stage("emb_pitch", embed_pitch, product="pitch"),)
         return (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from .config import MRF, SynthesizerConfig
-from .layers import Layer, Weights, leaky_relu
+from .layers import Layer, Weights
 from .runtime import mx
 from .source import HARMONICS_MRF, HarmonicSource
 from .stages import Carry, Stage, group, leaf
@@ -22,16 +22,17 @@ def residual_stages(
 ) -> tuple[Stage, ...]:
     """Per pair: leaky ReLU, dilated convolution, leaky ReLU, convolution, sum with the pair's input."""
     stages: list[Stage] = []
+    leaky_relu = weights.leaky_relu(slope)
     for (first_name, second_name), d in zip(names, dilations, strict=True):
         first = weights.conv(f"{prefix}.{first_name}", padding=d * (kernel - 1) // 2, dilation=d)
         second = weights.conv(f"{prefix}.{second_name}", padding=(kernel - 1) // 2)
 
         def begin(carry: Carry, first: Layer = first) -> None:
             carry["residual"] = carry["x"]
-            carry["x"] = first(leaky_relu(carry["x"], slope))
+            carry["x"] = first(leaky_relu(carry["x"]))
 
         def follow(x: mx.array, second: Layer = second) -> mx.array:
-            return second(leaky_relu(x, slope))
+            return second(leaky_relu(x))
 
         def add(carry: Carry) -> None:
             carry["x"] = carry["x"] + carry.pop("residual")
@@ -76,7 +77,7 @@ class HiFiGAN:
         )
         self.fine = (
             *(stage for level in levels[1:] for stage in level),
-            leaf(":last_relu", lambda x: leaky_relu(x, LAST_SLOPE)),
+            leaf(":last_relu", weights.leaky_relu(LAST_SLOPE)),
             leaf("conv_post", weights.conv("dec.conv_post", padding=3)),
             leaf("tanh", mx.tanh),
         )
@@ -100,7 +101,8 @@ class HiFiGAN:
         up = weights.conv_transpose(
             f"dec.{name}", stride=config.upsample_rates[i], padding=padding, output_padding=extra
         )
-        stages = [leaf(name, lambda x: up(leaky_relu(x, SLOPE)))]
+        leaky_relu = weights.leaky_relu(SLOPE)
+        stages = [leaf(name, lambda x: up(leaky_relu(x)))]
         if config.has_f0:
             stages += self._noise(i, weights)
         pairs = list(zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True))
