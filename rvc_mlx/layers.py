@@ -17,6 +17,10 @@ DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 # rows of a strided view that are gathered at a time by ``_unfolded``: bounds its memory
 UNFOLD_VALUES = 1 << 23
 
+# From this size on an array is worth a synchronisation: MLX keeps the intermediates of all work that
+# it has queued, and on a GPU queues far ahead.
+EVAL_BYTES = 32 * 2**20
+
 Layer = Callable[[mx.array], mx.array]
 
 
@@ -56,6 +60,11 @@ class Weights:
     def fused(self, function: Callable[..., mx.array]) -> Callable[..., mx.array]:
         """A chain of elementwise operations as one kernel, where that optimisation is in use."""
         return mx.compile(function, shapeless=True) if "fuse_elementwise" in self.methods else function
+
+    def settle(self, x: mx.array) -> None:
+        """Wait for a big array, where ``tile`` asks for bounded memory."""
+        if "tile" in self.methods and x.nbytes >= EVAL_BYTES:
+            mx.eval(x)
 
     def norm(self, name: str, eps: float, keys: tuple[str, str] = ("weight", "bias")) -> Layer:
         """Layer norm over the last axis."""

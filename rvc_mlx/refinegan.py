@@ -77,7 +77,7 @@ def _parallel_blocks(name: str, weights: Weights) -> tuple[Stage, ...]:
         parts = (_injection(f"{prefix}.0", weights), residual, _injection(f"{prefix}.2", weights))
         blocks.append(tuple(group(str(j), part) for j, part in enumerate(parts)))
     first = leaf("input_conv", weights.conv(f"{name}.input_conv", padding=3))
-    return (first, *branches([f"blocks.{i}" for i in range(len(KERNELS))], blocks))
+    return (first, *branches([f"blocks.{i}" for i in range(len(KERNELS))], blocks, weights))
 
 
 class RefineGAN:

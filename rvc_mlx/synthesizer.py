@@ -69,7 +69,7 @@ class Synthesizer:
         self.decoder: HiFiGAN | RefineGAN
         if self.config.vocoder == REFINEGAN:
             self.decoder = RefineGAN(self.config, weights)
-            self.optimize -= {"tile", "polyphase"}  # its noise is drawn for the whole length; it stretches linearly
+            self.optimize -= {"polyphase"}  # it stretches linearly
         else:
             self.decoder = HiFiGAN(self.config, self.profile, weights)
         self.emb_g = weights.array(weights.state["emb_g.weight"])
@@ -261,6 +261,7 @@ class Synthesizer:
                 raise ValueError(f"this voice needs f0 {list(z.shape[:2])}")
             carry["source"] = self._source(carry, _check_f0(f0), watch)
         carry |= {"x": z, "speaker": speaker}
+        # RefineGAN's noise is drawn for the whole length
         if isinstance(self.decoder, HiFiGAN) and "tile" in self.optimize and watch is None:
             return self._tiles(carry, self.decoder)
         run(self.decoder.stages, carry, watch, "dec.")

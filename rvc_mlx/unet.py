@@ -11,13 +11,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from .layers import EVAL_BYTES
 from .packed import NORM_EPS, fold_norm
 from .runtime import mx
 from .stages import Carry, Stage, group, leaf
-
-# From this size on a block is worth a synchronisation: MLX keeps the intermediates of all work
-# that it has queued, and on a GPU queues far ahead.
-EVAL_BYTES = 32 * 2**20
 
 Weights = Mapping[str, np.ndarray]
 

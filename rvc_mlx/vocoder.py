@@ -41,7 +41,7 @@ def residual_stages(
     return tuple(stages)
 
 
-def branches(names: list[str], blocks: list[tuple[Stage, ...]]) -> tuple[Stage, ...]:
+def branches(names: list[str], blocks: list[tuple[Stage, ...]], weights: Weights) -> tuple[Stage, ...]:
     """Blocks that all start from the same value, then their mean."""
 
     def rewind(carry: Carry) -> None:
@@ -49,6 +49,7 @@ def branches(names: list[str], blocks: list[tuple[Stage, ...]]) -> tuple[Stage, 
 
     def keep(carry: Carry) -> None:
         carry["sum"] = carry["sum"] + carry["x"] if "sum" in carry else carry["x"]
+        weights.settle(carry["sum"])
 
     def mean(carry: Carry) -> None:
         del carry["branch"]
@@ -113,7 +114,7 @@ class HiFiGAN:
         for block, (kernel, dilations) in zip(names, pairs, strict=True):
             keys = [inner.format(j).split() for j in range(len(dilations))]
             blocks.append(residual_stages(f"dec.{block}", [(a, b) for a, b in keys], kernel, dilations, SLOPE, weights))
-        return (*stages, *branches(names, blocks))
+        return (*stages, *branches(names, blocks, weights))
 
     def _noise(self, i: int, weights: Weights) -> tuple[Stage, Stage]:
         _, stride, padding = self.config.noise_convolution(i, self.profile)

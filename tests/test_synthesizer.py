@@ -102,7 +102,7 @@ def test_a_smaller_halo_would_be_seen(halo, monkeypatch):
     monkeypatch.setattr(module("rvc_mlx", "synthesizer"), "TILE_FRAMES", 40)
     monkeypatch.setattr(module("rvc_mlx", "synthesizer"), "FINE_FRAMES", 7)
     assert np.abs(model.infer(**arguments, noise=3) - want).max() < 2e-6
-    monkeypatch.setattr(model.decoder, halo, getattr(model.decoder, halo) // 2)
+    monkeypatch.setattr(model.decoder, halo, getattr(model.decoder, halo) // 4)
     assert np.abs(model.infer(**arguments, noise=3) - want).max() > 1e-5
 
 
