@@ -49,11 +49,11 @@ def branches(names: list[str], blocks: list[tuple[Stage, ...]], weights: Weights
 
     def keep(carry: Carry) -> None:
         carry["sum"] = carry["sum"] + carry["x"] if "sum" in carry else carry["x"]
-        weights.settle(carry["sum"])
 
     def mean(carry: Carry) -> None:
         del carry["branch"]
         carry["x"] = carry.pop("sum") * (1 / len(blocks))
+        weights.settle(carry["x"])
 
     stages = [Stage(f"{names[0]}:input", lambda carry: carry.update(branch=carry["x"]))]
     for name, block in zip(names, blocks, strict=True):
