@@ -146,7 +146,7 @@ def _about_components(data: RunData) -> str:
         return WORDS["components"].format(whole=whole)
     worst = max((s / w - 1 for s, w in pairs), key=abs)
     tolerance = 100 * data.config["suite"]["parts_tolerance"]
-    return WORDS["parts"].format(whole=whole, tolerance=tolerance, worst=f"{100 * worst:+.3f} %")
+    return WORDS["parts"].format(whole=whole, tolerance=tolerance, worst=f"{100 * abs(worst):.3f} %")
 
 
 def _summary(data: RunData) -> str:
@@ -169,8 +169,9 @@ def _speed_findings(data: RunData) -> list[str]:
         gain = data.speedup(sweep[-1], data.suite.whole, backend)
         if gain:
             who = f"`{backend}` against `{data.speed_reference(backend)}`"
-            audio = f"{data.duration_s(sweep[-1]):.0f} s of audio, whole call"
-            lines.append(f"- {who}, {audio}: {tables.ratio(gain)} ({gain.rounds} rounds).")
+            audio = f"{data.duration_s(sweep[-1]):.3g} s of audio, whole call"
+            rounds = f"{gain.rounds} rounds" if gain.rounds > 1 else "one round, so without an interval"
+            lines.append(f"- {who}, {audio}: {tables.ratio(gain)} ({rounds}).")
     return lines
 
 

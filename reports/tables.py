@@ -36,11 +36,15 @@ def significant(value: float, digits: int = 3) -> str:
 def milliseconds(e: Estimate | None) -> str:
     if e is None:
         return ABSENT
+    if e.rounds == 1:  # one sample has no interval
+        return significant(e.median * 1e3)
     return f"{significant(e.median * 1e3)} [{significant(e.low * 1e3)}, {significant(e.high * 1e3)}]"
 
 
 def ratio(e: Estimate | None) -> str:
-    return ABSENT if e is None else f"{e.median:.2f}× [{e.low:.2f}, {e.high:.2f}]"
+    if e is None:
+        return ABSENT
+    return f"{e.median:.2f}×" if e.rounds == 1 else f"{e.median:.2f}× [{e.low:.2f}, {e.high:.2f}]"
 
 
 def mebibytes(value: float | None) -> str:
@@ -67,6 +71,8 @@ def coverage_note(estimates: Sequence[Estimate | None]) -> str:
         return ""
     least, fewest, most = min(e.coverage for e in found), min(e.rounds for e in found), max(e.rounds for e in found)
     rounds = f"{fewest} to {most}" if fewest != most else str(fewest)
+    if most == 1:
+        return "One round: single samples, without an interval."
     level = "at least 95 %" if least >= 0.95 else f"at least {100 * least:.0f} % (fewer than 6 rounds somewhere)"
     return f"Medians over {rounds} rounds; brackets cover the true median with a probability of {level}."
 

@@ -60,3 +60,12 @@ def test_pairing_cancels_the_machines_drift():
 
 def test_rounds_of_one_side_only_are_left_out():
     assert paired_ratio({0: 2.0, 1: 9.0, 3: 4.0}, {0: 1.0, 2: 7.0, 3: 2.0}).rounds == 2
+
+
+def test_one_round_has_no_interval():
+    from reports import tables
+
+    one = estimate([0.5])
+    assert tables.milliseconds(one) == "500"
+    assert tables.ratio(one) == "0.50×"
+    assert "without an interval" in tables.coverage_note([one])
