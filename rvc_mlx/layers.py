@@ -76,7 +76,7 @@ class Weights:
         kernel, bias = self.raw(f"{name}.weight"), self.bias(name)
         if kernel.shape[2] == 1 and stride == groups == 1 and padding == 0:
             return self.linear(name)
-        if "gemm_conv" in self.methods:
+        if "gemm_conv" in self.methods and (stride == 1 or dilation == 1):
             return self._gemm_conv(kernel, bias, stride, padding, dilation, groups)
         weight = self.array(kernel.transpose(0, 2, 1))
         return _plus(lambda x: mx.conv1d(x, weight, stride, padding, dilation, groups), bias)
@@ -88,7 +88,7 @@ class Weights:
         if groups > 1:
             split = self.array(kernel.reshape(groups, c_out // groups, c_in, taps).transpose(0, 3, 2, 1))
             return _plus(lambda x: _grouped(x, split, padding), bias)
-        if stride > 1 or c_in == 1:
+        if dilation == 1 and (stride > 1 or c_in == 1):
             flat = self.array(kernel.transpose(2, 1, 0).reshape(taps * c_in, c_out))
             return _plus(lambda x: _strided(x, flat, taps, stride, padding), bias)
         if c_out == 1:

@@ -12,8 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one core each: their spinning threads would fight over them
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
 # torch first: loaded after rvc_mlx, it would take some of its BLAS calls to MLX's fast BLAS
-import torch  # noqa: F401
+import torch  # noqa: E402, F401
 
 GOLDEN = Path(__file__).parent / "golden"
 
