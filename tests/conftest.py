@@ -17,7 +17,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one core each: their spinning threads
         os.environ.setdefault(name, "1")
 
 # torch first: loaded after rvc_mlx, it would take some of its BLAS calls to MLX's fast BLAS
-import torch  # noqa: E402, F401
+import torch  # noqa: F401
 
 GOLDEN = Path(__file__).parent / "golden"
 
