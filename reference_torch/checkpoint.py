@@ -56,6 +56,12 @@ _HUBERT_CONFIG = {
     "feat_extract_norm": "group",
     "feat_extract_activation": "gelu",
     "hidden_act": "gelu",
+    "conv_bias": False,
+    "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
+    "conv_stride": [5, 2, 2, 2, 2, 2, 2],
+    "layer_norm_eps": 1e-5,
+    "num_conv_pos_embeddings": 128,
+    "num_conv_pos_embedding_groups": 16,
 }
 _FROM_FAIRSEQ = (
     (r"feature_extractor\.conv_layers\.(\d+)\.0\.", r"feature_extractor.conv_layers.\1.conv."),
@@ -294,8 +300,9 @@ def _weights_in(folder: Path) -> Path:
         raise CheckpointError(f"{folder}: a folder without model.safetensors or pytorch_model.bin")
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
-        different = [f"{k} is {config[k]!r}" for k, v in _HUBERT_CONFIG.items() if config.get(k, v) != v]
-    except (OSError, ValueError, AttributeError) as error:
+        wanted = _HUBERT_CONFIG | {"num_attention_heads": config.get("hidden_size", 768) // 64}
+        different = [f"{k} is {config[k]!r}" for k, v in wanted.items() if config.get(k, v) != v]
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{folder}: config.json cannot be read ({error})") from None
     if different:
         raise CheckpointError(f"{folder}: not HuBERT's base variant: {', '.join(different)}")
@@ -368,10 +375,11 @@ def _float32(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def check_keys(model: str, expected: Mapping[str, tuple[int, ...]], state: Mapping[str, np.ndarray]) -> None:
-    """Compare names and shapes; ``num_batches_tracked`` counters are ignored.
+    """Compare names, shapes and kinds of values; ``num_batches_tracked`` counters are ignored.
 
     Raises:
-        CheckpointError: lists the first missing, unexpected and misshapen keys and their counts.
+        CheckpointError: lists the first missing, unexpected and misshapen keys and their counts, or those
+            with values that no network can compute with.
     """
     given = {k: tuple(v.shape) for k, v in state.items() if not k.endswith("num_batches_tracked")}
     problems = {
@@ -387,3 +395,20 @@ def check_keys(model: str, expected: Mapping[str, tuple[int, ...]], state: Mappi
         if kind and kind != recognise(expected):
             told.append(f"this looks like {_article(kind)} checkpoint")
         raise CheckpointError(f"not a checkpoint of this {model}: " + "; ".join(told))
+    broken = [f"{k} ({why})" for k in expected if (why := _unusable(k, state[k]))]
+    if broken:
+        raise CheckpointError(f"a damaged checkpoint of this {model}: {len(broken)} tensors, first {broken[0]}")
+
+
+def _unusable(key: str, value: np.ndarray) -> str | None:
+    """Why a tensor cannot be a weight, if so."""
+    if value.dtype.kind != "f":
+        return f"of type {value.dtype}"
+    if not np.isfinite(value).all():
+        return "has NaN or infinite values"
+    if key.endswith("weight_v") and value.ndim == 3:
+        # the kept axis is the first one; HuBERT's positional convolution keeps the last
+        axes = (0, 1) if ".pos_conv" in key else (1, 2)
+        if not np.square(value, dtype=np.float64).sum(axis=axes).all():
+            return "has a direction of length zero"
+    return None

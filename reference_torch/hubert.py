@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from .checkpoint import CheckpointError, normalise_keys, read_hubert
-from .layers import DTYPES, load_weights, weight_normed
+from .layers import DTYPES, check_device, load_weights, weight_normed
 from .stages import Carry, Stage, Watch, group, leaf, run
 
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
@@ -229,7 +229,7 @@ class Hubert:
     def __init__(self, config: HubertConfig, *, dtype: str = "float32", device: str = "cpu") -> None:
         if dtype not in DTYPES:
             raise ValueError(f"unknown dtype {dtype!r}: one of {', '.join(DTYPES)}")
-        self.config, self.device, self.dtype = config, device, DTYPES[dtype]
+        self.config, self.device, self.dtype = config, check_device(device), DTYPES[dtype]
         self.out_dtype = torch.float64 if dtype == "float64" else torch.float32
         self.network = Network(config)
 
@@ -311,4 +311,6 @@ def last_stage(config: HubertConfig, version: str, profile: str) -> tuple[int, b
         return config.layers, False
     if config.projected is None:
         raise ValueError("this HuBERT has no final_proj, which v1 voices need")
+    if profile == "webui" and config.layers < WEBUI_V1_LAYERS:
+        raise ValueError(f"this HuBERT has {config.layers} layers; the WebUI's v1 voices need {WEBUI_V1_LAYERS}")
     return (WEBUI_V1_LAYERS if profile == "webui" else config.layers), True

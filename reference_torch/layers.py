@@ -16,6 +16,21 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.f
 Layer = TypeVar("Layer", bound=nn.Module)
 
 
+def check_device(name: str) -> str:
+    """``cpu``, ``cuda`` or ``mps``, perhaps with a number, where this machine has it.
+
+    Raises:
+        ValueError: another name, or a device that is not there.
+    """
+    kind = name.partition(":")[0]
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if kind not in present:
+        raise ValueError(f"unknown device {name!r}: cpu, cuda or mps")
+    if not present[kind]:
+        raise ValueError(f"this machine has no {kind.upper()} device that PyTorch can use")
+    return name
+
+
 def weight_normed(layer: Layer, kept_axis: int = 0) -> Layer:
     """Mark a layer whose weight is stored as a direction ``weight_v`` and, along one axis, its norm ``weight_g``."""
     layer.kept_axis = kept_axis

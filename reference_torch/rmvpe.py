@@ -19,13 +19,13 @@ from torch.nn.functional import pad
 
 from .audio import HOP_SAMPLES, N_FFT, N_MELS, LogMel
 from .checkpoint import CheckpointError, check_keys, read_state_dict
+from .layers import DTYPES, check_device
 from .stages import Carry, Stage, Watch, group, leaf, run
 
 N_BINS = 360
 CENTS_FIRST_BIN, CENTS_PER_BIN = 1997.3794084376191, 20.0
 FRAME_MULTIPLE = 32
 CHUNK_FRAMES = 32000
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ class RMVPE:
             raise ValueError(f"unknown profile {profile!r}: applio or webui")
         if dtype not in DTYPES:
             raise ValueError(f"unknown dtype {dtype!r}: one of {', '.join(DTYPES)}")
-        self.config, self.device, self.profile, self.dtype = config, device, profile, DTYPES[dtype]
+        self.config, self.device, self.profile, self.dtype = config, check_device(device), profile, DTYPES[dtype]
         # the front end keeps at least float32 whatever the network's type, as upstream does
         self.front_dtype = torch.float64 if dtype == "float64" else torch.float32
         self.log_mel = LogMel(device, self.front_dtype)

@@ -18,7 +18,7 @@ from torch import nn
 from .checkpoint import CheckpointError, normalise_keys, read_voice
 from .config import REFINEGAN, SynthesizerConfig
 from .flow import Flow
-from .layers import DTYPES, load_weights
+from .layers import DTYPES, check_device, load_weights
 from .noise import Draw, Draws
 from .refinegan import RefineGAN
 from .stages import Carry, Watch, run
@@ -50,7 +50,7 @@ class Synthesizer:
             raise ValueError(f"unknown profile {profile!r}: applio or webui")
         if dtype not in DTYPES:
             raise ValueError(f"unknown dtype {dtype!r}: one of {', '.join(DTYPES)}")
-        self.config, self.device, self.profile, self.dtype = config, device, profile, DTYPES[dtype]
+        self.config, self.device, self.profile, self.dtype = config, check_device(device), profile, DTYPES[dtype]
         # the source's phase needs more than half precision whatever the network's type
         self.wide_dtype = torch.float64 if dtype == "float64" else torch.float32
         self.network = Network(config, profile)
@@ -193,6 +193,7 @@ class Synthesizer:
         """
         told, draws = self._converted(watch), Draws.of(noise)
         batch, frames = phone.shape[:2]
+        check_lengths(lengths, frames, rate)
         mask, embedded = self._mask(lengths, frames), self._speaker(speaker, batch)
         mean, log_deviation = self._encode(phone, mask, pitch, told)
         latent = self._tensor(draws("normal", tuple(mean.shape)))
@@ -291,15 +292,28 @@ def check_phone(config: SynthesizerConfig, phone: np.ndarray, pitch: np.ndarray 
             raise ValueError(f"pitch codes must lie in 0 to {PITCH_CODES - 1}")
 
 
+def check_lengths(lengths: np.ndarray, frames: int, rate: float | None) -> None:
+    """Lengths from 1 to the frames there are, and a rate that leaves some.
+
+    Raises:
+        ValueError: says what was expected.
+    """
+    if not ((np.asarray(lengths) >= 1) & (np.asarray(lengths) <= frames)).all():
+        raise ValueError(f"lengths must lie in 1 to {frames}")
+    if rate is not None and not (0 < rate <= 1 and int(frames * (1.0 - float(np.float32(rate)))) < frames):
+        raise ValueError(f"rate={rate}: above 0 and at most 1 is expected, so that a frame is left")
+
+
 def check_speaker(config: SynthesizerConfig, speaker: np.ndarray, batch: int) -> np.ndarray:
     """Speaker numbers ``[B]``, int64; one number stands for the whole batch.
 
     Raises:
         ValueError: a number that the voice does not have.
     """
-    numbers = np.broadcast_to(np.asarray(speaker, dtype=np.int64).reshape(-1), (batch,))
-    if numbers.size and not 0 <= numbers.min() <= numbers.max() < config.spk_embed_dim:
-        raise ValueError(f"speaker {int(numbers.max())}: this voice has speakers 0 to {config.spk_embed_dim - 1}")
+    given = np.asarray(speaker).reshape(-1)
+    if given.dtype.kind not in "iu" or not all(0 <= n < config.spk_embed_dim for n in given.tolist()):
+        raise ValueError(f"speaker {given.tolist()}: this voice has speakers 0 to {config.spk_embed_dim - 1}")
+    numbers = np.broadcast_to(given, (batch,))
     return numbers.astype(np.int64)
 
 

@@ -153,6 +153,9 @@ def _summary(data: RunData) -> str:
     config = data.config
     settings = (f"{name} `{config[name]}`" for name in ("precision", "profile"))
     ran = f"Suite `{config['suite']['name']}`, measure `{config['measure']['name']}`, {', '.join(settings)}"
+    knobs = ("transpose", "index_rate", "protect", "rms_mix", "speaker")
+    told = ", ".join(f"{name} {config['suite'][name]:g}" for name in knobs if name in config["suite"])
+    ran += f"; {told}" if told else ""
     weights = "; ".join(w["label"] for w in data.environment.get("weights", {}).values()) or "unknown"
     findings = [*_speed_findings(data), *filter(None, (_worst_parity(data, backend) for backend in data.backends))]
     all_cases = config["measure"]["name"] == "full" and config["durations"] == config["measure"]["durations"]

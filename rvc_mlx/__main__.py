@@ -43,7 +43,9 @@ def parser() -> argparse.ArgumentParser:
     knobs.add_argument("--protect", type=float, default=0.5, metavar="0..0.5", help="of unvoiced sounds; 0.5 is off")
     knobs.add_argument("--rms-mix", type=float, default=1, metavar="0..1", help="loudness: 1 the voice's, 0 yours")
     knobs.add_argument("--speaker", type=int, default=0, help="of a voice with several")
-    knobs.add_argument("--autotune", type=float, default=0, metavar="0..1", help="towards the nearest note")
+    knobs.add_argument(
+        "--autotune", type=float, default=0, metavar="0..1", help="towards the nearest note, instead of --transpose"
+    )
     knobs.add_argument("--propose-hz", type=float, metavar="HZ", help="shift the median pitch to about this")
     knobs.add_argument("--f0", type=Path, metavar="FILE", help="pitch in Hz every 10 ms, .npy or one per line")
     knobs.add_argument("--seed", type=int, default=0, help="of the noise: the same seed, the same result")
@@ -73,9 +75,12 @@ def read_f0(path: Path | None) -> np.ndarray | None:
     if path is None:
         return None
     try:
-        return np.load(path) if path.suffix == ".npy" else np.loadtxt(path, ndmin=1)
-    except (OSError, ValueError) as error:
+        values = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, ndmin=1)
+    except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"--f0 {path}: {error}") from None
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
+        raise ValueError(f"--f0 {path}: not an array of numbers")
+    return values
 
 
 def convert(args: argparse.Namespace) -> None:
@@ -140,10 +145,11 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return INTERRUPTED
-    except (CheckpointError, ValueError, OSError, MemoryError) as error:
+    except (CheckpointError, ValueError, OSError, RuntimeError, MemoryError, OverflowError) as error:
         if args.verbose:
             traceback.print_exc()
-        print(f"error: {error or type(error).__name__}", file=sys.stderr)
+        told = str(error).strip() or type(error).__name__
+        print(f"error: {told.splitlines()[0]}", file=sys.stderr)
         return ERROR
     return PASSED
 

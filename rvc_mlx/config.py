@@ -68,6 +68,9 @@ class SynthesizerConfig:
         if str(named["resblock"]) != "1":
             raise CheckpointError(f"resblock {named['resblock']!r} is not supported, only '1'")
         speakers, phone = state.get("emb_g.weight"), state.get("enc_p.emb_phone.weight")
+        width = (768 if version == "v2" else 256) if phone is None else phone.shape[-1]
+        if width == (256 if version == "v2" else 768):
+            raise CheckpointError(f"version {version}, but the weights take features of {width} values")
         sizes = {name: int(named[name]) for name in cls.__dataclass_fields__ if name in named and name in _NUMBERS}
         return cls(
             **sizes | {"spk_embed_dim": named["spk_embed_dim"] if speakers is None else speakers.shape[0]},
@@ -75,8 +78,8 @@ class SynthesizerConfig:
             resblock_dilation_sizes=tuple(tuple(d) for d in named["resblock_dilation_sizes"]),
             upsample_rates=tuple(named["upsample_rates"]),
             upsample_kernel_sizes=tuple(named["upsample_kernel_sizes"]),
-            sample_rate=sample_rate(named["sr"]),
-            phone_channels=(768 if version == "v2" else 256) if phone is None else phone.shape[-1],
+            sample_rate=int(named["sr"]),
+            phone_channels=width,
             version=version,
             has_f0=bool(f0),
             vocoder=vocoder,
@@ -132,9 +135,3 @@ _NUMBERS = (
     "inter_channels", "hidden_channels", "filter_channels", "n_heads", "n_layers", "kernel_size",
     "upsample_initial_channel", "spk_embed_dim", "gin_channels", "spec_channels",
 )  # fmt: skip
-
-
-def sample_rate(value: Any) -> int:
-    """``40000``, or ``"40k"`` as some checkpoints write it, in Hz."""
-    text = str(value)
-    return int(float(text[:-1]) * 1000) if text.endswith("k") else int(value)

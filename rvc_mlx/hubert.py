@@ -348,4 +348,6 @@ def last_stage(config: HubertConfig, version: str, profile: str) -> tuple[int, b
         return config.layers, False
     if config.projected is None:
         raise ValueError("this HuBERT has no final_proj, which v1 voices need")
+    if profile == "webui" and config.layers < WEBUI_V1_LAYERS:
+        raise ValueError(f"this HuBERT has {config.layers} layers; the WebUI's v1 voices need {WEBUI_V1_LAYERS}")
     return (WEBUI_V1_LAYERS if profile == "webui" else config.layers), True

@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from . import steps
-from .hubert import Hubert
+from .hubert import Hubert, last_stage
 from .noise import Draw, Draws
 from .retrieval import Bank, load_bank
 from .rmvpe import RMVPE
 from .steps import HOP_SAMPLES, SAMPLE_RATE, Windows
 from .synthesizer import Synthesizer
+
+LARGEST_TRANSPOSITION = 48
 
 Watcher = Callable[[str, np.ndarray], None]
 
@@ -41,8 +43,23 @@ class Pipeline:
         if unknown:
             raise ValueError(f"unknown windows {sorted(unknown)}: {', '.join(Windows._fields)}")
         self.windows = Windows(**windows or {})
+        self._check_models()
         if not (0 < self.windows.x_query < self.windows.x_center and self.windows.x_pad > 0):
             raise ValueError(f"{self.windows}: x_pad must be above 0, and x_query below x_center")
+
+    def _check_models(self) -> None:
+        """What cannot work together is told before any of the work."""
+        voice = self.synthesizer
+        _, project = last_stage(self.hubert.config, voice.version, self.profile)
+        width = self.hubert.config.projected if project else self.hubert.config.channels
+        if width != voice.phone_channels:
+            raise ValueError(
+                f"this HuBERT makes {width} values a frame, this {voice.version} voice takes {voice.phone_channels}"
+            )
+        if voice.sample_rate * HOP_SAMPLES != voice.hop_samples * SAMPLE_RATE:
+            raise ValueError(
+                f"this voice makes {voice.hop_samples} samples per 10 ms, which is not {voice.sample_rate} Hz"
+            )
 
     def convert(
         self,
@@ -74,7 +91,7 @@ class Pipeline:
             speaker: which of the voice's speakers.
             f0: Hz every 10 ms of the recording, or of the padded one, instead of RMVPE's; 0 is unvoiced.
             noise: a seed, or a callable ``draw(index, kind, shape)``.
-            autotune: 0 to 1, how far pitch is pulled to the nearest note.
+            autotune: 0 to 1, how far pitch is pulled to the nearest note, in place of any transposition.
             propose_hz: shift the median pitch to about this, on top of ``transpose``.
             watch: called as ``watch(name, array)`` after every step: ``filtered``, ``cuts``, ``padded``,
                 ``f0`` (before any change), ``pitchf``, ``pitch``; per segment ``segment.i.features``,
@@ -84,6 +101,7 @@ class Pipeline:
             ValueError: audio, rate or a knob that cannot be used.
         """
         _check(audio, sr, index_rate, protect, rms_mix, autotune)
+        _check_pitch(transpose, propose_hz, autotune)
         told = watch or (lambda name, array: None)
         bank = load_bank(index, self.hubert.device) if index is not None and index_rate > 0 else None
         draws = Draws(noise)
@@ -108,6 +126,8 @@ class Pipeline:
         del parts
         if joined.size == 0:
             raise ValueError(f"audio of {1000 * audio.size / sr:.0f} ms is too short: nothing is left after conversion")
+        if not np.isfinite(joined).all():
+            raise ValueError("the conversion gave NaN or infinite values; in half precision, try float32")
         told("joined", joined)
         result = self._finish(filtered, joined, rms_mix)
         told("audio", result)
@@ -178,7 +198,7 @@ class Pipeline:
     def _finish(self, filtered: np.ndarray, joined: np.ndarray, rms_mix: float) -> np.ndarray:
         if rms_mix != 1:
             rate = self.synthesizer.sample_rate
-            joined = steps.mix_loudness(filtered, joined, rate, rms_mix, self.profile)
+            joined = steps.mix_loudness(filtered, joined, rate, rms_mix)
         if self.profile == "webui":
             return steps.to_int16(joined)
         return steps.limit_peak(joined, steps.OUTPUT_PEAK).astype(np.float32, copy=False)
@@ -199,6 +219,17 @@ def _check(audio: np.ndarray, sr: int, index_rate: float, protect: float, rms_mi
             raise ValueError(f"{name}={value}: 0 to 1 is expected")
     if not 0 <= protect <= 0.5:
         raise ValueError(f"protect={protect}: 0 to 0.5 is expected")
+
+
+def _check_pitch(transpose: float, propose_hz: float | None, autotune: float) -> None:
+    if not abs(transpose) <= LARGEST_TRANSPOSITION:
+        raise ValueError(
+            f"transpose={transpose}: -{LARGEST_TRANSPOSITION} to {LARGEST_TRANSPOSITION} semitones are expected"
+        )
+    if propose_hz is not None and not 0 < propose_hz < SAMPLE_RATE:
+        raise ValueError(f"propose_hz={propose_hz}: a frequency in Hz is expected")
+    if autotune > 0 and (transpose or propose_hz is not None):
+        raise ValueError("autotune takes the place of transpose and propose_hz, as in Applio: give one or the other")
 
 
 def _resampled(audio: np.ndarray, sr: int) -> np.ndarray:

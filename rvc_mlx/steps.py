@@ -158,15 +158,11 @@ def loudness(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     return np.sqrt((halves[:-1] + halves[1:]) / window)
 
 
-def mix_loudness(
-    source: np.ndarray, converted: np.ndarray, sample_rate: int, rate: float, profile: str = "applio"
-) -> np.ndarray:
+def mix_loudness(source: np.ndarray, converted: np.ndarray, sample_rate: int, rate: float) -> np.ndarray:
     """``converted`` at ``sample_rate`` with the loudness of ``source`` (16 kHz); rate 1 keeps its own, 0 takes all."""
     curves = []
     for audio, hz in ((source, SAMPLE_RATE), (converted, sample_rate)):
-        curve = loudness(audio, hz)
-        if profile == "applio" or audio.dtype == np.float32:
-            curve = curve.astype(np.float32)
+        curve = loudness(audio, hz).astype(np.float32)
         at = (np.arange(converted.size) + 0.5) * (curve.size / converted.size) - 0.5
         curves.append(np.interp(at, np.arange(curve.size), curve))
     gain = curves[0] ** (1 - rate) * np.maximum(curves[1], RMS_FLOOR) ** (rate - 1)

@@ -231,6 +231,8 @@ def _check_side(side: str, kind: str, source: str, target: str) -> str:
         a, b = first.get(name), second.get(name)
         if a is None or b is None or a.shape != b.shape or a.tobytes() != b.tobytes():
             raise UserError(f"{name} of the two files differs")
+        if not np.isfinite(a).all():
+            raise UserError(f"{name} of both files has NaN or infinite values")
     shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in first.items())
     return f"{CLASSES[kind]} loads both, and gives bit for bit the same {shapes}"
 

@@ -61,7 +61,7 @@ def test_every_knob(side, files, tmp_path):
     np.save(tmp_path / "bank.npy", np.random.default_rng(0).standard_normal((20, 128)).astype(np.float32))
     np.savetxt(tmp_path / "f0.txt", np.full(151, 200.0))
     knobs = {"index": tmp_path / "bank.npy", "index_rate": 0.5, "protect": 0.3, "rms_mix": 0.2, "speaker": 1}
-    knobs |= {"autotune": 0.5, "propose_hz": 200, "f0": tmp_path / "f0.txt", "profile": "webui", "rmvpe": None}
+    knobs |= {"transpose": -1, "propose_hz": 200, "f0": tmp_path / "f0.txt", "profile": "webui", "rmvpe": None}
     assert call(side, arguments(files, tmp_path / "out.flac", **knobs)) == 0
     assert soundfile.info(tmp_path / "out.flac").subtype == "PCM_16"
 
@@ -79,6 +79,9 @@ def test_every_knob(side, files, tmp_path):
         ({"protect": 3}, "protect=3.0: 0 to 0.5"),
         ({"f0": __file__}, "--f0"),
         ({"speaker": 77}, "speakers 0 to 3"),
+        ({"speaker": 2**80}, "speakers 0 to 3"),
+        ({"propose_hz": 0}, "a frequency in Hz"),
+        ({"transpose": 10**6}, "-48 to 48"),
     ],
 )
 def test_errors_are_one_line_and_leave_nothing(side, changes, message, files, tmp_path, capsys):
@@ -168,3 +171,22 @@ def test_the_small_checkpoints_are_what_the_models_load():
     """The states that other tests build from, and the files here, are one and the same recipe."""
     assert set(hubert_state()) >= {"final_proj.weight"}
     assert "unet.encoder.bn.weight" in rmvpe_state()
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_that_is_not_there(device, files, tmp_path, capsys):
+    import torch
+
+    if {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[device]:
+        pytest.skip("this machine has it")
+    words = arguments(files, tmp_path / "out.wav")
+    words[words.index("--device") + 1] = device
+    assert call("reference_torch", words) == 2
+    assert capsys.readouterr().err.strip() == f"error: this machine has no {device.upper()} device that PyTorch can use"
+
+
+@BOTH
+def test_an_empty_f0_file(side, files, tmp_path, capsys):
+    (tmp_path / "f0.npy").touch()
+    assert call(side, arguments(files, tmp_path / "out.wav", f0=tmp_path / "f0.npy")) == 2
+    assert "f0.npy" in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from small_models import SIDES, hubert, hubert_state, module
@@ -78,6 +80,14 @@ def test_without_its_last_projection_it_serves_v2_only(side):
     assert model.features(clips(4000)[0]).shape == (12, 128)
     with pytest.raises(ValueError, match="final_proj"):
         model.features(clips(4000)[0], "v1")
+
+
+@pytest.mark.parametrize("side", ["reference_torch", "rvc_mlx"])
+def test_too_few_layers_for_the_webuis_v1(side):
+    state = {k: v for k, v in hubert_state().items() if not re.match(r"encoder\.layers\.([5-9]|1\d)\.", k)}
+    model = module(side, "hubert").Hubert.from_state_dict(state, **SIDES[side])
+    with pytest.raises(ValueError, match="5 layers"):
+        model.features(clips(4000)[0], "v1", "webui")
 
 
 def test_silence_is_finite():

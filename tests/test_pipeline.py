@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,10 @@ def test_any_rate(sides, voice, sr):
         (np.zeros(16000, np.float32), {"index": BANK[:, :5], "index_rate": 1}, "holds vectors of 5"),
         (np.zeros(16000, np.float32), {"index": "missing.npy", "index_rate": 1}, "no such file"),
         (np.zeros(16000, np.float32), {"speaker": 9}, "speakers 0 to 3"),
+        (np.zeros(16000, np.float32), {"transpose": 49}, "-48 to 48 semitones"),
+        (np.zeros(16000, np.float32), {"transpose": float("nan")}, "-48 to 48 semitones"),
+        (np.zeros(16000, np.float32), {"propose_hz": 0}, "a frequency in Hz"),
+        (np.zeros(16000, np.float32), {"autotune": 1, "transpose": 1}, "one or the other"),
     ],
 )
 def test_what_cannot_be_used_is_refused(sides, side, audio, options, message):
@@ -127,6 +132,27 @@ def test_a_voice_with_pitch_needs_some(side):
         model.convert(np.zeros(16000, np.float32), 16000)
     silent = module(side, "pipeline").Pipeline(hubert(side), None, synthesizer(side, "synth_v2_48k_nof0"))
     assert silent.convert(np.zeros(16000, np.float32), 16000)[1] == 48000
+
+
+@BOTH
+def test_models_that_do_not_fit_are_told_before_the_work(side):
+    build, parts = module(side, "pipeline").Pipeline, (hubert(side), rmvpe(side))
+    voice = synthesizer(side, "synth_v2_40k_f0")
+    whole = voice.config
+    voice.config = dataclasses.replace(whole, version="v1")
+    with pytest.raises(ValueError, match="makes 64 values a frame, this v1 voice takes 128"):
+        build(*parts, voice)
+    voice.config = dataclasses.replace(whole, sample_rate=48000)
+    with pytest.raises(ValueError, match="400 samples per 10 ms, which is not 48000 Hz"):
+        build(*parts, voice)
+
+
+@BOTH
+def test_a_conversion_that_overflows_is_an_error(side, voice, monkeypatch):
+    model = pipeline(side)
+    monkeypatch.setattr(type(model.synthesizer), "infer", lambda *_, **__: np.full((1, 200000), np.nan, np.float32))
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        model.convert(voice[:16000], 16000)
 
 
 @BOTH

@@ -162,6 +162,11 @@ def test_attention_alone_is_the_encoders_first(side):
         ({"speaker": np.array([4])}, "speakers 0 to 3"),
         ({"speaker": np.array([-1])}, "speakers 0 to 3"),
         ({"phone": np.zeros((1, 5, 7), np.float32)}, "phone must be"),
+        ({"speaker": np.array([2**80], dtype=object)}, "speakers 0 to 3"),
+        ({"lengths": np.array([6])}, "lengths must lie in 1 to 5"),
+        ({"lengths": np.array([0])}, "lengths must lie in 1 to 5"),
+        ({"rate": 0.0}, "above 0 and at most 1"),
+        ({"rate": 1.5}, "above 0 and at most 1"),
         ({"noise": -1}, "seed from 0"),
         ({"noise": lambda index, kind, shape: np.zeros(3)}, "shape"),
         ({"noise": lambda index, kind, shape: np.full(shape, np.nan)}, "NaN"),
@@ -209,7 +214,7 @@ def test_the_posterior_encoder_is_allowed_whole(side):
     name = "synth_v2_40k_f0"
     build = module(side, "synthesizer").Synthesizer.from_state_dict
     made = SynthesizerConfig.make(facts(name)[0], voice_state(name), *facts(name)[1:])
-    posterior = {k: np.zeros(shape, np.float32) for k, shape in made.posterior_shapes().items()}
+    posterior = {k: np.ones(shape, np.float32) for k, shape in made.posterior_shapes().items()}
     build(voice_state(name) | posterior, *facts(name), **SIDES[side])
     posterior.pop("enc_q.enc.in_layers.3.bias")
     with pytest.raises(module(side, "checkpoint").CheckpointError, match=r"enc_q\.enc\.in_layers\.3\.bias"):
@@ -240,3 +245,30 @@ def test_an_impossible_configuration_is_refused(change, message):
     config = dict(zip(names, facts("synth_v2_40k_f0")[0], strict=True)) | change
     with pytest.raises(CheckpointError, match=message):
         Synthesizer.from_state_dict(voice_state("synth_v2_40k_f0"), config)
+
+
+@pytest.mark.parametrize("side", ["reference_torch", "rvc_mlx"])
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("dec.conv_pre.weight", np.nan, "NaN or infinite"),
+        ("enc_p.proj.bias", np.inf, "NaN or infinite"),
+        ("dec.ups.0.weight_v", 0.0, "length zero"),
+        ("dec.cond.weight", 1, "of type int64"),
+    ],
+)
+def test_values_that_no_network_can_use_are_refused(side, key, value, message):
+    state = voice_state("synth_v2_40k_f0")
+    broken = state | {key: np.full(state[key].shape, value)}
+    error = module(side, "checkpoint").CheckpointError
+    with pytest.raises(error, match=message) as caught:
+        module(side, "synthesizer").Synthesizer.from_state_dict(broken, *facts("synth_v2_40k_f0"), **SIDES[side])
+    assert key in str(caught.value)
+
+
+@pytest.mark.parametrize("side", ["reference_torch", "rvc_mlx"])
+def test_a_version_that_contradicts_the_weights_is_refused(side):
+    state = voice_state("synth_v2_40k_f0") | {"enc_p.emb_phone.weight": np.ones((48, 768), np.float32)}
+    config, _, f0, vocoder = facts("synth_v2_40k_f0")
+    with pytest.raises(module(side, "checkpoint").CheckpointError, match="version v1, but"):
+        module(side, "synthesizer").Synthesizer.from_state_dict(state, config, "v1", f0, vocoder, **SIDES[side])

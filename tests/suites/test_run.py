@@ -21,7 +21,8 @@ import torch
 from suites.record import SCHEMA_FILE, read_lines, records
 
 ROOT = Path(__file__).parents[2]
-BOTH = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "measure.cold_starts=0"]
+# one thread each: these runs stand beside other tests
+BOTH = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "measure.cold_starts=0", "threads=1"]
 SMALL = [*BOTH, "durations=[1]", "suite.speech_clip=false"]
 LONG = [*SMALL, "measure.rounds.min=400", "measure.rounds.max=400"]
 
