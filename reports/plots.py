@@ -183,8 +183,10 @@ def _memory(data: RunData) -> Figure | None:
         for backend, x, y in found:
             colour, marker = STYLES[backend]
             axis.plot(x, y, color=colour, marker=marker, label=backend)
-        axis.set(title=panels[field], xlabel="audio (s)", ylabel="peak memory (MiB)", ylim=(0, None))
-        axis.legend()
+        # from zero, with room for the markers and the legend above the highest line
+        top = 1.45 * max(value for _, _, y in found for value in y)
+        axis.set(title=panels[field], xlabel="audio (s)", ylabel="peak memory (MiB)", ylim=(0, top))
+        axis.legend(loc="upper left")
     figure.suptitle("Peak memory of a fresh process per case")
     figure.tight_layout()
     return figure
