@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from . import RMVPE, CheckpointError, Hubert, Pipeline, Synthesizer
-from .recording import SAMPLE_RATE, check_output, read_recording, write_recording
+from .recording import SAMPLE_RATE, check_output, check_space, read_recording, write_recording
 
 PASSED, ERROR, INTERRUPTED = 0, 2, 130
 DEFAULT_INDEX_RATE = 0.75
@@ -90,6 +90,7 @@ def convert(args: argparse.Namespace) -> None:
     with Progress(args.quiet) as progress:
         progress.says("loading")
         pipeline = load(args)
+        check_space(args.output, recording.size / SAMPLE_RATE, pipeline.synthesizer.sample_rate)
         audio, rate = pipeline.convert(
             recording,
             SAMPLE_RATE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,17 @@ def check_output(path: Path) -> None:
         raise ValueError(f"output {path}: write .wav or .flac")
     if not path.parent.is_dir():
         raise ValueError(f"output {path}: there is no folder {path.parent}")
+
+
+def check_space(path: Path, seconds: float, sample_rate: int) -> None:
+    """A disk that cannot hold the result is found out before hours of work are lost to it.
+
+    Raises:
+        ValueError: says how much is missing.
+    """
+    needed, free = int(seconds * sample_rate * 3), shutil.disk_usage(path.parent).free
+    if path.suffix.lower() == ".wav" and free < needed:  # how far .flac packs is not known before
+        raise ValueError(f"output {path}: {needed >> 10} KiB are needed, {free >> 10} KiB are free on that disk")
 
 
 def write_recording(path: Path, audio: np.ndarray, sample_rate: int) -> None:

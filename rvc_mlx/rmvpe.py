@@ -17,6 +17,7 @@ import numpy as np
 from .audio import HOP_SAMPLES, N_FFT, N_MELS, LogMel
 from .checkpoint import CheckpointError, check_keys, read_state_dict
 from .gru import BiGRU
+from .layers import DTYPES
 from .optimize import resolve
 from .packed import PackedUNet, unpack
 from .runtime import mx, resolve_device, warn_if_slow
@@ -28,7 +29,6 @@ CENTS_FIRST_BIN, CENTS_PER_BIN = 1997.3794084376191, 20.0
 FRAME_MULTIPLE = 32
 CHUNK_FRAMES = 32000
 TILE_FRAMES = 10240
-DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -190,3 +191,12 @@ def test_an_empty_f0_file(side, files, tmp_path, capsys):
     (tmp_path / "f0.npy").touch()
     assert call(side, arguments(files, tmp_path / "out.wav", f0=tmp_path / "f0.npy")) == 2
     assert "f0.npy" in capsys.readouterr().err
+
+
+@BOTH
+def test_a_disk_without_room_is_told_before_the_work(side, files, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(module(side, "recording").shutil, "disk_usage", lambda _: SimpleNamespace(free=170 << 10))
+    monkeypatch.setattr(module(side, "pipeline").Pipeline, "convert", lambda *_, **__: pytest.fail("it began"))
+    assert call(side, arguments(files, tmp_path / "out.wav")) == 2
+    assert "175 KiB are needed, 170 KiB are free" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
+import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import filtfilt
@@ -69,7 +71,6 @@ def test_the_same_seed_twice_and_another(sides, side, voice):
 
 @pytest.mark.parametrize("sr", [8000, 22050, 44100, 192000])
 def test_any_rate(sides, voice, sr):
-    soxr = pytest.importorskip("soxr")
     given = soxr.resample(voice[:24000], 16000, sr, quality="VHQ")
     (want, _), (got, _) = (model.convert(given, sr) for model in sides)
     assert abs(want.size - 1.5 * 40000) <= 3 * 800
@@ -238,7 +239,6 @@ def test_a_query_of_the_bank_finds_itself(side):
 
 @BOTH
 def test_index_files(side, tmp_path):
-    faiss = pytest.importorskip("faiss")
     retrieval = module(side, "retrieval")
     quantizer = faiss.IndexFlatL2(128)
     index = faiss.IndexIVFFlat(quantizer, 128, 4)
