@@ -7,7 +7,7 @@ of Hidden Units" (2021), base size; keys as in Hugging Face's ``HubertModel`` wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from torch import nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from .checkpoint import CheckpointError, normalise_keys, read_hubert
-from .layers import DTYPES, check_device, load_weights, weight_normed
-from .stages import Carry, Stage, Watch, group, leaf, run
+from .layers import DTYPES, TensorLayout, check_device, load_weights, stepped, weight_normed
+from .stages import Carry, Event, Stage, Watch, group, leaf, run, walk
 
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 SHORTEST_SAMPLES = 400
@@ -232,6 +232,7 @@ class Hubert:
         self.config, self.device, self.dtype = config, check_device(device), DTYPES[dtype]
         self.out_dtype = torch.float64 if dtype == "float64" else torch.float32
         self.network = Network(config)
+        self.layout = TensorLayout(self.out_dtype)
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, **options: str) -> Hubert:
@@ -281,10 +282,24 @@ class Hubert:
         result = self._encode(batch.reshape(-1, *batch.shape[-2:]), version, profile, None)
         return result if np.ndim(extracted) == 3 else result[0]
 
+    def walk(self, audio: np.ndarray, version: str = "v2", profile: str = "applio") -> Iterator[Event]:
+        """``features`` stage by stage; see ``stages.walk``."""
+        return stepped(self._walk(audio, version, profile), self.layout)
+
+    def _walk(self, audio: np.ndarray, version: str, profile: str) -> Iterator[Event]:
+        carry = self._entered(_check_audio(audio))
+        encoding = self.network.encoding(*last_stage(self.config, version, profile))
+        yield from walk((*self.network.extracting(), *encoding), carry)
+        carry["features"] = carry["x"].to(self.out_dtype).cpu().numpy()
+        yield Event("features", carry, "features")
+
+    def _entered(self, audio: np.ndarray) -> Carry:
+        batch = torch.from_numpy(np.ascontiguousarray(audio)).to(self.device, self.dtype)
+        return {"x": batch.reshape(-1, 1, batch.shape[-1])}
+
     @torch.inference_mode()
     def _extract(self, audio: np.ndarray, watch: Callable[[str, np.ndarray], None] | None) -> torch.Tensor:
-        batch = torch.from_numpy(np.ascontiguousarray(audio)).to(self.device, self.dtype)
-        carry: Carry = {"x": batch.reshape(-1, 1, batch.shape[-1])}
+        carry = self._entered(audio)
         run(self.network.extracting(), carry, self._converted(watch))
         return carry["x"]
 

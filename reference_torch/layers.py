@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from .checkpoint import check_keys
+from .stages import Event
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -81,3 +82,34 @@ def load_weights(
             value = fold_weight_norm(state, key) if folded else state[key]
             tensor.copy_(torch.from_numpy(np.ascontiguousarray(value)))
     network.to(device)
+
+
+class TensorLayout:
+    """A carry of tensors seen from outside; PyTorch's axis order is the public one."""
+
+    def __init__(self, wide_dtype: torch.dtype) -> None:
+        self.wide_dtype = wide_dtype
+
+    def public(self, event: Event, name: str) -> np.ndarray | None:
+        value = event.carry[name]
+        if isinstance(value, torch.Tensor):
+            return value.to(self.wide_dtype if value.is_floating_point() else value.dtype).cpu().numpy()
+        return value if isinstance(value, np.ndarray) else None
+
+    def private(self, event: Event, name: str, array: np.ndarray) -> None:
+        own = event.carry[name]
+        if isinstance(own, torch.Tensor):
+            event.carry[name] = torch.from_numpy(np.array(array)).to(own.device, own.dtype)
+        else:
+            event.carry[name] = array.astype(own.dtype)
+
+
+def stepped(events: Iterator[Event], layout: TensorLayout) -> Iterator[Event]:
+    """The events of a walk with their layout, no gradients kept."""
+    events = iter(events)
+    while True:
+        with torch.inference_mode():  # not across the yield: it would hold for whoever drives the walk
+            event = next(events, None)
+        if event is None:
+            return
+        yield event if event.layout else event._replace(layout=layout)

@@ -100,7 +100,7 @@ class RefineGAN(nn.Module):
         self.conv_post = weight_normed(nn.Conv1d(config.channels[-1], 1, 7, padding=3, bias=False))
 
     def source(self) -> tuple[Stage, ...]:
-        return (group("m_source", self.m_source.stages()),)
+        return (group("m_source", self.m_source.stages(), product="source"),)
 
     def stages(self) -> tuple[Stage, ...]:
         """From ``x`` (z), ``speaker``, ``source [B, N, 1]``, ``draws`` and ``convert``."""

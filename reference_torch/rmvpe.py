@@ -8,7 +8,7 @@ B = batch, T = 10 ms frames, layouts are PyTorch's (channels first).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from torch.nn.functional import pad
 
 from .audio import HOP_SAMPLES, N_FFT, N_MELS, LogMel
 from .checkpoint import CheckpointError, check_keys, read_state_dict
-from .layers import DTYPES, check_device
-from .stages import Carry, Stage, Watch, group, leaf, run
+from .layers import DTYPES, TensorLayout, check_device, stepped
+from .stages import Carry, Event, Stage, group, leaf, run, walk
 
 N_BINS = 360
 CENTS_FIRST_BIN, CENTS_PER_BIN = 1997.3794084376191, 20.0
@@ -240,6 +240,8 @@ class RMVPE:
         self.log_mel = LogMel(device, self.front_dtype)
         self.network = Network(config).eval().requires_grad_(False)
         self.stages = self.network.stages()
+        self.front = (leaf("mel", self.log_mel), leaf("padded_log_mel", self._pad_frames))
+        self.layout = TensorLayout(self.front_dtype)
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, **options: str) -> RMVPE:
@@ -286,22 +288,23 @@ class RMVPE:
         result = self._salience(batch.reshape(-1, *mel.shape[-2:]), chunk).cpu().numpy()
         return result if mel.ndim == 3 else result[0]
 
-    def _salience(self, mel: torch.Tensor, chunk: int | None, watch: Watch | None = None) -> torch.Tensor:
+    def _salience(self, mel: torch.Tensor, chunk: int | None) -> torch.Tensor:
         frames = mel.shape[-1]
         x = self._pad_frames(mel)
-        if watch is not None:
-            watch("padded_log_mel", x)
         chunk = chunk or x.shape[-1]
         if chunk < FRAME_MULTIPLE or chunk % FRAME_MULTIPLE:
             raise ValueError(f"chunk must be a positive multiple of {FRAME_MULTIPLE}, not {chunk}")
-        blocks = [self._block(block, watch) for block in x.split(chunk, dim=-1)]
+        blocks = [self._block(block) for block in x.split(chunk, dim=-1)]
         return torch.cat(blocks, dim=1)[:, :frames].to(self.front_dtype)
 
-    def _block(self, block: torch.Tensor, watch: Watch | None) -> torch.Tensor:
+    def _block(self, block: torch.Tensor) -> torch.Tensor:
         """One independent block of frames through the network: ``[B, 128, T] -> [B, T, 360]``."""
-        carry: Carry = {"x": block.transpose(1, 2).unsqueeze(1).to(self.dtype)}
-        run(self.stages, carry, watch)
+        carry = self._entered(block)
+        run(self.stages, carry)
         return carry["x"]
+
+    def _entered(self, block: torch.Tensor) -> Carry:
+        return {"x": block.transpose(1, 2).unsqueeze(1).to(self.dtype)}
 
     def _pad_frames(self, mel: torch.Tensor) -> torch.Tensor:
         frames = mel.shape[-1]
@@ -339,25 +342,56 @@ class RMVPE:
     @torch.inference_mode()
     def f0(self, audio: np.ndarray, threshold: float = 0.03) -> np.ndarray:
         """``[n]`` 16 kHz mono to Hz ``[F]``, float64, 100 frames a second, 0 where unvoiced."""
-        mel = self._mel(_check_audio(audio))[None]
-        x = self._pad_frames(mel)
+        carry = self._loaded(audio)
+        run(self.front, carry)
         # decoded block by block: the salience of an hour is half a gigabyte
-        blocks = x.split(CHUNK_FRAMES if self.profile == "applio" else x.shape[-1], dim=-1)
-        cents = [
-            self.cents(self._block(block, None)[0].to(self.front_dtype).cpu().numpy(), threshold) for block in blocks
-        ]
-        return cents_to_hz(np.concatenate(cents)[: mel.shape[-1]])
+        cents = [self._cents(self._block(block[None]), threshold) for block in self._blocks(carry["x"])]
+        return cents_to_hz(np.concatenate(cents)[: frames_of(audio)])
 
-    @torch.inference_mode()
+    def _loaded(self, audio: np.ndarray) -> Carry:
+        return {"x": torch.from_numpy(_check_audio(audio)).to(self.device, self.front_dtype)}
+
+    def _blocks(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Padded frames ``[128, T]`` in the profile's independent blocks."""
+        return x.split(CHUNK_FRAMES if self.profile == "applio" else x.shape[-1], dim=-1)
+
+    def _cents(self, salience: torch.Tensor, threshold: float) -> np.ndarray:
+        """``[1, T, 360]`` on the device to cents ``[T]``."""
+        return self.cents(salience[0].to(self.front_dtype).cpu().numpy(), threshold)
+
+    def walk(self, audio: np.ndarray, threshold: float = 0.03) -> Iterator[Event]:
+        """``f0`` stage by stage; see ``stages.walk``. Later blocks' paths begin with ``block.i.``."""
+        return stepped(self._walk(audio, threshold), self.layout)
+
+    def _walk(self, audio: np.ndarray, threshold: float) -> Iterator[Event]:
+        carry, cents = self._loaded(audio), []
+        yield from walk(self.front, carry)
+        for i, block in enumerate(self._blocks(carry["x"])):
+            inner = self._entered(block[None])
+            decoding = Stage("cents", lambda c: c.update(cents=self._cents(c["x"], threshold)), product="cents")
+            yield from walk((*self.stages, decoding), inner, f"block.{i}." if i else "")
+            cents.append(inner["cents"])
+        carry["f0"] = cents_to_hz(np.concatenate(cents)[: frames_of(audio)])
+        yield Event("f0", carry, "f0")
+
     def trace(
         self, mel: np.ndarray, watch: Callable[[str, np.ndarray], None], chunk: int | None = CHUNK_FRAMES
     ) -> None:
         """Run the network on ``[B, 128, F]``; ``watch(path, array)`` after every stage."""
+        for event in stepped(self._walk_network(mel, chunk), self.layout):
+            array = self.layout.public(event, event.product)
+            assert array is not None
+            watch(event.path, array)
 
-        def convert(path: str, value: torch.Tensor) -> None:
-            watch(path, value.to(self.front_dtype).cpu().numpy())
+    def _walk_network(self, mel: np.ndarray, chunk: int | None) -> Iterator[Event]:
+        x = self._pad_frames(torch.from_numpy(np.ascontiguousarray(mel)).to(self.device))
+        yield Event("padded_log_mel", {"x": x}, "x")
+        for block in x.split(chunk or x.shape[-1], dim=-1):
+            yield from walk(self.stages, self._entered(block))
 
-        self._salience(torch.from_numpy(np.ascontiguousarray(mel)).to(self.device), chunk, convert)
+
+def frames_of(audio: np.ndarray) -> int:
+    return 1 + audio.size // HOP_SAMPLES
 
 
 def cents_to_hz(cents: np.ndarray) -> np.ndarray:

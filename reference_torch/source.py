@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from .noise import Draws
-from .stages import Carry, Stage
+from .stages import Carry, Stage, leaf
 
 SINE_AMPLITUDE, NOISE_DEVIATION = 0.1, 0.003
 HARMONICS_MRF = 9
@@ -75,9 +75,9 @@ class HarmonicSource(nn.Module):
         """From ``f0`` (NumPy), ``draws`` and ``convert``."""
         return (
             Stage("l_sin_gen:voiced", self._voiced, product="voiced"),
-            Stage("l_sin_gen", self._generate),
-            Stage("l_linear", self._merge),
-            Stage("l_tanh", lambda carry: carry.update(x=torch.tanh(carry["x"]))),
+            Stage("l_sin_gen", self._generate, product="source"),
+            Stage("l_linear", self._merge, product="source"),
+            leaf("l_tanh", torch.tanh, product="source"),
         )
 
     def _voiced(self, carry: Carry) -> None:
@@ -91,10 +91,10 @@ class HarmonicSource(nn.Module):
         start = start_phases(carry["draws"], shape).reshape(-1, self.components)
         sines = sine(carry["f0"], self.sample_rate, self.hop, start, carry["convert"])
         noise = carry["convert"](carry["draws"]("normal", (batch, frames * self.hop, self.components)))
-        carry["x"] = with_noise(sines, carry.pop("voiced"), noise)
+        carry["source"] = with_noise(sines, carry.pop("voiced"), noise)
 
     def _merge(self, carry: Carry) -> None:
-        carry["x"] = self.l_linear(carry["x"].to(self.l_linear.weight.dtype))
+        carry["source"] = self.l_linear(carry["source"].to(self.l_linear.weight.dtype))
 
 
 class InterpolatedSource(nn.Module):
@@ -107,7 +107,11 @@ class InterpolatedSource(nn.Module):
 
     def stages(self) -> tuple[Stage, ...]:
         """From ``f0`` (NumPy), ``draws`` and ``convert``."""
-        return (Stage(":sines", self._generate), Stage("merge.0", self._merge), Stage("merge.1", self._squash))
+        return (
+            Stage(":sines", self._generate, product="source"),
+            Stage("merge.0", self._merge, product="source"),
+            leaf("merge.1", torch.tanh, product="source"),
+        )
 
     def _generate(self, carry: Carry) -> None:
         f0 = interpolate(carry["f0"], self.hop)
@@ -115,13 +119,10 @@ class InterpolatedSource(nn.Module):
         sines = sine_of_samples(f0, self.sample_rate, start, carry["convert"])
         noise = carry["convert"](carry["draws"]("normal", (*f0.shape, 1)))
         voiced = carry["convert"]((f0 > 0).astype(np.float32)[..., None])
-        carry["x"] = with_noise(sines, voiced, noise)
+        carry["source"] = with_noise(sines, voiced, noise)
 
     def _merge(self, carry: Carry) -> None:
-        carry["x"] = self.merge[0](carry["x"].to(self.merge[0].weight.dtype))
-
-    def _squash(self, carry: Carry) -> None:
-        carry["x"] = torch.tanh(carry["x"])
+        carry["source"] = self.merge[0](carry["source"].to(self.merge[0].weight.dtype))
 
 
 def interpolate(values: np.ndarray, factor: int) -> np.ndarray:

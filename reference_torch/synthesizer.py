@@ -7,7 +7,7 @@ the content features, C = channels; layouts are PyTorch's (channels first).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from torch import nn
 from .checkpoint import CheckpointError, normalise_keys, read_voice
 from .config import REFINEGAN, SynthesizerConfig
 from .flow import Flow
-from .layers import DTYPES, check_device, load_weights
+from .layers import DTYPES, TensorLayout, check_device, load_weights, stepped
 from .noise import Draw, Draws
 from .refinegan import RefineGAN
-from .stages import Carry, Watch, run
-from .text_encoder import PITCH_CODES, TextEncoder
+from .stages import Carry, Event, Stage, Watch, group, run, walk
+from .text_encoder import PITCH_CODES, TextEncoder, apply_mask
 from .vocoder import HiFiGAN
 
 # upstream writes five digits, not two thirds
@@ -54,6 +54,25 @@ class Synthesizer:
         # the source's phase needs more than half precision whatever the network's type
         self.wide_dtype = torch.float64 if dtype == "float64" else torch.float32
         self.network = Network(config, profile)
+        self.layout = TensorLayout(self.wide_dtype)
+        self.prior, self.latent, self.decoding = self._stages()
+
+    def _stages(self) -> tuple[tuple[Stage, ...], ...]:
+        """To the prior's mean and deviation, from there to ``z``, and on to audio."""
+        net = self.network
+        prior = (
+            group("enc_p", net.enc_p.stages()),
+            Stage("m_p", _split_stats, product="m_p"),
+            Stage("logs_p", lambda carry: None, product="logs_p"),
+        )
+        latent = (
+            Stage("z_p", self._sample),
+            Stage("x_mask", _show_mask, product="x_mask"),
+            Stage("emb_g", self._embed_speaker, product="speaker"),
+            group("flow", net.flow.stages()),
+            Stage("z", apply_mask),
+        )
+        return prior, latent, (group("dec", (*net.dec.source(), *net.dec.stages())),)
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, **options: str) -> Synthesizer:
@@ -131,9 +150,9 @@ class Synthesizer:
 
         Both are ``[B, 192, T]``, zero beyond an item's length. ``pitch`` is None for voices without.
         """
-        mask = self._mask(lengths, phone.shape[1])
-        mean, log_deviation = self._encode(phone, mask, pitch, self._converted(watch))
-        return self._numpy(mean), self._numpy(log_deviation)
+        carry = self._phone(phone, lengths, pitch)
+        run((*self.prior, Stage("x_mask", _show_mask, product="x_mask")), carry, self._converted(watch))
+        return self._numpy(carry["m_p"]), self._numpy(carry["logs_p"])
 
     @torch.inference_mode()
     def attention(self, x: np.ndarray, lengths: np.ndarray, layer: int = 0, watch: Watcher | None = None) -> np.ndarray:
@@ -146,8 +165,9 @@ class Synthesizer:
     @torch.inference_mode()
     def flow(self, z_p: np.ndarray, mask: np.ndarray, speaker: np.ndarray, watch: Watcher | None = None) -> np.ndarray:
         """Reverse flow: ``z_p [B, 192, T]``, ``mask [B, 1, T]``, ``speaker [B]`` to ``z [B, 192, T]``."""
-        embedded = self._speaker(speaker, len(z_p))
-        return self._numpy(self._flow(self._tensor(z_p), self._tensor(mask), embedded, self._converted(watch)))
+        carry: Carry = {"x": self._tensor(z_p), "mask": self._tensor(mask), "speaker": speaker}
+        run(self.latent[2:4], carry, self._converted(watch))
+        return self._numpy(carry["x"])
 
     @torch.inference_mode()
     def source(self, f0: np.ndarray, noise: int | Draw | Draws, watch: Watcher | None = None) -> np.ndarray:
@@ -158,8 +178,9 @@ class Synthesizer:
         """
         if not self.has_f0:
             raise ValueError("this voice has no pitch, hence no source")
-        carry = self._carry(Draws.of(noise))
-        return self._numpy(self._source(carry, _check_f0(f0), self._converted(watch)))
+        carry = self._random(Draws.of(noise)) | {"f0": _check_f0(f0)}
+        run(self.network.dec.source(), carry, self._converted(watch), "dec.")
+        return self._numpy(carry["source"])
 
     @torch.inference_mode()
     def decode(
@@ -171,8 +192,11 @@ class Synthesizer:
         watch: Watcher | None = None,
     ) -> np.ndarray:
         """``z [B, 192, T]``, ``f0 [B, T]`` in Hz (None without pitch), ``speaker [B]`` to audio ``[B, N]``."""
-        embedded = self._speaker(speaker, len(z))
-        return self._numpy(self._decode(self._tensor(z), f0, embedded, Draws.of(noise), self._converted(watch)))
+        carry = self._random(Draws.of(noise)) | {"x": self._tensor(z), "f0": f0, "speaker": speaker}
+        self._check_pitch(f0, (z.shape[0], z.shape[2]))
+        self._embed_speaker(carry)
+        run(self.decoding, carry, self._converted(watch))
+        return self._numpy(carry["x"][:, 0])
 
     @torch.inference_mode()
     def infer(
@@ -191,64 +215,76 @@ class Synthesizer:
         ``rate`` drops the leading ``int(T * (1 - rate))`` frames after the encoder has seen them.
         ``watch(path, array)`` is called after every stage, arrays in PyTorch's layouts.
         """
-        told, draws = self._converted(watch), Draws.of(noise)
-        batch, frames = phone.shape[:2]
-        check_lengths(lengths, frames, rate)
-        mask, embedded = self._mask(lengths, frames), self._speaker(speaker, batch)
-        mean, log_deviation = self._encode(phone, mask, pitch, told)
-        latent = self._tensor(draws("normal", tuple(mean.shape)))
-        z_p = (mean + torch.exp(log_deviation) * latent * LATENT_DEVIATION) * mask
-        head = 0 if rate is None else int(frames * (1.0 - float(np.float32(rate))))
-        z_p, mask, f0 = z_p[:, :, head:], mask[:, :, head:], None if f0 is None else f0[:, head:]
-        if told:
-            told("x_mask", mask)  # once more: shortened by ``rate``
-            told("z_p", z_p)
-        z = self._flow(z_p, mask, embedded, told)
-        return self._numpy(self._decode(z * mask, f0, embedded, draws, told))
+        carry = self._entered(phone, lengths, pitch, f0, speaker, noise, rate)
+        run((*self.prior, *self.latent, *self.decoding), carry, self._converted(watch))
+        return self._numpy(carry["x"][:, 0])
+
+    def walk(
+        self,
+        phone: np.ndarray,
+        lengths: np.ndarray,
+        pitch: np.ndarray | None,
+        f0: np.ndarray | None,
+        speaker: np.ndarray,
+        noise: int | Draw | Draws,
+        rate: float | None = None,
+    ) -> Iterator[Event]:
+        """``infer`` stage by stage; see ``stages.walk``."""
+        return stepped(self._walk(phone, lengths, pitch, f0, speaker, noise, rate), self.layout)
+
+    def _walk(self, *arguments: Any) -> Iterator[Event]:
+        carry = self._entered(*arguments)
+        yield from walk((*self.prior, *self.latent, *self.decoding), carry)
+        carry["audio"] = self._numpy(carry["x"][:, 0])
+        yield Event("audio", carry, "audio")
 
     # ------------------------------------------------------------------ on tensors
-    def _encode(
-        self, phone: np.ndarray, mask: torch.Tensor, pitch: np.ndarray | None, watch: Watch | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _entered(
+        self,
+        phone: np.ndarray,
+        lengths: np.ndarray,
+        pitch: np.ndarray | None,
+        f0: np.ndarray | None,
+        speaker: np.ndarray,
+        noise: int | Draw | Draws,
+        rate: float | None,
+    ) -> Carry:
+        """What ``infer`` begins with."""
+        batch, frames = phone.shape[:2]
+        check_lengths(lengths, frames, rate)
+        self._check_pitch(f0, (batch, frames))
+        check_speaker(self.config, speaker, batch)
+        given = {"f0": f0, "speaker": speaker, "rate": rate}
+        return self._phone(phone, lengths, pitch) | self._random(Draws.of(noise)) | given
+
+    def _phone(self, phone: np.ndarray, lengths: np.ndarray, pitch: np.ndarray | None) -> Carry:
         check_phone(self.config, phone, pitch)
-        carry: Carry = {"x": self._tensor(phone), "mask": mask}
+        carry: Carry = {"x": self._tensor(phone), "mask": self._mask(lengths, phone.shape[1])}
         if pitch is not None:
             carry["pitch"] = torch.from_numpy(np.ascontiguousarray(pitch, np.int64)).to(self.device)
-        run(self.network.enc_p.stages(), carry, watch, "enc_p.")
-        mean, log_deviation = carry["x"].chunk(2, dim=1)
-        if watch is not None:
-            watch("m_p", mean)
-            watch("logs_p", log_deviation)
-            watch("x_mask", mask)
-        return mean, log_deviation
+        return carry
 
-    def _flow(self, z_p: torch.Tensor, mask: torch.Tensor, speaker: torch.Tensor, watch: Watch | None) -> torch.Tensor:
-        if watch is not None:
-            watch("emb_g", speaker)
-        carry: Carry = {"x": z_p, "mask": mask, "speaker": speaker}
-        run(self.network.flow.stages(), carry, watch, "flow.")
-        if watch is not None:
-            watch("flow", carry["x"])
-        return carry["x"]
-
-    def _source(self, carry: Carry, f0: np.ndarray, watch: Watch | None) -> torch.Tensor:
-        carry["f0"] = f0
-        run(self.network.dec.source(), carry, watch, "dec.")
-        return carry["x"]
-
-    def _decode(
-        self, z: torch.Tensor, f0: np.ndarray | None, speaker: torch.Tensor, draws: Draws, watch: Watch | None
-    ) -> torch.Tensor:
-        carry = self._carry(draws)
+    def _check_pitch(self, f0: np.ndarray | None, shape: tuple[int, int]) -> None:
         if self.has_f0:
-            if f0 is None or f0.shape != (z.shape[0], z.shape[2]):
-                raise ValueError(f"this voice needs f0 [{z.shape[0]}, {z.shape[2]}]")
-            carry["source"] = self._source(carry, _check_f0(f0), watch)
-        carry |= {"x": z, "speaker": speaker}
-        run(self.network.dec.stages(), carry, watch, "dec.")
-        return carry["x"][:, 0]
+            if f0 is None or f0.shape != shape:
+                raise ValueError(f"this voice needs f0 {list(shape)}")
+            _check_f0(f0)
 
-    def _carry(self, draws: Draws) -> Carry:
+    def _sample(self, carry: Carry) -> None:
+        """The latent, and the leading frames dropped that ``rate`` says."""
+        mean, mask, rate = carry["m_p"], carry["mask"], carry["rate"]
+        latent = self._tensor(carry["draws"]("normal", tuple(mean.shape)))
+        z_p = (mean + torch.exp(carry["logs_p"]) * latent * LATENT_DEVIATION) * mask
+        head = 0 if rate is None else int(mean.shape[2] * (1.0 - float(np.float32(rate))))
+        carry |= {"x": z_p[:, :, head:], "mask": mask[:, :, head:]}
+        carry["f0"] = None if carry["f0"] is None else carry["f0"][:, head:]
+
+    def _embed_speaker(self, carry: Carry) -> None:
+        """``[B] -> [B, G, 1]``."""
+        numbers = check_speaker(self.config, carry["speaker"], len(carry["x"]))
+        carry["speaker"] = self.network.emb_g(torch.from_numpy(numbers).to(self.device)).unsqueeze(-1)
+
+    def _random(self, draws: Draws) -> Carry:
         def convert(array: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, self.wide_dtype)
 
@@ -257,11 +293,6 @@ class Synthesizer:
     def _mask(self, lengths: np.ndarray, frames: int) -> torch.Tensor:
         inside = np.arange(frames) < np.asarray(lengths).reshape(-1, 1)
         return self._tensor(inside[:, None].astype(np.float32))
-
-    def _speaker(self, speaker: np.ndarray, batch: int) -> torch.Tensor:
-        """``[B] -> [B, G, 1]``."""
-        numbers = check_speaker(self.config, speaker, batch)
-        return self.network.emb_g(torch.from_numpy(numbers).to(self.device)).unsqueeze(-1)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, self.dtype)
@@ -273,6 +304,14 @@ class Synthesizer:
         if watch is None:
             return None
         return lambda path, value: watch(path, self._numpy(value))
+
+
+def _split_stats(carry: Carry) -> None:
+    carry["m_p"], carry["logs_p"] = carry.pop("x").chunk(2, dim=1)
+
+
+def _show_mask(carry: Carry) -> None:
+    carry["x_mask"] = carry["mask"]
 
 
 def check_phone(config: SynthesizerConfig, phone: np.ndarray, pitch: np.ndarray | None) -> None:

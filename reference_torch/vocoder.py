@@ -132,7 +132,7 @@ class HiFiGAN(nn.Module):
         return nn.Conv1d(1, self.config.channels[i], kernel, stride, padding)
 
     def source(self) -> tuple[Stage, ...]:
-        return (group("m_source", self.m_source.stages()),) if self.config.has_f0 else ()
+        return (group("m_source", self.m_source.stages(), product="source"),) if self.config.has_f0 else ()
 
     def stages(self) -> tuple[Stage, ...]:
         """From ``x`` (z), ``speaker`` and, with pitch, ``source [B, N, 1]``."""

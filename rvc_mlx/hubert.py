@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ import numpy as np
 from .checkpoint import CheckpointError, check_keys, normalise_keys, read_hubert
 from .gru import has_compiler
 from .layers import DTYPES, Layer, Weights
+from .layouts import ChannelsLast, stepped
 from .optimize import resolve
 from .runtime import mx, resolve_device, warn_if_slow
-from .stages import Carry, Stage, Watch, group, leaf, run
+from .stages import Carry, Event, Stage, Watch, group, leaf, run, walk
 
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 SHORTEST_SAMPLES = 400
@@ -128,7 +129,8 @@ class Network:
     def __init__(self, config: HubertConfig, weights: Weights) -> None:
         self.config, self.weights = config, weights
         self.gelu = fastest_gelu(weights.methods)
-        self.extracting = (group("feature_extractor", tuple(self._conv_layer(i) for i in range(len(KERNELS)))),)
+        convolutions = group("feature_extractor", tuple(self._conv_layer(i) for i in range(len(KERNELS))))
+        self.extracting = (convolutions, leaf("transpose", lambda x: x))  # frames come first here already
         projection = (
             leaf("layer_norm", weights.norm("feature_projection.layer_norm", NORM_EPS)),
             leaf("projection", weights.linear("feature_projection.projection")),
@@ -314,9 +316,23 @@ class Hubert:
             result = self._encode(batch, version, profile, None)
         return result if np.ndim(extracted) == 3 else result[0]
 
-    def _extract(self, audio: np.ndarray, watch: Callable[[str, np.ndarray], None] | None) -> mx.array:
+    def walk(self, audio: np.ndarray, version: str = "v2", profile: str = "applio") -> Iterator[Event]:
+        """``features`` stage by stage; see ``stages.walk``."""
+        return stepped(self._walk(audio, version, profile), LAYOUT, self.device)
+
+    def _walk(self, audio: np.ndarray, version: str, profile: str) -> Iterator[Event]:
+        carry = self._entered(_check_audio(audio))
+        encoding = self.network.encoding(*last_stage(self.config, version, profile))
+        yield from walk((*self.network.extracting, *encoding), carry)
+        carry["features"] = np.array(carry["x"].astype(mx.float32))
+        yield Event("features", carry, "features")
+
+    def _entered(self, audio: np.ndarray) -> Carry:
         batch = mx.array(audio.astype(np.float32)).astype(self.dtype)
-        carry: Carry = {"x": batch.reshape(-1, batch.shape[-1], 1)}
+        return {"x": batch.reshape(-1, batch.shape[-1], 1)}
+
+    def _extract(self, audio: np.ndarray, watch: Callable[[str, np.ndarray], None] | None) -> mx.array:
+        carry = self._entered(audio)
         run(self.network.extracting, carry, _converted(watch))
         return carry["x"]
 
@@ -329,13 +345,18 @@ class Hubert:
         return np.array(carry["x"].astype(mx.float32))
 
 
+# only the convolutions have channels in the middle in PyTorch
+LAYOUT = ChannelsLast(lambda event, name: not event.path.startswith("feature_extractor"))
+
+
 def _converted(watch: Callable[[str, np.ndarray], None] | None) -> Watch | None:
     if watch is None:
         return None
 
     def told(path: str, value: mx.array) -> None:
-        value = value.astype(mx.float32)
-        watch(path, np.array(value.transpose(0, 2, 1) if path.startswith("feature_extractor") else value))
+        array = LAYOUT.public(Event(path, {"x": value}, "x"), "x")
+        assert array is not None
+        watch(path, array)
 
     return told
 

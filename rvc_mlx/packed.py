@@ -18,12 +18,12 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from .runtime import mx
-from .stages import Carry, Stage, group
+from .stages import Carry, Stage, group, leaf
 
 OUTSIDE = -1e30
 NORM_EPS = 1e-5
@@ -108,7 +108,7 @@ def _up(state: Weights, name: str) -> _Up:
 
 
 class PackedUNet:
-    """``mel [T, bands] -> [T, 3 * bands]`` (norm, U-Net, ``cnn`` and flattening).
+    """``mel [T, bands] -> [1, T, 3 * bands]`` (norm, U-Net, ``cnn`` and flattening).
 
     T must be a multiple of 2 ** levels; ``state`` holds upstream's keys.
     """
@@ -138,7 +138,7 @@ class PackedUNet:
 
     # ------------------------------------------------------------------ stages
     def stages(self, rows: int, bands: int) -> tuple[Stage, ...]:
-        """The stages for an image of this size; the carry's ``x`` goes from ``[T, bands]`` to ``[T, 3 * bands]``."""
+        """The stages for an image of this size; the carry's ``x`` goes from ``[T, bands]`` to ``[1, T, 3 * bands]``."""
         sizes = [(rows >> i, bands >> i) for i in range(self.levels + 1)]
         encoder = [Stage("bn", lambda carry: self._enter(carry, sizes[0]))]
         for i, layer in enumerate(self.encoder):
@@ -151,14 +151,16 @@ class PackedUNet:
         decoder = []
         for i, (up, layer) in enumerate(zip(self.up, self.decoder, strict=True)):
             level = self.levels - 1 - i
-            parts = (self._up_stage(up, f"skip.{level}", sizes[level]), *self._blocks("conv2", layer, sizes[level]))
+            concat = Stage("concat", functools.partial(self._concat, skip=f"skip.{level}"))
+            parts = (self._up_stage(up, sizes[level]), concat, *self._blocks("conv2", layer, sizes[level]))
             decoder.append(group(f"layers.{i}", parts))
         unet = (
             group("encoder", tuple(encoder)),
             group("intermediate", tuple(intermediate)),
             group("decoder", tuple(decoder)),
         )
-        return (group("unet", unet), Stage("cnn", lambda carry: self._exit(carry, sizes[0])))
+        cnn = Stage("cnn", lambda carry: self._exit(carry, sizes[0]))
+        return (group("unet", unet), cnn, leaf("flatten", lambda x: x.reshape(1, x.shape[0], -1)))
 
     def _blocks(self, name: str, blocks: list[_Block], size: tuple[int, int]) -> tuple[Stage, ...]:
         rows, width = size[0], size[1] + 1
@@ -243,7 +245,11 @@ class PackedUNet:
         pooled = (pairs[:, :, 0] + pairs[:, :, 1]) * 0.25
         carry["x"] = mx.pad(pooled, [(0, 0), (0, 1), (0, 0)]).reshape(-1, c)
 
-    def _up_stage(self, up: _Up, skip: str, size: tuple[int, int]) -> Stage:
+    def _concat(self, carry: Carry, skip: str) -> None:
+        """Kept apart: the next convolution takes two inputs."""
+        carry["concat"] = carry.pop(skip)
+
+    def _up_stage(self, up: _Up, size: tuple[int, int]) -> Stage:
         rows, bands = size[0] // 2, size[1] // 2
         width = bands + 1
 
@@ -261,7 +267,6 @@ class PackedUNet:
                 total = mx.maximum(total, 0.0).reshape(rows, 1, 2 * width * c)
                 halves.append(total[:, :, : (2 * bands + 1) * c])
             carry["x"] = mx.concatenate(halves, axis=1).reshape(-1, c)
-            carry["concat"] = carry.pop(skip)
 
         return Stage("conv1", apply)
 
@@ -276,9 +281,15 @@ class PackedUNet:
             parts = [partial[tap * 3 + channel, i * width + j :][:count] for tap, (i, j) in enumerate(TAPS)]
             image = sum(parts[1:], parts[0]) + bias
             channels.append(image.reshape(rows, 1, width)[:, :, :bands])
-        carry["x"] = mx.concatenate(channels, axis=1).reshape(rows, 3 * bands)
+        carry["x"] = mx.concatenate(channels, axis=1)
 
 
-def unpack(x: Any, rows: int, bands: int) -> mx.array:
+def unpack(x: mx.array, rows: int, bands: int) -> mx.array:
     """A packed array without halo as ``[1, C, rows, bands]`` (PyTorch's layout)."""
     return x.reshape(rows, bands + 1, -1)[:, :bands].transpose(2, 0, 1)[None]
+
+
+def pack(image: np.ndarray, halo: int) -> mx.array:
+    """The inverse, with ``halo`` positions of zeros around it."""
+    with_column = np.pad(image[0].transpose(1, 2, 0), ((0, 0), (0, 1), (0, 0)))
+    return _array(np.pad(with_column.reshape(-1, image.shape[1]), ((halo, halo), (0, 0))))

@@ -85,7 +85,7 @@ class RefineGAN:
 
     def __init__(self, config: SynthesizerConfig, weights: Weights) -> None:
         self.config = config
-        self.source = (group("m_source", InterpolatedSource(config, weights).stages()),)
+        self.source = (group("m_source", InterpolatedSource(config, weights).stages(), product="source"),)
         count = len(config.upsample_rates)
         pre_conv, mel_conv = (weights.conv(f"dec.{name}", padding=3) for name in ("pre_conv", "mel_conv"))
 

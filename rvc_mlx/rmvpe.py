@@ -7,7 +7,7 @@ B = batch, T = 10 ms frames; arrays inside are channels last.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from .audio import HOP_SAMPLES, N_FFT, N_MELS, LogMel
 from .checkpoint import CheckpointError, check_keys, read_state_dict
 from .gru import BiGRU
 from .layers import DTYPES
+from .layouts import RmvpeLayout, stepped
 from .optimize import resolve
-from .packed import PackedUNet, unpack
+from .packed import PackedUNet
 from .runtime import mx, resolve_device, warn_if_slow
-from .stages import Carry, Stage, Watch, leaf, run
+from .stages import Carry, Event, Stage, leaf, run, walk
 from .unet import NativeUNet
 
 N_BINS = 360
@@ -139,6 +140,8 @@ class RMVPE:
         config = self.config
         sizes = (config.levels, config.blocks, config.inter_layers)
         self.log_mel = LogMel()
+        self.front = (leaf("mel", self.log_mel), leaf("padded_log_mel", lambda x: self._pad_frames(x[None])[0]))
+        self.layout = RmvpeLayout(N_MELS)
         self.packed = PackedUNet(state, *sizes) if "gemm_conv" in self.optimize else None
         fold, fuse = "fold_norm" in self.optimize, "fuse_elementwise" in self.optimize
         options = {
@@ -193,16 +196,14 @@ class RMVPE:
             result = np.array(self._salience(frames_first, chunk))
         return result if mel.ndim == 3 else result[0]
 
-    def _salience(self, mel: mx.array, chunk: int | None, watch: Watch | None = None) -> mx.array:
+    def _salience(self, mel: mx.array, chunk: int | None) -> mx.array:
         """``[B, F, 128] -> [B, F, 360]``."""
         frames = mel.shape[1]
         x = self._pad_frames(mel)
-        if watch is not None:
-            watch("padded_log_mel", x.transpose(0, 2, 1))
         chunk = chunk or x.shape[1]
         if chunk < FRAME_MULTIPLE or chunk % FRAME_MULTIPLE:
             raise ValueError(f"chunk must be a positive multiple of {FRAME_MULTIPLE}, not {chunk}")
-        blocks = [self._block(x[:, i : i + chunk], watch) for i in range(0, x.shape[1], chunk)]
+        blocks = [self._block(x[:, i : i + chunk]) for i in range(0, x.shape[1], chunk)]
         return mx.concatenate(blocks, axis=1)[:, :frames].astype(mx.float32)
 
     def _pad_frames(self, mel: mx.array) -> mx.array:
@@ -217,24 +218,24 @@ class RMVPE:
             )
         return mx.concatenate([mel, mel[:, frames - 2 : frames - 2 - extra : -1]], axis=1) if extra else mel
 
-    def _block(self, x: mx.array, watch: Watch | None) -> mx.array:
+    def _block(self, x: mx.array) -> mx.array:
         """One independent block of frames through the network: ``[B, T, 128] -> [B, T, 360]``."""
-        carry: Carry = {"x": self._features(x, watch)}
-        run(self.head, carry, watch)
+        carry: Carry = {"x": self._features(x)}
+        run(self.head, carry)
         mx.async_eval(carry["x"])
         return carry["x"]
 
-    def _features(self, x: mx.array, watch: Watch | None) -> mx.array:
+    def _features(self, x: mx.array) -> mx.array:
         """The U-Net, tile by tile where the block is long: ``[B, T, 128] -> [B, T, 384]``."""
         frames, halo = x.shape[1], self.config.halo_frames
         if "tile" not in self.optimize or frames <= TILE_FRAMES + halo:
-            return self._unet(x, watch)
+            return self._unet(x)
         count = -(-frames // TILE_FRAMES)
         step = -(-frames // count // FRAME_MULTIPLE) * FRAME_MULTIPLE
         parts = []
         for start in range(0, frames, step):
             first, stop = max(0, start - halo), min(frames, start + step + halo)
-            part = self._unet(x[:, first:stop], watch)
+            part = self._unet(x[:, first:stop])
             # evaluated here, so that only one tile's activations are alive at a time
             parts.append(mx.contiguous(part[:, start - first : min(frames, start + step) - first]))
             mx.eval(parts[-1])
@@ -243,22 +244,20 @@ class RMVPE:
             mx.clear_cache()  # unbounded there, and the next input has other sizes
         return mx.concatenate(parts, axis=1)
 
-    def _unet(self, x: mx.array, watch: Watch | None) -> mx.array:
-        if self.native is not None:
-            carry: Carry = {"x": x}
-            run(self.native.stages, carry, watch)
-            return carry["x"]
-        assert self.packed is not None
-        items = []
-        for item in x:
-            carry = {"x": item}
-            run(self._packed_stages(item.shape[0]), carry, watch)
-            items.append(carry["x"])
-        return mx.stack(items)
+    def _unet(self, x: mx.array) -> mx.array:
+        results = []
+        for part in [x] if self.packed is None else x.split(x.shape[0]):
+            stages, carry = self._entered(part)
+            run(stages, carry)
+            results.append(carry["x"])
+        return mx.concatenate(results)
 
-    def _packed_stages(self, frames: int) -> tuple[Stage, ...]:
+    def _entered(self, x: mx.array) -> tuple[tuple[Stage, ...], Carry]:
+        """The U-Net's stages for ``[B, T, 128]`` and the carry that they begin with; packed, B is 1."""
+        if self.native is not None:
+            return self.native.stages, {"x": x[..., None].astype(self.dtype)}
         assert self.packed is not None
-        return self.packed.stages(frames, N_MELS)
+        return self.packed.stages(x.shape[1], N_MELS), {"x": x[0], "rows": x.shape[1]}
 
     def decode(self, salience: np.ndarray, threshold: float = 0.03) -> np.ndarray:
         """``[F, 360]`` to Hz ``[F]``, float64; 0 where the maximum is at most ``threshold``."""
@@ -278,13 +277,35 @@ class RMVPE:
     def f0(self, audio: np.ndarray, threshold: float = 0.03) -> np.ndarray:
         """``[n]`` 16 kHz mono to Hz ``[F]``, float64, 100 frames a second, 0 where unvoiced."""
         with mx.stream(self.device):
-            mel = self.log_mel(mx.array(_check_audio(audio)))[None]
-            x = self._pad_frames(mel)
-            chunk = CHUNK_FRAMES if self.profile == "applio" else x.shape[1]
+            carry: Carry = {"x": mx.array(_check_audio(audio))}
+            run(self.front, carry)
             # decoded block by block: the salience of an hour is half a gigabyte
-            blocks = (self._block(x[:, i : i + chunk], None)[0] for i in range(0, x.shape[1], chunk))
-            cents = np.concatenate([_cents(block.astype(mx.float32), threshold) for block in blocks])
-        return cents_to_hz(cents[: mel.shape[1]])
+            salience = (self._block(block)[0] for block in self._blocks(carry["x"]))
+            cents = np.concatenate([_cents(block.astype(mx.float32), threshold) for block in salience])
+        return cents_to_hz(cents[: frames_of(audio)])
+
+    def _blocks(self, x: mx.array) -> Iterator[mx.array]:
+        """Padded frames ``[T, 128]`` in the profile's independent blocks ``[1, T, 128]``."""
+        chunk = CHUNK_FRAMES if self.profile == "applio" else x.shape[0]
+        return (x[None, i : i + chunk] for i in range(0, x.shape[0], chunk))
+
+    def walk(self, audio: np.ndarray, threshold: float = 0.03) -> Iterator[Event]:
+        """``f0`` stage by stage; see ``stages.walk``. Later blocks' paths begin with ``block.i.``."""
+        return stepped(self._walk(audio, threshold), self.layout, self.device)
+
+    def _walk(self, audio: np.ndarray, threshold: float) -> Iterator[Event]:
+        carry: Carry = {"x": mx.array(_check_audio(audio))}
+        yield from walk(self.front, carry)
+        cents = []
+        for i, block in enumerate(self._blocks(carry["x"])):
+            stages, inner = self._entered(block)
+            decoding = Stage(
+                "cents", lambda c: c.update(cents=_cents(c["x"][0].astype(mx.float32), threshold)), product="cents"
+            )
+            yield from walk((*stages, *self.head, decoding), inner, f"block.{i}." if i else "")
+            cents.append(inner["cents"])
+        carry["f0"] = cents_to_hz(np.concatenate(cents)[: frames_of(audio)])
+        yield Event("f0", carry, "f0")
 
     def trace(
         self, mel: np.ndarray, watch: Callable[[str, np.ndarray], None], chunk: int | None = CHUNK_FRAMES
@@ -293,28 +314,24 @@ class RMVPE:
 
         Arrays are in PyTorch's layouts. Stages that an optimisation merges are not reported.
         """
-        rows = 0
+        for event in stepped(self._walk_network(mel, chunk), self.layout, self.device):
+            array = self.layout.public(event, event.product)
+            assert array is not None
+            watch(event.path, array)
 
-        def convert(path: str, value: Any) -> None:
-            nonlocal rows
-            if path == "padded_log_mel":
-                rows = value.shape[2]
-            if isinstance(value, list):  # packed, in the middle of a level
-                return
-            watch(path, np.array(self._public(value, rows).astype(mx.float32)))
+    def _walk_network(self, mel: np.ndarray, chunk: int | None) -> Iterator[Event]:
+        x = self._pad_frames(mx.array(mel).transpose(0, 2, 1))
+        yield Event("padded_log_mel", {"x": x}, "x")
+        chunk = chunk or x.shape[1]
+        for i in range(0, x.shape[1], chunk):
+            block = x[:, i : i + chunk]
+            for part in [block] if self.packed is None else block.split(block.shape[0]):
+                stages, carry = self._entered(part)
+                yield from walk((*stages, *self.head), carry)
 
-        with mx.stream(self.device):
-            self._salience(mx.array(mel).transpose(0, 2, 1), chunk, convert)
 
-    def _public(self, value: mx.array, rows: int) -> mx.array:
-        if value.ndim == 4:
-            return value.transpose(0, 3, 1, 2)
-        if value.ndim == 3:
-            return value
-        for level in range(self.config.levels + 1):
-            if value.shape[0] == (rows >> level) * ((N_MELS >> level) + 1):
-                return unpack(value, rows >> level, N_MELS >> level)
-        return value.reshape(1, rows, 3, N_MELS).transpose(0, 2, 1, 3)
+def frames_of(audio: np.ndarray) -> int:
+    return 1 + audio.size // HOP_SAMPLES
 
 
 def _cents(salience: mx.array, threshold: float) -> np.ndarray:

@@ -17,7 +17,7 @@ from .config import SynthesizerConfig
 from .layers import Weights
 from .noise import Draws
 from .runtime import mx
-from .stages import Carry, Stage
+from .stages import Carry, Stage, leaf
 
 SINE_AMPLITUDE, NOISE_DEVIATION = 0.1, 0.003
 HARMONICS_MRF = 9
@@ -69,9 +69,9 @@ class HarmonicSource:
         """From ``f0`` (NumPy) and ``draws``."""
         return (
             Stage("l_sin_gen:voiced", self._voiced, product="voiced"),
-            Stage("l_sin_gen", self._generate),
-            Stage("l_linear", self._merge),
-            Stage("l_tanh", lambda carry: carry.update(x=mx.tanh(carry["x"]))),
+            Stage("l_sin_gen", self._generate, product="source"),
+            Stage("l_linear", self._merge, product="source"),
+            leaf("l_tanh", mx.tanh, product="source"),
         )
 
     def _voiced(self, carry: Carry) -> None:
@@ -84,10 +84,10 @@ class HarmonicSource:
         start = start_phases(carry["draws"], shape).reshape(-1, self.components)
         sines = sine(carry["f0"], self.sample_rate, self.hop, start)
         noise = mx.array(carry["draws"]("normal", (batch, frames * self.hop, self.components)))
-        carry["x"] = with_noise(sines, carry.pop("voiced"), noise)
+        carry["source"] = with_noise(sines, carry.pop("voiced"), noise)
 
     def _merge(self, carry: Carry) -> None:
-        carry["x"] = self.linear(carry["x"].astype(self.dtype))
+        carry["source"] = self.linear(carry["source"].astype(self.dtype))
 
 
 class InterpolatedSource:
@@ -99,20 +99,21 @@ class InterpolatedSource:
 
     def stages(self) -> tuple[Stage, ...]:
         """From ``f0`` (NumPy) and ``draws``."""
-        return (Stage(":sines", self._generate), Stage("merge.0", self._merge), Stage("merge.1", self._squash))
+        return (
+            Stage(":sines", self._generate, product="source"),
+            Stage("merge.0", self._merge, product="source"),
+            leaf("merge.1", mx.tanh, product="source"),
+        )
 
     def _generate(self, carry: Carry) -> None:
         f0 = np.stack([interpolate(item, self.hop) for item in carry["f0"]])
         start = start_phases(carry["draws"], (f0.shape[0], 1))
         sines = sine_of_samples(f0, self.sample_rate, start)
         noise = mx.array(carry["draws"]("normal", (*f0.shape, 1)))
-        carry["x"] = with_noise(sines, mx.array((f0 > 0).astype(np.float32))[..., None], noise)
+        carry["source"] = with_noise(sines, mx.array((f0 > 0).astype(np.float32))[..., None], noise)
 
     def _merge(self, carry: Carry) -> None:
-        carry["x"] = self.merge(carry["x"].astype(self.dtype))
-
-    def _squash(self, carry: Carry) -> None:
-        carry["x"] = mx.tanh(carry["x"])
+        carry["source"] = self.merge(carry["source"].astype(self.dtype))
 
 
 def interpolate(values: np.ndarray, factor: int) -> np.ndarray:

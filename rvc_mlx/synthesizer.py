@@ -8,7 +8,7 @@ the content features, C = channels; inside arrays are channels last, at the boun
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ from .config import REFINEGAN, SynthesizerConfig
 from .flow import flow_stages
 from .keys import state_shapes
 from .layers import DTYPES, Weights
+from .layouts import ChannelsLast, stepped
 from .noise import Draw, Draws
 from .optimize import resolve
 from .refinegan import RefineGAN
 from .runtime import mx, resolve_device, warn_if_slow
-from .stages import Carry, Watch, run
-from .text_encoder import PITCH_CODES, TextEncoder
+from .stages import Carry, Event, Stage, Watch, group, run, walk
+from .text_encoder import PITCH_CODES, TextEncoder, apply_mask
 from .vocoder import HiFiGAN
 
 # upstream writes five digits, not two thirds
@@ -73,6 +74,25 @@ class Synthesizer:
         else:
             self.decoder = HiFiGAN(self.config, self.profile, weights)
         self.emb_g = weights.array(weights.state["emb_g.weight"])
+        self.layout = ChannelsLast(_keeps_axes)
+        self.prior, self.latent, self.decoding = self._stages()
+
+    def _stages(self) -> tuple[tuple[Stage, ...], ...]:
+        """To the prior's mean and deviation, from there to ``z``, and on to audio."""
+        prior = (
+            group("enc_p", self.text_encoder.stages),
+            Stage("m_p", _split_stats, product="m_p"),
+            Stage("logs_p", lambda carry: None, product="logs_p"),
+        )
+        latent = (
+            Stage("z_p", self._sample),
+            Stage("x_mask", self._show_mask, product="x_mask"),
+            Stage("emb_g", self._embed_speaker, product="speaker"),
+            group("flow", self.flow_stages),
+            Stage("z", apply_mask),
+        )
+        source = self.decoder.source if self.has_f0 else ()
+        return prior, latent, (group("dec", (*source, *self.decoder.stages)),)
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, **options: Any) -> Synthesizer:
@@ -147,21 +167,23 @@ class Synthesizer:
         Both are ``[B, 192, T]``, zero beyond an item's length. ``pitch`` is None for voices without.
         """
         with mx.stream(self.device):
-            mean, log_deviation = self._encode(phone, _mask(lengths, phone.shape[1]), pitch, _converted(watch))
-            return _numpy(mean), _numpy(log_deviation)
+            carry = self._phone(phone, lengths, pitch)
+            run((*self.prior, Stage("x_mask", self._show_mask, product="x_mask")), carry, self._converted(watch))
+            return _numpy(carry["m_p"]), _numpy(carry["logs_p"])
 
     def attention(self, x: np.ndarray, lengths: np.ndarray, layer: int = 0, watch: Watcher | None = None) -> np.ndarray:
         """One layer of the text encoder's attention alone: ``[B, C, T] -> [B, C, T]``."""
         with mx.stream(self.device):
             carry: Carry = {"x": self._array(x), "mask": self._mask_array(_mask(lengths, x.shape[2]))}
-            run(self.text_encoder.attentions[layer].stages(), carry, _converted(watch))
+            run(self.text_encoder.attentions[layer].stages(), carry, self._converted(watch))
             return _numpy(carry["x"])
 
     def flow(self, z_p: np.ndarray, mask: np.ndarray, speaker: np.ndarray, watch: Watcher | None = None) -> np.ndarray:
         """Reverse flow: ``z_p [B, 192, T]``, ``mask [B, 1, T]``, ``speaker [B]`` to ``z [B, 192, T]``."""
         with mx.stream(self.device):
-            embedded = self._speaker(speaker, len(z_p))
-            return _numpy(self._flow(self._array(z_p), np.asarray(mask), embedded, _converted(watch)))
+            carry: Carry = {"x": self._array(z_p), "mask": self._mask_array(np.asarray(mask)), "speaker": speaker}
+            run(self.latent[2:4], carry, self._converted(watch))
+            return _numpy(carry["x"])
 
     def source(self, f0: np.ndarray, noise: int | Draw | Draws, watch: Watcher | None = None) -> np.ndarray:
         """The harmonic source: ``f0 [B, T]`` in Hz, 0 where unvoiced, to ``[B, N, 1]`` after tanh.
@@ -172,8 +194,9 @@ class Synthesizer:
         if not self.has_f0:
             raise ValueError("this voice has no pitch, hence no source")
         with mx.stream(self.device):
-            carry: Carry = {"draws": Draws.of(noise)}
-            return np.array(self._source(carry, _check_f0(f0), _converted(watch)).astype(mx.float32))
+            carry: Carry = {"draws": Draws.of(noise), "f0": _check_f0(f0)}
+            run(self.decoder.source, carry, self._converted(watch), "dec.")
+            return np.array(carry["source"].astype(mx.float32))
 
     def decode(
         self,
@@ -185,8 +208,10 @@ class Synthesizer:
     ) -> np.ndarray:
         """``z [B, 192, T]``, ``f0 [B, T]`` in Hz (None without pitch), ``speaker [B]`` to audio ``[B, N]``."""
         with mx.stream(self.device):
-            embedded = self._speaker(speaker, len(z))
-            return self._decode(self._array(z), f0, embedded, Draws.of(noise), _converted(watch))
+            carry: Carry = {"x": self._array(z), "f0": f0, "speaker": speaker, "draws": Draws.of(noise)}
+            self._check_pitch(f0, (z.shape[0], z.shape[2]))
+            self._embed_speaker(carry)
+            return self._decode(carry, self._converted(watch))
 
     def infer(
         self,
@@ -204,68 +229,90 @@ class Synthesizer:
         ``rate`` drops the leading ``int(T * (1 - rate))`` frames after the encoder has seen them.
         ``watch(path, array)`` is called after every stage, arrays in PyTorch's layouts.
         """
-        told, draws = _converted(watch), Draws.of(noise)
-        batch, frames = phone.shape[:2]
-        check_lengths(lengths, frames, rate)
-        mask = _mask(lengths, frames)
         with mx.stream(self.device):
-            embedded = self._speaker(speaker, batch)
-            mean, log_deviation = self._encode(phone, mask, pitch, told)
-            latent = self._array(draws("normal", (batch, self.inter_channels, frames)))
-            z_p = mean + mx.exp(log_deviation) * latent * LATENT_DEVIATION
-            head = 0 if rate is None else int(frames * (1.0 - float(np.float32(rate))))
-            z_p, mask, f0 = z_p[:, head:], mask[:, :, head:], None if f0 is None else f0[:, head:]
-            masked = self._mask_array(mask)
-            z_p = z_p if masked is None else z_p * masked
-            if told:
-                told("x_mask", self._array(mask))  # once more: shortened by ``rate``
-                told("z_p", z_p)
-            z = self._flow(z_p, mask, embedded, told)
-            return self._decode(z if masked is None else z * masked, f0, embedded, draws, told)
+            carry, told = self._entered(phone, lengths, pitch, f0, speaker, noise, rate), self._converted(watch)
+            run((*self.prior, *self.latent), carry, told)
+            return self._decode(carry, told)
+
+    def walk(
+        self,
+        phone: np.ndarray,
+        lengths: np.ndarray,
+        pitch: np.ndarray | None,
+        f0: np.ndarray | None,
+        speaker: np.ndarray,
+        noise: int | Draw | Draws,
+        rate: float | None = None,
+    ) -> Iterator[Event]:
+        """``infer`` stage by stage, the decoder in one piece; see ``stages.walk``."""
+        return stepped(self._walk(phone, lengths, pitch, f0, speaker, noise, rate), self.layout, self.device)
+
+    def _walk(self, *arguments: Any) -> Iterator[Event]:
+        carry = self._entered(*arguments)
+        yield from walk((*self.prior, *self.latent, *self.decoding), carry)
+        carry["audio"] = np.array(carry["x"][..., 0].astype(mx.float32))
+        yield Event("audio", carry, "audio")
 
     # ------------------------------------------------------------------ on arrays, [B, T, C]
-    def _encode(
-        self, phone: np.ndarray, mask: np.ndarray, pitch: np.ndarray | None, watch: Watch | None
-    ) -> tuple[mx.array, mx.array]:
+    def _entered(
+        self,
+        phone: np.ndarray,
+        lengths: np.ndarray,
+        pitch: np.ndarray | None,
+        f0: np.ndarray | None,
+        speaker: np.ndarray,
+        noise: int | Draw | Draws,
+        rate: float | None,
+    ) -> Carry:
+        """What ``infer`` begins with."""
+        batch, frames = phone.shape[:2]
+        check_lengths(lengths, frames, rate)
+        self._check_pitch(f0, (batch, frames))
+        check_speaker(self.config, speaker, batch)
+        given = {"f0": f0, "speaker": speaker, "rate": rate, "draws": Draws.of(noise)}
+        return self._phone(phone, lengths, pitch) | given
+
+    def _phone(self, phone: np.ndarray, lengths: np.ndarray, pitch: np.ndarray | None) -> Carry:
         check_phone(self.config, phone, pitch)
-        carry: Carry = {"x": mx.array(phone.astype(np.float32)).astype(self.dtype), "mask": self._mask_array(mask)}
+        inside = _mask(lengths, phone.shape[1])
+        carry: Carry = {"x": mx.array(phone.astype(np.float32)).astype(self.dtype), "inside": inside}
+        carry["mask"] = self._mask_array(inside)
         if pitch is not None:
             carry["pitch"] = mx.array(pitch.astype(np.int32))
-        run(self.text_encoder.stages, carry, watch, "enc_p.")
-        mean, log_deviation = mx.split(carry["x"], 2, axis=-1)
-        if watch is not None:
-            watch("m_p", mean)
-            watch("logs_p", log_deviation)
-            watch("x_mask", self._array(mask))
-        return mean, log_deviation
+        return carry
 
-    def _flow(self, z_p: mx.array, mask: np.ndarray, speaker: mx.array, watch: Watch | None) -> mx.array:
-        if watch is not None:
-            watch("emb_g", speaker)
-        carry: Carry = {"x": z_p, "mask": self._mask_array(mask), "speaker": speaker}
-        run(self.flow_stages, carry, watch, "flow.")
-        if watch is not None:
-            watch("flow", carry["x"])
-        return carry["x"]
-
-    def _source(self, carry: Carry, f0: np.ndarray, watch: Watch | None) -> mx.array:
-        carry["f0"] = f0
-        run(self.decoder.source, carry, watch, "dec.")
-        return carry["x"]
-
-    def _decode(
-        self, z: mx.array, f0: np.ndarray | None, speaker: mx.array, draws: Draws, watch: Watch | None
-    ) -> np.ndarray:
-        carry: Carry = {"draws": draws}
+    def _check_pitch(self, f0: np.ndarray | None, shape: tuple[int, int]) -> None:
         if self.has_f0:
-            if f0 is None or f0.shape != z.shape[:2]:
-                raise ValueError(f"this voice needs f0 {list(z.shape[:2])}")
-            carry["source"] = self._source(carry, _check_f0(f0), watch)
-        carry |= {"x": z, "speaker": speaker}
+            if f0 is None or f0.shape != shape:
+                raise ValueError(f"this voice needs f0 {list(shape)}")
+            _check_f0(f0)
+
+    def _sample(self, carry: Carry) -> None:
+        """The latent, and the leading frames dropped that ``rate`` says."""
+        mean, rate = carry["m_p"], carry["rate"]
+        batch, frames, channels = mean.shape
+        latent = self._array(carry["draws"]("normal", (batch, channels, frames)))
+        z_p = mean + mx.exp(carry["logs_p"]) * latent * LATENT_DEVIATION
+        head = 0 if rate is None else int(frames * (1.0 - float(np.float32(rate))))
+        carry |= {"x": z_p[:, head:], "inside": carry["inside"][:, :, head:]}
+        carry["mask"] = self._mask_array(carry["inside"])
+        carry["f0"] = None if carry["f0"] is None else carry["f0"][:, head:]
+        apply_mask(carry)
+
+    def _show_mask(self, carry: Carry) -> None:
+        carry["x_mask"] = self._array(carry["inside"])
+
+    def _embed_speaker(self, carry: Carry) -> None:
+        """``[B] -> [B, 1, G]``."""
+        numbers = check_speaker(self.config, carry["speaker"], len(carry["x"]))
+        carry["speaker"] = self.emb_g[mx.array(numbers)][:, None]
+
+    def _decode(self, carry: Carry, watch: Watch | None) -> np.ndarray:
         # RefineGAN's noise is drawn for the whole length
         if isinstance(self.decoder, HiFiGAN) and "tile" in self.optimize and watch is None:
+            run(self.decoder.source if self.has_f0 else (), carry)
             return self._tiles(carry, self.decoder)
-        run(self.decoder.stages, carry, watch, "dec.")
+        run(self.decoding, carry, watch)
         return np.array(carry["x"][..., 0].astype(mx.float32))
 
     def _tiles(self, whole: Carry, decoder: HiFiGAN) -> np.ndarray:
@@ -295,9 +342,19 @@ class Synthesizer:
         hop = self.hop_samples
         return {"source": whole["source"][:, first * hop : last * hop]} if "source" in whole else {}
 
-    def _speaker(self, speaker: np.ndarray, batch: int) -> mx.array:
-        """``[B] -> [B, 1, G]``."""
-        return self.emb_g[mx.array(check_speaker(self.config, speaker, batch))][:, None]
+    def _converted(self, watch: Watcher | None) -> Watch | None:
+        """Calls ``watch`` with arrays in PyTorch's layouts."""
+        if watch is None:
+            return None
+        names = {"enc_p.emb_pitch": "pitch", "dec.m_source.l_sin_gen:voiced": "voiced"}
+
+        def told(path: str, value: mx.array) -> None:
+            name = names.get(path, "source" if path.startswith("dec.m_source") else "x")
+            array = self.layout.public(Event(path, {name: value}, name), name)
+            assert array is not None
+            watch(path, array)
+
+        return told
 
     def _array(self, array: np.ndarray) -> mx.array:
         """``[B, C, T]`` to MLX's ``[B, T, C]``."""
@@ -324,16 +381,14 @@ def _numpy(x: mx.array) -> np.ndarray:
     return np.array(mx.contiguous(x.transpose(0, 2, 1).astype(mx.float32)))
 
 
-def _converted(watch: Watcher | None) -> Watch | None:
-    """Calls ``watch`` with arrays in PyTorch's layouts."""
-    if watch is None:
-        return None
+def _keeps_axes(event: Event, name: str) -> bool:
+    """Which entries have PyTorch's axis order already."""
+    features = event.path in ("enc_p.emb_phone", "enc_p.emb_pitch") and name in ("x", "pitch")
+    return features or event.carry[name].ndim != 3 or name in ("source", "voiced")
 
-    def told(path: str, value: mx.array) -> None:
-        same = value.ndim != 3 or path in ("enc_p.emb_phone", "enc_p.emb_pitch") or path.startswith("dec.m_source")
-        watch(path, np.array(value.astype(mx.float32)) if same else _numpy(value))
 
-    return told
+def _split_stats(carry: Carry) -> None:
+    carry["m_p"], carry["logs_p"] = mx.split(carry.pop("x"), 2, axis=-1)
 
 
 def check_phone(config: SynthesizerConfig, phone: np.ndarray, pitch: np.ndarray | None) -> None:

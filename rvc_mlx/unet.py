@@ -32,7 +32,7 @@ def _bias_relu_add(x: mx.array, bias: mx.array, residual: mx.array) -> mx.array:
 
 
 class NativeUNet:
-    """``mel [B, T, bands] -> [B, T, 3 * bands]`` (norm, U-Net, ``cnn`` and flattening)."""
+    """``mel [B, T, bands, 1] -> [B, T, 3 * bands]`` (norm, U-Net, ``cnn`` and flattening)."""
 
     def __init__(
         self,
@@ -97,7 +97,6 @@ class NativeUNet:
         unet = (group("encoder", tuple(encoder)), group("intermediate", intermediate), group("decoder", tuple(decoder)))
         kernel, bias = self._kernel("cnn"), self._array(self.state["cnn.bias"])
         return (
-            leaf("enter", lambda x: x[..., None].astype(self.dtype)),
             group("unet", unet),
             leaf("cnn", lambda x: mx.conv2d(x, kernel, padding=1) + bias),
             leaf("flatten", lambda x: x.transpose(0, 1, 3, 2).flatten(2)),
