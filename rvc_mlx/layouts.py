@@ -7,6 +7,7 @@ their place, through one of these.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -84,7 +85,7 @@ class RmvpeLayout:
             carry[name] = [pack(array, carry["halo"])] if isinstance(value, list) else pack(array, 0)
 
     @staticmethod
-    def _is_packed(event: Event, value: object) -> bool:
+    def _is_packed(event: Event, value: Any) -> bool:
         if isinstance(value, list):
             return True
         inside = "rows" in event.carry and isinstance(value, mx.array)

@@ -7,8 +7,10 @@ everything between them on the host in NumPy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +19,29 @@ from .hubert import Hubert, last_stage
 from .noise import Draw, Draws
 from .retrieval import Bank, load_bank
 from .rmvpe import RMVPE
+from .stages import Carry, Event, Stage, run, walk
 from .steps import HOP_SAMPLES, SAMPLE_RATE, Windows
 from .synthesizer import Synthesizer
 
 LARGEST_TRANSPOSITION = 48
 
 Watcher = Callable[[str, np.ndarray], None]
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """What ``Pipeline.convert`` can be told beside the recording."""
+
+    transpose: float = 0
+    index: np.ndarray | Bank | str | Path | None = None
+    index_rate: float = 0.0
+    protect: float = 0.5
+    rms_mix: float = 1.0
+    speaker: int = 0
+    f0: np.ndarray | None = None
+    noise: int | Draw = 0
+    autotune: float = 0.0
+    propose_hz: float | None = None
 
 
 class Pipeline:
@@ -95,116 +114,194 @@ class Pipeline:
             propose_hz: shift the median pitch to about this, on top of ``transpose``.
             watch: called as ``watch(name, array)`` after every step: ``filtered``, ``cuts``, ``padded``,
                 ``f0`` (before any change), ``pitchf``, ``pitch``; per segment ``segment.i.features``,
-                ``.phone``, ``.audio``; ``joined``, ``audio``.
+                ``.retrieved``, ``.phone``, ``.audio``, ``.trimmed``; ``joined``, ``audio``.
 
         Raises:
             ValueError: audio, rate or a knob that cannot be used.
         """
-        _check(audio, sr, index_rate, protect, rms_mix, autotune)
-        _check_pitch(transpose, propose_hz, autotune)
-        told = watch or (lambda name, array: None)
-        bank = load_bank(index, self.hubert.device) if index is not None and index_rate > 0 else None
-        draws = Draws(noise)
-        samples = _resampled(audio, sr)
-        filtered = steps.high_pass(steps.limit_peak(samples, steps.INPUT_PEAK))
-        told("filtered", filtered)
-        cuts = steps.find_cuts(filtered, self.windows, self.profile)
-        told("cuts", np.array(cuts, dtype=np.int64))
-        padded = np.pad(filtered, self.windows.samples()[0], mode="reflect")
-        told("padded", padded)
-        pitch, pitchf = self._pitch(padded, filtered.size, f0, transpose, autotune, propose_hz, told)
-        parts = []
-        for i, (start, stop, last) in enumerate(steps.segment_bounds(padded.size, cuts, self.windows)):
-            frames = slice(start // HOP_SAMPLES, last)
-            codes, hz = (None, None) if pitchf is None or pitch is None else (pitch[frames], pitchf[frames])
+        knobs = Knobs(
+            transpose, index, index_rate, protect, rms_mix, speaker, f0, noise, autotune=autotune, propose_hz=propose_hz
+        )
+        carry = self._entered(audio, sr, knobs)
+        run(self._front(carry), carry, watch)
+        for i, inner in enumerate(self._segments(carry)):
+            run(self._segment(carry), inner, watch, f"segment.{i}.")
+            carry["parts"].append(inner["trimmed"])
+        run(self._finish(carry), carry, watch)
+        return carry["audio"], self.synthesizer.sample_rate
 
-            def tell(name: str, array: np.ndarray, i: int = i) -> None:
-                told(f"segment.{i}.{name}", array)
+    def walk(self, audio: np.ndarray, sr: int, **knobs: Any) -> Iterator[Event]:
+        """``convert`` stage by stage, the models' own stages included; see ``stages.walk``."""
+        carry = self._entered(audio, sr, Knobs(**knobs))
+        yield from walk(self._front(carry), carry)
+        for i, inner in enumerate(self._segments(carry)):
+            yield from walk(self._segment(carry), inner, f"segment.{i}.")
+            carry["parts"].append(inner["trimmed"])
+        yield from walk(self._finish(carry), carry)
 
-            parts.append(self._segment(padded[start:stop], codes, hz, speaker, bank, index_rate, protect, draws, tell))
-        joined = np.concatenate(parts)
-        del parts
-        if joined.size == 0:
-            raise ValueError(f"audio of {1000 * audio.size / sr:.0f} ms is too short: nothing is left after conversion")
-        if not np.isfinite(joined).all():
-            raise ValueError("the conversion gave NaN or infinite values; in half precision, try float32")
-        told("joined", joined)
-        result = self._finish(filtered, joined, rms_mix)
-        told("audio", result)
-        return result, self.synthesizer.sample_rate
+    def _entered(self, audio: np.ndarray, sr: int, knobs: Knobs) -> Carry:
+        """What a conversion begins with."""
+        _check(audio, sr, knobs)
+        retrieves = knobs.index is not None and knobs.index_rate > 0
+        bank = load_bank(knobs.index, self.hubert.device) if knobs.index is not None and retrieves else None
+        return {
+            "samples": _resampled(audio, sr),
+            "knobs": knobs,
+            "bank": bank,
+            "draws": Draws(knobs.noise),
+            "parts": [],
+        }
 
-    def _pitch(
-        self,
-        padded: np.ndarray,
-        samples: int,
-        given: np.ndarray | None,
-        transpose: float,
-        strength: float,
-        propose_hz: float | None,
-        told: Watcher,
-    ) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Codes and Hz per frame of the padded clip; None for voices without pitch."""
-        if not self.synthesizer.has_f0:
-            return None, None
-        if given is not None:
-            f0 = _fitted(given, samples, padded.size)
-        elif self.rmvpe is not None:
-            f0 = self.rmvpe.f0(padded.astype(np.float32))
-        else:
+    # ------------------------------------------------------------------ before the segments
+    def _front(self, carry: Carry) -> tuple[Stage, ...]:
+        def limit_and_filter(c: Carry) -> None:
+            c["filtered"] = steps.high_pass(steps.limit_peak(c.pop("samples"), steps.INPUT_PEAK))
+
+        def cut(c: Carry) -> None:
+            c["cuts"] = np.array(steps.find_cuts(c["filtered"], self.windows, self.profile), dtype=np.int64)
+
+        def mirror(c: Carry) -> None:
+            c["padded"] = np.pad(c["filtered"], self.windows.samples()[0], mode="reflect")
+
+        audio = (
+            Stage("filtered", limit_and_filter, product="filtered"),
+            Stage("cuts", cut, product="cuts"),
+            Stage("padded", mirror, product="padded"),
+        )
+        return (*audio, *self._pitch(carry["knobs"])) if self.synthesizer.has_f0 else audio
+
+    def _pitch(self, knobs: Knobs) -> tuple[Stage, ...]:
+        """Codes and Hz per frame of the padded clip."""
+        if knobs.f0 is None and self.rmvpe is None:
             raise ValueError("this voice needs pitch: give the pipeline an RMVPE, or convert() an f0")
-        told("f0", f0)
-        if self.profile == "webui":
-            f0 = steps.fill_unvoiced(f0)
-        if strength > 0:
-            f0 = steps.autotune(f0, strength)
-        else:
-            f0 = steps.shift(f0, transpose + (0 if propose_hz is None else steps.proposed_shift(f0, propose_hz)))
-        told("pitchf", f0)
-        pitch = steps.coarse_pitch(f0)
-        told("pitch", pitch)
-        return pitch, f0.astype(np.float32)
 
-    def _segment(
-        self,
-        audio: np.ndarray,
-        pitch: np.ndarray | None,
-        f0: np.ndarray | None,
-        speaker: int,
-        bank: Bank | None,
-        index_rate: float,
-        protect: float,
-        draws: Draws,
-        told: Watcher,
-    ) -> np.ndarray:
+        def change(c: Carry) -> None:
+            f0 = steps.fill_unvoiced(c["f0"]) if self.profile == "webui" else c["f0"]
+            if knobs.autotune > 0:
+                c["pitchf"] = steps.autotune(f0, knobs.autotune)
+            else:
+                proposed = 0 if knobs.propose_hz is None else steps.proposed_shift(f0, knobs.propose_hz)
+                c["pitchf"] = steps.shift(f0, knobs.transpose + proposed)
+
+        def encode(c: Carry) -> None:
+            c["pitch"] = steps.coarse_pitch(c["pitchf"])
+
+        return (
+            self._given_f0(knobs.f0) if knobs.f0 is not None else self._own_f0(),
+            Stage("pitchf", change, product="pitchf"),
+            Stage("pitch", encode, product="pitch"),
+        )
+
+    def _given_f0(self, given: np.ndarray) -> Stage:
+        def fit(c: Carry) -> None:
+            c["f0"] = _fitted(given, c["filtered"].size, c["padded"].size)
+
+        return Stage("f0", fit, product="f0")
+
+    def _own_f0(self) -> Stage:
+        model = self.rmvpe
+        assert model is not None
+
+        def estimate(c: Carry) -> None:
+            c["f0"] = model.f0(c["padded"].astype(np.float32))
+
+        def inside(c: Carry) -> Iterator[Event]:
+            c["f0"] = yield from _last(model.walk(c["padded"].astype(np.float32)), "f0")
+
+        return Stage("f0", estimate, product="f0", inside=inside)
+
+    # ------------------------------------------------------------------ segments
+    def _segments(self, carry: Carry) -> Iterator[Carry]:
+        """Per stretch of the padded clip what its conversion begins with."""
+        padded = carry["padded"]
+        for start, stop, last in steps.segment_bounds(padded.size, carry["cuts"].tolist(), self.windows):
+            inner: Carry = {"samples": padded[start:stop].astype(np.float32), "draws": carry["draws"]}
+            if self.synthesizer.has_f0:
+                frames = slice(start // HOP_SAMPLES, last)
+                inner |= {"pitch": carry["pitch"][frames], "f0": carry["pitchf"][frames].astype(np.float32)}
+            yield inner
+
+    def _segment(self, carry: Carry) -> tuple[Stage, ...]:
         """One stretch of the padded clip, converted, without its padding."""
-        voice = self.synthesizer
-        original = self.hubert.features(audio.astype(np.float32), voice.version, self.profile)
-        told("features", original)
-        features = original
-        if bank is not None:
-            features = bank.retrieve(original) * np.float32(index_rate) + np.float32(1 - index_rate) * original
-        phone = steps.double(features)
-        frames = min(audio.size // HOP_SAMPLES, len(phone))
-        if f0 is not None and pitch is not None:
-            pitch, f0 = pitch[:frames], f0[:frames]
-            phone = steps.protect_unvoiced(phone, steps.double(original), f0, protect)
-        told("phone", phone)
-        batch = (None if pitch is None else pitch[None], None if f0 is None else f0[None])
-        result = voice.infer(phone[None], np.array([frames]), *batch, np.array([speaker]), draws)[0]
-        told("audio", result)
-        pad = int(self.windows.x_pad * voice.sample_rate)
-        return result[pad:-pad]
+        hubert, voice, knobs, bank = self.hubert, self.synthesizer, carry["knobs"], carry["bank"]
+        variant = (voice.version, self.profile)
 
-    def _finish(self, filtered: np.ndarray, joined: np.ndarray, rms_mix: float) -> np.ndarray:
-        if rms_mix != 1:
-            rate = self.synthesizer.sample_rate
-            joined = steps.mix_loudness(filtered, joined, rate, rms_mix)
-        if self.profile == "webui":
-            return steps.to_int16(joined)
-        return steps.limit_peak(joined, steps.OUTPUT_PEAK).astype(np.float32, copy=False)
+        def extract(c: Carry) -> None:
+            c["features"] = hubert.features(c["samples"], *variant)
+
+        def walk_hubert(c: Carry) -> Iterator[Event]:
+            features = yield from _last(hubert.walk(c["samples"], *variant), "features")
+            c["features"] = features[0]
+
+        def retrieve(c: Carry) -> None:
+            share = knobs.index_rate
+            blended = bank.retrieve(c["features"]) * np.float32(share) + np.float32(1 - share) * c["features"]
+            c["retrieved"] = blended
+
+        def prepare(c: Carry) -> None:
+            c["phone"] = steps.double(c.pop("retrieved", c["features"]))
+            frames = min(c["samples"].size // HOP_SAMPLES, len(c["phone"]))
+            c["lengths"] = np.array([frames])
+            if voice.has_f0:
+                c |= {"pitch": c["pitch"][:frames], "f0": c["f0"][:frames]}
+                c["phone"] = steps.protect_unvoiced(c["phone"], steps.double(c["features"]), c["f0"], knobs.protect)
+
+        def arguments(c: Carry) -> tuple[Any, ...]:
+            pitch, f0 = (c[name][None] if voice.has_f0 else None for name in ("pitch", "f0"))
+            return c["phone"][None], c["lengths"], pitch, f0, np.array([knobs.speaker]), c["draws"]
+
+        def synthesize(c: Carry) -> None:
+            c["audio"] = voice.infer(*arguments(c))[0]
+
+        def walk_voice(c: Carry) -> Iterator[Event]:
+            audio = yield from _last(voice.walk(*arguments(c)), "audio")
+            c["audio"] = audio[0]
+
+        def trim(c: Carry) -> None:
+            pad = int(self.windows.x_pad * voice.sample_rate)
+            c["trimmed"] = c["audio"][pad:-pad]
+
+        retrieval = (Stage("retrieved", retrieve, product="retrieved"),) if bank is not None else ()
+        return (
+            Stage("features", extract, product="features", inside=walk_hubert),
+            *retrieval,
+            Stage("phone", prepare, product="phone"),
+            Stage("audio", synthesize, product="audio", inside=walk_voice),
+            Stage("trimmed", trim, product="trimmed"),
+        )
+
+    # ------------------------------------------------------------------ after them
+    def _finish(self, carry: Carry) -> tuple[Stage, ...]:
+        def join(c: Carry) -> None:
+            c["joined"] = np.concatenate(c.pop("parts"))
+            if c["joined"].size == 0:
+                length_ms = 1000 * c["filtered"].size / SAMPLE_RATE
+                raise ValueError(f"audio of {length_ms:.0f} ms is too short: nothing is left after conversion")
+            if not np.isfinite(c["joined"]).all():
+                raise ValueError("the conversion gave NaN or infinite values; in half precision, try float32")
+
+        def finish(c: Carry) -> None:
+            joined, rms_mix = c.pop("joined"), c["knobs"].rms_mix
+            if rms_mix != 1:
+                joined = steps.mix_loudness(c["filtered"], joined, self.synthesizer.sample_rate, rms_mix)
+            if self.profile == "webui":
+                c["audio"] = steps.to_int16(joined)
+            else:
+                c["audio"] = steps.limit_peak(joined, steps.OUTPUT_PEAK).astype(np.float32, copy=False)
+
+        return (Stage("joined", join, product="joined"), Stage("audio", finish, product="audio"))
 
 
-def _check(audio: np.ndarray, sr: int, index_rate: float, protect: float, rms_mix: float, autotune: float) -> None:
+def _last(events: Iterator[Event], name: str) -> Generator[Event, None, np.ndarray]:
+    """Passes a model's events on and returns what its last one holds under ``name``."""
+    event = None
+    for event in events:
+        yield event
+    assert event is not None
+    return event.carry[name]
+
+
+def _check(audio: np.ndarray, sr: int, knobs: Knobs) -> None:
     if audio.ndim != 1 or audio.dtype.kind != "f":
         raise ValueError(f"audio must be mono floats, shape [n], not {audio.dtype} {list(audio.shape)}")
     if not 1000 <= sr <= 768000:
@@ -213,12 +310,13 @@ def _check(audio: np.ndarray, sr: int, index_rate: float, protect: float, rms_mi
         raise ValueError(f"audio has {np.count_nonzero(~np.isfinite(audio))} NaN or infinite samples")
     if audio.size * SAMPLE_RATE // sr <= steps.FILTER_EDGE:
         raise ValueError(f"audio of {audio.size} samples at {sr} Hz is too short to convert")
-    shares = {"index_rate": index_rate, "rms_mix": rms_mix, "autotune": autotune}
-    for name, value in shares.items():
+    for name in ("index_rate", "rms_mix", "autotune"):
+        value = getattr(knobs, name)
         if not 0 <= value <= 1:
             raise ValueError(f"{name}={value}: 0 to 1 is expected")
-    if not 0 <= protect <= 0.5:
-        raise ValueError(f"protect={protect}: 0 to 0.5 is expected")
+    if not 0 <= knobs.protect <= 0.5:
+        raise ValueError(f"protect={knobs.protect}: 0 to 0.5 is expected")
+    _check_pitch(knobs.transpose, knobs.propose_hz, knobs.autotune)
 
 
 def _check_pitch(transpose: float, propose_hz: float | None, autotune: float) -> None:
