@@ -112,7 +112,7 @@ class Pipeline:
             noise: a seed, or a callable ``draw(index, kind, shape)``.
             autotune: 0 to 1, how far pitch is pulled to the nearest note, in place of any transposition.
             propose_hz: shift the median pitch to about this, on top of ``transpose``.
-            watch: called as ``watch(name, array)`` after every step: ``filtered``, ``cuts``, ``padded``,
+            watch: called as ``watch(name, array)`` after every step: ``filtered``, ``cuts`` (0 first), ``padded``,
                 ``f0`` (before any change), ``pitchf``, ``pitch``; per segment ``segment.i.features``,
                 ``.retrieved``, ``.phone``, ``.audio``, ``.trimmed``; ``joined``, ``audio``.
 
@@ -158,7 +158,7 @@ class Pipeline:
             c["filtered"] = steps.high_pass(steps.limit_peak(c.pop("samples"), steps.INPUT_PEAK))
 
         def cut(c: Carry) -> None:
-            c["cuts"] = np.array(steps.find_cuts(c["filtered"], self.windows, self.profile), dtype=np.int64)
+            c["cuts"] = np.array([0, *steps.find_cuts(c["filtered"], self.windows, self.profile)], dtype=np.int64)
 
         def mirror(c: Carry) -> None:
             c["padded"] = np.pad(c["filtered"], self.windows.samples()[0], mode="reflect")
@@ -214,7 +214,7 @@ class Pipeline:
     def _segments(self, carry: Carry) -> Iterator[Carry]:
         """Per stretch of the padded clip what its conversion begins with."""
         padded = carry["padded"]
-        for start, stop, last in steps.segment_bounds(padded.size, carry["cuts"].tolist(), self.windows):
+        for start, stop, last in steps.segment_bounds(padded.size, carry["cuts"][1:].tolist(), self.windows):
             inner: Carry = {"samples": padded[start:stop].astype(np.float32), "draws": carry["draws"]}
             if self.synthesizer.has_f0:
                 frames = slice(start // HOP_SAMPLES, last)

@@ -33,13 +33,18 @@ class Layout(Protocol):
 class Event(NamedTuple):
     """A stage has just run. ``product`` names the entry of the carry that it makes.
 
-    ``layout`` None: the carry's arrays are NumPy's already.
+    ``layout`` None: the carry's arrays are NumPy's already. ``prefix``: where the model stands inside another.
     """
 
     path: str
     carry: Carry
     product: str
     layout: Layout | None = None
+    prefix: str = ""
+
+    @property
+    def whole_path(self) -> str:
+        return joined(self.prefix, self.path)
 
 
 class Stage(NamedTuple):
@@ -100,7 +105,7 @@ def walk(stages: tuple[Stage, ...], carry: Carry, prefix: str = "") -> Iterator[
             yield from walk(stage.parts, carry, path + ".")
         elif stage.inside is not None:
             for event in stage.inside(carry):
-                yield event._replace(path=joined(path + ".", event.path))
+                yield event._replace(prefix=f"{path}.{event.prefix}")
         else:
             stage.apply(carry)
         yield Event(path, carry, stage.product)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,3 +54,21 @@ def make_audio(kind: str, seconds: float | None, path: str | None, seed: int, sn
         return Audio(read_audio(SPEECH_CLIP), None, "speech clip made with espeak-ng")
     assert path is not None
     return Audio(read_audio(path), None, f"file {Path(path).name}")
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for arrays on their way between processes, in memory where the system has such a place."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="rvc-parity-", dir=memory if memory.is_dir() else None) as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def in_files(arrays: Mapping[str, np.ndarray]) -> Iterator[dict[str, str]]:
+    """The paths of files that hold these arrays."""
+    with scratch_folder() as folder:
+        paths = {name: str(folder / f"input-{name}.npy") for name in arrays}
+        for name, array in arrays.items():
+            np.save(paths[name], array)
+        yield paths

@@ -56,6 +56,24 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float | None:
     return float(a @ b / scale) if scale > 0 else None
 
 
+def cosine(value: np.ndarray, reference: np.ndarray) -> float | None:
+    """Of the angle between both; None where one of them is zero throughout."""
+    a, b = np.asarray(value, np.float64).ravel(), np.asarray(reference, np.float64).ravel()
+    scale = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / scale) if scale > 0 else None
+
+
+def relative(figures: Figures, reference: np.ndarray) -> float | None:
+    """The root mean square error over the reference's; None of a silent reference."""
+    rms = float(np.sqrt(np.mean(np.square(reference, dtype=np.float64))))
+    return figures["rmse"] / rms if rms > 0 else None
+
+
+def argmax_changes(value: np.ndarray, reference: np.ndarray) -> int:
+    """Rows of the last axis whose largest value is elsewhere."""
+    return int(np.count_nonzero(value.argmax(axis=-1) != reference.argmax(axis=-1)))
+
+
 def level(figures: Figures, name: str) -> float:
     """A figure to be judged: where ``compare`` knows none, equal results are perfect and others worthless."""
     if figures[name] is not None:

@@ -73,7 +73,7 @@ class Run:
                 self._hello(backend)
         else:
             plan = make_plan(self.config, self._available())
-        self.weights = _weights(self.config)
+        self.weights = weights_of(self.config)
         if self.resumed:
             self._same_inputs()
         self._try_load(plan)
@@ -288,7 +288,7 @@ class Run:
         self.file.append(line | fields)
 
 
-def _weights(config: Config) -> dict[str, Weights]:
+def weights_of(config: Config) -> dict[str, Weights]:
     """Per name under ``weights`` that the suite loads; an index only where one was given."""
     wish, suite = config["weights"], config["suite"]
     folder, size = cache_folder(config["paths"]["cache"]), config["measure"]["model"]
@@ -302,7 +302,16 @@ def _digests(weights: dict[str, Weights]) -> dict[str, str]:
 
 def open_run(config: Config) -> Run:
     """A new run folder, with the configuration in it."""
-    name = f"{datetime.now():%Y%m%d-%H%M%S}-{config['suite']['name']}"
+    folder = new_folder(config, f"{datetime.now():%Y%m%d-%H%M%S}-{config['suite']['name']}")
+    return Run(config, folder, resumed=False)
+
+
+def new_folder(config: Config, name: str) -> Path:
+    """``out=``, or ``name`` under ``paths.runs`` with a number where that is taken; the configuration is in it.
+
+    Raises:
+        UserError: it cannot be written, or holds something already.
+    """
     runs = Path(config["paths"]["runs"])
     fresh = next(
         runs / (name + end) for end in ("", *(f"-{i}" for i in range(2, 100))) if not (runs / (name + end)).exists()
@@ -314,16 +323,16 @@ def open_run(config: Config) -> Run:
             raise UserError(f"{folder} already holds a run; to complete it: run resume={folder}")
         if any(folder.iterdir()) and not (folder / "records.jsonl").exists():
             raise UserError(f"{folder} holds something that is not a run; give out= a folder of its own")
-        for name in RUN_FILES:  # of a run that never began
-            (folder / name).unlink(missing_ok=True)
+        for file in RUN_FILES:  # of a run that never began
+            (folder / file).unlink(missing_ok=True)
         (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     except OSError as error:
         raise UserError(f"cannot write the run folder {folder}: {error.strerror}; set out=FOLDER") from None
-    return Run(config, folder, resumed=False)
+    return folder
 
 
 def _has_samples(path: Path) -> bool:
-    return path.exists() and any(line["kind"] == "sample" for line in read_lines(path))
+    return path.exists() and any(line["kind"] in ("sample", "trace") for line in read_lines(path))
 
 
 def resume_run(folder: Path) -> Run:

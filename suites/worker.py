@@ -17,14 +17,17 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from . import sound
 from .backends import BACKENDS, DTYPES
 from .models import SUITES
 from .models.base import Result, Results, Settings, Steps, Suite
 from .process import peak_rss_bytes, reset_peak, rss_bytes
+from .tracing import ReferenceWalk, TracedWalk
 
 Request = dict[str, Any]
 Answer = dict[str, Any]
@@ -93,6 +96,7 @@ class Session:
         self.checkpoints: dict[str, str] = {}
         self.inputs: Results = {}
         self.kept: dict[str, Result] = {}
+        self.walks: ReferenceWalk | TracedWalk
 
     # ------------------------------------------------------------------ requests
     def hello(self, request: Request) -> Answer:
@@ -121,6 +125,7 @@ class Session:
         if self.spec.framework == "mlx":
             options["optimize"] = request["optimize"]
         self.suite, self.settings, self.checkpoints = SUITES[request["suite"]], request["settings"], request["paths"]
+        self.exact, self.kept = None, {}
         start = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -171,13 +176,7 @@ class Session:
 
     def rounding(self, request: Request) -> Answer:
         """Leave what float32 rounding does to this model in a file: its results beside float64's."""
-        if self.exact is None:
-            package = importlib.import_module("reference_torch")
-            device = "cuda" if self.spec.device == "cuda" else "cpu"  # MPS has no float64
-            self.exact = self.suite.load(
-                package, self.checkpoints, {"dtype": "float64", "device": device}, self.settings
-            )
-        found = self.suite.rounding(self.model, self.exact, self.inputs, self.settings)
+        found = self.suite.rounding(self.model, self._exact(), self.inputs, self.settings)
         np.savez(request["path"], **found)  # type: ignore[arg-type]
         return {}
 
@@ -197,7 +196,62 @@ class Session:
             "peak_device_bytes": self._device_peak(),
         }
 
+    # ------------------------------------------------------------------ traces
+    def trace_open(self, request: Request) -> Answer:
+        """Begin to walk the model on the prepared inputs: as the reference, or beside it."""
+        settings = {**self.settings, **request["settings"]}
+
+        def begin(model: Any) -> Any:
+            return self.suite.walk(model, self.inputs, settings)
+
+        if not request["reference"]:
+            self.walks = TracedWalk(begin(self.model), begin(self.model), request["sample_rate"])
+            return {}
+        exact = self._exact() if request["exact"] else None
+        both = (None, None) if exact is None else (begin(exact), begin(exact))
+        self.walks = ReferenceWalk(begin(self.model), *both)
+        return {}
+
+    def trace_next(self, request: Request) -> Answer:
+        """The next stage; see ``tracing``."""
+        if isinstance(self.walks, ReferenceWalk):
+            return self.walks.advance(request["until"], Path(request["folder"]))
+        return self.walks.advance()
+
+    def trace_entry(self, request: Request) -> Answer:
+        """A value of the reference that no stage has changed since it was last sent."""
+        assert isinstance(self.walks, ReferenceWalk)
+        return {"entry": self.walks.entry(request["name"], Path(request["folder"]))}
+
+    def trace_call(self, request: Request) -> Answer:
+        """The call as users make it, beside the stages that have just been walked."""
+        assert isinstance(self.walks, TracedWalk)
+        result = self.suite.call(self.model, self.inputs, {**self.settings, **request["settings"]})
+        return {"added": self.walks.whole(result)}
+
+    def trace_spread(self, request: Request) -> Answer:
+        """How far the same model is from itself under other noise."""
+        signals = []
+        for seed in request["seeds"]:
+            settings = {**self.settings, **request["settings"], "seed": seed}
+            signals.append(np.asarray(self.suite.call(self.model, self.inputs, settings), np.float64).reshape(-1))
+        return {"spread": sound.noise_spread(signals, request["sample_rate"])}
+
+    def trace_judge(self, request: Request) -> Answer:
+        assert isinstance(self.walks, TracedWalk)
+        return self.walks.judge(request["entries"], request["limits"])
+
     # ------------------------------------------------------------------ parts
+    def _exact(self) -> Any:
+        """The reference's model in float64."""
+        if self.exact is None:
+            package = importlib.import_module("reference_torch")
+            device = "cuda" if self.spec.device == "cuda" else "cpu"  # MPS has no float64
+            self.exact = self.suite.load(
+                package, self.checkpoints, {"dtype": "float64", "device": device}, self.settings
+            )
+        return self.exact
+
     def _call(self, name: str) -> Callable[[], Result]:
         return self.suite.calls(self.model, self.inputs, self.settings)[name]
 
@@ -229,7 +283,8 @@ class Session:
         return int(torch.cuda.max_memory_allocated()) if self.spec.device == "cuda" else None
 
 
-REQUESTS = ("hello", "load", "prepare", "time", "output", "rounding", "cold")
+TRACE_REQUESTS = ("trace_open", "trace_next", "trace_entry", "trace_judge", "trace_call", "trace_spread")
+REQUESTS = ("hello", "load", "prepare", "time", "output", "rounding", "cold", *TRACE_REQUESTS)
 
 
 def serve(session: Session, requests: Any, answers: Any) -> None:

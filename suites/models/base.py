@@ -7,9 +7,9 @@ package and the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,14 @@ class Steps(dict[str, np.ndarray]):
 # A call's result; arrays that belong together are told apart by name: ``component.name`` later on.
 Result = np.ndarray | dict[str, np.ndarray]
 Calls = dict[str, Callable[[], Result]]
+
+
+class Probe(NamedTuple):
+    """One input that a trace walks a model on. ``settings`` go over the suite's."""
+
+    name: str
+    inputs: Results
+    settings: dict[str, Any] = {}  # noqa: RUF012  (never written to)
 
 
 class Suite:
@@ -67,7 +75,19 @@ class Suite:
         """The reference's results beside those of ``exact``, the same model in float64."""
         raise NotImplementedError
 
+    def walk(self, model: Any, given: Results, settings: Settings) -> Iterator[Any]:
+        """The whole call stage by stage, as the packages' ``stages.walk`` does it."""
+        raise NotImplementedError
+
+    def call(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
+        """The same call as users make it, in one go."""
+        raise NotImplementedError
+
     # ------------------------------------------------------------------ in the parent
+    def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
+        """What a trace walks this model on, so that every way through it is taken."""
+        raise NotImplementedError
+
     def components(self, configured: tuple[str, ...], facts: Mapping[str, Any]) -> tuple[str, ...]:
         """Those that this model has."""
         return configured

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
-from ..inputs import SAMPLE_RATE
+import numpy as np
+
+from ..inputs import SAMPLE_RATE, Audio
 from ..parity import Figures
 from ..verdict import Limits
-from .base import Calls, Results, Settings, Suite, compared
+from .base import Calls, Probe, Results, Settings, Suite, compared
 
 # the rounding floor is measured on the first seconds: float64 is slow
 FLOOR_SECONDS = 15
 RECEPTIVE_SAMPLES, HOP_SAMPLES = 400, 320
+BATCH_SAMPLES = 9000
 
 
 class Hubert(Suite):
@@ -50,7 +53,20 @@ class Hubert(Suite):
             found |= {f"{kind}_{name}": call() for name, call in self.calls(one, head, settings).items()}
         return found
 
+    def walk(self, model: Any, given: Results, settings: Settings) -> Iterator[Any]:
+        return model.walk(given["audio"], settings["version"], settings["profile"])
+
+    def call(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
+        found = model.features(given["audio"], settings["version"], settings["profile"])
+        return found if found.ndim == 3 else found[None]
+
     # ------------------------------------------------------------------ in the parent
+    def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
+        """The clip, and two short ones as a batch."""
+        half = min(audio.samples.size // 2, BATCH_SAMPLES)
+        batch = np.stack([audio.samples[:half], audio.samples[half : 2 * half]])
+        return Probe("clip", {"audio": audio.samples}), Probe("batch", {"audio": batch})
+
     def frames(self, samples: int) -> int:
         return (samples - RECEPTIVE_SAMPLES) // HOP_SAMPLES + 1
 

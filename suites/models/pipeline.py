@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from ..inputs import SAMPLE_RATE, Audio
 from ..parity import Figures, NotComparable
 from ..verdict import Limits
 from . import rmvpe
-from .base import Calls, Results, Samples, Settings, Steps, Suite, compared, floor_of
+from .base import Calls, Probe, Results, Samples, Settings, Steps, Suite, compared, floor_of
 
 HOP_SAMPLES = 160
 # which part of the call a reported step ends; those of segments are reported as segment.NUMBER.NAME
@@ -26,6 +26,8 @@ SEGMENT_PARTS = {"features": "content", "phone": "blend", "audio": "synthesis"}
 KNOBS = {"protect": 0.33, "index_rate": 0.75, "rms_mix": 0.25}
 KNOB_SECONDS, FLOOR_SECONDS = 5, 3
 INDEX_VECTORS = 256
+# of the clip that a trace turns the knobs on
+OTHER_RATE = 22050
 # an undecided frame that moved by more than this fell the other way
 FLIPPED_CENTS = 1.0
 
@@ -34,9 +36,17 @@ class Models(NamedTuple):
     """A pipeline and the models in it."""
 
     pipeline: Any
+    hubert: Any
     rmvpe: Any
     synthesizer: Any
     optimize: list[str]
+
+    def with_windows(self, windows: Mapping[str, float] | None) -> Any:
+        """The pipeline, cutting long audio otherwise."""
+        if windows is None:
+            return self.pipeline
+        parts = (self.hubert, self.rmvpe, self.synthesizer)
+        return type(self.pipeline)(*parts, profile=self.pipeline.profile, windows=windows)
 
 
 class _Enough(Exception):
@@ -101,10 +111,10 @@ class Pipeline(Suite):
         pitch = package.RMVPE.from_checkpoint(paths["rmvpe"], profile=profile, **options)
         voice = package.Synthesizer.from_checkpoint(paths["voice"], profile=profile, **options)
         used = {name for model in (hubert, pitch, voice) for name in getattr(model, "optimize", ())}
-        return Models(package.Pipeline(hubert, pitch, voice, profile=profile), pitch, voice, sorted(used))
+        return Models(package.Pipeline(hubert, pitch, voice, profile=profile), hubert, pitch, voice, sorted(used))
 
     def facts(self, model: Any) -> dict[str, Any]:
-        names = ("sample_rate", "version", "has_f0", "vocoder", "phone_channels")
+        names = ("sample_rate", "version", "has_f0", "vocoder", "phone_channels", "speakers")
         return super().facts(model) | {name: getattr(model.synthesizer, name) for name in names}
 
     def calls(self, model: Any, given: Results, settings: Settings) -> Calls:
@@ -128,7 +138,25 @@ class Pipeline(Suite):
             found |= rmvpe.rounding(model.rmvpe, exact.rmvpe, padded, mel, settings["threshold"])
         return found
 
+    def walk(self, model: Any, given: Results, settings: Settings) -> Iterator[Any]:
+        pipeline = model.with_windows(settings.get("windows"))
+        return pipeline.walk(given["audio"], settings.get("sample_rate", SAMPLE_RATE), **_knobs(model, settings))
+
+    def call(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
+        pipeline = model.with_windows(settings.get("windows"))
+        return pipeline.convert(given["audio"], settings.get("sample_rate", SAMPLE_RATE), **_knobs(model, settings))[0]
+
     # ------------------------------------------------------------------ in the parent
+    def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
+        """The clip with the suite's knobs; and all knobs turned on a loud one of another rate, cut in two."""
+        seconds = audio.samples.size / SAMPLE_RATE
+        windows = {"x_pad": 0.3, "x_query": 0.1 * seconds, "x_center": 0.6 * seconds, "x_max": 0.8 * seconds}
+        turned = {**KNOBS, "transpose": 3, "speaker": facts["speakers"] - 1}
+        turned |= {"windows": windows, "sample_rate": OTHER_RATE}
+        loud = (audio.samples * (1.2 / max(float(np.abs(audio.samples).max()), 1e-9))).astype(np.float32)
+        other = np.interp(np.arange(int(seconds * OTHER_RATE)) / OTHER_RATE * SAMPLE_RATE, np.arange(loud.size), loud)
+        return Probe("clip", {"audio": audio.samples}), Probe("knobs", {"audio": other.astype(np.float32)}, turned)
+
     def components(self, configured: tuple[str, ...], facts: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(name for name in configured if name != "f0" or facts["has_f0"])
 
@@ -199,18 +227,20 @@ def _convert(
     recorder: Recorder | None = None,
 ) -> Steps:
     """A conversion and its steps; ``f0`` in Hz skips RMVPE."""
-    knobs = {name: settings[name] for name in ("transpose", "index_rate", "protect", "rms_mix", "speaker")}
-    index: Any = settings["index"]
-    if index is None and settings["index_rate"] > 0:
-        rng = np.random.default_rng([settings["seed"], 5])
-        index = rng.standard_normal((INDEX_VECTORS, model.synthesizer.phone_channels), dtype=np.float32)
     recorder = recorder or Recorder()
-    steps = recorder.steps
-    steps["audio"], rate = model.pipeline.convert(
-        audio, SAMPLE_RATE, index=index, f0=f0, noise=settings["seed"], watch=recorder, **knobs
-    )
+    steps, knobs = recorder.steps, _knobs(model, settings)
+    steps["audio"], rate = model.pipeline.convert(audio, SAMPLE_RATE, f0=f0, watch=recorder, **knobs)
     steps["sample_rate"] = np.array(rate)
     return steps
+
+
+def _knobs(model: Models, settings: Settings) -> dict[str, Any]:
+    """What a conversion is told; seeded vectors stand for an index where one is needed and none was given."""
+    knobs = {name: settings[name] for name in ("transpose", "index_rate", "protect", "rms_mix", "speaker", "index")}
+    if knobs["index"] is None and knobs["index_rate"] > 0:
+        rng = np.random.default_rng([settings["seed"], 5])
+        knobs["index"] = rng.standard_normal((INDEX_VECTORS, model.synthesizer.phone_channels), dtype=np.float32)
+    return knobs | {"noise": settings["seed"]}
 
 
 def _front(model: Models, audio: np.ndarray, settings: Settings) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -12,11 +12,13 @@ from .. import parity
 from ..inputs import Audio
 from ..parity import Figures
 from ..verdict import Limits
-from .base import Calls, Results, Settings, Suite
+from .base import Calls, Probe, Results, Settings, Suite
 
 # the network's rounding floor is measured on the first 32 s: float64 is slow
 FLOOR_FRAMES = 3200
 CONTOUR_FRAMES = 1500
+# 18 frames, padded to 32
+SHORT_SAMPLES = 2800
 
 
 class Rmvpe(Suite):
@@ -62,7 +64,17 @@ class Rmvpe(Suite):
     def rounding(self, model: Any, exact: Any, given: Results, settings: Settings) -> Results:
         return rounding(model, exact, given["audio"], given["mel"], settings["threshold"])
 
+    def walk(self, model: Any, given: Results, settings: Settings) -> Iterator[Any]:
+        return model.walk(given["audio"], settings["threshold"])
+
+    def call(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
+        return model.f0(given["audio"], settings["threshold"])
+
     # ------------------------------------------------------------------ in the parent
+    def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
+        """The clip, and so little of it that nearly half of the frames are mirrored ones."""
+        return Probe("clip", {"audio": audio.samples}), Probe("short", {"audio": audio.samples[:SHORT_SAMPLES]})
+
     def figures(
         self, component: str, results: Results, reference: Results, limits: Limits, settings: Settings
     ) -> Figures:

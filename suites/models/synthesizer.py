@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -12,13 +12,14 @@ from .. import parity
 from ..inputs import Audio
 from ..parity import Figures, NotComparable
 from ..verdict import Check, Limits
-from .base import Calls, Results, Settings, Suite, compared, floor_of
+from .base import Calls, Probe, Results, Settings, Suite, compared, floor_of
 
 HOP_SAMPLES = 160
 # attention alone is shown on ten seconds at most: its cost grows with the square
 ATTENTION_FRAMES = 1000
 # decoding in float64 is slow: its rounding floor is measured on the first three seconds
 FLOOR_FRAMES = 300
+BATCH_FRAMES = 26
 LATENT_DEVIATION = 0.66666
 PITCH_LOW_HZ, PITCH_HIGH_HZ = 50.0, 1100.0
 
@@ -52,7 +53,7 @@ class Synthesizer(Suite):
         return package.Synthesizer.from_checkpoint(paths["voice"], profile=settings["profile"], **options)
 
     def facts(self, model: Any) -> dict[str, Any]:
-        names = ("sample_rate", "version", "has_f0", "vocoder", "phone_channels", "inter_channels")
+        names = ("sample_rate", "version", "has_f0", "vocoder", "phone_channels", "inter_channels", "speakers")
         own = {name: getattr(model, name) for name in names}
         return super().facts(model) | own | {"hidden_channels": model.config.hidden_channels}
 
@@ -95,7 +96,30 @@ class Synthesizer(Suite):
             found |= {f"{kind}_{name}": array for name, array in parts.items()}
         return found
 
+    def walk(self, model: Any, given: Results, settings: Settings) -> Iterator[Any]:
+        return model.walk(*_arguments(model, given, settings))
+
+    def call(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
+        return model.infer(*_arguments(model, given, settings))
+
     # ------------------------------------------------------------------ in the parent
+    def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
+        """One clip; and short ones of several lengths and speakers, the leading frames dropped."""
+        given = self.inputs(audio, settings, facts)
+        names = ("phone", "pitch", "f0", "lengths", "speaker")
+        one = {name: given[name] for name in names}
+        frames = min(given["phone"].shape[1], BATCH_FRAMES)
+        rng = np.random.default_rng([settings["seed"], 6])
+        f0 = np.where(rng.random((2, frames)) < 0.3, 0, rng.uniform(60, 800, (2, frames))).astype(np.float32)
+        several = {
+            "phone": rng.standard_normal((2, frames, facts["phone_channels"]), dtype=np.float32),
+            "pitch": pitch_codes(f0),
+            "f0": f0,
+            "lengths": np.array([frames, frames * 2 // 3]),
+            "speaker": np.array([facts["speakers"] - 1, 0]),
+        }
+        return Probe("clip", one), Probe("batch", several, {"rate": 0.8})
+
     def components(self, configured: tuple[str, ...], facts: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(name for name in configured if name != "source" or facts["has_f0"])
 
@@ -134,6 +158,11 @@ class Synthesizer(Suite):
             return _attention_figures(results, reference, limits)
         judged = {"flow": ("max_abs",), "source": ("max_abs",), "decode": ("max_abs", "snr_db"), "infer": ("snr_db",)}
         return compared(component, results, reference, limits, {n: f"{component}_{n}" for n in judged[component]})
+
+
+def _arguments(model: Any, given: Results, settings: Settings) -> tuple[Any, ...]:
+    pitch = (given["pitch"], given["f0"]) if model.has_f0 else (None, None)
+    return given["phone"], given["lengths"], *pitch, given["speaker"], settings["seed"], settings.get("rate")
 
 
 def pitch_codes(f0_hz: np.ndarray) -> np.ndarray:

@@ -1,0 +1,189 @@
+"""Walks two sides through a model stage by stage, and says where the first one goes wrong.
+
+Two worker processes take the stages in turns (``tracing``); this module pairs them, judges every
+stage by limits made from rounding (``floors``), and finds the first one at fault. Nothing but the
+current stage's values is kept, so memory does not grow with the number of stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .backends import BACKENDS
+from .floors import METRICS, Tolerances, floor
+from .inputs import in_files, scratch_folder
+from .launch import Worker, WorkerError, WorkerLost
+from .models.base import Probe
+from .tracing import exceeds
+
+Facts = dict[str, Any]
+
+OK, FAULT, INHERITED = "ok", "at fault", "inherited"
+# the path of the row that judges the call as users make it
+WHOLE = "(whole call)"
+
+
+@dataclass
+class Row:
+    """One value of one stage. ``added``: on the reference's input; ``chained``: on each side's own."""
+
+    probe: str
+    variant: str
+    path: str
+    entry: str
+    shape: list[int] = field(default_factory=list)
+    exact: bool = False
+    rms: float = 0.0
+    peak: float = 0.0
+    added: Facts = field(default_factory=dict)
+    chained: Facts = field(default_factory=dict)
+    floor: Facts = field(default_factory=dict)
+    floor_chained: Facts | None = None
+    limit: Facts = field(default_factory=dict)
+    status: str = OK
+    where: Facts | None = None
+    heard: Facts | None = None
+
+    def record(self) -> Facts:
+        return asdict(self)
+
+
+class Pair:
+    """The reference's worker and the other's, both with their model loaded."""
+
+    def __init__(
+        self, reference: Worker, other: Worker, timeout_s: float, *, exact: bool = True, sample_rate: int | None = None
+    ) -> None:
+        self.reference, self.other, self.timeout_s = reference, other, timeout_s
+        self.exact, self.sample_rate = exact, sample_rate
+
+    def ask(self, worker: Worker, do: str, **arguments: Any) -> Facts:
+        return worker.ask(do, self.timeout_s, **arguments)
+
+
+class ProbeTrace:
+    """One walk of both sides on one probe; iterate for its rows as they are found."""
+
+    def __init__(self, pair: Pair, probe: Probe, variant: str, tolerances: Tolerances) -> None:
+        self.pair, self.probe, self.variant, self.tolerances = pair, probe, variant, tolerances
+        self.broken: str | None = None
+        self.last: Row | None = None
+
+    def rows(self) -> Iterator[Row]:
+        with scratch_folder() as self.folder, in_files(self.probe.inputs) as files:
+            try:
+                self._open(files)
+                yield from self._walk()
+            except WorkerLost as error:
+                yield self._failed("", f"a worker was lost: {error}")
+
+    def _open(self, files: dict[str, str]) -> None:
+        common = {"exact": self.pair.exact, "sample_rate": self.pair.sample_rate, "settings": self.probe.settings}
+        for worker in (self.pair.reference, self.pair.other):
+            self.pair.ask(worker, "prepare", inputs=files)
+            self.pair.ask(worker, "trace_open", reference=worker is self.pair.reference, **common)
+
+    # ------------------------------------------------------------------ in step
+    def _walk(self) -> Iterator[Row]:
+        last = "the beginning"
+        while True:
+            try:
+                step = self.pair.ask(self.pair.other, "trace_next")
+            except WorkerError as error:
+                rest = self._reference_at(None)["skipped"]
+                yield self._failed(rest[0] if rest else last, f"after {last}, this stage raises {error}")
+                return
+            path = step["path"]
+            reached = self._reference_at(path)
+            if path is not None and not reached["found"]:
+                yield self._failed(path, "the reference has no such stage")
+                return
+            for skipped in reached["skipped"]:
+                yield self._failed(skipped, "this stage is missing")
+            if path is None:
+                if self.last is not None:
+                    yield self._whole(self.last)
+                return
+            yield from self._judged(step, reached["entries"])
+            last = path
+
+    def _reference_at(self, path: str | None) -> Facts:
+        return self.pair.ask(self.pair.reference, "trace_next", until=path, folder=str(self.folder))
+
+    def _judged(self, step: Facts, entries: dict[str, Facts]) -> Iterator[Row]:
+        path = step["path"]
+        for name in step["changed"]:
+            if name not in entries:
+                entry = self.pair.ask(self.pair.reference, "trace_entry", name=name, folder=str(self.folder))["entry"]
+                if entry is not None:
+                    entries[name] = entry
+        limits = {name: self.tolerances.limits(path, name, entry) for name, entry in entries.items()}
+        judged = self.pair.ask(self.pair.other, "trace_judge", entries=entries, limits=limits)["entries"]
+        if self.broken is None and step["broken"]:
+            self.broken = step["broken"]
+        for name, entry in entries.items():
+            if not judged[name].get("absent"):
+                self.last = self._row(path, name, entry, limits[name], judged[name])
+                yield self.last
+
+    # ------------------------------------------------------------------ rows
+    def _row(self, path: str, name: str, entry: Facts, limit: Facts, judged: Facts) -> Row:
+        added = judged["added"]
+        return Row(
+            self.probe.name,
+            self.variant,
+            path,
+            name,
+            shape=entry["shape"],
+            exact=entry["exact"],
+            rms=entry["rms"],
+            peak=entry["peak"],
+            added=added,
+            chained=judged.get("chained") or {"reason": self.broken or "no chain"},
+            floor={metric: floor(entry, metric) for metric in METRICS},
+            floor_chained=entry["floor_chained"],
+            limit=limit,
+            status=FAULT if exceeds(added, limit) else OK,
+            where=judged.get("where"),
+            heard=judged.get("heard"),
+        )
+
+    def _whole(self, last: Row) -> Row:
+        """The call as users make it beside its own stages: tiles and the like have no stage."""
+        entry: Facts = {"exact": last.exact, "rms": last.rms, "peak": last.peak, "unit": 2.0**-24}
+        entry |= {"floor_added": last.floor_chained}
+        row = Row(self.probe.name, self.variant, WHOLE, last.entry, shape=last.shape, exact=last.exact)
+        row.rms, row.peak, row.limit = last.rms, last.peak, self.tolerances.limits(WHOLE, last.entry, entry)
+        row.floor = {metric: floor(entry, metric) for metric in METRICS}
+        try:
+            row.added = self.pair.ask(self.pair.other, "trace_call", settings=self.probe.settings)["added"]
+        except WorkerError as error:
+            row.added = {"reason": f"the call raises {error}"}
+        row.chained = last.chained
+        row.status = FAULT if exceeds(row.added, row.limit) else OK
+        return row
+
+    def _failed(self, path: str, reason: str) -> Row:
+        return Row(self.probe.name, self.variant, path, "", added={"reason": reason}, status=FAULT)
+
+
+def first_fault(rows: list[Row]) -> Row | None:
+    return next((row for row in rows if row.status == FAULT), None)
+
+
+def mark_inherited(rows: list[Row]) -> None:
+    """After the first fault a stage that is right in itself, and off on its own values, has inherited the error."""
+    seen: set[tuple[str, str]] = set()
+    for row in rows:
+        key = (row.probe, row.variant)
+        if row.status == FAULT:
+            seen.add(key)
+        elif key in seen and ("reason" in row.chained or row.chained["max_abs"] > row.limit["max_abs"]):
+            row.status = INHERITED
+
+
+def device_kind(backend: str) -> str:
+    """``cpu`` or ``gpu``."""
+    return "cpu" if BACKENDS[backend].device == "cpu" else "gpu"
