@@ -13,7 +13,8 @@ from pathlib import Path
 from .errors import UserError, nearest
 
 PASSED, FAILED, ERROR, INTERRUPTED = 0, 1, 2, 130
-COMMANDS = ("list", "plan", "run", "report", "doctor", "convert")
+COMMANDS = ("list", "plan", "run", "report", "trace", "selftest", "floors", "doctor", "convert")
+MODELS = ("rmvpe", "hubert", "synthesizer", "pipeline", "all")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,6 +38,20 @@ def parser() -> argparse.ArgumentParser:
     )
     report = commands.add_parser("report", help="write report.md, report.html and plots again from a run's records")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
+    trace = commands.add_parser("trace", help="walk both sides stage by stage and name the first one at fault")
+    trace.add_argument("model", metavar="MODEL", help="rmvpe, hubert, synthesizer, pipeline, or all of them")
+    trace.add_argument("overrides", nargs="*", metavar="name=value", help=overrides)
+    trace.add_argument("--all", action="store_true", dest="everything", help="print every value of every stage")
+    selftest = commands.add_parser("selftest", help="how often the harness itself is right")
+    selftest.add_argument(
+        "what", metavar="WHAT", choices=["faults"], help="faults: known ones are injected and looked for"
+    )
+    selftest.add_argument("overrides", nargs="*", metavar="name=value", help="only=TEXT, clean=COUNT, out=FOLDER")
+    floor = commands.add_parser("floors", help="the table of rounding floors that limits are made from")
+    floor.add_argument("--update", action="store_true", help="measure it anew (minutes) and store it")
+    floor.add_argument(
+        "overrides", nargs="*", metavar="name=value", help="precision=, backends=[REFERENCE,OTHER], quick=true"
+    )
     commands.add_parser("doctor", help="what this machine has, and what slows it down")
     convert = commands.add_parser("convert", help="a checkpoint to .safetensors, or back to .pt")
     convert.add_argument("input", type=Path, metavar="IN", help=".pt, .pth, .safetensors or a Hugging Face folder")
@@ -142,11 +157,67 @@ def sweep(suite: str, overrides: list[str]) -> int:
     return max(codes, default=ERROR)
 
 
+def run_trace(args: argparse.Namespace) -> int:
+    from .config import compose_config
+
+    if args.model not in MODELS:
+        raise UserError(f"unknown model {args.model!r}{nearest(args.model, MODELS)}")
+    if args.model != "all":
+        return trace_one(compose_config(args.model, args.overrides), args.everything)
+    return max(trace_one(compose_config(model, args.overrides), args.everything) for model in MODELS[:-1])
+
+
+def trace_one(config: dict[str, object], everything: bool) -> int:
+    from tqdm import tqdm
+
+    from reports import trace as reports
+
+    from .tracer import TraceRun, open_trace
+
+    folder = open_trace(config)
+    interrupted = False
+    with tqdm(bar_format="{desc} {n} values, {elapsed}", dynamic_ncols=True, leave=False) as bar:
+
+        def told(text: str) -> None:
+            bar.set_description_str(text[:70], refresh=False)
+            bar.update()
+
+        try:
+            TraceRun(config, told).execute(folder)
+        except KeyboardInterrupt:
+            interrupted = True
+    path, found = reports.write_report(folder)
+    print(reports.terminal(found, everything))
+    if interrupted:
+        print("interrupted: the trace is not complete")
+    print(f"report: {path}")
+    return INTERRUPTED if interrupted else PASSED if found.finding is None else FAILED
+
+
+def run_selftest(args: argparse.Namespace) -> int:
+    from .selftest import faults
+
+    return faults(args.overrides)
+
+
+def run_floors(args: argparse.Namespace) -> int:
+    from .measure_floors import show, update
+
+    print(update(args.overrides) if args.update else show())
+    return PASSED
+
+
 def run_report(args: argparse.Namespace) -> int:
+    from reports import trace
     from reports.build import write_report
 
     code = PASSED
     for folder in args.runs:
+        if trace.is_trace(folder):
+            path, found = trace.write_report(folder)
+            print(trace.verdict(found).replace("`", ""), f"report: {path}", sep="\n")
+            code = max(code, PASSED if found.finding is None else FAILED)
+            continue
         built = write_report(folder)
         print(*built.notes, f"report: {built.path}", sep="\n")
         code = max(code, built.exit_code)
@@ -193,9 +264,9 @@ def main(argv: list[str] | None = None) -> int:
 def parse(argv: list[str]) -> argparse.Namespace:
     """Flags may stand anywhere: argparse itself wants them before the overrides."""
     verbose = [word for word in argv if word in ("-v", "--verbose")]
-    sweep_flags = [word for word in argv if word in ("-m", "--multirun")]
-    words = [word for word in argv if word not in verbose + sweep_flags]
-    return parser().parse_args([*verbose, *words[:1], *sweep_flags, *words[1:]])
+    flags = [word for word in argv if word in ("-m", "--multirun", "--all", "--update")]
+    words = [word for word in argv if word not in verbose + flags]
+    return parser().parse_args([*verbose, *words[:1], *flags, *words[1:]])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from .backends import DTYPES
 from .errors import UserError, nearest
 from .models import SUITES
-from .weights import SIZES, voice_names
+from .weights import ODD_RATES, SIZES, voice_names
 
 ROOT = Path(__file__).parents[1]
 # beside the packages in a clone, inside this one in an installed wheel
@@ -119,7 +119,7 @@ def validate(config: Config) -> None:
         "profile": (config["profile"], ("applio", "webui")),
         "measure.model": (measure["model"], SIZES),
         "suite.version": (suite.get("version", "v2"), ("v1", "v2")),
-        "suite.voice": (suite.get("voice", voice_names()[0]), voice_names()),
+        "suite.voice": (suite.get("voice", voice_names()[0]), (*voice_names(), ODD_RATES)),
     }
     for name, (value, known) in words.items():
         if value not in known:

@@ -15,7 +15,7 @@ def _conf(kind: str, name: str) -> dict[str, object]:
     return yaml.safe_load((CONF / kind / f"{name}.yaml").read_text())
 
 
-def _optimisations() -> dict[str, str]:
+def optimisations() -> dict[str, str]:
     """Names and summaries, read from the source: importing them would need MLX."""
     tree = ast.parse((ROOT / "rvc_mlx" / "optimize.py").read_text())
     for node in tree.body:
@@ -36,7 +36,7 @@ def everything() -> str:
     lines.append("backends (backends=[...])")
     lines += [f"  {name:18} {impossible(name) or 'installed'}" for name in BACKENDS]
     lines.append("optimisations of rvc_mlx (optimize=[...])")
-    lines += [f"  {name:18} {summary}" for name, summary in _optimisations().items()]
+    lines += [f"  {name:18} {summary}" for name, summary in optimisations().items()]
     return "\n".join(lines)
 
 

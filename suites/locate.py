@@ -41,7 +41,8 @@ nowhere more than four tolerances. In no case may it spoil more than 5 % of the 
 away by more than four tolerances: else one loud value decided alone. Of related explanations that leave more than four
 tolerances, a later one is told if it removes 10 dB more. A place counts if everything outside it is within the
 tolerance (of a second try: holds 1 % of the difference's energy at most and nowhere a tenth of its peak) and if so many
-clean values outside are no coincidence, given how many inside are clean.
+clean values outside are no coincidence, given how many inside are clean; and if the difference inside is 12 dB above
+that outside, root mean square.
 
 Memory: values become float64 in blocks of 65536; searches look at 131072 values, or at one line of up to a million.
 Beyond that only profiles and lists of indices are kept, some 30 bytes per index of the longest axis, and ``inside`` may
@@ -81,8 +82,9 @@ class Finding(NamedTuple):
     """What the difference is: ``kind`` for machines, ``where`` for people, ``facts`` as JSON values.
 
     ``facts`` holds, where values were compared, ``max_abs``, ``at`` (index by axis name of that value), ``wrong``
-    and ``values`` (counts); for ``edge`` and ``part`` also ``axes`` (places by axis name), ``zero_there`` and, where
-    the difference inside the place has an explanation, ``inside`` (its kind, where and facts).
+    and ``values`` (counts); for an explanation ``remains`` (largest difference from its prediction) and ``removed_db``
+    (how far it lowers the difference, 300 at most); for ``edge`` and ``part`` also ``axes`` (places by axis name),
+    ``zero_there`` and, where the difference inside the place has an explanation, ``inside`` (its kind, where, facts).
     """
 
     kind: str
@@ -458,7 +460,7 @@ def _pointwise(pair: _Pair) -> Finding | None:
             "affine": "everywhere, by a constant factor {g} ({db}) and offset {c:.4g}",
         }
         for kind, (g, c) in fits.items():
-            if kind == "affine" and value.size < 5:
+            if kind == "affine" and value.size < 5:  # two numbers explain four values too easily
                 continue
             facts = {"factor": _json(g), "db": _json(20 * math.log10(abs(g))) if g else None, "offset": _json(c)}
             kept = {"gain": ("factor", "db"), "offset": ("offset",), "affine": tuple(facts)}[kind]
@@ -748,13 +750,13 @@ def _form(bad: np.ndarray, axis: int, name: str) -> _Form | None:
         text = every if len(places) == 1 else f"{len(places)} of every {period} {_noun(name, 2)}"
         mask = np.isin(np.arange(n) % period, places)
         return _Form(axis, "every", text, {"every": period, "indices": places[:16].tolist()}, mask)
-    runs = np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1) if len(indices) < n // 2 or n < 4096 else []
-    shown = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs[:FEW_RUNS]]
+    stops = np.flatnonzero(np.diff(indices, append=-1) != 1)
+    runs = zip(indices[[0, *(stops[:FEW_RUNS] + 1)][:-1]], indices[stops[:FEW_RUNS]], strict=True)
+    shown = [str(start) if start == stop else f"{start} to {stop}" for start, stop in runs]
     facts = {"count": len(indices), "indices": indices[:16].tolist()}
-    if 0 < len(runs) <= FEW_RUNS:
+    if len(stops) <= FEW_RUNS:
         return _Form(axis, "runs", f"{_noun(name, 2)} {_list(shown)}", facts, bad)
-    more = f" ({', '.join(shown)}, ...)" if shown else ""
-    return _Form(axis, "some", f"{len(indices)} of {n} {_noun(name, 2)}{more}", facts, bad)
+    return _Form(axis, "some", f"{len(indices)} of {n} {_noun(name, 2)} ({', '.join(shown)}, ...)", facts, bad)
 
 
 def _margins(bad: np.ndarray) -> tuple[int, int]:
@@ -773,20 +775,20 @@ def _margins(bad: np.ndarray) -> tuple[int, int]:
 
 
 def _period(bad: np.ndarray) -> int | None:
-    """The period of a pattern that is seen at least twice, holes filled."""
+    """The period of a pattern that is seen at least three times, holes filled."""
     indices = np.flatnonzero(bad)
     # tiles are longer than any pattern in a network: their length shows as the distance of the first two runs
     early = indices[:BLOCK]
     starts = early[np.diff(early, prepend=-2) > 1]
     apart = [int(starts[1] - starts[0])] if len(starts) > 1 else []
     for period in sorted({*range(2, 513), *apart}):
-        if 2 * period > len(bad):
+        if 2 * period >= len(bad):
             return None
         if np.bincount(indices[:4096] % period, minlength=period).all():
             continue
         wrong = np.bincount(indices % period, minlength=period)
         seen = -((np.arange(period) - len(bad)) // period)
-        if ((wrong == 0) | (wrong >= 0.8 * seen)).all() and not wrong.all():
+        if ((wrong == 0) | (wrong >= 0.8 * seen)).all() and not wrong.all() and wrong.max() >= 3:
             return period
     return None
 
@@ -812,7 +814,8 @@ def _forms(bads: list[np.ndarray], axes: tuple[str, ...], wrong: int) -> list[_F
     """The axes along which the wrong values keep to some indices, and that by no coincidence.
 
     By coincidence an index is clean with the probability that a value is clean (as inside the place), to the power of
-    the values at that index; the number of such coincidences must be expected below a tenth.
+    the values at that index. Less than a tenth of such coincidences must be expected; where most indices are wrong, a
+    thousandth, as noise that is everywhere leaves some index clean now and then.
     """
     forms = [form for axis, name in enumerate(axes) if (form := _form(bads[axis], axis, name)) is not None]
     size = math.prod(len(bad) for bad in bads)
@@ -822,14 +825,13 @@ def _forms(bads: list[np.ndarray], axes: tuple[str, ...], wrong: int) -> list[_F
 
     def evident(form: _Form) -> bool:
         n, inside = len(form.mask), int(np.count_nonzero(form.mask))
-        each = size // inside
-        if form.kind == "one" or (form.kind == "edge" and inside == 1):
-            return True
-        if form.kind == "runs" and 2 * inside <= n:
+        each, most = size // inside, 2 * inside > n
+        if inside == 1 or (form.kind == "runs" and not most):
             return True
         if form.kind in ("runs", "some"):
-            return each >= 4 and math.log10(n) + each * clean < math.log10(n - inside) - 1
-        return math.log10(n) + (n - inside) * each * clean < -1
+            return each >= 4 and math.log10(n) + each * clean < math.log10(n - inside) - 3
+        choices = n * n if form.kind == "every" else n
+        return math.log10(choices) + (n - inside) * each * clean < (-3 if most else -1)
 
     return [form for form in forms if evident(form)]
 
@@ -864,7 +866,7 @@ def _box(pair: _Pair, threshold: float) -> Finding | None:
         if edges is not None and not firm:
             return edges
         forms = firm if edges is not None else forms
-    if not forms or (not strict and _energy_at(pair, forms) < 0.99 * pair.measured.dd):
+    if not forms or not _stands_out(pair, _energy_at(pair, forms), _size_at(pair, forms), strict):
         return None
     facts: Facts = {"axes": {pair.axes[form.axis]: form.facts for form in forms}}
     if not strict:
@@ -880,6 +882,23 @@ def _box(pair: _Pair, threshold: float) -> Finding | None:
         facts["inside"] = {"kind": inside.kind, "where": inside.where, "facts": inside.facts}
     kind = "edge" if any(form.kind == "edge" for form in forms) else "part"
     return Finding(kind, ("" if strict else "mostly ") + _told_forms(forms), facts)
+
+
+def _stands_out(pair: _Pair, energy: float, size: int, strict: bool) -> bool:
+    """Whether the difference in a place is 12 dB above that outside, not the tail of what is everywhere.
+
+    Of a place that holds most of the difference only, 99 % of the energy are asked too.
+    """
+    outside = max(0.0, pair.measured.dd - energy)
+    level = energy / size >= 16 * outside / max(1, pair.value.size - size)
+    return level and (strict or outside <= pair.measured.dd / 100)
+
+
+def _size_at(pair: _Pair, forms: list[_Form]) -> int:
+    size = pair.value.size
+    for form in forms:
+        size = size // len(form.mask) * int(np.count_nonzero(form.mask))
+    return size
 
 
 def _count_beyond(pair: _Pair, threshold: float) -> int:
@@ -924,10 +943,10 @@ def _margins_of_axes(pair: _Pair, threshold: float) -> Finding | None:
     """The first and last positions of at least two axes, wrong wherever one of them is."""
     long = [axis for axis, n in enumerate(pair.shape) if n >= 3]
     # along one axis, the margins of the others would make all wrong: only their middle is looked at
-    aside = [max(1, n // 4) if axis in long else 0 for axis, n in enumerate(pair.shape)]
+    middles = [slice(n // 4 or 1, n - (n // 4 or 1)) if n >= 3 else slice(0, n) for n in pair.shape]
     edges: dict[int, tuple[int, int]] = {}
     for axis in long:
-        middle = tuple(slice(0 if i == axis else k, n if i == axis else n - k) for i, (k, n) in _numbered(aside, pair))
+        middle = (*middles[:axis], slice(None), *middles[axis + 1 :])
         first, last = _margins(axis_profile(pair.value[middle], pair.reference[middle], axis) > threshold)
         if first or last:
             edges[axis] = (first, last)
@@ -939,9 +958,9 @@ def _margins_of_axes(pair: _Pair, threshold: float) -> Finding | None:
     strict = threshold <= pair.tolerance
     wrong = pair.measured.wrong if strict else _count_beyond(pair, threshold)
     chance = math.log10(max(pair.shape)) + rest.value.size * math.log10((max(0, size - wrong) + 0.5) / (size + 1))
-    if chance >= -1 or rest.measured.max_abs > threshold:
+    if chance >= -3 or rest.measured.max_abs > threshold:
         return None
-    if not strict and rest.measured.dd > pair.measured.dd / 100:
+    if not _stands_out(pair, pair.measured.dd - rest.measured.dd, size, strict):
         return None
     facts: Facts = {"axes": {pair.axes[i]: {"first": first, "last": last} for i, (first, last) in edges.items()}}
     if not strict:
@@ -949,10 +968,6 @@ def _margins_of_axes(pair: _Pair, threshold: float) -> Finding | None:
     facts["zero_there"] = all(_largest(slab) <= pair.tolerance for slab in _slabs(pair, edges))
     told = _told_edges([(pair.axes[i], first, last) for i, (first, last) in edges.items()])
     return Finding("edge", ("" if strict else "mostly ") + told, facts)
-
-
-def _numbered(aside: list[int], pair: _Pair) -> Iterator[tuple[int, tuple[int, int]]]:
-    return enumerate(zip(aside, pair.shape, strict=True))
 
 
 def _slabs(pair: _Pair, edges: dict[int, tuple[int, int]]) -> Iterator[np.ndarray]:

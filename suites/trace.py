@@ -7,7 +7,7 @@ current stage's values is kept, so memory does not grow with the number of stage
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,6 +20,8 @@ from .tracing import exceeds
 
 Facts = dict[str, Any]
 
+# an error this many times its limit is clear
+CLEAR = 3.0
 OK, FAULT, INHERITED = "ok", "at fault", "inherited"
 # the path of the row that judges the call as users make it
 WHOLE = "(whole call)"
@@ -92,11 +94,11 @@ class ProbeTrace:
             try:
                 step = self.pair.ask(self.pair.other, "trace_next")
             except WorkerError as error:
-                rest = self._reference_at(None)["skipped"]
+                rest = self._reference_at(None, True)["skipped"]
                 yield self._failed(rest[0] if rest else last, f"after {last}, this stage raises {error}")
                 return
             path = step["path"]
-            reached = self._reference_at(path)
+            reached = self._reference_at(path, step.get("leaf", True))
             if path is not None and not reached["found"]:
                 yield self._failed(path, "the reference has no such stage")
                 return
@@ -109,8 +111,8 @@ class ProbeTrace:
             yield from self._judged(step, reached["entries"])
             last = path
 
-    def _reference_at(self, path: str | None) -> Facts:
-        return self.pair.ask(self.pair.reference, "trace_next", until=path, folder=str(self.folder))
+    def _reference_at(self, path: str | None, leaf: bool) -> Facts:
+        return self.pair.ask(self.pair.reference, "trace_next", until=path, leaf=leaf, folder=str(self.folder))
 
     def _judged(self, step: Facts, entries: dict[str, Facts]) -> Iterator[Row]:
         path = step["path"]
@@ -169,19 +171,20 @@ class ProbeTrace:
         return Row(self.probe.name, self.variant, path, "", added={"reason": reason}, status=FAULT)
 
 
-def first_fault(rows: list[Row]) -> Row | None:
-    return next((row for row in rows if row.status == FAULT), None)
+def is_clear(added: Mapping[str, Any], limit: Mapping[str, float]) -> bool:
+    """Whether an error is so far above its limit that no unlucky rounding can be meant."""
+    return exceeds(added, {metric: CLEAR * bound for metric, bound in limit.items()})
 
 
-def mark_inherited(rows: list[Row]) -> None:
-    """After the first fault a stage that is right in itself, and off on its own values, has inherited the error."""
-    seen: set[tuple[str, str]] = set()
+def first_fault(rows: Iterable[Row]) -> Row | None:
+    """The first clear one, at which it stops; else the first one at all."""
+    unclear = None
     for row in rows:
-        key = (row.probe, row.variant)
         if row.status == FAULT:
-            seen.add(key)
-        elif key in seen and ("reason" in row.chained or row.chained["max_abs"] > row.limit["max_abs"]):
-            row.status = INHERITED
+            if is_clear(row.added, row.limit):
+                return row
+            unclear = unclear or row
+    return unclear
 
 
 def device_kind(backend: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from . import environment, floors, inputs
 from .backends import BACKENDS, impossible, parity_reference
@@ -48,18 +51,28 @@ class TraceRun:
 
     # ------------------------------------------------------------------ the whole trace
     def execute(self, folder: Path) -> None:
-        self.folder, self.file = folder, RecordFile(folder / "records.jsonl")
-        try:
-            self._start()
+        self.file = RecordFile(folder / "records.jsonl")
+        with self.started(folder):
             self._describe()
             for row in self._variants():
                 self._keep(row)
             self._pin()
             self._spread()
+        self.file.close()
+
+    @contextlib.contextmanager
+    def started(self, folder: Path) -> Iterator[None]:
+        """With both workers running and their models loaded."""
+        self.folder = folder
+        try:
+            self._start()
+            yield
         finally:
             for worker in self.workers.values():
                 worker.kill()
-            self.file.close()
+
+    def load_other(self, optimize: Any) -> None:
+        self._load(self.other, optimize)
 
     def _start(self) -> None:
         for name in (self.reference, self.other):
@@ -116,7 +129,19 @@ class TraceRun:
         return inputs.make_audio("synthetic", seconds, None, config["seed"], config["suite"]["snr_db"])
 
     def probes(self, seconds: float) -> tuple[Probe, ...]:
-        return self.suite.probes(self._audio(seconds), self.settings, self.facts[self.reference]["model"])
+        found = self.suite.probes(self._audio(seconds), self.settings, self.facts[self.reference]["model"])
+        return tuple(map(self._with_vectors, found))
+
+    def _with_vectors(self, probe: Probe) -> Probe:
+        """Where features are looked up among seeded vectors, some of the reference's own are among them."""
+        wanted = {**self.settings, **probe.settings}
+        if not wanted.get("index_rate") or wanted["index"]:
+            return probe
+        worker = self.workers[self.reference]
+        with inputs.in_files(probe.inputs) as files, inputs.scratch_folder() as folder:
+            worker.ask("prepare", self.timeout_s, inputs=files)
+            worker.ask("own_features", self.timeout_s, settings=probe.settings, path=str(folder / "vectors.npy"))
+            return probe._replace(inputs={**probe.inputs, "vectors": np.load(folder / "vectors.npy")})
 
     def seconds(self, plain: bool) -> float:
         """What the user asked for, else what the suite finds enough; without optimisations a CPU is slow."""
@@ -139,7 +164,7 @@ class TraceRun:
         """As configured; and with every optimisation off, whose stages are the finest."""
         yield from self.walk(self.probes(self.seconds(plain=False)), CONFIGURED)
         if self.optimize and self.config["suite"]["trace"]["plain"]:
-            self._load(self.other, "none")
+            self.load_other("none")
             yield from self.walk(self.probes(self.seconds(plain=True)), PLAIN)
 
     def _keep(self, row: Row) -> None:
@@ -167,7 +192,7 @@ class TraceRun:
         first = by_variant[CONFIGURED][0]
         probes = [p for p in self.probes(self.seconds(plain=True)) if p.name == first.probe]
         for name in self.optimize:
-            self._load(self.other, [other for other in self.optimize if other != name])
+            self.load_other([other for other in self.optimize if other != name])
             found = list(self.walk(probes, f"without {name}"))
             for row in found:
                 self._keep(row)

@@ -86,6 +86,11 @@ def distance(value: np.ndarray, reference: np.ndarray) -> Figures:
     return {name: figures[name] for name in ("rmse", "max_abs")}
 
 
+def inside(path: str, outer: str) -> bool:
+    """Whether a stage is part of another one."""
+    return path.startswith((outer + ".", outer + ":"))
+
+
 class ReferenceWalk:
     """The reference's three walks in step."""
 
@@ -94,11 +99,11 @@ class ReferenceWalk:
         self.exact = Walker(exact) if exact is not None else None
         self.exact_chain = Walker(exact_chain) if exact_chain is not None else None
 
-    def advance(self, until: str | None, folder: Path) -> Answer:
+    def advance(self, until: str | None, leaf: bool, folder: Path) -> Answer:
         """Go on to the stage ``until`` (None: the end): per entry changed on the way a file and its floors.
 
-        ``skipped``: stages passed over that are not inside ``until``. Those inside are one stage on the
-        other side, so their rounding counts together: float64 goes on with its own values there.
+        ``skipped``: stages passed over. Where ``until`` is a ``leaf`` on the other side, those inside it are
+        one stage there, so their rounding counts together: float64 goes on with its own values in between.
         """
         skipped: list[str] = []
         names: dict[str, None] = {}
@@ -112,7 +117,7 @@ class ReferenceWalk:
                 entries = {name: entry for name in names if (entry := self.entry(name, folder)) is not None}
                 self._force(entries)
                 return {"found": True, "skipped": skipped, "entries": entries}
-            if until is None or not path.startswith((until + ".", until + ":")):
+            if not (leaf and until is not None and inside(path, until)):
                 skipped.append(path)
         return {"found": False, "skipped": skipped, "entries": {}}
 
@@ -154,6 +159,7 @@ class TracedWalk:
         self.forced, self.chain, self.sample_rate = Walker(forced), Walker(chain), sample_rate
         self.broken: str | None = None
         self.result: np.ndarray | None = None
+        self.last = ""
 
     def advance(self) -> Answer:
         """The next stage's path, and the entries that it changed."""
@@ -164,7 +170,8 @@ class TracedWalk:
         path = event.whole_path
         self._follow(path)
         arrays = [name for name in self.forced.changed if self.forced.array(name) is not None]
-        return {"path": path, "product": event.product, "changed": arrays, "broken": self.broken}
+        leaf, self.last = not inside(self.last, path), path
+        return {"path": path, "product": event.product, "changed": arrays, "leaf": leaf, "broken": self.broken}
 
     def _follow(self, path: str | None) -> None:
         """Own values may lead another way, into more segments, say: from there on there is no chain."""
@@ -211,7 +218,7 @@ class TracedWalk:
         if exceeds(judged, limit):
             axes = axes_of(self.forced.event.path, name, reference)
             found = locate.locate(own, reference, axes, limit["max_abs"])
-            answer["where"] = {"kind": found.kind, "where": found.where, "facts": found.facts}
+            answer["where"] = {"kind": found.kind, "sentence": found.sentence, "facts": found.facts}
         if self.broken is None:
             chained = self.chain.array(name)
             answer["chained"] = {"reason": "absent"} if chained is None else figures(chained, reference, argmax)

@@ -97,6 +97,7 @@ class Session:
         self.inputs: Results = {}
         self.kept: dict[str, Result] = {}
         self.walks: ReferenceWalk | TracedWalk
+        self.patches: Any = None
 
     # ------------------------------------------------------------------ requests
     def hello(self, request: Request) -> Answer:
@@ -215,7 +216,7 @@ class Session:
     def trace_next(self, request: Request) -> Answer:
         """The next stage; see ``tracing``."""
         if isinstance(self.walks, ReferenceWalk):
-            return self.walks.advance(request["until"], Path(request["folder"]))
+            return self.walks.advance(request["until"], request["leaf"], Path(request["folder"]))
         return self.walks.advance()
 
     def trace_entry(self, request: Request) -> Answer:
@@ -229,6 +230,12 @@ class Session:
         result = self.suite.call(self.model, self.inputs, {**self.settings, **request["settings"]})
         return {"added": self.walks.whole(result)}
 
+    def own_features(self, request: Request) -> Answer:
+        """Leave some of the features of the prepared input in a file, for an index."""
+        settings = {**self.settings, **request["settings"]}
+        np.save(request["path"], self.suite.own_features(self.model, self.inputs, settings))
+        return {}
+
     def trace_spread(self, request: Request) -> Answer:
         """How far the same model is from itself under other noise."""
         signals = []
@@ -240,6 +247,18 @@ class Session:
     def trace_judge(self, request: Request) -> Answer:
         assert isinstance(self.walks, TracedWalk)
         return self.walks.judge(request["entries"], request["limits"])
+
+    def inject(self, request: Request) -> Answer:
+        """Make a known fault, before the model is loaded; or, without a name, take it back."""
+        from .faults import FAULTS, Patches
+
+        if self.patches is not None:
+            self.patches.undo()
+        self.patches = None
+        if request["name"] is not None:
+            self.patches = Patches()
+            FAULTS[request["name"]].inject(self.patches)
+        return {}
 
     # ------------------------------------------------------------------ parts
     def _exact(self) -> Any:
@@ -283,8 +302,17 @@ class Session:
         return int(torch.cuda.max_memory_allocated()) if self.spec.device == "cuda" else None
 
 
-TRACE_REQUESTS = ("trace_open", "trace_next", "trace_entry", "trace_judge", "trace_call", "trace_spread")
-REQUESTS = ("hello", "load", "prepare", "time", "output", "rounding", "cold", *TRACE_REQUESTS)
+TRACE_REQUESTS = (
+    "trace_open",
+    "trace_next",
+    "trace_entry",
+    "trace_judge",
+    "trace_call",
+    "trace_spread",
+    "own_features",
+    "inject",
+)
+REQUESTS = ("hello", "load", "prepare", "time", "output", "rounding", "cold", *TRACE_REQUESTS, "own_features", "inject")
 
 
 def serve(session: Session, requests: Any, answers: Any) -> None:

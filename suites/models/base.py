@@ -83,6 +83,10 @@ class Suite:
         """The same call as users make it, in one go."""
         raise NotImplementedError
 
+    def own_features(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
+        """What an index can be made of that holds some of the very features that are looked for."""
+        raise NotImplementedError
+
     # ------------------------------------------------------------------ in the parent
     def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
         """What a trace walks this model on, so that every way through it is taken."""

@@ -26,6 +26,7 @@ SEGMENT_PARTS = {"features": "content", "phone": "blend", "audio": "synthesis"}
 KNOBS = {"protect": 0.33, "index_rate": 0.75, "rms_mix": 0.25}
 KNOB_SECONDS, FLOOR_SECONDS = 5, 3
 INDEX_VECTORS = 256
+KEPT_FRAMES = 5
 # of the clip that a trace turns the knobs on
 OTHER_RATE = 22050
 # an undecided frame that moved by more than this fell the other way
@@ -140,11 +141,18 @@ class Pipeline(Suite):
 
     def walk(self, model: Any, given: Results, settings: Settings) -> Iterator[Any]:
         pipeline = model.with_windows(settings.get("windows"))
-        return pipeline.walk(given["audio"], settings.get("sample_rate", SAMPLE_RATE), **_knobs(model, settings))
+        return pipeline.walk(given["audio"], settings.get("sample_rate", SAMPLE_RATE), **_knobs(model, settings, given))
 
     def call(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
         pipeline = model.with_windows(settings.get("windows"))
-        return pipeline.convert(given["audio"], settings.get("sample_rate", SAMPLE_RATE), **_knobs(model, settings))[0]
+        knobs = _knobs(model, settings, given)
+        return pipeline.convert(given["audio"], settings.get("sample_rate", SAMPLE_RATE), **knobs)[0]
+
+    def own_features(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
+        """Some of the very features of this input: a frame that is in the index has distance zero."""
+        events = self.walk(model, given, settings)
+        features = next(e.carry["features"] for e in events if e.whole_path == "segment.0.features")
+        return features[::KEPT_FRAMES]
 
     # ------------------------------------------------------------------ in the parent
     def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
@@ -234,12 +242,14 @@ def _convert(
     return steps
 
 
-def _knobs(model: Models, settings: Settings) -> dict[str, Any]:
-    """What a conversion is told; seeded vectors stand for an index where one is needed and none was given."""
+def _knobs(model: Models, settings: Settings, given: Results | None = None) -> dict[str, Any]:
+    """What a conversion is told; seeded vectors, and ``given["vectors"]``, stand for an index that was not given."""
     knobs = {name: settings[name] for name in ("transpose", "index_rate", "protect", "rms_mix", "speaker", "index")}
     if knobs["index"] is None and knobs["index_rate"] > 0:
         rng = np.random.default_rng([settings["seed"], 5])
         knobs["index"] = rng.standard_normal((INDEX_VECTORS, model.synthesizer.phone_channels), dtype=np.float32)
+        if given is not None and "vectors" in given:
+            knobs["index"] = np.concatenate([knobs["index"], given["vectors"]])
     return knobs | {"noise": settings["seed"]}
 
 

@@ -314,6 +314,14 @@ def test_a_part_reversed():
     assert found.sentence == "channels 96 to 191; there the frame axis reversed"
 
 
+@pytest.mark.parametrize("of", [*SHAPES[:-1], ((50, 4), ("frame", "feature")), ((300,), ("frame",))], ids=named)
+@pytest.mark.parametrize("level", [0.4, 1, 2, 30])
+def test_the_peaks_of_noise_are_no_place(of, level):
+    """Where noise comes near the tolerance, a few values exceed it, or a few do not: by coincidence."""
+    found = find(lambda x: x + level * TOLERANCE * normal(x.shape), of)
+    assert found.kind in ("none", "noise", "scattered")
+
+
 @pytest.mark.parametrize("of", SHAPES[:-1], ids=named)
 def test_scattered(of):
     found = find(lambda x: np.where(rng.random(x.shape) < 0.003, x + 1, x), of)
@@ -505,3 +513,10 @@ def test_eight_million_values(fault, kind):
     assert found.kind == kind
     assert elapsed < 3
     assert peak < 32 * 2**20
+
+
+def test_a_minute_of_audio():
+    """One long axis: its profile has an entry for each value."""
+    start = time.perf_counter()
+    assert find(lambda x: x - 0.1 * x**3, ((1, 2_880_000), AUDIO[1])).kind == "everywhere"
+    assert time.perf_counter() - start < 3

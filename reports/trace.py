@@ -1,0 +1,314 @@
+"""A trace's records to what people read: the terminal's table, report.md, report.html and a plot."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from suites import findings, floors
+from suites.errors import UserError
+from suites.findings import Finding
+from suites.record import Line, read_lines
+from suites.trace import FAULT, INHERITED
+
+Row = Mapping[str, Any]
+VERDICTS = {"ok": "ok", FAULT: "AT FAULT", INHERITED: "inherited"}
+
+
+class Trace(NamedTuple):
+    """What a trace's folder holds."""
+
+    folder: Path
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    rows: list[Line]
+    spreads: list[Line]
+
+    @property
+    def model(self) -> str:
+        return str(self.config["suite"]["name"])
+
+    @property
+    def finding(self) -> Finding | None:
+        return findings.find(self.rows)
+
+    @property
+    def backends(self) -> tuple[str, str]:
+        return self.rows[0]["backend"], self.rows[0]["reference"]
+
+
+def load(folder: Path) -> Trace:
+    """Read a trace's folder.
+
+    Raises:
+        UserError: not one, or it holds no stage.
+    """
+    lines = list(read_lines(folder / "records.jsonl"))
+    rows = [_numbers(line) for line in lines if line["kind"] == "trace"]
+    if not rows:
+        raise UserError(f"{folder}: the trace ended before its first stage; see {folder / 'workers.log'}")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    environment = json.loads((folder / "environment.json").read_text())
+    rows = [{**row, "probe": row["probe"], "path": row["path"]} for row in rows]
+    return Trace(folder, config, environment, rows, [line for line in lines if line["kind"] == "spread"])
+
+
+def _numbers(value: Any) -> Any:
+    """Infinities as they were before JSON, which has none."""
+    if isinstance(value, dict):
+        return {k: _numbers(v) for k, v in value.items()}
+    return float(value) if value in ("inf", "-inf", "nan") else value
+
+
+def is_trace(folder: Path) -> bool:
+    path = folder / "records.jsonl"
+    return path.is_file() and any(line["kind"] == "trace" for line in read_lines(path))
+
+
+# ---------------------------------------------------------------------- words and numbers
+def figure(value: float | None, form: str = ".1e") -> str:
+    if value is None:
+        return "–"
+    return "0" if value == 0 else f"{value:{form}}"
+
+
+def percent(share: float) -> str:
+    if math.isinf(share):
+        return "no limit" if share < 0 else ">1000"
+    return f"{100 * share:.0f}" if share < 10 else ">1000"
+
+
+HEADINGS = (
+    "stage",
+    "values",
+    "added error",
+    "% of limit",
+    "own values: error",
+    "relative",
+    "SNR dB",
+    "corr - 1",
+    "verdict",
+)
+
+
+def table(rows: Sequence[Row]) -> list[list[str]]:
+    """One line per part of the model; where something is at fault, one per stage of that part."""
+    marked = findings.with_inheritance(rows)
+    groups: dict[str, list[Row]] = {}
+    for row in marked:
+        groups.setdefault(findings.group_of(row["path"]), []).append(row)
+    lines = []
+    for name, members in groups.items():
+        faulty = [row for row in members if row["status"] == FAULT]
+        lines.append(_line(name, members))
+        lines += [
+            _line(f"  {row['path'].removeprefix(name)} {row['entry']}", [row]) for row in faulty[:6] if len(members) > 1
+        ]
+    return lines
+
+
+def _line(name: str, rows: Sequence[Row]) -> list[str]:
+    added, chained = findings.worst(rows), findings.worst(rows[-1:], "chained")
+    statuses = [row["status"] for row in rows]
+    status = next((s for s in (FAULT, INHERITED) if s in statuses), "ok")
+    own = "–" if "reason" in chained else figure(chained["max_abs"])
+    corr = chained.get("corr")
+    return [
+        name,
+        str(len(rows)),
+        "–" if "reason" in added else figure(added["max_abs"]),
+        "–" if "reason" in added else percent(added["share"]),
+        own,
+        figure(chained.get("relative")),
+        figure(chained.get("snr_db"), ".1f"),
+        "–" if corr is None else figure(corr - 1),
+        VERDICTS[status],
+    ]
+
+
+def aligned(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table for the terminal: the first column to the left, the others to the right."""
+    widths = [max(len(line[i]) for line in [headings, *lines]) for i in range(len(headings))]
+    told = []
+    for line in [headings, *lines]:
+        cells = [line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))]
+        told.append("  ".join(cells).rstrip())
+    return "\n".join(told)
+
+
+def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = [":--", *["--:"] * (len(headings) - 1)]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in [headings, rule, *lines]
+    )
+
+
+VALIDATION_HEADINGS = (
+    "part", "values", "added: max abs", "relative", "% of limit",
+    "own values: max abs", "relative", "corr - 1", "status",
+)  # fmt: skip
+
+
+def validation_lines(model: str, rows: Sequence[Row]) -> list[list[str]]:
+    """The field's table: of every part the worst that a stage adds, and what it hands on, on own values."""
+    lines = []
+    for item in findings.validation(model, rows):
+        added, chained = item["added"], item["chained"]
+        corr = chained.get("corr")
+        lines.append(
+            [
+                item["title"],
+                str(item["values"]),
+                figure(added["max_abs"]),
+                figure(added["relative"]),
+                percent(added["share"]) if item["values"] else "–",
+                figure(chained.get("max_abs")),
+                figure(chained.get("relative")),
+                "–" if corr is None else figure(corr - 1),
+                VERDICTS.get(item["status"], item["status"]),
+            ]
+        )
+    return lines
+
+
+def audible(rows: Sequence[Row]) -> list[str]:
+    """Pitch and audio as one hears them, on each side's own values, where a model makes them."""
+    from suites import sound
+
+    lines = []
+    for row in rows:
+        heard = row.get("heard")
+        if not heard:
+            continue
+        where = f"{row['variant']}, {row['probe']}, `{row['path']}`"
+        if "level_db" in heard:
+            parts = [sound.describe(heard)]
+            parts += [f"{label} {figure(heard[name], form)}" for name, label, form in AUDIO_FIGURES]
+        else:
+            parts = [f"{heard['voicing_mismatches']} of {heard['frames']} frames voiced otherwise"]
+            parts += [f"{label} {figure(heard[name], '.2g')}" for name, label in PITCH_FIGURES]
+        lines.append(f"{where}: " + ", ".join(parts))
+    return lines
+
+
+AUDIO_FIGURES = (
+    ("level_db", "level dB", "+.2g"),
+    ("delay_samples", "delay in samples", "+d"),
+    ("mr_stft", "multi-resolution STFT distance", ".2g"),
+    ("lsd_db", "log-spectral distance dB", ".2g"),
+    ("edge_start_snr_db", "SNR of the first 0.1 s, dB", ".1f"),
+    ("edge_end_snr_db", "of the last, dB", ".1f"),
+)
+PITCH_FIGURES = (
+    ("max_cents", "largest difference in cents"),
+    ("rms_cents", "RMS"),
+    ("octave_errors", "octave errors"),
+)
+
+
+def spread_text(line: Line) -> str:
+    """What the waveform correlation of two right answers is."""
+    s = line["spread"]
+    return (
+        f"The same PyTorch model under {len(line['seeds'])} noise seeds, in pairs: waveform correlation "
+        f"{s['corr_min']:.3f} to {s['corr_max']:.3f}, SNR {s['snr_db_min']:.1f} to {s['snr_db_max']:.1f} dB, "
+        f"multi-resolution STFT distance {s['mr_stft_min']:.2g} to {s['mr_stft_max']:.2g}, log-spectral distance "
+        f"{s['lsd_db_min']:.2g} to {s['lsd_db_max']:.2g} dB, level within {s['abs_level_db_max']:.2g} dB. Two ports "
+        "that draw other noise can be no closer than this, and a port that is this far away may only draw other noise."
+    )
+
+
+def verdict(trace: Trace) -> str:
+    found = trace.finding
+    other, reference = trace.backends
+    stages = len(trace.rows)
+    if found is None:
+        return (
+            f"No stage at fault: all {stages} values of {other} lie within what rounding explains beside {reference}."
+        )
+    return found.sentence
+
+
+# ---------------------------------------------------------------------- terminal
+def terminal(trace: Trace, everything: bool = False) -> str:
+    other, reference = trace.backends
+    parts = [f"{trace.model}: {other} beside {reference}, {trace.config['precision']}, {_weights(trace)}"]
+    for variant, probe in _walks(trace):
+        rows = [row for row in trace.rows if (row["variant"], row["probe"]) == (variant, probe)]
+        marked = findings.with_inheritance(rows)
+        lines = [_line(f"{r['path']} {r['entry']}", [r]) for r in marked] if everything else table(rows)
+        parts += ["", f"{variant}, probe {probe}", aligned(HEADINGS, lines)]
+    parts += ["", "validation", aligned(VALIDATION_HEADINGS, validation_lines(trace.model, trace.rows))]
+    parts += ["", *(text.replace("`", "") for text in audible(trace.rows))]
+    parts += [spread_text(line) for line in trace.spreads]
+    return "\n".join([*parts, "", verdict(trace).replace("`", "")])
+
+
+def _weights(trace: Trace) -> str:
+    return "; ".join(w["label"] for w in trace.environment["weights"].values())
+
+
+def _walks(trace: Trace) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((row["variant"], row["probe"]) for row in trace.rows))
+
+
+# ---------------------------------------------------------------------- documents
+ABOUT = (
+    "Every stage was computed twice by {other}: on its own values from the start (*own values*: the error as users "
+    "meet it), and on the reference's input (*added error*: what the stage itself does). The limit of the added error is "
+    "{safety:g} x excess x floor: the floor is the reference's rounding against float64 at that stage on this input, "
+    "the excess how much noisier than that a right backend was when the table of floors was measured "
+    "(docs/parity.md). `corr - 1` is the correlation's distance from one."
+)
+
+
+def write_report(folder: Path) -> tuple[Path, Trace]:
+    """``report.md``, ``report.html`` and ``plots/stages.png`` from the folder's records alone."""
+    from .build import _html
+    from .trace_plot import draw
+
+    trace = load(folder)
+    pictures = draw(trace, folder / "plots")
+    path = folder / "report.md"
+    text = compose(trace, [picture.name for picture in pictures])
+    path.write_text(text)
+    (folder / "report.html").write_text(_html(text, folder))
+    return path, trace
+
+
+def compose(trace: Trace, pictures: Sequence[str]) -> str:
+    other, reference = trace.backends
+    state = "**Passed**" if trace.finding is None else "**Failed**"
+    parts = [
+        f"# Where {other} differs from {reference}: {trace.model}",
+        f"{state}: {verdict(trace)}",
+        f"Precision `{trace.config['precision']}`, profile `{trace.config['profile']}`; weights: {_weights(trace)}.",
+        "## Validation",
+        markdown(VALIDATION_HEADINGS, validation_lines(trace.model, trace.rows)),
+        "## Stages",
+        ABOUT.format(other=other, safety=floors.SAFETY),
+        *(f"![added error and error on own values, stage by stage](plots/{name})" for name in pictures),
+    ]
+    for variant, probe in _walks(trace):
+        rows = [row for row in trace.rows if (row["variant"], row["probe"]) == (variant, probe)]
+        parts += [f"### {variant}, probe {probe}", markdown(HEADINGS, table(rows))]
+    heard = audible(trace.rows)
+    if heard:
+        parts += ["## As one hears it", "On each side's own values.", "\n".join(f"- {line}" for line in heard)]
+    parts += [text for line in trace.spreads for text in ("## What correlation means here", spread_text(line))]
+    words = [text for text in trace.config["overrides"] if not text.startswith("out=")]
+    command = shlex.join(["python", "-m", "suites", "trace", trace.model, *words])
+    software = ", ".join(f"{k} {v}" for k, v in trace.environment.get("packages", {}).items() if v)
+    parts += [
+        "## Reproduce",
+        f"```\n{command}\n```",
+        f"{trace.environment.get('cpu', '')}; {software}.",
+        "Every value of every stage: `records.jsonl` beside this file.",
+    ]
+    return "\n\n".join(parts) + "\n"

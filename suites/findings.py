@@ -1,0 +1,217 @@
+"""What a trace's rows amount to: the first stage at fault, and the field's validation table. Pure.
+
+Rows are dicts as ``trace.Row.record`` makes them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from .trace import FAULT, INHERITED, OK, WHOLE, is_clear
+from .tracing import inside
+
+Row = Mapping[str, Any]
+CONFIGURED, PLAIN = "as configured", "plain"
+
+
+class Finding(NamedTuple):
+    """The first stage at fault. ``sentence`` tells it to people; ``pinned``: the optimisation that it belongs to."""
+
+    path: str
+    probe: str
+    variant: str
+    where: str
+    pinned: str | None
+    sentence: str
+
+
+def with_inheritance(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """After a fault, a stage that is right in itself and off on its own values has inherited the error."""
+    found, seen = [], set()
+    for row in rows:
+        key, status = (row["variant"], row["probe"]), row["status"]
+        if status == FAULT:
+            seen.add(key)
+        elif key in seen and ("reason" in row["chained"] or row["chained"]["max_abs"] > row["limit"]["max_abs"]):
+            status = INHERITED
+        found.append({**row, "status": status})
+    return found
+
+
+def first_fault(rows: Iterable[Row]) -> Row | None:
+    """The first one that is clear; else the first one at all: see ``trace.first_fault``."""
+    faults = [row for row in rows if row["status"] == FAULT]
+    return next((row for row in faults if is_clear(row["added"], row["limit"])), faults[0] if faults else None)
+
+
+def find(rows: Sequence[Row]) -> Finding | None:
+    """The stage at fault, the innermost one known: the plain variant's stages are finer.
+
+    None: every stage is within its limit.
+    """
+    faults = {variant: first_fault(r for r in rows if r["variant"] == variant) for variant in (CONFIGURED, PLAIN)}
+    configured, plain = faults[CONFIGURED], faults[PLAIN]
+    if configured is None and plain is None:
+        return None
+    if configured is not None and plain is not None and within(plain["path"], configured["path"]):
+        configured = None  # the same fault, seen more closely
+    chosen = configured or plain
+    assert chosen is not None
+    pinned = _pinned(rows) if configured is not None and plain is None else None
+    where = told_place(chosen)
+    return Finding(chosen["path"], chosen["probe"], chosen["variant"], where, pinned, _sentence(rows, chosen, pinned))
+
+
+def within(path: str, outer: str) -> bool:
+    return path == outer or inside(path, outer)
+
+
+def _pinned(rows: Sequence[Row]) -> str | None:
+    """The optimisation without which nothing is at fault."""
+    variants = dict.fromkeys(row["variant"] for row in rows if row["variant"].startswith("without "))
+    clean = [v for v in variants if first_fault(r for r in rows if r["variant"] == v) is None]
+    return clean[0].removeprefix("without ") if clean else None
+
+
+def told_place(row: Row) -> str:
+    """Where in the tensor and what kind of wrong, or why there is nothing to compare."""
+    if row.get("where"):
+        return str(row["where"]["sentence"])
+    return str(row["added"].get("reason", ""))
+
+
+def _sentence(rows: Sequence[Row], row: Row, pinned: str | None) -> str:
+    named = f"`{row['path']}`" + (f" ({row['entry']})" if row["entry"] not in ("", "x", row["path"]) else "")
+    if row["path"] == WHOLE:
+        start = "Every stage is right by itself; the call as users make it is not"
+    else:
+        start = f"First stage at fault: {named}"
+    size = (
+        f"error {row['added']['max_abs']:.2g}, limit {row['limit']['max_abs']:.2g}" if "max_abs" in row["added"] else ""
+    )
+    parts = [f"{start}: {told_place(row)}", f"({size})" if size else "", f"on probe {row['probe']!r}"]
+    text = " ".join(part for part in parts if part) + "."
+    if row["variant"] == PLAIN and first_fault(r for r in rows if r["variant"] == CONFIGURED) is None:
+        text += " Only with every optimisation off: the paths in use as configured are right."
+    if pinned:
+        text += f" It belongs to the optimisation `{pinned}`: without that nothing is at fault."
+    same = [r for r in rows if (r["variant"], r["probe"]) == (row["variant"], row["probe"])]
+    later = with_inheritance(same)[_index(same, row) + 1 :]
+    inherited = sum(r["status"] == INHERITED for r in later)
+    others = list(dict.fromkeys(r["path"] for r in later if r["status"] == FAULT and r["path"] != row["path"]))
+    if inherited:
+        text += f" {inherited} later values are right in themselves and only inherit the error."
+    if others:
+        shown = ", ".join(f"`{path}`" for path in others[:3]) + (" ..." if len(others) > 3 else "")
+        text += f" {len(others)} later stage{'s add' if len(others) > 1 else ' adds'} errors of their own: {shown}."
+    return text
+
+
+def _index(rows: Sequence[Row], row: Row) -> int:
+    return next(i for i, other in enumerate(rows) if other is row)
+
+
+# ---------------------------------------------------------------------- groups of stages
+def group_of(path: str) -> str:
+    """The part of the model that a stage belongs to: its path up to the first number."""
+    segment = re.match(r"(segment\.\d+\.|block\.\d+\.)", path)
+    head = segment.group(0) if segment else ""
+    inner = re.match(r"[^:]*?\.\d+(?=[.:]|$)", path[len(head) :])
+    return head + (inner.group(0) if inner else re.split(r"[.:]", path[len(head) :])[0])
+
+
+def worst(rows: Iterable[Row], kind: str = "added") -> dict[str, Any]:
+    """Of several values the largest errors, and the largest share of a limit."""
+    found: dict[str, Any] = {"max_abs": None, "share": 0.0, "relative": None, "snr_db": None, "corr": None}
+    for row in rows:
+        figures = row[kind]
+        if "reason" in figures:
+            return found | {"share": float("inf"), "reason": figures["reason"]}
+        for name in ("max_abs", "relative"):
+            if figures.get(name) is not None:
+                found[name] = max(found[name] or 0.0, figures[name])
+        for name in ("snr_db", "corr"):
+            if figures.get(name) is not None:
+                found[name] = figures[name] if found[name] is None else min(found[name], figures[name])
+        for metric, limit in row["limit"].items():
+            share = figures[metric] / limit if limit > 0 else (0.0 if figures[metric] == 0 else float("inf"))
+            found["share"] = max(found["share"], share)
+    return found
+
+
+# ---------------------------------------------------------------------- the validation table
+class Validated(NamedTuple):
+    """A row of the validation table: ``pattern`` picks the stages, ``models`` the traces that have them."""
+
+    title: str
+    models: tuple[str, ...]
+    pattern: str
+
+
+VALIDATION = (
+    Validated("Mel spectrogram", ("rmvpe",), r"mel$"),
+    Validated("Conv2d", ("rmvpe",), r"unet\..*\.conv\.[03]$"),
+    Validated("BatchNorm", ("rmvpe",), r"unet\.(encoder\.bn|.*\.conv\.[14]|.*\.conv1\.1)$"),
+    Validated("AvgPool2d", ("rmvpe",), r"unet\..*\.pool$"),
+    Validated("Shortcut convolution", ("rmvpe",), r"unet\..*\.shortcut$"),
+    Validated("Transposed convolution", ("rmvpe",), r"unet\..*\.conv1(\.0)?$"),
+    Validated("U-Net encoder", ("rmvpe",), r"unet\.encoder\."),
+    Validated("U-Net intermediate", ("rmvpe",), r"unet\.intermediate\."),
+    Validated("U-Net decoder", ("rmvpe",), r"unet\.decoder\."),
+    Validated("CNN output", ("rmvpe",), r"cnn$"),
+    Validated("BiGRU", ("rmvpe",), r"fc\.0$"),
+    Validated("Linear", ("rmvpe",), r"fc\.1$"),
+    Validated("Salience", ("rmvpe",), r"sigmoid$"),
+    Validated("F0 decoding", ("rmvpe",), r"(cents|f0)$"),
+    Validated("HuBERT feature extractor", ("hubert",), r"feature_extractor\."),
+    Validated("HuBERT feature projection", ("hubert",), r"feature_projection\."),
+    Validated("HuBERT position convolution", ("hubert",), r"encoder\.pos_conv_embed"),
+    Validated("HuBERT layers", ("hubert",), r"encoder\.layers\."),
+    Validated("HuBERT features", ("hubert",), r"features$"),
+    Validated("Text encoder", ("synthesizer",), r"(enc_p\.|m_p$|logs_p$)"),
+    Validated("Attention q/k/v", ("synthesizer",), r"enc_p\..*\.conv_[qkv]$"),
+    Validated("Attention scores", ("synthesizer",), r"enc_p\..*:(relative_)?scores$"),
+    Validated("Attention weights", ("synthesizer",), r"enc_p\..*:weights$"),
+    Validated("Attention output", ("synthesizer",), r"enc_p\..*(:attended|:relative_output|conv_o)$"),
+    Validated("Latent", ("synthesizer",), r"z_p$"),
+    Validated("Flow", ("synthesizer",), r"flow\."),
+    Validated("NSF source", ("synthesizer",), r"dec\.m_source\."),
+    Validated("Generator", ("synthesizer",), r"(dec\.(?!m_source)|audio$)"),
+    Validated("High-pass, cuts and padding", ("pipeline",), r"(filtered|cuts|padded)$"),
+    Validated("Pitch and its codes", ("pipeline",), r"(f0|pitchf|pitch)$"),
+    Validated("Content features", ("pipeline",), r"segment\.\d+\.features$"),
+    Validated("Retrieval and protection", ("pipeline",), r"segment\.\d+\.(retrieved|phone)$"),
+    Validated("Synthesis", ("pipeline",), r"segment\.\d+\.(audio|trimmed)$"),
+    Validated("Joined and finished audio", ("pipeline",), r"(joined|audio)$"),
+)
+
+
+def validation(model: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The table's rows that this model's trace can fill; an empty selection is a failure, never a pass."""
+    table = []
+    for item in VALIDATION:
+        if model not in item.models:
+            continue
+        chosen = [row for row in rows if re.match(item.pattern, row["path"]) and row["variant"] in (CONFIGURED, PLAIN)]
+        added, last = worst(chosen), [row for row in chosen if row["path"] == chosen[-1]["path"]] if chosen else []
+        status = FAULT if any(r["status"] == FAULT for r in chosen) or not chosen else OK
+        table.append(
+            {
+                "title": item.title,
+                "values": len(chosen),
+                "added": added,
+                "chained": worst(_ends(chosen), "chained") if last else {},
+                "status": status if chosen else "no such stage",
+            }
+        )
+    return table
+
+
+def _ends(rows: Sequence[Row]) -> list[Row]:
+    """Per probe and variant the last of these stages: what the part hands on."""
+    last: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        last[row["variant"], row["probe"]] = row
+    return list(last.values())
