@@ -8,8 +8,8 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
+from suites.floors import to_error
 from suites.record import number
-from suites.verdict import to_error
 
 from . import tables
 from .frame import RunData, load

@@ -239,8 +239,12 @@ def verdict(trace: Trace) -> str:
 def terminal(trace: Trace, everything: bool = False) -> str:
     other, reference = trace.backends
     parts = [f"{trace.model}: {other} beside {reference}, {trace.config['precision']}, {_weights(trace)}"]
-    for variant, probe in _walks(trace):
+    for i, (variant, probe) in enumerate(_walks(trace)):
         rows = [row for row in trace.rows if (row["variant"], row["probe"]) == (variant, probe)]
+        if i and not everything and findings.first_fault(rows) is None:
+            share = percent(findings.worst(rows)["share"])
+            parts += ["", f"{variant}, probe {probe}: {len(rows)} values, none above {share} % of its limit"]
+            continue
         marked = findings.with_inheritance(rows)
         lines = [_line(f"{r['path']} {r['entry']}", [r]) for r in marked] if everything else table(rows)
         parts += ["", f"{variant}, probe {probe}", aligned(HEADINGS, lines)]
@@ -261,8 +265,8 @@ def _walks(trace: Trace) -> list[tuple[str, str]]:
 # ---------------------------------------------------------------------- documents
 ABOUT = (
     "Every stage was computed twice by {other}: on its own values from the start (*own values*: the error as users "
-    "meet it), and on the reference's input (*added error*: what the stage itself does). The limit of the added error is "
-    "{safety:g} x excess x floor: the floor is the reference's rounding against float64 at that stage on this input, "
+    "meet it), and on the reference's input (*added error*: what the stage itself does). The limit of the added error "
+    "is {safety:g} x excess x floor: the floor is the reference's rounding against float64 at that stage on this input, "
     "the excess how much noisier than that a right backend was when the table of floors was measured "
     "(docs/parity.md). `corr - 1` is the correlation's distance from one."
 )

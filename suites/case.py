@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import inputs, verdict
+from . import floors, inputs, verdict
 from .backends import parity_reference
 from .launch import WorkerError, WorkerLost
 from .plan import Case, Plan
@@ -184,8 +184,8 @@ class CaseRun:
 
     # ------------------------------------------------------------------ records
     def _close_records(self, outputs: dict[str, Results]) -> None:
-        limits = self.run.config["suite"]["limits"][self.run.config["precision"]]
-        judge = verdict.Judge(self.suite, limits, self.settings, outputs.get(self.reference))
+        limits, excess = floors.component_limits(self.run.config)
+        judge = verdict.Judge(self.suite, limits, self.settings, outputs.get(self.reference), excess)
         for component in self.plan.components:
             for backend in self.plan.backends:
                 if (self.case.name, component, backend) in self.run.done:

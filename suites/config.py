@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from .backends import DTYPES
 from .errors import UserError, nearest
+from .floors import DERIVED
 from .models import SUITES
 from .weights import ODD_RATES, SIZES, voice_names
 
@@ -132,8 +133,10 @@ def validate(config: Config) -> None:
     _check_files(config)
     for policy, limits in suite["limits"].items():
         for name, limit in limits.items():
-            if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or limit < 0):
-                raise UserError(f"suite.limits.{policy}.{name}={limit}: a number from 0, or null, is expected")
+            if limit not in (None, DERIVED) and (
+                isinstance(limit, bool) or not isinstance(limit, int | float) or limit < 0
+            ):
+                raise UserError(f"suite.limits.{policy}.{name}={limit}: a number from 0, derived, or null, is expected")
     rounds = measure["rounds"]
     if rounds["min"] > rounds["max"]:
         raise UserError(f"measure.rounds: min={rounds['min']} and max={rounds['max']} do not fit together")

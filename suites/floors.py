@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from .errors import UserError
+from .record import number
 
 SAFETY = 3.0
 SCHEMA = 1
@@ -40,10 +42,13 @@ def place(path: str) -> str:
 
 
 def floor(entry: Entry, metric: str, kind: str = "added") -> float:
-    """What rounding does to this value: measured where float64 was at hand, and no less than its last digit."""
-    measured = entry[f"floor_{kind}"]
-    least = entry["unit"] * entry[METRICS[metric]]
-    return max(least, 0.0 if measured is None else measured[metric])
+    """What rounding does to this value: measured where float64 was at hand, and no less than its last digit.
+
+    A reference that cannot be compared with its own float64 has no floor to grant.
+    """
+    found = entry[f"floor_{kind}"]
+    least = float(entry["unit"] * entry[METRICS[metric]])
+    return least if found is None or not math.isfinite(found[metric]) else max(least, found[metric])
 
 
 @functools.cache
@@ -101,6 +106,63 @@ class Tolerances:
         return {metric: SAFETY * self.excess(path, name, metric) * floor(entry, metric) for metric in METRICS}
 
 
+# ---------------------------------------------------------------------- the suites' components
+DERIVED = "derived"
+
+
+def component_limits(config: Mapping[str, Any]) -> tuple[dict[str, float | None], dict[str, float]]:
+    """A run's limits by figure, and the excess that goes with each.
+
+    ``derived`` in the configuration: SAFETY times the largest error of the table; None where it has
+    none, and then the figure is shown and not judged.
+    """
+    suite, precision = config["suite"], config["precision"]
+    rows = stored()["components"].get(precision, {}).get(suite["name"], {})
+    limits: dict[str, float | None] = {}
+    for name, value in suite["limits"][precision].items():
+        if value != DERIVED:
+            limits[name] = value
+        elif name not in rows:
+            limits[name] = None
+        else:
+            limits[name] = from_error(name, rows[name]["error"] * (1 if is_count(name) else SAFETY))
+    return limits, {name: row["excess"] for name, row in rows.items()}
+
+
+def component_rows(checks: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, dict[str, float]]:
+    """From judged figures, by the name of their limit, the largest error and the largest ratio of error to floor."""
+    rows: dict[str, dict[str, float]] = {}
+    for name, check in checks:
+        value = to_error(name, number(check["value"]))
+        floor_of = 0.0 if check["floor"] is None else to_error(name, number(check["floor"]))
+        row = rows.setdefault(name, {"error": 0.0, "excess": 1.0, "count": 0})
+        row["error"] = float(f"{max(row['error'], value, floor_of):.3g}")
+        if floor_of > 0 and not is_count(name):
+            row["excess"] = max(row["excess"], float(f"{value / floor_of:.3g}"))
+        row["count"] += 1
+    return rows
+
+
+def to_error(name: str, value: float) -> float:
+    """A figure as an amount of error: of SNR and correlation more is better, of all others less."""
+    if name.endswith("snr_db"):
+        return float(10.0 ** (-value / 20.0))
+    return 1.0 - value if name.endswith("corr") else value
+
+
+def from_error(name: str, error: float) -> float:
+    """The inverse of ``to_error``."""
+    if name.endswith("snr_db"):
+        return -20.0 * math.log10(error) if error > 0 else math.inf
+    return 1.0 - error if name.endswith("corr") else error
+
+
+def is_count(name: str) -> bool:
+    """Whether a figure counts events: then the reference's own are added, not multiplied."""
+    return name.endswith("mismatches")
+
+
+# ---------------------------------------------------------------------- making the table
 def measured(model: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
     """Tables from the rows of traces: per model, place and entry the largest ratios of error to floor."""
     tables: dict[str, dict[str, dict[str, float]]] = {}

@@ -15,12 +15,17 @@ from . import environment, floors
 from .backends import DTYPES
 from .config import compose_config
 from .errors import UserError, nearest
+from .floors import from_error
 from .inputs import scratch_folder
+from .record import read_lines, records
+from .run import open_run
 from .trace import device_kind
 from .tracer import CONFIGURED, PLAIN, TraceRun
 from .weights import voice_names
 
 PACKAGES = ("torch", "mlx", "numpy")
+# one for each vocoder
+QUICK_VOICES = ("synth_v2_40k_f0", "synth_v2_32k_f0_mrf", "synth_v2_24k_f0_refinegan")
 
 
 class Sample(NamedTuple):
@@ -44,12 +49,14 @@ def samples(quick: bool) -> Iterator[Sample]:
             for suite in ("rmvpe", "hubert"):
                 yield Sample(suite, seconds, True, own)
         yield Sample("pipeline", 1.7, True, own)
-    for number, voice in enumerate(voice_names()):
+    for number, voice in enumerate(QUICK_VOICES if quick else voice_names()):
         for seconds in (0.4,) if quick else (0.3, 2.3):
-            yield Sample("synthesizer", seconds, not quick and number % 2 == 0, (tiny, f"suite.voice={voice}", f"seed={number}"))
+            yield Sample(
+                "synthesizer", seconds, not quick and number % 2 == 0, (tiny, f"suite.voice={voice}", f"seed={number}")
+            )
     for suite, seconds in (("rmvpe", 4.3), ("hubert", 4.3), ("synthesizer", 3.1)):
         yield Sample(suite, seconds, False, ())
-    for suite, seconds in (("rmvpe", 1.2), ("hubert", 1.2), ("synthesizer", 0.16)):
+    for suite, seconds in () if quick else (("rmvpe", 1.2), ("hubert", 1.2), ("synthesizer", 0.16)):
         yield Sample(suite, seconds, True, ())
 
 
@@ -92,24 +99,72 @@ def _rows(run: TraceRun, sample: Sample, folder: Path) -> Iterator[dict[str, Any
                 yield row.record()
 
 
+def component_samples(quick: bool) -> Iterator[Sample]:
+    """Runs whose figures go into the table of components."""
+    tiny = ("measure=smoke", "suite.speech_clip=false")
+    for seed in () if quick else (1, 2):
+        for suite in ("rmvpe", "hubert", "synthesizer", "pipeline"):
+            own = (*tiny, f"weights.seed={seed}", f"seed={seed}")
+            for optimize in ("all", "none"):
+                yield Sample(suite, 2.1, False, (*own, f"optimize={optimize}"))
+    for voice in QUICK_VOICES if quick else voice_names():
+        yield Sample("synthesizer", 1.3, False, (*tiny, f"suite.voice={voice}"))
+    for suite, seconds in (("rmvpe", 5.0), ("hubert", 5.0), ("synthesizer", 3.0), ("pipeline", 3.0)):
+        yield Sample(suite, seconds, False, ())
+
+
+def measure_components(precision: str, backends: str | None, quick: bool) -> dict[str, Any]:
+    """Per suite and figure the largest errors of runs of code known to be right."""
+    once = ["measure.cold_starts=0", "measure.warmups=0", "measure.rounds.min=1", "measure.rounds.max=1"]
+    found: dict[str, list[tuple[str, Any]]] = {}
+    for sample in tqdm(list(component_samples(quick)), desc="components"):
+        with scratch_folder() as folder:
+            words = [*sample.overrides, *once, f"precision={precision}", f"durations=[{sample.seconds}]"]
+            words += [f"out={folder / 'run'}", "threads=1" if "measure=smoke" in words else "threads=null"]
+            config = compose_config(sample.suite, [*words, *([f"backends={backends}"] if backends else [])])
+            # whatever the error, it is judged: so its figure and its floor are recorded
+            policy = config["suite"]["limits"][precision]
+            policy.update({name: from_error(name, float("inf")) for name in policy})
+            run = open_run(config)
+            run.execute()
+            lines = records(read_lines(folder / "run" / "records.jsonl"))
+        own = found.setdefault(sample.suite, [])
+        own += [(c["of"], c) for line in lines for c in ((line.get("parity") or {}).get("limits") or {}).values()]
+    return {suite: floors.component_rows(checks) for suite, checks in found.items()}
+
+
 def update(words: list[str]) -> str:
     """Measure on this machine and store: other precisions and devices keep their tables."""
-    options = {"precision": "fp32", "backends": "", "quick": "false"} | dict(word.partition("=")[::2] for word in words)
-    unknown = set(options) - {"precision", "backends", "quick"}
-    if unknown:
-        raise UserError(f"unknown option {unknown.pop()!r}; known: precision=, backends=, quick=true")
-    if options["precision"] not in DTYPES:
-        raise UserError(f"precision={options['precision']}{nearest(options['precision'], DTYPES)}")
-    tables, kind = measure(options["precision"], options["backends"] or None, options["quick"] == "true")
+    options = {"precision": "fp32", "backends": "", "quick": "false", "what": "stages,components"}
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in options:
+            raise UserError(f"unknown option {name!r}; known: {', '.join(f'{n}=' for n in options)}")
+        options[name] = value
+    precision, backends, quick = options["precision"], options["backends"] or None, options["quick"] == "true"
+    if precision not in DTYPES:
+        raise UserError(f"precision={precision}{nearest(precision, DTYPES)}")
     stored = floors.stored()
-    policy = stored["policies"].setdefault(options["precision"], {})
-    policy[kind] = {model: dict(sorted(rows.items())) for model, rows in sorted(tables.items())}
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    made = {"date": date.today().isoformat(), "cpu": environment.cpu_name(), **versions}
-    stored["made"][f"{options['precision']}/{kind}"] = made
+    if "stages" in options["what"]:
+        tables, kind = measure(precision, backends, quick)
+        policy = stored["policies"].setdefault(precision, {})
+        policy[kind] = {model: dict(sorted(rows.items())) for model, rows in sorted(tables.items())}
+        versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+        made = {"date": date.today().isoformat(), "cpu": environment.cpu_name(), **versions}
+        stored["made"][f"{precision}/{kind}"] = made
+    if "components" in options["what"]:
+        new, old = measure_components(precision, backends, quick), stored["components"].get(precision, {})
+        stored["components"][precision] = old | {k: _larger(old.get(k, {}), rows) for k, rows in new.items()}
     floors.TABLE.write_text(json.dumps(stored, indent=0, sort_keys=True) + "\n")
     floors.stored.cache_clear()
     return show()
+
+
+def _larger(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Devices share the components' limits: of each figure the larger."""
+    return {n: {k: max(v, old.get(n, {}).get(k, v)) for k, v in row.items()} for n, row in new.items()} | {
+        n: row for n, row in old.items() if n not in new
+    }
 
 
 def show() -> str:

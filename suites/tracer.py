@@ -231,16 +231,16 @@ def choose(config: Config) -> tuple[str, str]:
             if reason:
                 raise UserError(f"backend {name}: {reason}")
         first = next((name for name in names if BACKENDS[name].framework == "torch"), names[0])
-        if config["precision"] == "tf32" and "torch_cuda" in names:
-            first = "torch_cuda"  # TF32 exists there only
+        if config["precision"] != "fp32" and "torch_cuda" in names:
+            first = "torch_cuda"  # TF32 exists there only, and CPUs are slow in half precision
         return first, next(name for name in names if name != first)
     present = [name for name, reason in reasons.items() if reason is None and _works(name)]
     torch = [name for name in present if BACKENDS[name].framework == "torch"]
     mlx = [name for name in present if BACKENDS[name].framework == "mlx"]
     if not torch or not mlx:
         raise UserError("a trace needs PyTorch and MLX; install both: pip install -e '.[mlx,torch]'")
-    reference = "torch_cuda" if config["precision"] == "tf32" and "torch_cuda" in torch else parity_reference(torch)
-    return reference, mlx[-1]
+    on_gpu = config["precision"] != "fp32" and "torch_cuda" in torch
+    return "torch_cuda" if on_gpu else parity_reference(torch), mlx[-1]
 
 
 def _works(name: str) -> bool:

@@ -6,20 +6,20 @@ is judged on the backend's own values. What is compared stands in ``models``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .floors import SAFETY, from_error, is_count, to_error
 from .parity import NotComparable
 
 if TYPE_CHECKING:
     from .models.base import Suite
 
-# The stated rule (docs/measurement.md): another correct float32 implementation lands within a few
-# times the reference's own rounding error.
-FLOOR_FACTOR = 5.0
+# The stated rule (docs/parity.md): another correct implementation lands within a few times the
+# reference's own rounding error.
+FLOOR_FACTOR = SAFETY
 # A reference whose rounding exceeds this many times the limit is itself in doubt: it fails, and it
 # raises no limit beyond this.
 FLOOR_CAP = 10.0
@@ -28,50 +28,36 @@ Results = dict[str, np.ndarray]
 Check = dict[str, Any]
 
 
-def to_error(name: str, value: float) -> float:
-    """A figure as an amount of error: of SNR and correlation more is better, of all others less."""
-    if name.endswith("snr_db"):
-        return float(10.0 ** (-value / 20.0))
-    return 1.0 - value if name.endswith("corr") else value
-
-
-def from_error(name: str, error: float) -> float:
-    """The inverse of ``to_error``."""
-    if name.endswith("snr_db"):
-        return -20.0 * math.log10(error) if error > 0 else math.inf
-    return 1.0 - error if name.endswith("corr") else error
-
-
-def is_count(name: str) -> bool:
-    """Whether a figure counts events: then the reference's own are added, not multiplied."""
-    return name.endswith("mismatches")
-
-
 class Limits:
-    """The limits of one precision policy; None: the figure is not judged."""
+    """The limits of one precision policy; None: the figure is not judged.
 
-    def __init__(self, limits: Mapping[str, float | None]) -> None:
-        self.limits = limits
+    ``excess``: how many times the reference's rounding a right backend was off, where that is known.
+    """
+
+    def __init__(self, limits: Mapping[str, float | None], excess: Mapping[str, float] | None = None) -> None:
+        self.limits, self.excess = limits, excess or {}
 
     def check(self, name: str, value: float, floor: float | None = None, limit: str | None = None) -> dict[str, Check]:
         """One figure and its limit, raised where the reference's own rounding ``floor`` exceeds it.
 
         ``limit``: the limit's name where it is not the figure's. Empty where the policy sets none.
         """
-        base = self.limits[limit or name]
+        known = limit or name
+        base = self.limits[known]
         if base is None:
             return {}
-        bound = base + (floor or 0) if is_count(name) else self._raised(name, base, floor)
+        excess = self.excess.get(known, 1.0)
+        bound = base + (floor or 0) if is_count(name) else self._raised(name, base, floor, excess)
         passed = to_error(name, value) <= to_error(name, bound)
-        found = {"value": value, "limit": bound, "base": base, "floor": floor, "passed": passed}
+        found = {"value": value, "limit": bound, "base": base, "floor": floor, "passed": passed, "of": known}
         return {name: found}
 
     @staticmethod
-    def _raised(name: str, base: float, floor: float | None) -> float:
+    def _raised(name: str, base: float, floor: float | None, excess: float) -> float:
         allowed = to_error(name, base)
         own = 0.0 if floor is None else to_error(name, floor)
         # an unraised limit is the configured number itself, not its image through the logarithm
-        raised = FLOOR_FACTOR * min(own, FLOOR_CAP * allowed)
+        raised = FLOOR_FACTOR * excess * min(own, FLOOR_CAP * allowed)
         return from_error(name, raised) if raised > allowed else base
 
 
@@ -86,9 +72,14 @@ class Judge:
     """Compares with one reference's results; call it per component and backend."""
 
     def __init__(
-        self, suite: Suite, limits: Mapping[str, float | None], settings: Mapping[str, Any], reference: Results | None
+        self,
+        suite: Suite,
+        limits: Mapping[str, float | None],
+        settings: Mapping[str, Any],
+        reference: Results | None,
+        excess: Mapping[str, float] | None = None,
     ) -> None:
-        self.suite, self.limits, self.settings, self.reference = suite, Limits(limits), settings, reference
+        self.suite, self.limits, self.settings, self.reference = suite, Limits(limits, excess), settings, reference
 
     def __call__(self, component: str, results: Results, is_reference: bool) -> dict[str, Any]:
         """``status``, ``reason`` and ``parity`` of a record."""
