@@ -152,12 +152,17 @@ def update(words: list[str]) -> str:
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}
         made = {"date": date.today().isoformat(), "cpu": environment.cpu_name(), **versions}
         stored["made"][f"{precision}/{kind}"] = made
+        _store(stored)
     if "components" in options["what"]:
         new, old = measure_components(precision, backends, quick), stored["components"].get(precision, {})
         stored["components"][precision] = old | {k: _larger(old.get(k, {}), rows) for k, rows in new.items()}
-    floors.TABLE.write_text(json.dumps(stored, indent=0, sort_keys=True) + "\n")
-    floors.stored.cache_clear()
+        _store(stored)
     return show()
+
+
+def _store(table: dict[str, Any]) -> None:
+    floors.TABLE.write_text(json.dumps(table, indent=0, sort_keys=True) + "\n")
+    floors.stored.cache_clear()
 
 
 def _larger(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

@@ -71,10 +71,14 @@ class Walker:
             self.event.layout.private(self.event, name, array)
 
 
+UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
+# TF32 keeps as many digits as float16; which products use it is each library's own choice
+TF32_UNIT = 2.0**-11
+
+
 def unit_of(value: Any) -> float:
     """Half a unit in the last place of 1 in the type that a value is kept in, at least float32's."""
-    name = str(getattr(value, "dtype", "")).rpartition(".")[2]
-    return {"float16": 2.0**-11, "bfloat16": 2.0**-8}.get(name, 2.0**-24)
+    return UNITS.get(str(getattr(value, "dtype", "")).rpartition(".")[2], 2.0**-24)
 
 
 def distance(value: np.ndarray, reference: np.ndarray) -> Figures:
@@ -94,8 +98,14 @@ def inside(path: str, outer: str) -> bool:
 class ReferenceWalk:
     """The reference's three walks in step."""
 
-    def __init__(self, chain: Iterator[Any], exact: Iterator[Any] | None, exact_chain: Iterator[Any] | None) -> None:
-        self.chain = Walker(chain)
+    def __init__(
+        self,
+        chain: Iterator[Any],
+        exact: Iterator[Any] | None,
+        exact_chain: Iterator[Any] | None,
+        least_unit: float = 0.0,
+    ) -> None:
+        self.chain, self.least_unit = Walker(chain), least_unit
         self.exact = Walker(exact) if exact is not None else None
         self.exact_chain = Walker(exact_chain) if exact_chain is not None else None
 
@@ -134,7 +144,7 @@ class ReferenceWalk:
             "file": str(path),
             "shape": list(array.shape),
             "exact": array.dtype.kind in EXACT_KINDS,
-            "unit": unit_of(self.chain.event.carry[name]),
+            "unit": max(self.least_unit, unit_of(self.chain.event.carry[name])),
             "rms": float(np.sqrt(np.mean(np.square(wide)))) if array.size and finite else 0.0,
             "peak": float(np.abs(wide).max()) if array.size and finite else 0.0,
         }

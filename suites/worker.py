@@ -27,7 +27,7 @@ from .backends import BACKENDS, DTYPES
 from .models import SUITES
 from .models.base import Result, Results, Settings, Steps, Suite
 from .process import peak_rss_bytes, reset_peak, rss_bytes
-from .tracing import ReferenceWalk, TracedWalk
+from .tracing import TF32_UNIT, ReferenceWalk, TracedWalk
 
 Request = dict[str, Any]
 Answer = dict[str, Any]
@@ -210,7 +210,8 @@ class Session:
             return {}
         exact = self._exact() if request["exact"] else None
         both = (None, None) if exact is None else (begin(exact), begin(exact))
-        self.walks = ReferenceWalk(begin(self.model), *both)
+        least = TF32_UNIT if self.precision == "tf32" else 0.0
+        self.walks = ReferenceWalk(begin(self.model), *both, least_unit=least)
         return {}
 
     def trace_next(self, request: Request) -> Answer:
