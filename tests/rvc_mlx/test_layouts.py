@@ -22,8 +22,8 @@ SHORT, RATE = AUDIO[:6000], 11025
 VECTORS = np.random.default_rng(0).standard_normal((50, 128)).astype(np.float32)
 KNOBS = {"index": VECTORS, "index_rate": 0.75, "protect": 0.2, "rms_mix": 0.25, "transpose": 3, "speaker": 2}
 WINDOWS = {"x_pad": 0.1, "x_query": 0.05, "x_center": 0.3, "x_max": 0.4}
-# one of each kind: with and without pitch, the three vocoders, both versions
-VOICES = ("synth_v1_48k_f0_five_stage", "synth_v2_32k_f0_mrf", "synth_v2_24k_f0_refinegan", "synth_v2_48k_nof0")
+# the other vocoders, and one without pitch
+VOICES = ("synth_v2_32k_f0_mrf", "synth_v2_24k_f0_refinegan", "synth_v2_48k_nof0")
 
 
 class Case(NamedTuple):
@@ -39,9 +39,8 @@ class Case(NamedTuple):
     block: int | None = None
 
 
-def of_rmvpe(audio: np.ndarray, block: int | None = None, **options: Any) -> Case:
-    build = functools.partial(small_models.rmvpe, **options)
-    return Case(build, lambda m: m.walk(audio), lambda m: m.f0(audio), "f0", block)
+def of_rmvpe(audio: np.ndarray, block: int | None = None) -> Case:
+    return Case(small_models.rmvpe, lambda m: m.walk(audio), lambda m: m.f0(audio), "f0", block)
 
 
 def of_hubert(audio: np.ndarray, version: str) -> Case:
@@ -72,11 +71,10 @@ def of_pipeline(profile: str, **knobs: Any) -> Case:
 CASES = {
     "rmvpe": of_rmvpe(AUDIO),
     "rmvpe, blocks": of_rmvpe(SHORT, block=32),
-    "rmvpe, zeros as padding": of_rmvpe(SHORT[:3000], profile="webui"),
     "hubert": of_hubert(SHORT, "v2"),
     "hubert, a batch for v1": of_hubert(np.stack([SHORT, SHORT[::-1]]), "v1"),
-    "voice, one": of_voice("synth_v2_40k_f0", 5, 1),
-    "voice, cut": of_voice("synth_v2_40k_f0", 8, 2, rate=0.7),
+    "voice, one": of_voice("synth_v2_40k_f0", 4, 1),
+    "voice, cut": of_voice("synth_v1_40k_f0", 5, 2, rate=0.7),
     **{f"voice, {name}": of_voice(name, 3, 2) for name in VOICES},
     "pipeline": of_pipeline("webui", **KNOBS),
 }
@@ -101,7 +99,9 @@ def begin(side: str, case: Case) -> Iterator[Any]:
 
 
 def end(events: Iterator[Any], case: Case) -> np.ndarray:
-    *_, last = events
+    """The result; nothing of what comes before is kept."""
+    for event in events:
+        last = event
     result: np.ndarray = last.carry[case.result]
     return result
 
@@ -125,6 +125,10 @@ def shown(side: str, case: Case) -> list[tuple[str, str, dict[str, np.ndarray]]]
     return found
 
 
+def result_of(side: str, case: Case) -> np.ndarray:
+    return shown(side, case)[-1][2][case.result]
+
+
 def beside(side: str, case: Case) -> Iterator[tuple[str, dict[str, np.ndarray], dict[str, np.ndarray]]]:
     """Per event the arrays of this side and of the reference."""
     theirs = {path: arrays for path, _, arrays in shown("reference_torch", case)}
@@ -134,7 +138,7 @@ def beside(side: str, case: Case) -> Iterator[tuple[str, dict[str, np.ndarray], 
 # ---------------------------------------------------------------------- one side
 @pytest.mark.parametrize("side", SIDES)
 def test_a_walk_to_the_end_is_the_call(case, side):
-    result = end(begin(side, case), case)
+    result = result_of(side, case)
     called = case.call(model_of(side, case))
     assert result.dtype == called.dtype
     assert np.array_equal(result, called)
@@ -154,9 +158,10 @@ def test_every_value_put_back_as_it_looks_changes_nothing(case, side):
                     event.layout.private(event, name, array.copy())
             yield event
 
-    assert np.array_equal(end(replaced(), case), end(begin(side, case), case))
+    assert np.array_equal(end(replaced(), case), result_of(side, case))
 
 
+@pytest.mark.parametrize("case", [name for name in CASES if name != "pipeline"], indirect=True)
 @pytest.mark.parametrize("side", SIDES)
 def test_what_is_put_in_comes_out(case, side):
     """Another value in the place of each that a stage has just made; then its own again."""
@@ -196,7 +201,7 @@ def test_the_next_stage_takes_what_was_put_in(side, path):
                 event.layout.private(event, "x", event.layout.public(event, "x")[:, ::-1])
             yield event
 
-    assert np.abs(end(reversed_there(), case) - end(begin(side, case), case)).max() > 1e-3
+    assert np.abs(end(reversed_there(), case) - result_of(side, case)).max() > 1e-3
 
 
 # ---------------------------------------------------------------------- both sides

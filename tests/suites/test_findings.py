@@ -238,7 +238,7 @@ def test_the_part_that_a_stage_belongs_to(path, group):
 @pytest.fixture(scope="module")
 def paths():
     """Per model every stage's path, of voices of every kind."""
-    audio = synthesize(0.6, 3).audio
+    audio = synthesize(0.4, 3).audio
     walks = {
         "rmvpe": [rmvpe("reference_torch").walk(audio)],
         "hubert": [hubert("reference_torch").walk(audio)],
@@ -247,7 +247,7 @@ def paths():
     }
     for name in VOICES:
         model = synthesizer("reference_torch", name)
-        walks["synthesizer"].append(model.walk(**inputs(model, 6), noise=0))
+        walks["synthesizer"].append(model.walk(**inputs(model, 4), noise=0))
     return {
         model: list(dict.fromkeys(event.whole_path for events in found for event in events))
         for model, found in walks.items()
