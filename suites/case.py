@@ -184,8 +184,9 @@ class CaseRun:
 
     # ------------------------------------------------------------------ records
     def _close_records(self, outputs: dict[str, Results]) -> None:
-        limits, excess = floors.component_limits(self.run.config)
-        judge = verdict.Judge(self.suite, limits, self.settings, outputs.get(self.reference), excess)
+        limits = floors.component_limits(self.run.config)
+        settings = {**self.settings, "sample_rate": self.run.model_facts.get("sample_rate")}
+        judge = verdict.Judge(self.suite, limits, settings, outputs.get(self.reference))
         for component in self.plan.components:
             for backend in self.plan.backends:
                 if (self.case.name, component, backend) in self.run.done:

@@ -110,8 +110,8 @@ class Tolerances:
 DERIVED = "derived"
 
 
-def component_limits(config: Mapping[str, Any]) -> tuple[dict[str, float | None], dict[str, float]]:
-    """A run's limits by figure, and the excess that goes with each.
+def component_limits(config: Mapping[str, Any]) -> dict[str, float | None]:
+    """A run's limits by figure.
 
     ``derived`` in the configuration: SAFETY times the largest error of the table; None where it has
     none, and then the figure is shown and not judged.
@@ -126,19 +126,17 @@ def component_limits(config: Mapping[str, Any]) -> tuple[dict[str, float | None]
             limits[name] = None
         else:
             limits[name] = from_error(name, rows[name]["error"] * (1 if is_count(name) else SAFETY))
-    return limits, {name: row["excess"] for name, row in rows.items()}
+    return limits
 
 
 def component_rows(checks: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, dict[str, float]]:
-    """From judged figures, by the name of their limit, the largest error and the largest ratio of error to floor."""
+    """From judged figures, by the name of their limit, the largest error: the backend's or the reference's own."""
     rows: dict[str, dict[str, float]] = {}
     for name, check in checks:
         value = to_error(name, number(check["value"]))
         floor_of = 0.0 if check["floor"] is None else to_error(name, number(check["floor"]))
-        row = rows.setdefault(name, {"error": 0.0, "excess": 1.0, "count": 0})
+        row = rows.setdefault(name, {"error": 0.0, "count": 0})
         row["error"] = float(f"{max(row['error'], value, floor_of):.3g}")
-        if floor_of > 0 and not is_count(name):
-            row["excess"] = max(row["excess"], float(f"{value / floor_of:.3g}"))
         row["count"] += 1
     return rows
 

@@ -29,13 +29,10 @@ Check = dict[str, Any]
 
 
 class Limits:
-    """The limits of one precision policy; None: the figure is not judged.
+    """The limits of one precision policy; None: the figure is not judged."""
 
-    ``excess``: how many times the reference's rounding a right backend was off, where that is known.
-    """
-
-    def __init__(self, limits: Mapping[str, float | None], excess: Mapping[str, float] | None = None) -> None:
-        self.limits, self.excess = limits, excess or {}
+    def __init__(self, limits: Mapping[str, float | None]) -> None:
+        self.limits = limits
 
     def check(self, name: str, value: float, floor: float | None = None, limit: str | None = None) -> dict[str, Check]:
         """One figure and its limit, raised where the reference's own rounding ``floor`` exceeds it.
@@ -46,18 +43,17 @@ class Limits:
         base = self.limits[known]
         if base is None:
             return {}
-        excess = self.excess.get(known, 1.0)
-        bound = base + (floor or 0) if is_count(name) else self._raised(name, base, floor, excess)
+        bound = base + (floor or 0) if is_count(name) else self._raised(name, base, floor)
         passed = to_error(name, value) <= to_error(name, bound)
         found = {"value": value, "limit": bound, "base": base, "floor": floor, "passed": passed, "of": known}
         return {name: found}
 
     @staticmethod
-    def _raised(name: str, base: float, floor: float | None, excess: float) -> float:
+    def _raised(name: str, base: float, floor: float | None) -> float:
         allowed = to_error(name, base)
         own = 0.0 if floor is None else to_error(name, floor)
         # an unraised limit is the configured number itself, not its image through the logarithm
-        raised = FLOOR_FACTOR * excess * min(own, FLOOR_CAP * allowed)
+        raised = FLOOR_FACTOR * min(own, FLOOR_CAP * allowed)
         return from_error(name, raised) if raised > allowed else base
 
 
@@ -72,14 +68,9 @@ class Judge:
     """Compares with one reference's results; call it per component and backend."""
 
     def __init__(
-        self,
-        suite: Suite,
-        limits: Mapping[str, float | None],
-        settings: Mapping[str, Any],
-        reference: Results | None,
-        excess: Mapping[str, float] | None = None,
+        self, suite: Suite, limits: Mapping[str, float | None], settings: Mapping[str, Any], reference: Results | None
     ) -> None:
-        self.suite, self.limits, self.settings, self.reference = suite, Limits(limits, excess), settings, reference
+        self.suite, self.limits, self.settings, self.reference = suite, Limits(limits), settings, reference
 
     def __call__(self, component: str, results: Results, is_reference: bool) -> dict[str, Any]:
         """``status``, ``reason`` and ``parity`` of a record."""

@@ -209,9 +209,9 @@ class Session:
             self.walks = TracedWalk(begin(self.model), begin(self.model), request["sample_rate"])
             return {}
         exact = self._exact() if request["exact"] else None
-        both = (None, None) if exact is None else (begin(exact), begin(exact))
+        forced, chained = (None, None) if exact is None else (begin(exact), begin(exact))
         least = TF32_UNIT if self.precision == "tf32" else 0.0
-        self.walks = ReferenceWalk(begin(self.model), *both, least_unit=least)
+        self.walks = ReferenceWalk(begin(self.model), forced, chained, least)
         return {}
 
     def trace_next(self, request: Request) -> Answer:

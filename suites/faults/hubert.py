@@ -186,5 +186,5 @@ FAULTS = (
            r"encoder\.layers\.2\.feed_forward\.output_dense"),
     _fault("kernel-backwards", "one kernel reversed in time", of_state(_kernel_backwards),
            r"feature_extractor\.conv_layers\.2\.conv"),
-    _fault("layer-missing", "the last layer is left out", _one_layer_short, r"encoder\.layers\.11\.attention\.q_proj"),
+    _fault("layer-missing", "the last layer is left out", _one_layer_short, r"encoder\.layers\.11\.attention:input"),
 )  # fmt: skip

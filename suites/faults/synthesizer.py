@@ -389,7 +389,7 @@ FAULTS = (
            of_state(_half_the_flows), r"flow\.flows\.2\.pre", known=True),
     _fault("flow-index", "flow index not halved: flows 1 and 3 random", of_state(_first_flows_random), r"flow\.flows\.6\.pre",
            known=True),
-    _fault("flip-after", "flip after instead of before the coupling layer", _flip_after, r"flow\.flows\.7", known=True),
+    _fault("flip-after", "flip after instead of before the coupling layer", _flip_after, r"flow\.flows\.7(\.pre)?", known=True),
     _fault("flip-after-named", "the same, visible in the order of the stages", _flip_after_named, r"flow\.flows\.7", known=True),
     _fault("relative-keys-layout", "emb_rel_k transposed as if it were a kernel", _transposed_table("emb_rel_k"),
            ATTENTION + ":relative_scores", known=True),

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from .. import parity
+from .. import parity, sound
 from ..inputs import Audio
 from ..parity import Figures
 from ..verdict import Check, Limits
@@ -151,3 +151,15 @@ def compared(
         own = floor_of(reference, floor or name, figure)
         checks |= limits.check(limit, parity.level(figures, figure), own)
     return figures | {"limits": checks}
+
+
+# of an audio's figures as one hears it, those that a record keeps
+HEARD = ("level_db", "delay_samples", "mr_stft", "lsd_db", "edge_start_snr_db", "edge_end_snr_db")
+
+
+def heard(name: str, results: Results, reference: Results, sample_rate: int | None) -> Figures:
+    """Audio as one hears it, beside the tensor figures; nothing where the rate is not known."""
+    if sample_rate is None:
+        return {}
+    found = sound.compare_audio(results[name].reshape(-1), reference[name].reshape(-1), sample_rate)
+    return {figure: found[figure] for figure in HEARD}

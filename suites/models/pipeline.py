@@ -15,7 +15,7 @@ from ..inputs import SAMPLE_RATE, Audio
 from ..parity import Figures, NotComparable
 from ..verdict import Limits
 from . import rmvpe
-from .base import Calls, Probe, Results, Samples, Settings, Steps, Suite, compared, floor_of
+from .base import Calls, Probe, Results, Samples, Settings, Steps, Suite, compared, floor_of, heard
 
 HOP_SAMPLES = 160
 # which part of the call a reported step ends; those of segments are reported as segment.NUMBER.NAME
@@ -100,6 +100,8 @@ class Pipeline(Suite):
         ("convert", "snr_db", "SNR dB"),
         ("convert", "own_snr_db", "SNR dB, own F0"),
         ("convert", "own_corr", "correlation, own F0"),
+        ("convert", "own_level_db", "level dB, own F0"),
+        ("convert", "own_delay_samples", "delay in samples, own F0"),
         ("convert", "knobs_snr_db", "SNR dB, knobs"),
     )
 
@@ -349,6 +351,9 @@ def _convert_figures(results: Results, reference: Results, limits: Limits, setti
     figures = compared("given_f0.audio", results, reference, limits, {"snr_db": "given_f0_snr_db"}, "audio")
     own = parity.compare(results["convert.audio"], reference["convert.audio"])
     knobs = parity.compare(results["knobs.audio"], reference["knobs.audio"])
+    rate = int(reference["convert.sample_rate"])
+    figures |= heard("given_f0.audio", results, reference, rate)
+    figures |= {f"own_{name}": value for name, value in heard("convert.audio", results, reference, rate).items()}
     figures |= {f"own_{name}": own[name] for name in ("max_abs", "rmse", "snr_db", "corr")}
     figures |= {f"knobs_{name}": knobs[name] for name in ("max_abs", "rmse", "snr_db", "corr")}
     checks = limits.check("knobs_snr_db", parity.level(knobs, "snr_db"), floor_of(reference, "audio", "snr_db"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import parity
+from .. import parity, sound
 from ..inputs import Audio
 from ..parity import Figures
 from ..verdict import Limits
@@ -45,6 +45,8 @@ class Rmvpe(Suite):
         ("f0", "voicing_mismatches", "voicing mismatches"),
         ("f0", "max_cents", "max cents"),
         ("f0", "mean_cents", "mean cents"),
+        ("f0", "p95_cents", "95th percentile cents"),
+        ("f0", "octave_errors", "octave errors"),
     )
 
     # ------------------------------------------------------------------ in the worker
@@ -143,7 +145,7 @@ def f0_figures(results: Results, reference: Results, limits: Limits, threshold: 
     """The chain: ``f0`` and ``own_salience`` of both. Frames whose decision is closer to flipping
     than the salience error are counted on their own: they say nothing about the implementation."""
     salience = parity.compare(results["own_salience"], reference["own_salience"])
-    figures = parity.compare_f0(results["f0"], reference["f0"])
+    figures = sound.compare_pitch(results["f0"], reference["f0"])
     open_frames = parity.undecided_frames(reference["own_salience"], threshold, salience["max_abs"])
     decided = parity.compare_f0(results["f0"][~open_frames], reference["f0"][~open_frames])
     figures["undecided_frames"] = int(np.count_nonzero(open_frames))

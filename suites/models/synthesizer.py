@@ -12,7 +12,7 @@ from .. import parity
 from ..inputs import Audio
 from ..parity import Figures, NotComparable
 from ..verdict import Check, Limits
-from .base import Calls, Probe, Results, Settings, Suite, compared, floor_of
+from .base import Calls, Probe, Results, Settings, Suite, compared, floor_of, heard
 
 HOP_SAMPLES = 160
 # attention alone is shown on ten seconds at most: its cost grows with the square
@@ -46,6 +46,8 @@ class Synthesizer(Suite):
         ("infer", "max_abs", "infer max abs"),
         ("infer", "snr_db", "infer SNR dB"),
         ("infer", "corr", "infer correlation"),
+        ("infer", "level_db", "infer level dB"),
+        ("infer", "delay_samples", "infer delay, samples"),
     )
 
     # ------------------------------------------------------------------ in the worker
@@ -157,7 +159,9 @@ class Synthesizer(Suite):
         if component == "attention":
             return _attention_figures(results, reference, limits)
         judged = {"flow": ("max_abs",), "source": ("max_abs",), "decode": ("max_abs", "snr_db"), "infer": ("snr_db",)}
-        return compared(component, results, reference, limits, {n: f"{component}_{n}" for n in judged[component]})
+        figures = compared(component, results, reference, limits, {n: f"{component}_{n}" for n in judged[component]})
+        audio = component in ("decode", "infer")
+        return figures | (heard(component, results, reference, settings.get("sample_rate")) if audio else {})
 
 
 def _arguments(model: Any, given: Results, settings: Settings) -> tuple[Any, ...]:

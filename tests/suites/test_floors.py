@@ -339,29 +339,29 @@ def config(**limits: Any) -> dict[str, Any]:
     return {"suite": {"name": "rmvpe", "limits": {"fp32": limits}}, "precision": "fp32"}
 
 
-ROWS = {
-    "salience_max_abs": {"error": 2e-6, "excess": 1.7, "count": 9},
-    "own_snr_db": {"error": 1e-4, "excess": 1.0, "count": 9},
-    "own_corr": {"error": 1e-6, "excess": 2.0, "count": 9},
-    "voicing_mismatches": {"error": 2.0, "excess": 1.0, "count": 9},
-    "equal_snr_db": {"error": 0.0, "excess": 1.0, "count": 9},
+ERRORS = {
+    "salience_max_abs": 2e-6,
+    "own_snr_db": 1e-4,
+    "own_corr": 1e-6,
+    "voicing_mismatches": 2.0,
+    "equal_snr_db": 0.0,
 }
+ROWS = {name: {"error": error, "count": 9} for name, error in ERRORS.items()}
 
 
 def test_derived_limits_are_safety_times_the_largest_error(table):
     table(stored(components={"fp32": {"rmvpe": ROWS}}))
-    limits, excess = component_limits(config(**dict.fromkeys(ROWS, DERIVED)))
+    limits = component_limits(config(**dict.fromkeys(ROWS, DERIVED)))
     assert limits["salience_max_abs"] == pytest.approx(SAFETY * 2e-6)
     assert limits["own_snr_db"] == pytest.approx(80 - 20 * math.log10(SAFETY))
     assert limits["own_corr"] == pytest.approx(1 - SAFETY * 1e-6, abs=1e-15)
     assert limits["voicing_mismatches"] == 2  # events are counted, not multiplied
     assert limits["equal_snr_db"] == math.inf
-    assert excess == {name: row["excess"] for name, row in ROWS.items()}
 
 
 def test_a_users_limit_stays_and_null_judges_nothing(table):
     table(stored(components={"fp32": {"rmvpe": ROWS}}))
-    assert component_limits(config(salience_max_abs=1e-9, own_corr=None, own_snr_db=DERIVED))[0] == {
+    assert component_limits(config(salience_max_abs=1e-9, own_corr=None, own_snr_db=DERIVED)) == {
         "salience_max_abs": 1e-9,
         "own_corr": None,
         "own_snr_db": pytest.approx(70.46, abs=0.01),
@@ -372,10 +372,8 @@ def test_what_the_table_lacks_is_not_judged(table):
     other = ({"fp32": {"hubert": ROWS}}, {"fp16": {"rmvpe": ROWS}})
     for components in ({}, {"fp32": {}}, {"fp32": {"rmvpe": {}}}, *other):
         table(stored(components=components))
-        assert component_limits(config(own_corr=DERIVED, salience_max_abs=2.0)) == (
-            {"own_corr": None, "salience_max_abs": 2.0},
-            {},
-        )
+        found = component_limits(config(own_corr=DERIVED, salience_max_abs=2.0))
+        assert found == {"own_corr": None, "salience_max_abs": 2.0}
 
 
 @given(name=st.sampled_from(FIGURES), data=st.data())
@@ -400,7 +398,7 @@ def test_no_error_and_no_agreement_at_all():
     assert [is_count(name) for name in FIGURES] == [False, False, False, False, True]
 
 
-def test_rows_of_components_keep_the_largest_error_and_ratio():
+def test_rows_of_components_keep_the_largest_error_of_either_side():
     checks = [
         ("own_snr_db", {"value": 100.0, "floor": 120.0}),
         ("own_snr_db", {"value": "inf", "floor": "inf"}),
@@ -409,9 +407,9 @@ def test_rows_of_components_keep_the_largest_error_and_ratio():
         ("voicing_mismatches", {"value": 1, "floor": 2}),
     ]
     assert component_rows(checks) == {
-        "own_snr_db": {"error": 1e-5, "excess": 10.0, "count": 2},
-        "salience_max_abs": {"error": 4e-6, "excess": 1.0, "count": 2},
-        "voicing_mismatches": {"error": 2.0, "excess": 1.0, "count": 1},
+        "own_snr_db": {"error": 1e-5, "count": 2},
+        "salience_max_abs": {"error": 4e-6, "count": 2},
+        "voicing_mismatches": {"error": 2.0, "count": 1},
     }
 
 
@@ -488,7 +486,6 @@ def test_the_shipped_components_are_finite(shipped):
     assert rows
     for row in rows:
         assert all(math.isfinite(number) for number in row.values())
-        assert row["excess"] >= 1
         assert row["error"] >= 0
         assert row["count"] >= 1
 
@@ -496,7 +493,7 @@ def test_the_shipped_components_are_finite(shipped):
 @pytest.mark.parametrize("model", MODELS)
 def test_every_derived_limit_in_fp32_has_a_figure(shipped, model):
     composed = compose_config(model, [])
-    limits, _ = component_limits(composed)
+    limits = component_limits(composed)
     asked = composed["suite"]["limits"]["fp32"]
     assert shipped == floors.stored()
     assert [name for name, value in asked.items() if value == DERIVED and limits[name] is None] == []
