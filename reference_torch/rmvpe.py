@@ -366,7 +366,7 @@ class RMVPE:
     def _walk(self, audio: np.ndarray, threshold: float) -> Iterator[Event]:
         carry, cents = self._loaded(audio), []
         yield from walk(self.front, carry)
-        for i, block in enumerate(self._blocks(carry["x"])):
+        for i, block in enumerate(self._blocks(carry.pop("x"))):
             inner = self._entered(block[None])
             decoding = Stage("cents", lambda c: c.update(cents=self._cents(c["x"], threshold)), product="cents")
             yield from walk((*self.stages, decoding), inner, f"block.{i}." if i else "")

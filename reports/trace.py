@@ -215,12 +215,16 @@ PITCH_FIGURES = (
 def spread_text(line: Line) -> str:
     """What the waveform correlation of two right answers is."""
     s = line["spread"]
+
+    def told(name: str, form: str) -> str:
+        return f"{figure(s[f'{name}_min'], form)} to {figure(s[f'{name}_max'], form)}"
+
     return (
         f"The same PyTorch model under {len(line['seeds'])} noise seeds, in pairs: waveform correlation "
-        f"{s['corr_min']:.3f} to {s['corr_max']:.3f}, SNR {s['snr_db_min']:.1f} to {s['snr_db_max']:.1f} dB, "
-        f"multi-resolution STFT distance {s['mr_stft_min']:.2g} to {s['mr_stft_max']:.2g}, log-spectral distance "
-        f"{s['lsd_db_min']:.2g} to {s['lsd_db_max']:.2g} dB, level within {s['abs_level_db_max']:.2g} dB. Two ports "
-        "that draw other noise can be no closer than this, and a port that is this far away may only draw other noise."
+        f"{told('corr', '.3f')}, SNR {told('snr_db', '.1f')} dB, multi-resolution STFT distance "
+        f"{told('mr_stft', '.2g')}, log-spectral distance {told('lsd_db', '.2g')} dB, level within {figure(s['abs_level_db_max'], '.2g')} dB. "
+        "Two ports that draw other noise can be no closer than this, and a port that is this far away may only draw "
+        "other noise."
     )
 
 
@@ -266,8 +270,8 @@ def _walks(trace: Trace) -> list[tuple[str, str]]:
 ABOUT = (
     "Every stage was computed twice by {other}: on its own values from the start (*own values*: the error as users "
     "meet it), and on the reference's input (*added error*: what the stage itself does). The limit of the added error "
-    "is {safety:g} x excess x floor: the floor is the reference's rounding against float64 at that stage on this input, "
-    "the excess how much noisier than that a right backend was when the table of floors was measured "
+    "is {safety:g} x excess x floor: the floor is the reference's rounding against float64 at that stage on this "
+    "input, the excess how much noisier than that a right backend was when the table of floors was measured "
     "(docs/parity.md). `corr - 1` is the correlation's distance from one."
 )
 

@@ -297,7 +297,7 @@ class RMVPE:
         carry: Carry = {"x": mx.array(_check_audio(audio))}
         yield from walk(self.front, carry)
         cents = []
-        for i, block in enumerate(self._blocks(carry["x"])):
+        for i, block in enumerate(self._blocks(carry.pop("x"))):
             stages, inner = self._entered(block)
             decoding = Stage(
                 "cents", lambda c: c.update(cents=_cents(c["x"][0].astype(mx.float32), threshold)), product="cents"

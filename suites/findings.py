@@ -43,25 +43,30 @@ def with_inheritance(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def first_fault(rows: Iterable[Row]) -> Row | None:
     """The first one that is clear; else the first one at all: see ``trace.first_fault``."""
     faults = [row for row in rows if row["status"] == FAULT]
-    return next((row for row in faults if is_clear(row["added"], row["limit"])), faults[0] if faults else None)
+    return next(filter(_clear, faults), faults[0] if faults else None)
 
 
 def find(rows: Sequence[Row]) -> Finding | None:
     """The stage at fault, the innermost one known: the plain variant's stages are finer.
 
-    None: every stage is within its limit.
+    None: every stage is within its limit. A clear fault goes before one that is not, wherever it is.
     """
-    faults = {variant: first_fault(r for r in rows if r["variant"] == variant) for variant in (CONFIGURED, PLAIN)}
-    configured, plain = faults[CONFIGURED], faults[PLAIN]
+    by_variant = {variant: [r for r in rows if r["variant"] == variant] for variant in (CONFIGURED, PLAIN)}
+    configured, plain = (first_fault(by_variant[variant]) for variant in (CONFIGURED, PLAIN))
     if configured is None and plain is None:
         return None
-    if configured is not None and plain is not None and within(plain["path"], configured["path"]):
-        configured = None  # the same fault, seen more closely
     chosen = configured or plain
     assert chosen is not None
+    if configured is not None and plain is not None:
+        same = within(plain["path"], configured["path"])  # the same fault, seen more closely
+        chosen = plain if same or (_clear(plain) and not _clear(configured)) else configured
     pinned = _pinned(rows) if configured is not None and plain is None else None
-    where = told_place(chosen)
-    return Finding(chosen["path"], chosen["probe"], chosen["variant"], where, pinned, _sentence(rows, chosen, pinned))
+    sentence = _sentence(rows, chosen, pinned)
+    return Finding(chosen["path"], chosen["probe"], chosen["variant"], told_place(chosen), pinned, sentence)
+
+
+def _clear(row: Row) -> bool:
+    return is_clear(row["added"], row["limit"])
 
 
 def within(path: str, outer: str) -> bool:
@@ -91,7 +96,8 @@ def _sentence(rows: Sequence[Row], row: Row, pinned: str | None) -> str:
     size = (
         f"error {row['added']['max_abs']:.2g}, limit {row['limit']['max_abs']:.2g}" if "max_abs" in row["added"] else ""
     )
-    parts = [f"{start}: {told_place(row)}", f"({size})" if size else "", f"on probe {row['probe']!r}"]
+    place = told_place(row)
+    parts = [f"{start}: {place}" if place else start, f"({size})" if size else "", f"on probe {row['probe']!r}"]
     text = " ".join(part for part in parts if part) + "."
     if row["variant"] == PLAIN and first_fault(r for r in rows if r["variant"] == CONFIGURED) is None:
         text += " Only with every optimisation off: the paths in use as configured are right."
@@ -116,8 +122,8 @@ def _index(rows: Sequence[Row], row: Row) -> int:
 # ---------------------------------------------------------------------- groups of stages
 def group_of(path: str) -> str:
     """The part of the model that a stage belongs to: its path up to the first number."""
-    segment = re.match(r"(segment\.\d+\.|block\.\d+\.)", path)
-    head = segment.group(0) if segment else ""
+    found = re.match(r"(segment\.\d+\.)?((f0|features|audio)\.)?(block\.\d+\.)?", path)
+    head = found.group(0) if found else ""
     inner = re.match(r"[^:]*?\.\d+(?=[.:]|$)", path[len(head) :])
     return head + (inner.group(0) if inner else re.split(r"[.:]", path[len(head) :])[0])
 
@@ -148,6 +154,10 @@ class Validated(NamedTuple):
     title: str
     models: tuple[str, ...]
     pattern: str
+
+    def has(self, path: str) -> bool:
+        """Whether a stage belongs here, in whichever block of a long input."""
+        return re.match(self.pattern, re.sub(r"^block\.\d+\.", "", path)) is not None
 
 
 VALIDATION = (
@@ -194,7 +204,7 @@ def validation(model: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
     for item in VALIDATION:
         if model not in item.models:
             continue
-        chosen = [row for row in rows if re.match(item.pattern, row["path"]) and row["variant"] in (CONFIGURED, PLAIN)]
+        chosen = [row for row in rows if row["variant"] in (CONFIGURED, PLAIN) and item.has(row["path"])]
         added, last = worst(chosen), [row for row in chosen if row["path"] == chosen[-1]["path"]] if chosen else []
         status = FAULT if any(r["status"] == FAULT for r in chosen) or not chosen else OK
         table.append(

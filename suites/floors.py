@@ -62,8 +62,9 @@ def stored() -> dict[str, Any]:
         table = json.loads(TABLE.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{TABLE}: cannot be read ({error}); python -m suites floors --update makes it anew") from None
-    if table.get("schema") != SCHEMA:
-        raise UserError(f"{TABLE}: version {table.get('schema')}, this program knows {SCHEMA}")
+    version = table.get("schema") if isinstance(table, dict) else None
+    if version != SCHEMA:
+        raise UserError(f"{TABLE}: version {version}, this program knows {SCHEMA}")
     return dict(table)
 
 
@@ -186,6 +187,6 @@ def merged(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
         own = tables.setdefault(model, {})
         for key, row in rows.items():
             old = own.get(key, {})
-            joined = {name: max(old.get(name, 0.0), value) for name, value in row.items()}
-            own[key] = joined | {"count": old.get("count", 0) + row["count"]}
+            largest = {name: max(old.get(name, 0.0), row.get(name, 0.0)) for name in {**old, **row}}
+            own[key] = largest | {"count": old.get("count", 0) + row["count"]}
     return tables

@@ -15,12 +15,13 @@ from . import environment, floors
 from .backends import DTYPES
 from .config import compose_config
 from .errors import UserError, nearest
+from .findings import CONFIGURED, PLAIN
 from .floors import from_error
 from .inputs import scratch_folder
 from .record import read_lines, records
 from .run import open_run
 from .trace import device_kind
-from .tracer import CONFIGURED, PLAIN, TraceRun
+from .tracer import TraceRun
 from .weights import voice_names
 
 PACKAGES = ("torch", "mlx", "numpy")
@@ -49,6 +50,7 @@ def samples(quick: bool) -> Iterator[Sample]:
             for suite in ("rmvpe", "hubert"):
                 yield Sample(suite, seconds, True, own)
         yield Sample("pipeline", 1.7, True, own)
+        yield Sample("hubert", 1.1, True, (*own, "suite.version=v1"))
     for number, voice in enumerate(QUICK_VOICES if quick else voice_names()):
         for seconds in (0.4,) if quick else (0.3, 2.3):
             yield Sample(

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from . import environment, floors, inputs
+from . import environment, findings, floors, inputs
 from .backends import BACKENDS, impossible, parity_reference
 from .case import HELLO_TIMEOUT_S
 from .config import Config
 from .errors import UserError
+from .findings import CONFIGURED, PLAIN
 from .floors import Tolerances
 from .launch import Worker, WorkerError, WorkerLost
 from .models import SUITES
@@ -27,7 +28,6 @@ from .trace import FAULT, Pair, ProbeTrace, Row, device_kind
 
 # the same probes under other noise: how far apart two right answers may sound
 SPREAD_SEEDS = 4
-CONFIGURED, PLAIN = "as configured", "plain"
 
 Told = Callable[[str], None]
 
@@ -184,20 +184,22 @@ class TraceRun:
 
     def _pin(self) -> None:
         """A fault that is gone with every optimisation off belongs to one: each is left out in turn."""
-        by_variant = {
-            name: [r for r in self.rows if r.variant == name and r.status == FAULT] for name in (CONFIGURED, PLAIN)
-        }
-        if not by_variant[CONFIGURED] or by_variant[PLAIN] or not any(r.variant == PLAIN for r in self.rows):
+        rows = [row.record() for row in self.rows]
+        found = findings.find(rows)
+        walked_plain = any(row.variant == PLAIN for row in self.rows)
+        if found is None or found.variant != CONFIGURED or not walked_plain or self._faulty(PLAIN):
             return
-        first = by_variant[CONFIGURED][0]
-        probes = [p for p in self.probes(self.seconds(plain=True)) if p.name == first.probe]
+        # on the very input that the fault was seen on: a shorter one may not have it
+        probes = [p for p in self.probes(self.seconds(plain=False)) if p.name == found.probe]
         for name in self.optimize:
             self.load_other([other for other in self.optimize if other != name])
-            found = list(self.walk(probes, f"without {name}"))
-            for row in found:
+            for row in self.walk(probes, f"without {name}"):
                 self._keep(row)
-            if not any(row.status == FAULT for row in found):
+            if not self._faulty(f"without {name}"):
                 return
+
+    def _faulty(self, variant: str) -> bool:
+        return any(row.variant == variant and row.status == FAULT for row in self.rows)
 
     def _spread(self) -> None:
         """How far the reference is from itself under other noise, where it takes any."""

@@ -27,6 +27,10 @@ Answer = dict[str, Any]
 EXACT_KINDS = "iub"
 
 
+# as many carries as are in use at once: a pipeline's, a segment's, a model's and its blocks'
+KEPT_CARRIES = 5
+
+
 class Walker:
     """One walk, and what its last stage changed."""
 
@@ -35,6 +39,7 @@ class Walker:
         self.event: Any = None
         self.changed: list[str] = []
         self._before: dict[int, tuple[Any, dict[str, Any]]] = {}
+        self._first = 0
 
     def advance(self) -> bool:
         """The next stage; False at the end. ``changed``: entries that are other objects than before."""
@@ -42,6 +47,7 @@ class Walker:
         if self.event is None:
             return False
         carry = self.event.carry
+        self._first = self._first or id(carry)
         _, before = self._before.get(id(carry), (None, {}))
         self.changed = [name for name, value in carry.items() if name not in before or before[name] is not value]
         self.settle()
@@ -50,9 +56,10 @@ class Walker:
     def settle(self) -> None:
         """Remember the carry as it is now. The carry itself is kept alive, so that its id stays its own."""
         carry = self.event.carry
-        if len(self._before) > 4:  # of carries long done with
-            self._before.clear()
+        self._before.pop(id(carry), None)  # to the end: the latest
         self._before[id(carry)] = (carry, dict(carry))
+        if len(self._before) > KEPT_CARRIES:  # of one long done with; the first is the outermost, used to the end
+            self._before.pop(next(key for key in self._before if key != self._first))
 
     def array(self, name: str) -> np.ndarray | None:
         """An entry in NumPy and PyTorch's axis order; None where it is absent or no array."""

@@ -161,7 +161,7 @@ def test_every_value_put_back_as_it_looks_changes_nothing(case, side):
     assert np.array_equal(end(replaced(), case), result_of(side, case))
 
 
-@pytest.mark.parametrize("case", [name for name in CASES if name != "pipeline"], indirect=True)
+@pytest.mark.parametrize("case", ["rmvpe", "rmvpe, blocks", "hubert, a batch for v1", "voice, cut"], indirect=True)
 @pytest.mark.parametrize("side", SIDES)
 def test_what_is_put_in_comes_out(case, side):
     """Another value in the place of each that a stage has just made; then its own again."""

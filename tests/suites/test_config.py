@@ -115,7 +115,7 @@ def test_listing_names_everything():
 def test_listing_knows_every_optimisation():
     from rvc_mlx.optimize import OPTIMIZATIONS
 
-    assert listing._optimisations() == {name: it.summary for name, it in OPTIMIZATIONS.items()}
+    assert listing.optimisations() == {name: it.summary for name, it in OPTIMIZATIONS.items()}
 
 
 def test_planned_text():

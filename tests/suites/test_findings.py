@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import VOICES, hubert, inputs, pipeline, rmvpe, synthesizer
+from small_models import hubert, inputs, pipeline, rmvpe, synthesizer
 
 from suites import trace
 from suites.findings import CONFIGURED, PLAIN, VALIDATION, find, first_fault, group_of, validation, with_inheritance
@@ -16,6 +16,7 @@ from suites.trace import CLEAR, FAULT, INHERITED, OK, WHOLE, Row
 from suites.voice import synthesize
 
 MODELS = ("rmvpe", "hubert", "synthesizer", "pipeline")
+VOICES = ("synth_v1_40k_f0", "synth_v2_32k_f0_mrf", "synth_v2_24k_f0_refinegan", "synth_v2_48k_nof0")
 LIMIT = {"rmse": 1e-6, "max_abs": 1e-5}
 CLEARLY, HARDLY = 2 * CLEAR, 0.5 * CLEAR
 

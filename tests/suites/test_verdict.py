@@ -86,7 +86,7 @@ def test_the_floor_raises_a_limit_but_only_to_its_factor(results):
         "moved_salience": moved,
     }
     reference |= {f"{name}_f0": results["f0"] for name in ("exact", "floor", "moved")}
-    for error, status in ((1.5e-5, "passed"), (2.5e-5, "failed")):
+    for error, status in ((1.0e-5, "passed"), (1.5e-5, "failed")):
         verdict = judge(altered(results, "own_salience", lambda x, e=error: x + np.float32(e)), reference, "f0")
         assert verdict["status"] == status
         check = verdict["parity"]["limits"]["salience_max_abs"]
