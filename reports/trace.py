@@ -219,12 +219,12 @@ def spread_text(line: Line) -> str:
     def told(name: str, form: str) -> str:
         return f"{figure(s[f'{name}_min'], form)} to {figure(s[f'{name}_max'], form)}"
 
+    seeds, level = len(line["seeds"]), figure(s["abs_level_db_max"], ".2g")
     return (
-        f"The same PyTorch model under {len(line['seeds'])} noise seeds, in pairs: waveform correlation "
-        f"{told('corr', '.3f')}, SNR {told('snr_db', '.1f')} dB, multi-resolution STFT distance "
-        f"{told('mr_stft', '.2g')}, log-spectral distance {told('lsd_db', '.2g')} dB, level within {figure(s['abs_level_db_max'], '.2g')} dB. "
-        "Two ports that draw other noise can be no closer than this, and a port that is this far away may only draw "
-        "other noise."
+        f"The same PyTorch model under {seeds} noise seeds, in pairs: waveform correlation {told('corr', '.3f')}, "
+        f"SNR {told('snr_db', '.1f')} dB, multi-resolution STFT distance {told('mr_stft', '.2g')}, "
+        f"log-spectral distance {told('lsd_db', '.2g')} dB, level within {level} dB. Two ports that draw other noise "
+        "can be no closer than this, and a port that is this far away may only draw other noise."
     )
 
 
