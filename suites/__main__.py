@@ -176,7 +176,7 @@ def trace_one(config: dict[str, object], everything: bool) -> int:
 
     folder = open_trace(config)
     interrupted = False
-    with tqdm(bar_format="{desc} {n} values, {elapsed}", dynamic_ncols=True, leave=False) as bar:
+    with tqdm(bar_format="{desc} {n} values, {elapsed}", dynamic_ncols=True, leave=False, disable=None) as bar:
 
         def told(text: str) -> None:
             bar.set_description_str(text[:70], refresh=False)

@@ -121,11 +121,12 @@ def _index(rows: Sequence[Row], row: Row) -> int:
 
 # ---------------------------------------------------------------------- groups of stages
 def group_of(path: str) -> str:
-    """The part of the model that a stage belongs to: its path up to the first number."""
+    """The part of the model that a stage belongs to: its path up to the first number, or to its last name."""
     found = re.match(r"(segment\.\d+\.)?((f0|features|audio)\.)?(block\.\d+\.)?", path)
     head = found.group(0) if found else ""
-    inner = re.match(r"[^:]*?\.\d+(?=[.:]|$)", path[len(head) :])
-    return head + (inner.group(0) if inner else re.split(r"[.:]", path[len(head) :])[0])
+    rest = path[len(head) :]
+    inner = re.match(r"[^:]*?\.\d+(?=[.:]|$)", rest) or re.match(r".+(?=[.:])", rest)
+    return head + (inner.group(0) if inner else rest)
 
 
 def worst(rows: Iterable[Row], kind: str = "added") -> dict[str, Any]:
