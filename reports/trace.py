@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import yaml
 
 from suites import findings, floors
@@ -149,6 +150,35 @@ def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     )
 
 
+ALL_HEADINGS = (
+    "stage", "value", "shape", "added: max abs", "RMSE", "relative", "SNR dB", "corr - 1", "cos - 1", "argmax changed",
+    "% of limit", "own values: max abs", "relative", "verdict",
+)  # fmt: skip
+
+
+def full_lines(rows: Sequence[Row]) -> list[list[str]]:
+    """One line per value of every stage."""
+    lines = []
+    for row in findings.with_inheritance(rows):
+        added, chained = row["added"], row["chained"]
+        near = [figure(None if added.get(name) is None else added[name] - 1) for name in ("corr", "cosine")]
+        lines.append(
+            [
+                row["path"],
+                row["entry"],
+                "x".join(map(str, row["shape"])),
+                *(figure(added.get(name)) for name in ("max_abs", "rmse", "relative")),
+                figure(added.get("snr_db"), ".1f"),
+                *near,
+                str(added.get("argmax_changes", "–")),
+                "–" if "reason" in added else percent(findings.worst([row])["share"]),
+                *(figure(chained.get(name)) for name in ("max_abs", "relative")),
+                VERDICTS[row["status"]],
+            ]
+        )
+    return lines
+
+
 VALIDATION_HEADINGS = (
     "part", "values", "added: max abs", "relative", "% of limit",
     "own values: max abs", "relative", "corr - 1", "status",
@@ -249,9 +279,8 @@ def terminal(trace: Trace, everything: bool = False) -> str:
             share = percent(findings.worst(rows)["share"])
             parts += ["", f"{variant}, probe {probe}: {len(rows)} values, none above {share} % of its limit"]
             continue
-        marked = findings.with_inheritance(rows)
-        lines = [_line(f"{r['path']} {r['entry']}", [r]) for r in marked] if everything else table(rows)
-        parts += ["", f"{variant}, probe {probe}", aligned(HEADINGS, lines)]
+        shown = aligned(ALL_HEADINGS, full_lines(rows)) if everything else aligned(HEADINGS, table(rows))
+        parts += ["", f"{variant}, probe {probe}", shown]
     parts += ["", "validation", aligned(VALIDATION_HEADINGS, validation_lines(trace.model, trace.rows))]
     parts += ["", *(text.replace("`", "") for text in audible(trace.rows))]
     parts += [spread_text(line) for line in trace.spreads]
@@ -277,7 +306,7 @@ ABOUT = (
 
 
 def write_report(folder: Path) -> tuple[Path, Trace]:
-    """``report.md``, ``report.html`` and ``plots/stages.png`` from the folder's records alone."""
+    """``report.md``, ``report.html``, ``stages.csv`` and ``plots`` from the folder's records alone."""
     from .build import _html
     from .trace_plot import draw
 
@@ -287,7 +316,21 @@ def write_report(folder: Path) -> tuple[Path, Trace]:
     text = compose(trace, [picture.name for picture in pictures])
     path.write_text(text)
     (folder / "report.html").write_text(_html(text, folder))
+    lines = [[*walk, *line] for walk, rows in _by_walk(trace) for line in full_lines(rows)]
+    pd.DataFrame(lines, columns=["variant", "probe", *_distinct(ALL_HEADINGS)]).to_csv(
+        folder / "stages.csv", index=False
+    )
     return path, trace
+
+
+def _by_walk(trace: Trace) -> list[tuple[tuple[str, str], list[Line]]]:
+    return [(walk, [r for r in trace.rows if (r["variant"], r["probe"]) == walk]) for walk in _walks(trace)]
+
+
+def _distinct(headings: Sequence[str]) -> list[str]:
+    """Headings as columns of a file: those of the own values say so."""
+    own = headings.index("own values: max abs")
+    return [*headings[: own + 1], *(f"own values: {name}" for name in headings[own + 1 : -1]), headings[-1]]
 
 
 def compose(trace: Trace, pictures: Sequence[str]) -> str:
@@ -296,7 +339,8 @@ def compose(trace: Trace, pictures: Sequence[str]) -> str:
     parts = [
         f"# Where {other} differs from {reference}: {trace.model}",
         f"{state}: {verdict(trace)}",
-        f"Precision `{trace.config['precision']}`, profile `{trace.config['profile']}`; weights: {_weights(trace)}.",
+        f"Precision `{trace.config['precision']}`, profile `{trace.config['profile']}`; weights: {_weights(trace)}; "
+        f"input: {trace.environment.get('audio', 'unknown')}.",
         "## Validation",
         markdown(VALIDATION_HEADINGS, validation_lines(trace.model, trace.rows)),
         "## Stages",
@@ -317,6 +361,6 @@ def compose(trace: Trace, pictures: Sequence[str]) -> str:
         "## Reproduce",
         f"```\n{command}\n```",
         f"{trace.environment.get('cpu', '')}; {software}.",
-        "Every value of every stage: `records.jsonl` beside this file.",
+        "Every value of every stage: `stages.csv`, and with all figures `records.jsonl`, beside this file.",
     ]
     return "\n\n".join(parts) + "\n"

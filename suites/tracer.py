@@ -113,6 +113,7 @@ class TraceRun:
             "threads": self.threads,
             "backends": self.facts,
             "weights": {name: {"label": w.label, "sha256": w.sha256} for name, w in self.weights.items()},
+            "audio": self._audio(self.seconds(plain=False)).source,
             "floors": {name: floors.stored()[name] for name in ("schema", "made")},
         }
         (self.folder / "environment.json").write_text(json.dumps(facts, indent=1) + "\n")
@@ -123,10 +124,18 @@ class TraceRun:
         return Pair(self.workers[self.reference], self.workers[self.other], self.timeout_s, sample_rate=rate)
 
     def _audio(self, seconds: float) -> inputs.Audio:
-        config = self.config
+        """The input, no longer than the model ever gets at once: so memory stays bounded."""
+        config, longest = self.config, self.suite.longest_traced_s
         if config["audio"] is not None:
-            return inputs.make_audio("file", None, config["audio"], config["seed"], 0.0)
-        return inputs.make_audio("synthetic", seconds, None, config["seed"], config["suite"]["snr_db"])
+            audio = inputs.make_audio("file", None, config["audio"], config["seed"], 0.0)
+        else:
+            audio = inputs.make_audio("synthetic", seconds, None, config["seed"], config["suite"]["snr_db"])
+        if longest is None or audio.samples.size <= longest * inputs.SAMPLE_RATE:
+            return audio
+        count = int(longest * inputs.SAMPLE_RATE)
+        self.told(f"the first {longest:g} s: in a conversion this model gets no more at once")
+        f0 = None if audio.f0_hz is None else audio.f0_hz[: 1 + count // 160]
+        return audio._replace(samples=audio.samples[:count], f0_hz=f0, source=f"{audio.source}, first {longest:g} s")
 
     def probes(self, seconds: float) -> tuple[Probe, ...]:
         found = self.suite.probes(self._audio(seconds), self.settings, self.facts[self.reference]["model"])

@@ -53,6 +53,8 @@ class Suite:
     # inputs that the parity reference makes for all backends: input name, and the result that it is
     shared: ClassVar[tuple[tuple[str, str], ...]] = ()
     extras: ClassVar[tuple[str, ...]] = ()  # calls that only parity needs; never timed
+    # a trace takes no more: what the pipeline hands over at once (its longest segment and the padding); None: any
+    longest_traced_s: ClassVar[float | None] = None
     # the report: what the whole call is, how parity is judged, and the figures worth a column
     about_time: ClassVar[str]
     about_parity: ClassVar[str]

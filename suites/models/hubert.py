@@ -23,6 +23,7 @@ class Hubert(Suite):
     whole = "features"
     checkpoints = ("hubert",)
     shared = (("extracted", "extract"),)
+    longest_traced_s = 43.0
     about_time = "From audio in host memory to content features in host memory"
     about_parity = (
         "`encode` is compared on the reference's own input, `features` on each side's own values from the audio on."

@@ -30,6 +30,7 @@ class Synthesizer(Suite):
     takes_audio = False
     shared = (("z_p", "latent"), ("z", "flow"))
     extras = ("attention_steps",)
+    longest_traced_s = 43.0
     about_time = "From content features, pitch and a noise seed in host memory to audio in host memory"
     about_parity = (
         "Every part is compared on the reference's own input, `infer` on each side's own values; both sides draw the "
