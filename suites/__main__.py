@@ -172,10 +172,10 @@ def trace_one(config: dict[str, object], everything: bool) -> int:
 
     from reports import trace as reports
 
+    from .launch import WorkerLost
     from .tracer import TraceRun, open_trace
 
-    folder = open_trace(config)
-    interrupted = False
+    folder, stopped = open_trace(config), None
     with tqdm(bar_format="{desc} {n} values, {elapsed}", dynamic_ncols=True, leave=False, disable=None) as bar:
 
         def told(text: str) -> None:
@@ -184,14 +184,17 @@ def trace_one(config: dict[str, object], everything: bool) -> int:
 
         try:
             TraceRun(config, told).execute(folder)
-        except KeyboardInterrupt:
-            interrupted = True
+        except (KeyboardInterrupt, WorkerLost) as error:  # what was walked until then is kept
+            stopped = error
+    if stopped is not None and not reports.is_trace(folder):
+        raise stopped if isinstance(stopped, KeyboardInterrupt) else UserError(str(stopped))
     path, found = reports.write_report(folder)
     print(reports.terminal(found, everything))
-    if interrupted:
-        print("interrupted: the trace is not complete")
     print(f"report: {path}")
-    return INTERRUPTED if interrupted else PASSED if found.finding is None else FAILED
+    if stopped is None:
+        return PASSED if found.finding is None else FAILED
+    print(f"the trace is not complete: {str(stopped) or 'interrupted'}", file=sys.stderr)
+    return INTERRUPTED if isinstance(stopped, KeyboardInterrupt) else ERROR
 
 
 def run_selftest(args: argparse.Namespace) -> int:

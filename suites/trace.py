@@ -14,7 +14,7 @@ from typing import Any
 from .backends import BACKENDS
 from .floors import METRICS, Tolerances, floor
 from .inputs import in_files, scratch_folder
-from .launch import Worker, WorkerError, WorkerLost
+from .launch import Worker, WorkerError
 from .models.base import Probe
 from .tracing import exceeds
 
@@ -74,12 +74,14 @@ class ProbeTrace:
         self.last: Row | None = None
 
     def rows(self) -> Iterator[Row]:
+        """The rows as they are found.
+
+        Raises:
+            WorkerLost: one of the two died.
+        """
         with scratch_folder() as self.folder, in_files(self.probe.inputs) as files:
-            try:
-                self._open(files)
-                yield from self._walk()
-            except WorkerLost as error:
-                yield self._failed("", f"a worker was lost: {error}")
+            self._open(files)
+            yield from self._walk()
 
     def _open(self, files: dict[str, str]) -> None:
         common = {"exact": self.pair.exact, "sample_rate": self.pair.sample_rate, "settings": self.probe.settings}
@@ -98,7 +100,11 @@ class ProbeTrace:
                 yield self._failed(rest[0] if rest else last, f"after {last}, this stage raises {error}")
                 return
             path = step["path"]
-            reached = self._reference_at(path, step.get("leaf", True))
+            try:
+                reached = self._reference_at(path, step.get("leaf", True))
+            except WorkerError as error:
+                yield self._failed(path or last, f"after {last}, the reference itself raises {error}")
+                return
             if path is not None and not reached["found"]:
                 yield self._failed(path, "the reference has no such stage")
                 return

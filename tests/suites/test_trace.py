@@ -245,6 +245,14 @@ def test_a_stage_that_raises_is_named():
     assert "no such axis" in found.added["reason"]
 
 
+def test_a_reference_that_raises_is_no_pass():
+    def broken(x: np.ndarray) -> np.ndarray:
+        raise ValueError("not here")
+
+    found = fault_of(rows_of(STAGES, reference=(STAGES[0], leaf("b", broken))))
+    assert "the reference itself raises" in found.added["reason"]
+
+
 def test_own_values_that_lead_another_way_end_the_chain_only():
     """A stage that only fails on the wrong values of the one before it."""
 

@@ -111,6 +111,23 @@ def test_the_table_of_floors_is_shown(capsys):
     assert "fp32 on cpu" in out
 
 
+def test_a_lost_worker_is_no_verdict(capsys, tmp_path, monkeypatch):
+    """Killed in the middle: what was walked is kept, and the exit code says that it was not measured."""
+    walk = TraceRun.walk
+
+    def cut_off(self, probes, variant):
+        for count, row in enumerate(walk(self, probes, variant)):
+            if count == 5:
+                self.workers[self.other].kill()
+            yield row
+
+    monkeypatch.setattr(TraceRun, "walk", cut_off)
+    assert main(["trace", "hubert", *SMALL, f"out={tmp_path / 't'}"]) == 2
+    captured = capsys.readouterr()
+    assert "the trace is not complete" in captured.err
+    assert (tmp_path / "t" / "report.md").is_file()
+
+
 # ---------------------------------------------------------------------- the self-test
 def test_a_few_faults_and_clean_pairs(capsys, tmp_path):
     words = ["only=(rmvpe/f0-late|synthesizer/(flip-after|level|tile-halo))$", "clean=1"]
