@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +30,8 @@ from .trace import FAULT, Pair, ProbeTrace, Row, device_kind
 
 # the same probes under other noise: how far apart two right answers may sound
 SPREAD_SEEDS = 4
+# what Linux calls an NVIDIA GPU, also under WSL
+GPU_DEVICES = ("nvidia[0-9]*", "dxg")
 
 Told = Callable[[str], None]
 
@@ -254,10 +258,13 @@ def choose(config: Config) -> tuple[str, str]:
     return "torch_cuda" if on_gpu else parity_reference(torch), mlx[-1]
 
 
+@functools.cache
 def _works(name: str) -> bool:
-    """Whether a backend with a GPU in its name finds one; the others do."""
+    """Whether a backend with a GPU in its name finds one; the others do. Asked once a process: it starts a worker."""
     if BACKENDS[name].device == "cpu":
         return True
+    if sys.platform == "linux" and not any(any(Path("/dev").glob(pattern)) for pattern in GPU_DEVICES):
+        return False
     with inputs.scratch_folder() as folder, Worker(name, "fp32", 1, folder / "log") as worker:
         try:
             return bool(worker.ask("hello", HELLO_TIMEOUT_S, threads=1)["available"])
