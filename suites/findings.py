@@ -66,7 +66,8 @@ def find(rows: Sequence[Row]) -> Finding | None:
 
 
 def _clear(row: Row) -> bool:
-    return is_clear(row["added"], row["limit"])
+    hidden = row.get("where") is not None and row["where"]["kind"] == "hidden"
+    return hidden or is_clear(row["added"], row["limit"])
 
 
 def within(path: str, outer: str) -> bool:
@@ -113,6 +114,15 @@ def _sentence(rows: Sequence[Row], row: Row, pinned: str | None) -> str:
         shown = ", ".join(f"`{path}`" for path in others[:3]) + (" ..." if len(others) > 3 else "")
         text += f" {len(others)} later stage{'s add' if len(others) > 1 else ' adds'} errors of their own: {shown}."
     return text
+
+
+def _size(row: Row) -> str:
+    if row.get("where") and row["where"]["kind"] == "hidden":
+        limit = row["where"]["facts"]["chained_limit"]["max_abs"]
+        return f"error on own values {row['chained']['max_abs']:.2g}, limit {limit:.2g}"
+    return (
+        f"error {row['added']['max_abs']:.2g}, limit {row['limit']['max_abs']:.2g}" if "max_abs" in row["added"] else ""
+    )
 
 
 def _index(rows: Sequence[Row], row: Row) -> int:

@@ -100,6 +100,20 @@ class Tolerances:
         row = self.tables.get(model, {}).get(key, {})
         return max(1.0, float(row.get(metric, 1.0)))
 
+    def chained_limits(self, path: str, entry: Entry) -> dict[str, float] | None:
+        """The same on own values, where rounding accumulates: with the excess of the noisiest stage of this model.
+
+        None: whole numbers, where one decision may change all, and values whose accumulated floor is not known.
+        """
+        found = entry["floor_chained"]
+        if entry["exact"] or found is None or not all(math.isfinite(found[metric]) for metric in METRICS):
+            return None
+        model, _ = row_of(self.model, path, "")
+        rows = list(self.tables.get(model, {}).values())
+        worst = {metric: max([1.0, *(float(row[metric]) for row in rows)]) for metric in METRICS}
+        floors_of = {metric: max(floor(entry, metric, "chained"), floor(entry, metric)) for metric in METRICS}
+        return {metric: SAFETY * worst[metric] * floors_of[metric] for metric in METRICS}
+
     def limits(self, path: str, name: str, entry: Entry) -> dict[str, float]:
         """Per figure the largest error that is rounding; whole numbers must be equal."""
         if entry["exact"]:

@@ -23,6 +23,10 @@ Facts = dict[str, Any]
 # an error this many times its limit is clear
 CLEAR = 3.0
 OK, FAULT, INHERITED = "ok", "at fault", "inherited"
+HIDDEN = (
+    "right on the reference's values, but on its own {times:.3g} times what rounding accumulates: something passes to "
+    "it from the stage before, beside the values that are compared"
+)
 # the path of the row that judges the call as users make it
 WHOLE = "(whole call)"
 
@@ -72,6 +76,8 @@ class ProbeTrace:
         self.pair, self.probe, self.variant, self.tolerances = pair, probe, variant, tolerances
         self.broken: str | None = None
         self.last: Row | None = None
+        # whether own values say anything of the stages: not behind a fault, nor where decisions fell otherwise
+        self.comparable = True
 
     def rows(self) -> Iterator[Row]:
         """The rows as they are found.
@@ -134,6 +140,7 @@ class ProbeTrace:
         for name, entry in entries.items():
             if not judged[name].get("absent"):
                 self.last = self._row(path, name, entry, limits[name], judged[name])
+                self._judge_chain(self.last, entry)
                 yield self.last
 
     # ------------------------------------------------------------------ rows
@@ -158,6 +165,23 @@ class ProbeTrace:
             heard=judged.get("heard"),
         )
 
+    def _judge_chain(self, row: Row, entry: Facts) -> None:
+        """What passes from stage to stage beside the compared values shows on own values only."""
+        if row.status == FAULT or not self.comparable:
+            self.comparable = False
+            return
+        if path_decides(row.path) or row.exact:  # one decision on the edge changes all that comes after it
+            self.comparable = row.chained.get("max_abs") == 0 or (
+                not row.exact and not exceeds(row.chained, self.tolerances.chained_limits(row.path, entry) or {})
+            )
+            return
+        limit = self.tolerances.chained_limits(row.path, entry)
+        if limit is None or "reason" in row.chained or not exceeds(row.chained, limit):
+            return
+        row.status, self.comparable = FAULT, False
+        times = max(row.chained[metric] / bound for metric, bound in limit.items())
+        row.where = {"kind": "hidden", "sentence": HIDDEN.format(times=times), "facts": {"chained_limit": limit}}
+
     def _whole(self, last: Row) -> Row:
         """The call as users make it beside its own stages: tiles and the like have no stage."""
         entry: Facts = {"exact": last.exact, "rms": last.rms, "peak": last.peak, "unit": 2.0**-24}
@@ -177,6 +201,11 @@ class ProbeTrace:
         return Row(self.probe.name, self.variant, path, "", added={"reason": reason}, status=FAULT)
 
 
+def path_decides(path: str) -> bool:
+    """Stages that choose: the best bin, voiced or not, a pitch code."""
+    return path.rsplit(".", 1)[-1] in ("cents", "f0", "pitchf", "pitch")
+
+
 def is_clear(added: Mapping[str, Any], limit: Mapping[str, float]) -> bool:
     """Whether an error is so far above its limit that no unlucky rounding can be meant."""
     return exceeds(added, {metric: CLEAR * bound for metric, bound in limit.items()})
@@ -187,7 +216,7 @@ def first_fault(rows: Iterable[Row]) -> Row | None:
     unclear = None
     for row in rows:
         if row.status == FAULT:
-            if is_clear(row.added, row.limit):
+            if is_clear(row.added, row.limit) or (row.where or {}).get("kind") == "hidden":
                 return row
             unclear = unclear or row
     return unclear

@@ -23,7 +23,9 @@ def test_every_point_has_a_test():
         assert "`tests/" in point, point
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/measurement.md", "docs/parity.md", "docs/blas.md", "docs/pytorch-to-mlx.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/measurement.md", "docs/parity.md", "docs/blas.md", "docs/pytorch-to-mlx.md"]
+)
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\(([^)#:]+)\)", text):

@@ -161,6 +161,19 @@ def _skip_first(p: Patches) -> None:
     p.set(p.module("packed").PackedUNet, "_concat", concat)
 
 
+def _dirty_border(p: Patches) -> None:
+    """The shortcut's bias also outside the image: right inside it, and wrong for the next convolution."""
+
+    def around(original: Any, state: Any, name: str, inputs: Any = None) -> Any:
+        block = original(state, name, inputs)
+        if block.shortcut is None:
+            return block
+        start = block.shortcut.start
+        return block._replace(shortcut=block.shortcut._replace(start=p.mx.concatenate([start[:1], start[:1]])))
+
+    p.wrap(p.module("packed"), "_block", around)
+
+
 def _relu_after_sum(p: Patches) -> None:
     def around(original: Any, *arguments: Any) -> Any:
         return p.mx.maximum(original(*arguments), 0.0)
@@ -322,6 +335,8 @@ FAULTS = (
     _fault("max-pool", "maximum instead of average pooling", _max_pool, r"unet\.encoder\.layers\.0\.pool"),
     _fault("skip-first", "skip before the upsampled half", _skip_first, r"unet\.decoder\.layers\.0\.concat"),
     _fault("relu-after-sum", "a ReLU after the residual sum", _relu_after_sum, r"unet\.encoder\.layers\.0\.conv\.0"),
+    _fault("dirty-border", "a border that should be zero is not: seen on own values only", _dirty_border,
+           r"unet\.encoder\.layers\.0\.conv\.1"),
     _fault("shortcut-bias", "shortcut's bias dropped", of_state(_no_shortcut_bias), r"unet\.encoder\.layers\.0\.conv\.0"),
     _fault("kernel-transposed", "time and band of one kernel exchanged", of_state(_transposed_kernel),
            r"unet\.encoder\.layers\.1\.conv\.1"),
