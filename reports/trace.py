@@ -273,6 +273,7 @@ def verdict(trace: Trace) -> str:
 def terminal(trace: Trace, everything: bool = False) -> str:
     other, reference = trace.backends
     parts = [f"{trace.model}: {other} beside {reference}, {trace.config['precision']}, {_weights(trace)}"]
+    parts += [f"optimisations as configured: {_optimisations(trace)}"]
     for i, (variant, probe) in enumerate(_walks(trace)):
         rows = [row for row in trace.rows if (row["variant"], row["probe"]) == (variant, probe)]
         if i and not everything and findings.first_fault(rows) is None:
@@ -289,6 +290,11 @@ def terminal(trace: Trace, everything: bool = False) -> str:
 
 def _weights(trace: Trace) -> str:
     return "; ".join(w["label"] for w in trace.environment["weights"].values())
+
+
+def _optimisations(trace: Trace) -> str:
+    facts = trace.environment.get("backends", {}).get(trace.backends[0], {}).get("model", {})
+    return ", ".join(facts.get("optimize", [])) or "none"
 
 
 def _walks(trace: Trace) -> list[tuple[str, str]]:
@@ -340,7 +346,7 @@ def compose(trace: Trace, pictures: Sequence[str]) -> str:
         f"# Where {other} differs from {reference}: {trace.model}",
         f"{state}: {verdict(trace)}",
         f"Precision `{trace.config['precision']}`, profile `{trace.config['profile']}`; weights: {_weights(trace)}; "
-        f"input: {trace.environment.get('audio', 'unknown')}.",
+        f"input: {trace.environment.get('audio', 'unknown')}; optimisations as configured: {_optimisations(trace)}.",
         "## Validation",
         markdown(VALIDATION_HEADINGS, validation_lines(trace.model, trace.rows)),
         "## Stages",

@@ -9,11 +9,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .trace import FAULT, INHERITED, OK, WHOLE, is_clear
+from .trace import FAULT, INHERITED, OK, PIECES, WHOLE, is_clear
 from .tracing import inside
 
 Row = Mapping[str, Any]
 CONFIGURED, PLAIN = "as configured", "plain"
+# own values this many floors apart have inherited an error, not rounding
+OFF = 30.0
 
 
 class Finding(NamedTuple):
@@ -34,10 +36,18 @@ def with_inheritance(rows: Sequence[Row]) -> list[dict[str, Any]]:
         key, status = (row["variant"], row["probe"]), row["status"]
         if status == FAULT:
             seen.add(key)
-        elif key in seen and ("reason" in row["chained"] or row["chained"]["max_abs"] > row["limit"]["max_abs"]):
+        elif key in seen and is_off(row):
             status = INHERITED
         found.append({**row, "status": status})
     return found
+
+
+def is_off(row: Row) -> bool:
+    """Whether own values differ by clearly more than the rounding that accumulates until here."""
+    if "reason" in row["chained"]:
+        return True
+    floors = [found.get("max_abs", 0.0) for found in (row["floor"], row["floor_chained"] or {})]
+    return bool(row["chained"]["max_abs"] > OFF * max(floors))
 
 
 def first_fault(rows: Iterable[Row]) -> Row | None:
@@ -66,7 +76,7 @@ def find(rows: Sequence[Row]) -> Finding | None:
 
 
 def _clear(row: Row) -> bool:
-    hidden = row.get("where") is not None and row["where"]["kind"] == "hidden"
+    hidden = row.get("where") is not None and row["where"].get("kind") == "hidden"
     return hidden or is_clear(row["added"], row["limit"])
 
 
@@ -90,8 +100,9 @@ def told_place(row: Row) -> str:
 
 def _sentence(rows: Sequence[Row], row: Row, pinned: str | None) -> str:
     named = f"`{row['path']}`" + (f" ({row['entry']})" if row["entry"] not in ("", "x", row["path"]) else "")
-    if row["path"] == WHOLE:
-        start = "Every stage is right by itself; the call as users make it is not"
+    if row["path"] in (WHOLE, PIECES):
+        pieces = " once its tiles and blocks are small" if row["path"] == PIECES else ""
+        start = f"Every stage is right by itself; the call as users make it is not{pieces}"
     else:
         start = f"First stage at fault: {named}"
     size = (
@@ -101,12 +112,14 @@ def _sentence(rows: Sequence[Row], row: Row, pinned: str | None) -> str:
     parts = [f"{start}: {place}" if place else start, f"({size})" if size else "", f"on probe {row['probe']!r}"]
     text = " ".join(part for part in parts if part) + "."
     if row["variant"] == PLAIN and first_fault(r for r in rows if r["variant"] == CONFIGURED) is None:
-        text += " Only with every optimisation off: the paths in use as configured are right."
+        text += " It was seen only with every optimisation off."
     if pinned:
         text += f" It belongs to the optimisation `{pinned}`: without that nothing is at fault."
     same = [r for r in rows if (r["variant"], r["probe"]) == (row["variant"], row["probe"])]
     later = with_inheritance(same)[_index(same, row) + 1 :]
     inherited = sum(r["status"] == INHERITED for r in later)
+    if later and not is_off(later[-1]):
+        text += " The result of this walk is not affected."
     others = list(dict.fromkeys(r["path"] for r in later if r["status"] == FAULT and r["path"] != row["path"]))
     if inherited:
         text += f" {inherited} later values are right in themselves and only inherit the error."
@@ -117,7 +130,7 @@ def _sentence(rows: Sequence[Row], row: Row, pinned: str | None) -> str:
 
 
 def _size(row: Row) -> str:
-    if row.get("where") and row["where"]["kind"] == "hidden":
+    if row.get("where") and row["where"].get("kind") == "hidden":
         limit = row["where"]["facts"]["chained_limit"]["max_abs"]
         return f"error on own values {row['chained']['max_abs']:.2g}, limit {limit:.2g}"
     return (
@@ -224,7 +237,7 @@ def validation(model: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
                 "values": len(chosen),
                 "added": added,
                 "chained": worst(_ends(chosen), "chained") if last else {},
-                "status": status if chosen else "no such stage",
+                "status": status if chosen else "not walked",
             }
         )
     return table

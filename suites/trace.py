@@ -29,6 +29,8 @@ HIDDEN = (
 )
 # the path of the row that judges the call as users make it
 WHOLE = "(whole call)"
+# the same, with small tiles and blocks
+PIECES = "(whole call in small pieces)"
 
 
 @dataclass
@@ -118,7 +120,10 @@ class ProbeTrace:
                 yield self._failed(skipped, "this stage is missing")
             if path is None:
                 if self.last is not None:
-                    yield self._whole(self.last)
+                    yield self._whole(self.last, WHOLE)
+                    in_pieces = self._whole(self.last, PIECES)
+                    if in_pieces.added is not None:
+                        yield in_pieces
                 return
             yield from self._judged(step, reached["entries"])
             last = path
@@ -182,19 +187,20 @@ class ProbeTrace:
         times = max(row.chained[metric] / bound for metric, bound in limit.items())
         row.where = {"kind": "hidden", "sentence": HIDDEN.format(times=times), "facts": {"chained_limit": limit}}
 
-    def _whole(self, last: Row) -> Row:
-        """The call as users make it beside its own stages: tiles and the like have no stage."""
+    def _whole(self, last: Row, path: str) -> Row:
+        """The call as users make it beside its own stages: tiles and blocks have no stage."""
         entry: Facts = {"exact": last.exact, "rms": last.rms, "peak": last.peak, "unit": 2.0**-24}
         entry |= {"floor_added": last.floor_chained}
-        row = Row(self.probe.name, self.variant, WHOLE, last.entry, shape=last.shape, exact=last.exact)
-        row.rms, row.peak, row.limit = last.rms, last.peak, self.tolerances.limits(WHOLE, last.entry, entry)
+        row = Row(self.probe.name, self.variant, path, last.entry, shape=last.shape, exact=last.exact)
+        row.rms, row.peak, row.limit = last.rms, last.peak, self.tolerances.limits(path, last.entry, entry)
         row.floor = {metric: floor(entry, metric) for metric in METRICS}
         try:
-            row.added = self.pair.ask(self.pair.other, "trace_call", settings=self.probe.settings)["added"]
+            ask = {"settings": self.probe.settings, "pieces": path == PIECES}
+            row.added = self.pair.ask(self.pair.other, "trace_call", **ask)["added"]
         except WorkerError as error:
             row.added = {"reason": f"the call raises {error}"}
-        row.chained = last.chained
-        row.status = FAULT if exceeds(row.added, row.limit) else OK
+        row.chained, row.floor_chained = last.chained, last.floor_chained
+        row.status = FAULT if row.added is not None and exceeds(row.added, row.limit) else OK
         return row
 
     def _failed(self, path: str, reason: str) -> Row:

@@ -278,6 +278,8 @@ def exceeds(found: Mapping[str, Any], limit: Mapping[str, float]) -> bool:
 AXES: dict[tuple[str, int], tuple[str, ...]] = {
     ("source", 3): ("batch", "sample", "channel"),
     ("voiced", 3): ("batch", "sample", "channel"),
+    ("mask", 3): ("batch", "channel", "frame"),
+    ("x_mask", 3): ("batch", "channel", "frame"),
     ("features", 2): ("frame", "feature"),
     ("features", 3): ("batch", "frame", "feature"),
     ("retrieved", 2): ("frame", "feature"),

@@ -7,6 +7,7 @@ prints goes to the log and not into the protocol. Only this module imports a bac
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import importlib
 import json
@@ -16,7 +17,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,32 @@ def _seconds(call: Callable[[], Any]) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
+
+
+# what rvc_mlx takes at a time, in sizes that a short input is cut by as a long one is by the real ones
+PIECES = {
+    "audio.BLOCK_FRAMES": 50,
+    "layers.UNFOLD_VALUES": 1 << 16,
+    "retrieval.BLOCK_VALUES": 1 << 14,
+    "steps.FILTER_BLOCK": 5000,
+    "synthesizer.FINE_FRAMES": 7,
+    "synthesizer.GPU_TILE_FRAMES": 40,
+    "synthesizer.TILE_FRAMES": 40,
+}
+
+
+@contextlib.contextmanager
+def small_pieces() -> Iterator[None]:
+    """With the sizes of blocks and tiles small, so that seams show on short inputs too."""
+    places = [(importlib.import_module(f"rvc_mlx.{name.partition('.')[0]}"), name.partition(".")[2]) for name in PIECES]
+    old = [getattr(module, constant) for module, constant in places]
+    try:
+        for (module, constant), value in zip(places, PIECES.values(), strict=True):
+            setattr(module, constant, value)
+        yield
+    finally:
+        for (module, constant), value in zip(places, old, strict=True):
+            setattr(module, constant, value)
 
 
 def named(name: str, result: Result) -> Results:
@@ -226,10 +253,13 @@ class Session:
         return {"entry": self.walks.entry(request["name"], Path(request["folder"]))}
 
     def trace_call(self, request: Request) -> Answer:
-        """The call as users make it, beside the stages that have just been walked."""
+        """The call as users make it, beside the stages that have just been walked; perhaps in small pieces."""
         assert isinstance(self.walks, TracedWalk)
-        result = self.suite.call(self.model, self.inputs, {**self.settings, **request["settings"]})
-        return {"added": self.walks.whole(result)}
+        settings = {**self.settings, **request["settings"]}
+        if request["pieces"] and self.spec.framework != "mlx":
+            return {"added": None}
+        with small_pieces() if request["pieces"] else contextlib.nullcontext():
+            return {"added": self.walks.whole(self.suite.call(self.model, self.inputs, settings))}
 
     def own_features(self, request: Request) -> Answer:
         """Leave some of the features of the prepared input in a file, for an index."""

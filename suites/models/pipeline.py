@@ -158,14 +158,21 @@ class Pipeline(Suite):
 
     # ------------------------------------------------------------------ in the parent
     def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
-        """The clip with the suite's knobs; and all knobs turned on a loud one of another rate, cut in two."""
+        """The clip with the suite's knobs; the knobs turned on a loud one of another rate, cut in two; F0 given."""
         seconds = audio.samples.size / SAMPLE_RATE
         windows = {"x_pad": 0.3, "x_query": 0.1 * seconds, "x_center": 0.6 * seconds, "x_max": 0.8 * seconds}
         turned = {**KNOBS, "transpose": 3, "speaker": facts["speakers"] - 1}
         turned |= {"windows": windows, "sample_rate": OTHER_RATE}
         loud = (audio.samples * (1.2 / max(float(np.abs(audio.samples).max()), 1e-9))).astype(np.float32)
         other = np.interp(np.arange(int(seconds * OTHER_RATE)) / OTHER_RATE * SAMPLE_RATE, np.arange(loud.size), loud)
-        return Probe("clip", {"audio": audio.samples}), Probe("knobs", {"audio": other.astype(np.float32)}, turned)
+        frames = 1 + audio.samples.size // HOP_SAMPLES
+        own = audio.f0_hz if audio.f0_hz is not None else np.full(frames, 200.0)
+        given = {"audio": audio.samples, "own_f0": own}
+        return (
+            Probe("clip", {"audio": audio.samples}),
+            Probe("knobs", {"audio": other.astype(np.float32)}, turned),
+            Probe("given f0", given, {"autotune": 0.8, "rms_mix": 0.0}),
+        )
 
     def components(self, configured: tuple[str, ...], facts: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(name for name in configured if name != "f0" or facts["has_f0"])
@@ -252,6 +259,9 @@ def _knobs(model: Models, settings: Settings, given: Results | None = None) -> d
         knobs["index"] = rng.standard_normal((INDEX_VECTORS, model.synthesizer.phone_channels), dtype=np.float32)
         if given is not None and "vectors" in given:
             knobs["index"] = np.concatenate([knobs["index"], given["vectors"]])
+    knobs |= {name: settings[name] for name in ("autotune",) if name in settings}
+    if given is not None and "own_f0" in given and model.synthesizer.has_f0:
+        knobs["f0"] = given["own_f0"]
     return knobs | {"noise": settings["seed"]}
 
 

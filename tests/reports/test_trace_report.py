@@ -221,7 +221,7 @@ def test_the_validation_stands_in_the_report(written):
     verdicts = {line[0].strip(): line[-1].strip() for line in validation[2:]}
     assert verdicts["High-pass, cuts and padding"] == "ok"
     assert verdicts["Retrieval and protection"] == "AT FAULT"
-    assert verdicts["Content features"] == "no such stage"
+    assert verdicts["Content features"] == "not walked"
 
 
 # ---------------------------------------------------------------------- what has no figures

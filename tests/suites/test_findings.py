@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from small_models import hubert, inputs, pipeline, rmvpe, synthesizer
 
 from suites import trace
-from suites.findings import CONFIGURED, PLAIN, VALIDATION, find, first_fault, group_of, validation, with_inheritance
+from suites.findings import (
+    CONFIGURED,
+    OFF,
+    PLAIN,
+    VALIDATION,
+    find,
+    first_fault,
+    group_of,
+    validation,
+    with_inheritance,
+)
 from suites.trace import CLEAR, FAULT, INHERITED, OK, WHOLE, Row
 from suites.voice import synthesize
 
@@ -29,6 +39,7 @@ def figures(times: float) -> dict[str, Any]:
 def judged(path: str, times: float = 0.5, own: float | None = None, **more: Any) -> Row:
     """A value that adds ``times`` its limit; on own values the error is ``own`` times the limit."""
     fields = {"probe": "clip", "variant": CONFIGURED, "entry": "x", "rms": 1.0, "peak": 2.0, "limit": dict(LIMIT)}
+    fields |= {"floor": {name: bound / OFF for name, bound in LIMIT.items()}}
     fields |= {"added": figures(times), "chained": figures(times if own is None else own)}
     fields |= {"status": FAULT if times > 1 else OK, "where": {"sentence": "a gain of 2"} if times > 1 else None}
     return Row(path=path, **fields | more)
@@ -121,7 +132,7 @@ def test_a_clear_plain_fault_comes_before_an_unclear_configured_one():
 def test_only_the_plain_variant_is_wrong():
     finding = found(row("a"), row("a.0", CLEARLY, variant=PLAIN), row("a", variant=PLAIN))
     assert (finding.path, finding.variant, finding.pinned) == ("a.0", PLAIN, None)
-    assert "Only with every optimisation off: the paths in use as configured are right." in finding.sentence
+    assert "It was seen only with every optimisation off." in finding.sentence
 
 
 # ---------------------------------------------------------------------- optimisations
@@ -284,7 +295,7 @@ def test_an_empty_selection_never_passes(model):
     for rows in ([], [row("no such path")], [row(path, variant="without tile") for path in ("f0", "features")]):
         table = validation(model, rows)
         assert table
-        assert {(item["status"], item["values"]) for item in table} == {("no such stage", 0)}
+        assert {(item["status"], item["values"]) for item in table} == {("not walked", 0)}
 
 
 @settings(deadline=None)

@@ -82,7 +82,9 @@ class Local(Pair):
     def trace_judge(self, worker: str, entries: Any, limits: Any) -> dict[str, Any]:
         return self.walks[worker].judge(entries, limits)
 
-    def trace_call(self, worker: str, **_: Any) -> dict[str, Any]:
+    def trace_call(self, worker: str, pieces: bool, **_: Any) -> dict[str, Any]:
+        if pieces:
+            return {"added": None}
         *_, last = self.begin(worker)
         result = last.carry["x"] if self.call is None else self.call(last.carry["x"])
         return {"added": self.walks[worker].whole(result)}
