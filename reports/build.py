@@ -57,7 +57,7 @@ WORDS = {
     ),
     "floor": (
         "*Floor* is the reference's own rounding error on this input, found by computing it in float64 as well; where "
-        "five times that exceeds the limit in `conf/`, it is the limit. Of SNR and correlation more is better, of all "
+        "three times that exceeds the limit, it is the limit. Of SNR and correlation more is better, of all "
         "other figures less."
     ),
     "records": "Every figure above is computed from `records.jsonl` beside this file.",
