@@ -109,7 +109,9 @@ class Tolerances:
         if entry["exact"] or found is None or not all(math.isfinite(found[metric]) for metric in METRICS):
             return None
         model, _ = row_of(self.model, path, "")
-        rows = list(self.tables.get(model, {}).values())
+        # a pipeline's own steps hand on what all of its models have accumulated
+        models = self.tables if model == "pipeline" else {model: self.tables.get(model, {})}
+        rows = [row for table in models.values() for row in table.values()]
         worst = {metric: max([1.0, *(float(row[metric]) for row in rows)]) for metric in METRICS}
         floors_of = {metric: max(floor(entry, metric, "chained"), floor(entry, metric)) for metric in METRICS}
         return {metric: SAFETY * worst[metric] * floors_of[metric] for metric in METRICS}

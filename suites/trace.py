@@ -175,10 +175,9 @@ class ProbeTrace:
         if row.status == FAULT or not self.comparable:
             self.comparable = False
             return
-        if path_decides(row.path) or row.exact:  # one decision on the edge changes all that comes after it
-            self.comparable = row.chained.get("max_abs") == 0 or (
-                not row.exact and not exceeds(row.chained, self.tolerances.chained_limits(row.path, entry) or {})
-            )
+        # one decision on the edge moves all behind it, and so does the least difference in F0, whose phase is summed
+        if path_decides(row.path) or row.exact:
+            self.comparable = row.chained.get("max_abs") == 0
             return
         limit = self.tolerances.chained_limits(row.path, entry)
         if limit is None or "reason" in row.chained or not exceeds(row.chained, limit):
