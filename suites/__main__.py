@@ -175,15 +175,18 @@ def trace_one(config: dict[str, object], everything: bool) -> int:
     from .launch import WorkerLost
     from .tracer import TraceRun, open_trace
 
-    folder, stopped = open_trace(config), None
+    stopped = None
     with tqdm(bar_format="{desc} {n} values, {elapsed}", dynamic_ncols=True, leave=False, disable=None) as bar:
 
         def told(text: str) -> None:
             bar.set_description_str(text[:70], refresh=False)
             bar.update()
 
+        run = TraceRun(config, told)
+        run.check_audio()
+        folder = open_trace(config)  # not before it is known that there is something to trace
         try:
-            TraceRun(config, told).execute(folder)
+            run.execute(folder)
         except (KeyboardInterrupt, WorkerLost) as error:  # what was walked until then is kept
             stopped = error
     if stopped is not None and not reports.is_trace(folder):

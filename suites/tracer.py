@@ -141,6 +141,11 @@ class TraceRun:
         f0 = None if audio.f0_hz is None else audio.f0_hz[: 1 + count // 160]
         return audio._replace(samples=audio.samples[:count], f0_hz=f0, source=f"{audio.source}, first {longest:g} s")
 
+    def check_audio(self) -> None:
+        """A file that cannot be used is an error before anything is started."""
+        if self.config["audio"] is not None:
+            inputs.read_audio(self.config["audio"])
+
     def probes(self, seconds: float) -> tuple[Probe, ...]:
         found = self.suite.probes(self._audio(seconds), self.settings, self.facts[self.reference]["model"])
         return tuple(map(self._with_vectors, found))

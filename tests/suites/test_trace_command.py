@@ -102,6 +102,8 @@ def test_what_cannot_be_done_is_told_in_a_line(capsys, tmp_path, monkeypatch, wo
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert message in errors[0]
+    if words[0] == "trace" and "optimisation" not in message:
+        assert not list(tmp_path.iterdir())  # nothing is left of what never began
 
 
 def test_the_table_of_floors_is_shown(capsys):
