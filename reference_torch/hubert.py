@@ -18,6 +18,7 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from .checkpoint import CheckpointError, normalise_keys, read_hubert
 from .layers import DTYPES, TensorLayout, check_device, load_weights, stepped, weight_normed
+from .resident import Resident
 from .stages import Carry, Event, Stage, Watch, group, leaf, run, walk
 
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
@@ -281,6 +282,18 @@ class Hubert:
         batch = torch.from_numpy(np.ascontiguousarray(extracted)).to(self.device, self.dtype)
         result = self._encode(batch.reshape(-1, *batch.shape[-2:]), version, profile, None)
         return result if np.ndim(extracted) == 3 else result[0]
+
+    def resident(self, audio: np.ndarray, version: str = "v2", profile: str = "applio") -> Resident:
+        """``features`` with its input on the device already."""
+        stages = (*self.network.extracting(), *self.network.encoding(*last_stage(self.config, version, profile)))
+        start = self._entered(_check_audio(audio))
+
+        def work() -> dict[str, torch.Tensor]:
+            carry = dict(start)
+            run(stages, carry)
+            return {"features": carry["x"] if np.ndim(audio) == 2 else carry["x"][0]}
+
+        return Resident(work, self.device)
 
     def walk(self, audio: np.ndarray, version: str = "v2", profile: str = "applio") -> Iterator[Event]:
         """``features`` stage by stage; see ``stages.walk``."""

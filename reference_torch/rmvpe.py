@@ -20,6 +20,7 @@ from torch.nn.functional import pad
 from .audio import HOP_SAMPLES, N_FFT, N_MELS, LogMel
 from .checkpoint import CheckpointError, check_keys, read_state_dict
 from .layers import DTYPES, TensorLayout, check_device, stepped
+from .resident import Resident
 from .stages import Carry, Event, Stage, group, leaf, run, walk
 
 N_BINS = 360
@@ -358,6 +359,18 @@ class RMVPE:
     def _cents(self, salience: torch.Tensor, threshold: float) -> np.ndarray:
         """``[1, T, 360]`` on the device to cents ``[T]``."""
         return self.cents(salience[0].to(self.front_dtype).cpu().numpy(), threshold)
+
+    def resident(self, call: str, array: np.ndarray) -> Resident:
+        """``mel`` of audio ``[n]``, ``network`` of mel ``[128, F]`` or ``gru`` of ``[B, T, 384]``, on the device."""
+        chunk = CHUNK_FRAMES if self.profile == "applio" else None
+        x = torch.from_numpy(np.ascontiguousarray(array)).to(self.device, self.front_dtype)
+        x = x[None] if call == "network" else x.to(self.dtype) if call == "gru" else x
+        work: dict[str, Callable[[], torch.Tensor]] = {
+            "mel": lambda: self.log_mel(x),
+            "network": lambda: self._salience(x, chunk)[0],
+            "gru": lambda: self.network.fc[0](x),
+        }
+        return Resident(lambda: {call: work[call]()}, self.device)
 
     def walk(self, audio: np.ndarray, threshold: float = 0.03) -> Iterator[Event]:
         """``f0`` stage by stage; see ``stages.walk``. Later blocks' paths begin with ``block.i.``."""

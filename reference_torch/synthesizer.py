@@ -21,6 +21,7 @@ from .flow import Flow
 from .layers import DTYPES, TensorLayout, check_device, load_weights, stepped
 from .noise import Draw, Draws
 from .refinegan import RefineGAN
+from .resident import Outputs, Resident
 from .stages import Carry, Event, Stage, Watch, group, run, walk
 from .text_encoder import PITCH_CODES, TextEncoder, apply_mask
 from .vocoder import HiFiGAN
@@ -29,6 +30,8 @@ from .vocoder import HiFiGAN
 LATENT_DEVIATION = 0.66666
 
 Watcher = Callable[[str, np.ndarray], None]
+# the carry that a call begins with, and what it then does
+Begun = tuple[Carry, Callable[[Carry], Outputs]]
 
 
 class Network(nn.Module):
@@ -158,14 +161,14 @@ class Synthesizer:
     def attention(self, x: np.ndarray, lengths: np.ndarray, layer: int = 0, watch: Watcher | None = None) -> np.ndarray:
         """One layer of the text encoder's attention alone: ``[B, C, T] -> [B, C, T]``."""
         stages = self.network.enc_p.encoder.attn_layers[layer].stages()
-        carry: Carry = {"x": self._tensor(x), "mask": self._mask(lengths, x.shape[2])}
+        carry = self._attended(x, lengths)
         run(stages, carry, self._converted(watch))
         return self._numpy(carry["x"])
 
     @torch.inference_mode()
     def flow(self, z_p: np.ndarray, mask: np.ndarray, speaker: np.ndarray, watch: Watcher | None = None) -> np.ndarray:
         """Reverse flow: ``z_p [B, 192, T]``, ``mask [B, 1, T]``, ``speaker [B]`` to ``z [B, 192, T]``."""
-        carry: Carry = {"x": self._tensor(z_p), "mask": self._tensor(mask), "speaker": speaker}
+        carry = self._flowing(z_p, mask, speaker)
         run(self.latent[2:4], carry, self._converted(watch))
         return self._numpy(carry["x"])
 
@@ -219,6 +222,51 @@ class Synthesizer:
         run((*self.prior, *self.latent, *self.decoding), carry, self._converted(watch))
         return self._numpy(carry["x"][:, 0])
 
+    @torch.inference_mode()
+    def resident(self, call: str, *arguments: Any) -> Resident:
+        """``encode``, ``attention``, ``flow``, ``source`` or ``decode``, its arrays on the device already.
+
+        Arguments are those of the call. F0 stays on the host until the source takes it.
+        """
+        begin, run_on = getattr(self, f"_resident_{call}")(*arguments)
+        return Resident(lambda: run_on(dict(begin)), self.device)
+
+    def _resident_encode(self, phone: np.ndarray, lengths: np.ndarray, pitch: np.ndarray | None = None) -> Begun:
+        def work(carry: Carry) -> Outputs:
+            run(self.prior, carry)
+            return {name: carry[name] for name in ("m_p", "logs_p")}
+
+        return self._phone(phone, lengths, pitch), work
+
+    def _resident_attention(self, x: np.ndarray, lengths: np.ndarray, layer: int = 0) -> Begun:
+        stages = self.network.enc_p.encoder.attn_layers[layer].stages()
+        return self._attended(x, lengths), _main_value(stages)
+
+    def _resident_flow(self, z_p: np.ndarray, mask: np.ndarray, speaker: np.ndarray) -> Begun:
+        return self._flowing(z_p, mask, speaker), _main_value(self.latent[2:4])
+
+    def _resident_source(self, f0: np.ndarray, noise: int | Draw) -> Begun:
+        def work(carry: Carry) -> Outputs:
+            run(self.network.dec.source(), carry)
+            return {"source": carry["source"]}
+
+        return {"f0": _check_f0(f0)}, self._drawing(noise, work)
+
+    def _resident_decode(self, z: np.ndarray, f0: np.ndarray | None, speaker: np.ndarray, noise: int | Draw) -> Begun:
+        carry: Carry = {"x": self._tensor(z), "f0": f0, "speaker": speaker}
+        self._check_pitch(f0, (z.shape[0], z.shape[2]))
+        self._embed_speaker(carry)
+
+        def work(carry: Carry) -> Outputs:
+            run(self.decoding, carry)
+            return {"audio": carry["x"][:, 0]}
+
+        return carry, self._drawing(noise, work)
+
+    def _drawing(self, noise: int | Draw, work: Callable[[Carry], Outputs]) -> Callable[[Carry], Outputs]:
+        """With the noise drawn from its beginning each time."""
+        return lambda carry: work(carry | self._random(Draws.of(noise)))
+
     def walk(
         self,
         phone: np.ndarray,
@@ -264,6 +312,12 @@ class Synthesizer:
             carry["pitch"] = torch.from_numpy(np.ascontiguousarray(pitch, np.int64)).to(self.device)
         return carry
 
+    def _attended(self, x: np.ndarray, lengths: np.ndarray) -> Carry:
+        return {"x": self._tensor(x), "mask": self._mask(lengths, x.shape[2])}
+
+    def _flowing(self, z_p: np.ndarray, mask: np.ndarray, speaker: np.ndarray) -> Carry:
+        return {"x": self._tensor(z_p), "mask": self._tensor(mask), "speaker": speaker}
+
     def _check_pitch(self, f0: np.ndarray | None, shape: tuple[int, int]) -> None:
         if self.has_f0:
             if f0 is None or f0.shape != shape:
@@ -304,6 +358,14 @@ class Synthesizer:
         if watch is None:
             return None
         return lambda path, value: watch(path, self._numpy(value))
+
+
+def _main_value(stages: tuple[Stage, ...]) -> Callable[[Carry], Outputs]:
+    def work(carry: Carry) -> Outputs:
+        run(stages, carry)
+        return {"x": carry["x"]}
+
+    return work
 
 
 def _split_stats(carry: Carry) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,6 +47,11 @@ WORDS = {
     "components": (
         "Each component is given the same input on every backend, host to host. The whole call (`{whole}`) keeps its "
         "intermediate values on the device, so the parts may add up to more than the whole."
+    ),
+    "precision": (
+        "{goal}*Known to* is half of the speed-up's interval. *Smallest change seen*: what two runs like this one "
+        "would tell apart in 80 % of cases (one comparison, one-sided, 5 %). *Settled*: launches in which the warm-up "
+        "ended because calls had stopped becoming faster, and not for lack of time."
     ),
     "parts": (
         "The parts of the very calls timed above: each part ends when its result is on the host. In every round they "
@@ -96,18 +102,7 @@ def compose(data: RunData, plots: dict[str, str]) -> str:
         return f"![{alt}]({plots[name]})" if name in plots else ""
 
     if data.cases:
-        section(
-            "Time of the whole call",
-            WORDS["time"].format(what=data.suite.about_time),
-            tables.latency(data, data.suite.whole),
-            picture("speedup", "speed-up per case and component, with intervals"),
-        )
-        section(
-            "Components",
-            _about_components(data),
-            *_components(data),
-            picture("time", "time against duration, log axes"),
-        )
+        _time_sections(data, section, picture)
         if any(record.get("cold") for record in data.records):
             section("Memory", WORDS["memory"], tables.memory(data), picture("memory", "peak memory against duration"))
             section("First run", "In the same fresh processes.", tables.cold_start(data))
@@ -129,6 +124,28 @@ def compose(data: RunData, plots: dict[str, str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _time_sections(data: RunData, section: Callable[..., None], picture: Callable[[str, str], str]) -> None:
+    speedups = picture("speedup", "speed-up per case and component, with intervals")
+    about = WORDS["time"].format(what=data.suite.about_time)
+    if data.suite.whole is not None:
+        section("Time of the whole call", about, tables.latency(data, data.suite.whole), speedups)
+    section(
+        "Components",
+        about if data.suite.whole is None else "",
+        _about_components(data),
+        *_components(data),
+        "" if data.suite.whole is not None else speedups,
+        picture("time", "time against duration, log axes"),
+    )
+    if any(record.get("warmup") for record in data.records):
+        section("Precision of the times", WORDS["precision"].format(goal=_goal(data)), tables.precision(data))
+
+
+def _goal(data: RunData) -> str:
+    goal = data.config["measure"].get("goal")
+    return f"Asked for: {100 * goal:g} %. " if goal else ""
+
+
 def _components(data: RunData) -> list[str]:
     words = data.config["suite"]["components"]
     parts = [
@@ -141,6 +158,8 @@ def _components(data: RunData) -> list[str]:
 
 def _about_components(data: RunData) -> str:
     whole = data.suite.whole
+    if whole is None:
+        return data.suite.about_components
     pairs = [pair for c in data.cases for b in data.backends for pair in data.parts_over_whole(c, b)]
     if not pairs:
         return WORDS["components"].format(whole=whole)
@@ -169,7 +188,7 @@ def _speed_findings(data: RunData) -> list[str]:
     sweep = [case for case in data.cases if case.startswith("synthetic")] or data.cases
     lines = []
     for backend in data.backends:
-        gain = data.speedup(sweep[-1], data.suite.whole, backend)
+        gain = data.speedup(sweep[-1], data.suite.whole, backend) if data.suite.whole else None
         if gain:
             who = f"`{backend}` against `{data.speed_reference(backend)}`"
             audio = f"{data.duration_s(sweep[-1]):.3g} s of audio, whole call"
@@ -180,7 +199,8 @@ def _speed_findings(data: RunData) -> list[str]:
 
 def _worst_parity(data: RunData, backend: str) -> str | None:
     """The judged figures of the whole call, each the worst of all cases."""
-    found = [r for case in data.cases if (r := data.find(case, data.suite.whole, backend)) and r["parity"]]
+    whole = data.suite.whole
+    found = [r for case in data.cases if whole and (r := data.find(case, whole, backend)) and r["parity"]]
     if not found:
         return None
     checks = [item for r in found for item in r["parity"]["limits"].items()]
@@ -228,9 +248,24 @@ def _notes(data: RunData) -> list[str]:
     ]
     if o.missing:
         lines.append(f"{len(o.missing)} planned measurements have no record")
+    lines += _precision_reached(data)
     lines.append(
         f"{o.word}: {sum(r['status'] == 'passed' for r in data.records)} of {len(data.records)} records passed"
     )
+    return lines
+
+
+def _precision_reached(data: RunData) -> list[str]:
+    """Of all speed-ups of each backend: how well they are known."""
+    lines = []
+    for backend in data.backends:
+        gains = [g for c in data.cases for p in data.components if (g := data.speedup(c, p, backend)) and g.detectable]
+        if gains:
+            known, seen = ([100 * f(g) for g in gains] for f in (lambda g: g.half_width, lambda g: g.detectable or 0.0))
+            lines.append(
+                f"precision: {backend}'s speed-ups are known to {min(known):.1f} to {max(known):.1f} %; "
+                f"changes of {min(seen):.1f} to {max(seen):.1f} % would have shown"
+            )
     return lines
 
 

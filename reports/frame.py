@@ -15,8 +15,7 @@ from suites.errors import UserError
 from suites.models import SUITES
 from suites.models.base import Suite
 from suites.record import Line, key_of, read_lines, records
-
-from .statistics import Estimate, estimate, paired_ratio
+from suites.statistics import Estimate, estimate, paired_ratio
 
 
 class RunData(NamedTuple):
@@ -54,7 +53,7 @@ class RunData(NamedTuple):
     def time(self, case: str, component: str, backend: str) -> Estimate | None:
         """Seconds of one steady call."""
         line = self.find(case, component, backend)
-        return estimate(line["samples_s"]) if line and line["status"] != "error" else None
+        return estimate(line["samples_s"], launches_of(line)) if line and line["status"] != "error" else None
 
     def speed_reference(self, backend: str) -> str | None:
         return speed_reference(backend, self.backends)
@@ -67,13 +66,14 @@ class RunData(NamedTuple):
         ours, theirs = (self.find(case, component, name) for name in (backend, beside))
         if not ours or not theirs or "error" in (ours["status"], theirs["status"]):
             return None
-        return paired_ratio(_by_round(theirs), _by_round(ours))
+        launches = dict(zip(ours["rounds"], launches_of(ours), strict=True))
+        return paired_ratio(_by_round(theirs), _by_round(ours), launches)
 
     def parts_over_whole(self, case: str, backend: str) -> list[tuple[float, float]]:
         """Per round the seconds of all parts and of the whole, where one call timed them all."""
         lines = [r for r in self.records if (r["case"], r["backend"]) == (case, backend) and r.get("samples_s")]
         times = {r["component"]: _by_round(r) for r in lines}
-        whole = times.pop(self.suite.whole, {})
+        whole = times.pop(self.suite.whole or "", {})
         if self.suite.timed(tuple(self.components)) == tuple(self.components):
             return []
         return [(sum(part[n] for part in times.values() if n in part), whole[n]) for n in sorted(whole)]
@@ -81,6 +81,12 @@ class RunData(NamedTuple):
 
 def _by_round(line: Line) -> dict[int, float]:
     return dict(zip(line["rounds"], line["samples_s"], strict=True))
+
+
+def launches_of(line: Line) -> list[int]:
+    """Per sample the process launch that it was taken in; older records had one."""
+    found: list[int] = line.get("launches") or [0] * len(line["samples_s"])
+    return found
 
 
 def load(folder: Path) -> RunData:
@@ -114,9 +120,11 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def frame(folder: str | Path) -> pd.DataFrame:
-    """One row per record, nested fields under dotted names, with the median of its samples."""
+    """One row per record, nested fields under dotted names, with the typical time (see ``statistics``)."""
     data = load(Path(folder))
     rows = pd.json_normalize([r for r in data.records if "workload" in r], sep=".")
     if len(rows):
-        rows["median_s"] = [e.median if (e := estimate(s)) else None for s in rows["samples_s"]]
+        lines = [r for r in data.records if "workload" in r]
+        found = [estimate(line["samples_s"], launches_of(line)) for line in lines]
+        rows["typical_s"] = [e.value if e else None for e in found]
     return rows

@@ -112,8 +112,8 @@ def _time(data: RunData) -> Figure | None:
             if not points:
                 continue
             x = [d for d, _ in points]
-            y = np.array([e.median for _, e in points])
-            spread = np.array([[e.median - e.low, e.high - e.median] for _, e in points]).T
+            y = np.array([e.value for _, e in points])
+            spread = np.array([[e.value - e.low, e.high - e.value] for _, e in points]).T
             axis.errorbar(x, y, yerr=spread, color=colour, marker=marker, ms=5, capsize=2, lw=1.3, label=backend)
         axis.set(xscale="log", yscale="log", title=component, xlabel="audio (s)")
         _plain_numbers(axis.xaxis, durations)
@@ -143,8 +143,8 @@ def _speedup(data: RunData) -> Figure | None:
         for backend in dict.fromkeys(b for b, c in rows if c == component):
             colour, marker = STYLES[backend]
             found = [(i, e) for i, case in enumerate(cases) if (e := data.speedup(case, component, backend))]
-            x = np.array([e.median for _, e in found])
-            spread = np.array([[e.median - e.low, e.high - e.median] for _, e in found]).T
+            x = np.array([e.value for _, e in found])
+            spread = np.array([[e.value - e.low, e.high - e.value] for _, e in found]).T
             y = [i for i, _ in found]
             label = f"{backend} over {data.speed_reference(backend)}"
             axis.errorbar(x, y, xerr=spread, color=colour, marker=marker, ls="", ms=6, capsize=3, label=label)
@@ -170,7 +170,7 @@ def _memory(data: RunData) -> Figure | None:
         for backend in data.backends:
             points = []
             for case in cases:
-                record = data.find(case, data.suite.whole, backend)
+                record = data.find(case, data.suite.whole, backend) if data.suite.whole else None
                 peaks = [cold[field] for cold in record["cold"] if cold[field]] if record else []
                 if peaks:
                     points.append((data.duration_s(case), max(peaks) / 2**20))

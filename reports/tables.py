@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
 from suites.record import Line
+from suites.statistics import LEAST_LAUNCHES, Estimate
 
 from .frame import RunData
-from .statistics import Estimate
 
 ABSENT = "–"
 
@@ -37,14 +37,14 @@ def milliseconds(e: Estimate | None) -> str:
     if e is None:
         return ABSENT
     if e.rounds == 1:  # one sample has no interval
-        return significant(e.median * 1e3)
-    return f"{significant(e.median * 1e3)} [{significant(e.low * 1e3)}, {significant(e.high * 1e3)}]"
+        return significant(e.value * 1e3)
+    return f"{significant(e.value * 1e3)} [{significant(e.low * 1e3)}, {significant(e.high * 1e3)}]"
 
 
 def ratio(e: Estimate | None) -> str:
     if e is None:
         return ABSENT
-    return f"{e.median:.2f}×" if e.rounds == 1 else f"{e.median:.2f}× [{e.low:.2f}, {e.high:.2f}]"
+    return f"{e.value:.2f}×" if e.rounds == 1 else f"{e.value:.2f}× [{e.low:.2f}, {e.high:.2f}]"
 
 
 def mebibytes(value: float | None) -> str:
@@ -69,12 +69,23 @@ def coverage_note(estimates: Sequence[Estimate | None]) -> str:
     found = [e for e in estimates if e is not None]
     if not found:
         return ""
-    least, fewest, most = min(e.coverage for e in found), min(e.rounds for e in found), max(e.rounds for e in found)
+    fewest, most = min(e.rounds for e in found), max(e.rounds for e in found)
     rounds = f"{fewest} to {most}" if fewest != most else str(fewest)
     if most == 1:
         return "One round: single samples, without an interval."
+    if all(e.launches >= LEAST_LAUNCHES for e in found):
+        few, many = min(e.launches for e in found), max(e.launches for e in found)
+        launches = f"{few} to {many}" if few != many else str(few)
+        return (
+            f"{launches} process launches, {rounds} rounds in all; each launch counts once, with its median. Brackets: "
+            "95 % interval over the launches."
+        )
+    least = min(e.coverage for e in found)
     level = "at least 95 %" if least >= 0.95 else f"at least {100 * least:.0f} % (fewer than 6 rounds somewhere)"
-    return f"Medians over {rounds} rounds; brackets cover the true median with a probability of {level}."
+    return (
+        f"Medians over {rounds} rounds; brackets cover the true median with a probability of {level}. Fewer than "
+        f"{LEAST_LAUNCHES} process launches somewhere: what differs between launches is not in the interval."
+    )
 
 
 def _median(values: Iterable[float | None]) -> float | None:
@@ -91,12 +102,37 @@ def latency(data: RunData, component: str) -> str:
         for backend in data.backends:
             time, gain = data.time(case, component, backend), data.speedup(case, component, backend)
             used += [time, gain]
-            factor = ABSENT if time is None else significant(time.median / data.duration_s(case))
+            factor = ABSENT if time is None else significant(time.value / data.duration_s(case))
             beside = data.speed_reference(backend)
             told = ratio(gain) + (f" of {beside}" if gain else "")
             rows.append([case, f"{data.duration_s(case):.1f}", backend, milliseconds(time), factor, told])
     header = ("case", "audio s", "backend", "time ms", "realtime factor", "speed-up")
     return markdown(header, rows) + "\n\n" + coverage_note(used)
+
+
+def precision(data: RunData) -> str:
+    """How well each speed-up is known, and the smallest change of it that this run could have shown."""
+    rows = []
+    for case in data.cases:
+        for component in data.components:
+            for backend in data.backends:
+                line, gain = data.find(case, component, backend), data.speedup(case, component, backend)
+                if line and gain:
+                    rows.append([case, component, backend, *_precision_cells(line, gain)])
+    header = (
+        "case", "component", "backend", "launches", "rounds", "calls a sample", "warm-up calls", "settled",
+        "speed-up known to", "smallest change seen",
+    )  # fmt: skip
+    return markdown(header, rows)
+
+
+def _precision_cells(line: Line, gain: Estimate) -> list[str]:
+    warm = line.get("warmup") or []
+    settled = f"{sum(w['steady'] for w in warm)} of {len(warm)}" if warm else ABSENT
+    calls = figure(_median(float(w["calls"]) for w in warm)) if warm else ABSENT
+    known = f"{100 * gain.half_width:.1f} %" if gain.rounds > 1 else ABSENT
+    seen = ABSENT if gain.detectable is None else f"{100 * gain.detectable:.1f} %"
+    return [str(gain.launches), str(gain.rounds), str(line.get("calls", 1)), calls, settled, known, seen]
 
 
 def breakdown(data: RunData) -> str:
@@ -105,7 +141,7 @@ def breakdown(data: RunData) -> str:
     for case in data.cases:
         for backend in data.backends:
             times = [data.time(case, component, backend) for component in data.components]
-            row = [case, backend, *(ABSENT if t is None else significant(t.median * 1e3) for t in times)]
+            row = [case, backend, *(ABSENT if t is None else significant(t.value * 1e3) for t in times)]
             pairs = data.parts_over_whole(case, backend)
             if pairs:
                 summed = True
@@ -124,7 +160,7 @@ def _whole_rows(data: RunData, cells: Callable[[Line], list[str]]) -> list[list[
     rows = []
     for case in data.cases:
         for backend in data.backends:
-            line = data.find(case, data.suite.whole, backend)
+            line = data.find(case, data.suite.whole, backend) if data.suite.whole else None
             if line and line["cold"]:
                 rows.append([case, backend, *cells(line)])
     return rows
@@ -158,7 +194,7 @@ def cold_start(data: RunData) -> str:
         first = [
             seconds(_median(c[name] for c in cold)) for name in ("import_s", "load_s", "first_call_s", "second_call_s")
         ]
-        return [*first, seconds(steady.median if steady else None)]
+        return [*first, seconds(steady.value if steady else None)]
 
     header = ("case", "backend", "import s", "load s", "first call s", "second call s", "steady call s")
     return markdown(header, _whole_rows(data, cells))

@@ -21,6 +21,7 @@ from .gru import has_compiler
 from .layers import DTYPES, Layer, Weights
 from .layouts import ChannelsLast, stepped
 from .optimize import resolve
+from .resident import Resident
 from .runtime import mx, resolve_device, warn_if_slow
 from .stages import Carry, Event, Stage, Watch, group, leaf, run, walk
 
@@ -315,6 +316,20 @@ class Hubert:
             batch = mx.array(extracted.reshape(-1, *extracted.shape[-2:])).astype(self.dtype)
             result = self._encode(batch, version, profile, None)
         return result if np.ndim(extracted) == 3 else result[0]
+
+    def resident(self, audio: np.ndarray, version: str = "v2", profile: str = "applio") -> Resident:
+        """``features`` with its input on the device already."""
+        stages = (*self.network.extracting, *self.network.encoding(*last_stage(self.config, version, profile)))
+        with mx.stream(self.device):
+            start = self._entered(_check_audio(audio))
+            mx.eval(start)
+
+        def work() -> dict[str, mx.array]:
+            carry = dict(start)
+            run(stages, carry)
+            return {"features": carry["x"] if np.ndim(audio) == 2 else carry["x"][0]}
+
+        return Resident(work, self.device)
 
     def walk(self, audio: np.ndarray, version: str = "v2", profile: str = "applio") -> Iterator[Event]:
         """``features`` stage by stage; see ``stages.walk``."""

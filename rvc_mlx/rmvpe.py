@@ -21,6 +21,7 @@ from .layers import DTYPES
 from .layouts import RmvpeLayout, stepped
 from .optimize import resolve
 from .packed import PackedUNet
+from .resident import Resident
 from .runtime import mx, resolve_device, warn_if_slow
 from .stages import Carry, Event, Stage, leaf, run, walk
 from .unet import NativeUNet
@@ -151,7 +152,7 @@ class RMVPE:
             "bound_memory": "tile" in self.optimize,
         }
         self.native = None if self.packed else NativeUNet(state, *sizes, dtype=self.dtype, **options)
-        gru = BiGRU(state, "fc.0.gru", self.dtype, self.optimize)
+        self.gru = gru = BiGRU(state, "fc.0.gru", self.dtype, self.optimize)
         # what the machine turned out not to allow is not claimed
         self.optimize -= {"compile_gru", "gru_kernel"} - gru.used
         if self.packed:  # folds, and upsamples by parity, in its own way
@@ -288,6 +289,21 @@ class RMVPE:
         """Padded frames ``[T, 128]`` in the profile's independent blocks ``[1, T, 128]``."""
         chunk = CHUNK_FRAMES if self.profile == "applio" else x.shape[0]
         return (x[None, i : i + chunk] for i in range(0, x.shape[0], chunk))
+
+    def resident(self, call: str, array: np.ndarray) -> Resident:
+        """``mel`` of audio ``[n]``, ``network`` of mel ``[128, F]`` or ``gru`` of ``[B, T, 384]``, on the device."""
+        chunk = CHUNK_FRAMES if self.profile == "applio" else None
+        with mx.stream(self.device):
+            x = mx.array(np.asarray(array, np.float32))
+            x = x.T[None] if call == "network" else x.astype(self.dtype) if call == "gru" else x
+            x = mx.contiguous(x)
+            mx.eval(x)
+        work: dict[str, Callable[[], mx.array]] = {
+            "mel": lambda: self.log_mel(x).T,
+            "network": lambda: self._salience(x, chunk)[0],
+            "gru": lambda: self.gru(x),
+        }
+        return Resident(lambda: {call: work[call]()}, self.device)
 
     def walk(self, audio: np.ndarray, threshold: float = 0.03) -> Iterator[Event]:
         """``f0`` stage by stage; see ``stages.walk``. Later blocks' paths begin with ``block.i.``."""

@@ -23,6 +23,7 @@ from .layouts import ChannelsLast, stepped
 from .noise import Draw, Draws
 from .optimize import resolve
 from .refinegan import RefineGAN
+from .resident import Outputs, Resident
 from .runtime import mx, resolve_device, warn_if_slow
 from .stages import Carry, Event, Stage, Watch, group, run, walk
 from .text_encoder import PITCH_CODES, TextEncoder, apply_mask
@@ -36,6 +37,8 @@ TILE_FRAMES, FINE_FRAMES = 384, 32
 GPU_TILE_FRAMES = 1536
 
 Watcher = Callable[[str, np.ndarray], None]
+# the carry that a call begins with, and what it then does
+Begun = tuple[Carry, Callable[[Carry], Outputs]]
 
 
 class Synthesizer:
@@ -174,14 +177,14 @@ class Synthesizer:
     def attention(self, x: np.ndarray, lengths: np.ndarray, layer: int = 0, watch: Watcher | None = None) -> np.ndarray:
         """One layer of the text encoder's attention alone: ``[B, C, T] -> [B, C, T]``."""
         with mx.stream(self.device):
-            carry: Carry = {"x": self._array(x), "mask": self._mask_array(_mask(lengths, x.shape[2]))}
+            carry = self._attended(x, lengths)
             run(self.text_encoder.attentions[layer].stages(), carry, self._converted(watch))
             return _numpy(carry["x"])
 
     def flow(self, z_p: np.ndarray, mask: np.ndarray, speaker: np.ndarray, watch: Watcher | None = None) -> np.ndarray:
         """Reverse flow: ``z_p [B, 192, T]``, ``mask [B, 1, T]``, ``speaker [B]`` to ``z [B, 192, T]``."""
         with mx.stream(self.device):
-            carry: Carry = {"x": self._array(z_p), "mask": self._mask_array(np.asarray(mask)), "speaker": speaker}
+            carry = self._flowing(z_p, mask, speaker)
             run(self.latent[2:4], carry, self._converted(watch))
             return _numpy(carry["x"])
 
@@ -234,6 +237,43 @@ class Synthesizer:
             run((*self.prior, *self.latent), carry, told)
             return self._decode(carry, told)
 
+    def resident(self, call: str, *arguments: Any) -> Resident:
+        """``encode``, ``attention``, ``flow``, ``source`` or ``decode``, its arrays on the device already.
+
+        Arguments are those of the call. F0 stays on the host, where the source's phase is summed.
+        """
+        with mx.stream(self.device):
+            begin, run_on = getattr(self, f"_resident_{call}")(*arguments)
+            mx.eval([value for value in begin.values() if isinstance(value, mx.array)])
+        return Resident(lambda: run_on(dict(begin)), self.device)
+
+    def _resident_encode(self, phone: np.ndarray, lengths: np.ndarray, pitch: np.ndarray | None = None) -> Begun:
+        def work(carry: Carry) -> Outputs:
+            run(self.prior, carry)
+            return {name: carry[name].transpose(0, 2, 1) for name in ("m_p", "logs_p")}
+
+        return self._phone(phone, lengths, pitch), work
+
+    def _resident_attention(self, x: np.ndarray, lengths: np.ndarray, layer: int = 0) -> Begun:
+        stages = self.text_encoder.attentions[layer].stages()
+        return self._attended(x, lengths), _main_value(stages)
+
+    def _resident_flow(self, z_p: np.ndarray, mask: np.ndarray, speaker: np.ndarray) -> Begun:
+        return self._flowing(z_p, mask, speaker), _main_value(self.latent[2:4])
+
+    def _resident_source(self, f0: np.ndarray, noise: int | Draw) -> Begun:
+        def work(carry: Carry) -> Outputs:
+            run(self.decoder.source, carry)
+            return {"source": carry["source"]}
+
+        return {"f0": _check_f0(f0)}, _drawing(noise, work)
+
+    def _resident_decode(self, z: np.ndarray, f0: np.ndarray | None, speaker: np.ndarray, noise: int | Draw) -> Begun:
+        carry: Carry = {"x": self._array(z), "f0": f0, "speaker": speaker}
+        self._check_pitch(f0, (z.shape[0], z.shape[2]))
+        self._embed_speaker(carry)
+        return carry, _drawing(noise, lambda carry: {"audio": self._audio(carry)})
+
     def walk(
         self,
         phone: np.ndarray,
@@ -281,6 +321,12 @@ class Synthesizer:
             carry["pitch"] = mx.array(pitch.astype(np.int32))
         return carry
 
+    def _attended(self, x: np.ndarray, lengths: np.ndarray) -> Carry:
+        return {"x": self._array(x), "mask": self._mask_array(_mask(lengths, x.shape[2]))}
+
+    def _flowing(self, z_p: np.ndarray, mask: np.ndarray, speaker: np.ndarray) -> Carry:
+        return {"x": self._array(z_p), "mask": self._mask_array(np.asarray(mask)), "speaker": speaker}
+
     def _check_pitch(self, f0: np.ndarray | None, shape: tuple[int, int]) -> None:
         if self.has_f0:
             if f0 is None or f0.shape != shape:
@@ -308,14 +354,18 @@ class Synthesizer:
         carry["speaker"] = self.emb_g[mx.array(numbers)][:, None]
 
     def _decode(self, carry: Carry, watch: Watch | None) -> np.ndarray:
+        return np.concatenate([np.array(part) for part in self._audio(carry, watch)], axis=1)
+
+    def _audio(self, carry: Carry, watch: Watch | None = None) -> list[mx.array]:
+        """``[B, n]`` each, one after another; pieces of a tiled decoder are evaluated already."""
         # RefineGAN's noise is drawn for the whole length
         if isinstance(self.decoder, HiFiGAN) and "tile" in self.optimize and watch is None:
             run(self.decoder.source if self.has_f0 else (), carry)
             return self._tiles(carry, self.decoder)
         run(self.decoding, carry, watch)
-        return np.array(carry["x"][..., 0].astype(mx.float32))
+        return [carry["x"][..., 0].astype(mx.float32)]
 
-    def _tiles(self, whole: Carry, decoder: HiFiGAN) -> np.ndarray:
+    def _tiles(self, whole: Carry, decoder: HiFiGAN) -> list[mx.array]:
         """The decoder on overlapping stretches of time: convolutions see no farther than the halo."""
         frames, parts = whole["x"].shape[1], []
         rate = self.config.upsample_rates[0]
@@ -332,11 +382,12 @@ class Synthesizer:
                 carry = {"x": x[:, (low - first) * rate : None if high == last else (high - first) * rate]}
                 carry |= self._source_part(whole, low, high)
                 run(decoder.fine, carry)
-                audio, hop = np.array(carry["x"][..., 0].astype(mx.float32)), self.hop_samples
-                parts.append(audio[:, (a - low) * hop : None if b == frames else (b - low) * hop])
+                audio, hop = carry["x"][..., 0].astype(mx.float32), self.hop_samples
+                parts.append(mx.contiguous(audio[:, (a - low) * hop : None if b == frames else (b - low) * hop]))
+                mx.eval(parts[-1])  # one tile's activations at a time
         if mx.metal.is_available():
             mx.clear_cache()  # unbounded there, and the next input has other sizes
-        return np.concatenate(parts, axis=1)
+        return parts
 
     def _source_part(self, whole: Carry, first: int, last: int) -> Carry:
         hop = self.hop_samples
@@ -363,6 +414,19 @@ class Synthesizer:
     def _mask_array(self, mask: np.ndarray) -> mx.array | None:
         """``[B, 1, T] -> [B, T, 1]``; None where nothing is masked, so that nothing is multiplied."""
         return None if mask.all() else self._array(mask)
+
+
+def _main_value(stages: tuple[Stage, ...]) -> Callable[[Carry], Outputs]:
+    def work(carry: Carry) -> Outputs:
+        run(stages, carry)
+        return {"x": carry["x"].transpose(0, 2, 1)}
+
+    return work
+
+
+def _drawing(noise: int | Draw, work: Callable[[Carry], Outputs]) -> Callable[[Carry], Outputs]:
+    """With the noise drawn from its beginning each time."""
+    return lambda carry: work(carry | {"draws": Draws.of(noise)})
 
 
 def spans(start: int, stop: int, longest: int) -> list[tuple[int, int]]:

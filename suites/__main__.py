@@ -13,7 +13,9 @@ from pathlib import Path
 from .errors import UserError, nearest
 
 PASSED, FAILED, ERROR, INTERRUPTED = 0, 1, 2, 130
-COMMANDS = ("list", "plan", "run", "report", "trace", "selftest", "floors", "doctor", "convert")
+COMMANDS = ("list", "plan", "run", "report", "compare", "gate", "trace", "selftest", "floors", "doctor", "convert")
+GATED = "a run folder, or the JSON of pytest-benchmark; several like ones are put together"
+GITHUB = "annotations, and a table in the step summary; on by itself inside GitHub Actions"
 MODELS = ("rmvpe", "hubert", "synthesizer", "pipeline", "all")
 
 
@@ -38,6 +40,19 @@ def parser() -> argparse.ArgumentParser:
     )
     report = commands.add_parser("report", help="write report.md, report.html and plots again from a run's records")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
+    compare = commands.add_parser("compare", help="what changed from one run to another, with significance")
+    compare.add_argument("before", type=Path, metavar="RUN", help="a run folder, or a baseline")
+    compare.add_argument("after", type=Path, metavar="RUN", help="a run folder")
+    compare.add_argument("--policy", default="default", metavar="NAME", help="a file of conf/gate (default: default)")
+    gate = commands.add_parser("gate", help="judge a run by a committed baseline")
+    gate.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=GATED)
+    gate.add_argument("--baseline", type=Path, required=True, metavar="FILE", help="the baseline, JSON")
+    gate.add_argument("--update", action="store_true", help="make or replace the baseline from the run")
+    gate.add_argument("--policy", default="default", metavar="NAME", help="a file of conf/gate (default: default)")
+    gate.add_argument("--all", action="store_true", dest="everything", help="print gates that simply passed too")
+    gate.add_argument("--junit", type=Path, metavar="FILE", help="write the verdicts as JUnit XML")
+    gate.add_argument("--json", type=Path, metavar="FILE", help="write the verdicts as JSON")
+    gate.add_argument("--github", action="store_true", help=GITHUB)
     trace = commands.add_parser("trace", help="walk both sides stage by stage and name the first one at fault")
     trace.add_argument("model", metavar="MODEL", help="rmvpe, hubert, synthesizer, pipeline, or all of them")
     trace.add_argument("overrides", nargs="*", metavar="name=value", help=overrides)
@@ -230,6 +245,59 @@ def run_report(args: argparse.Namespace) -> int:
     return code
 
 
+def run_gate(args: argparse.Namespace) -> int:
+    from reports import gate as texts
+
+    from . import sheet
+    from .gate import judge, read_policy
+
+    policy = read_policy(args.policy)
+    candidate = sheet.from_runs(args.runs)
+    if args.update:
+        sheet.write(candidate, args.baseline)
+        seen = [
+            v.detectable for v in judge(candidate, candidate, policy).verdicts if v.detectable and v.metric == "time"
+        ]
+        print(f"baseline: {args.baseline}, {len(candidate.entries)} entries; commit it")
+        if seen:
+            print(f"a run like it would show slowdowns of {100 * min(seen):.1f} to {100 * max(seen):.1f} %")
+        return PASSED
+    outcome = judge(sheet.read(args.baseline), candidate, policy)
+    print(texts.terminal(outcome, args.everything))
+    title = f"Gate of {candidate.facts['suite']}"
+    if args.junit:
+        write_text(args.junit, texts.junit(outcome, title))
+    if args.json:
+        write_text(args.json, texts.as_json(outcome, str(args.baseline), candidate.name))
+    if args.github or os.environ.get("GITHUB_ACTIONS") == "true":
+        print(*texts.annotations(outcome), sep="\n")
+        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            with Path(summary).open("a") as file:
+                file.write(texts.markdown(outcome, title))
+    return outcome.exit_code
+
+
+def write_text(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def run_compare(args: argparse.Namespace) -> int:
+    from reports import gate as texts
+
+    from . import sheet
+    from .gate import UNJUDGED, judge, read_policy
+
+    policy = read_policy(args.policy)
+    before = sheet.from_runs([args.before]) if args.before.is_dir() else sheet.read(args.before)
+    outcome = judge(before, sheet.from_runs([args.after]), policy)
+    print(texts.terminal(outcome, everything=True))
+    return ERROR if outcome.exit_code == UNJUDGED else PASSED
+
+
 def run_doctor(args: argparse.Namespace) -> int:
     from .doctor import examine
 
@@ -270,6 +338,8 @@ def main(argv: list[str] | None = None) -> int:
 def parse(argv: list[str]) -> argparse.Namespace:
     """Flags may stand anywhere: argparse itself wants them before the overrides."""
     verbose = [word for word in argv if word in ("-v", "--verbose")]
+    if argv and argv[0] in ("gate", "compare"):  # they take no overrides
+        return parser().parse_args([*verbose, *(word for word in argv if word not in verbose)])
     flags = [word for word in argv if word in ("-m", "--multirun", "--all", "--update")]
     words = [word for word in argv if word not in verbose + flags]
     return parser().parse_args([*verbose, *words[:1], *flags, *words[1:]])

@@ -1,8 +1,9 @@
-"""One case on all backends: cold starts, then alternating rounds, then parity and records."""
+"""One case on all backends: process launches, in each a first call, warm-ups and alternating rounds; then parity."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,16 +12,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import floors, inputs, verdict
-from .backends import parity_reference
-from .launch import WorkerError, WorkerLost
+from .backends import parity_reference, speed_reference
+from .launch import Worker, WorkerError, WorkerLost
 from .plan import Case, Plan
+from .statistics import LEAST_LAUNCHES, Estimate, paired_ratio
 
 if TYPE_CHECKING:
     from .run import Run
 
 # lets a framework's spinning threads fall asleep before another one is timed
 SETTLE_S = 0.05
-HELLO_TIMEOUT_S = 180.0
+# a sample lasts at least this long: shorter calls are made several times for one reading of the clock
+SAMPLE_S, MOST_REPEATS = 0.005, 1000
+# short calls are timed one after another before it is the next backend's turn
+TURN_S = 0.25
+# a device that goes on for longer after the clock has stopped had not computed every output
+LARGEST_REST, REST_S = 0.05, 1e-3
 
 Facts = dict[str, Any]
 Results = dict[str, np.ndarray]
@@ -36,39 +43,35 @@ class CaseRun:
         self.scratch, self.timeout_s = scratch, run.measure["timeout_s"]
         self.reference = parity_reference(list(plan.backends))
         self.errors: dict[str, str] = {}
+        self.workers: dict[str, Worker] = {}
         self.cold: dict[str, list[Facts]] = {}
-        self.warmups: dict[tuple[str, str], list[float]] = {}
+        self.warmups: dict[tuple[str, str], list[Facts]] = {}
+        self.rests: dict[tuple[str, str], float] = {}
+        self.repeats: dict[str, int] = {}
+        self.outputs: dict[str, Results] = {}
+        self.shared: dict[str, str] | None = None
         self.suite, self.settings = run.suite, run.settings
+        self.calls = self.suite.timed(plan.components)
         self.inputs = self.suite.inputs(audio, self.settings, run.model_facts)
         self.files = {name: str(scratch / f"{name}.npy") for name in (*self.inputs, *dict(self.suite.shared))}
 
     def execute(self) -> None:
         for name, array in self.inputs.items():
             np.save(self.files[name], array)
-        for _ in range(self.run.measure["cold_starts"]):
-            self.told("cold start")
-            for backend in self._alive():
-                with self._guard(backend):
-                    self._cold_start(backend)
-            self.told("cold start", done=True)
-        self._shared_inputs()
-        self.told("parity")
-        outputs = self._outputs(self.suite.extras)
-        for _ in range(self.run.measure["warmups"]):
-            self.told("warm-up")
-            for backend in self._alive():
-                with self._guard(backend):
-                    self._warm_up(backend)
-            self.told("warm-up", done=True)
-        self._rounds()
-        self.told("parity")
-        for backend, results in self._outputs(self.suite.timed(self.plan.components)).items():
-            outputs[backend] |= results
-        outputs = {backend: found for backend, found in outputs.items() if backend not in self.errors}
-        self._add_rounding(outputs)
-        self._close_records(outputs)
-        self._keep_contours(outputs)
-        self._keep_sound(outputs)
+        started, first = time.monotonic(), self._next_launch()
+        number = first
+        while number == first or self._more(number - first, time.monotonic() - started):
+            if not self._alive():
+                break
+            try:
+                self._launch(number, judged=number == first)
+            finally:
+                self._end_launch()
+            number += 1
+        self.outputs = {backend: found for backend, found in self.outputs.items() if backend not in self.errors}
+        self._close_records()
+        self._keep_contours(self.outputs)
+        self._keep_sound(self.outputs)
 
     def _alive(self) -> list[str]:
         return [name for name in self.plan.backends if name not in self.errors]
@@ -82,39 +85,106 @@ class CaseRun:
             self.errors[backend] = str(error)
         except WorkerLost as error:
             self.errors[backend] = str(error)
-            self.run.drop(backend)
+            self.workers.pop(backend).kill()
 
-    # ------------------------------------------------------------------ time
-    def _cold_start(self, backend: str) -> None:
-        """Load time, first call and memory, in a process of its own."""
-        with self.run.start(backend) as worker:
-            hello = worker.ask("hello", HELLO_TIMEOUT_S, threads=self.run.threads)
-            loaded = self.run.load(worker)
-            worker.ask("prepare", self.timeout_s, inputs=self._given())
-            second = self.run.measure["second_calls"]
-            cold = worker.ask("cold", self.timeout_s, component=self.suite.whole, second=second)
-        self.cold.setdefault(backend, []).append({"import_s": hello["import_s"], **loaded, **cold})
+    # ------------------------------------------------------------------ how many launches
+    def _next_launch(self) -> int:
+        """A resumed case goes on with new launches: one that was broken off is never filled up later."""
+        return max((line["launch"] for line in self._taken()), default=-1) + 1
+
+    def _taken(self) -> Iterator[Facts]:
+        for component in self.plan.components:
+            for backend in self.plan.backends:
+                yield from self.run.samples.get((self.case.name, component, backend), {}).values()
+
+    def _more(self, done: int, spent_s: float) -> bool:
+        """Until the precision asked for is reached, or the time is spent; never fewer than asked for."""
+        limits = self.run.measure["launches"]
+        if done < limits["min"]:
+            return True
+        if done >= limits["max"] or spent_s > self.run.measure["seconds_per_case"]:
+            return False
+        known = [one.half_width if one and one.launches >= LEAST_LAUNCHES else math.inf for one in self._ratios()]
+        return max(known, default=math.inf) > self.run.measure["goal"]
+
+    def _ratios(self) -> Iterator[Estimate | None]:
+        for backend in self._alive():
+            beside = speed_reference(backend, self._alive())
+            for component in self.plan.components:
+                if beside is not None:
+                    yield ratio_of(self._lines(component, beside), self._lines(component, backend))
+
+    def _lines(self, component: str, backend: str) -> dict[int, Facts]:
+        return self.run.samples.get((self.case.name, component, backend), {})
+
+    # ------------------------------------------------------------------ one launch
+    def _launch(self, number: int, judged: bool) -> None:
+        """A fresh process per backend, in turns; the order turns around from launch to launch."""
+        self.told(f"launch {number + 1}")
+        cold = self.suite.whole is not None and self.run.measure["first_calls"] > 0
+        for backend in [] if cold else self._alive():  # with no first call to measure, they import side by side
+            with self._guard(backend):
+                self.workers[backend] = self.run.start(backend)
+        for backend in self._in_turn(number):
+            with self._guard(backend):
+                self._start(backend, cold)
+        self._shared_inputs()
+        if judged:
+            self.told("parity")
+            self._keep_outputs(self.suite.extras)
+        self.told(f"warm-up {number + 1}")
+        for call in self.calls:
+            for backend in self._in_turn(number):
+                with self._guard(backend):
+                    self._warm_up(backend, call, number)
+        self.told(f"warm-up {number + 1}", done=True)
+        self._rounds(number)
+        if judged:
+            self.told("parity")
+            self._keep_outputs(self.calls)
+            self._add_rounding()
+
+    def _end_launch(self) -> None:
+        while self.workers:
+            _, worker = self.workers.popitem()
+            worker.kill()
+
+    def _in_turn(self, number: int) -> list[str]:
+        return self._alive() if number % 2 == 0 else self._alive()[::-1]
+
+    def _start(self, backend: str, cold: bool) -> None:
+        """Import, load, and perhaps the first calls with their memory."""
+        if backend not in self.workers:
+            self.workers[backend] = self.run.start(backend)
+        worker = self.workers[backend]
+        hello, loaded = self.run.hello(worker), self.run.load(worker)
+        worker.ask("prepare", self.timeout_s, inputs=self._given())
+        if cold:
+            second = self.run.measure["first_calls"] > 1
+            found = worker.ask("cold", self.timeout_s, component=self.suite.whole, second=second)
+            self.cold.setdefault(backend, []).append({"import_s": hello["import_s"], **loaded, **found})
 
     def _given(self) -> dict[str, str]:
         """The inputs that need no model."""
         return {name: self.files[name] for name in self.inputs}
 
     def _shared_inputs(self) -> None:
-        """What the reference makes for all, so that every component gets the same input everywhere.
+        """What the reference makes for all, once, so that every component gets the same input everywhere.
 
         Where the reference fails, the next backend takes its place.
         """
         for backend in sorted(self._alive(), key=lambda name: name != self.reference):
-            with self._guard(backend):
-                given = self._make_inputs(backend)
-                self.reference = backend
+            if self.shared is not None:
                 break
+            with self._guard(backend):
+                self.shared = self._make_inputs(backend)
+                self.reference = backend
         for backend in self._alive():
             with self._guard(backend):
-                self.run.worker(backend).ask("prepare", self.timeout_s, inputs=given)
+                self.workers[backend].ask("prepare", self.timeout_s, inputs=self.shared)
 
     def _make_inputs(self, backend: str) -> dict[str, str]:
-        worker, given, last = self.run.worker(backend), self._given(), ""
+        worker, given, last = self.workers[backend], self._given(), ""
         worker.ask("prepare", self.timeout_s, inputs=given)
         for name, key in self.suite.shared:
             call = key.partition(".")[0]
@@ -126,67 +196,99 @@ class CaseRun:
                 worker.ask("prepare", self.timeout_s, inputs=given)
         return given
 
-    def _warm_up(self, backend: str) -> None:
-        for call in self.suite.timed(self.plan.components):
-            for component, seconds in self._time(backend, call).items():
-                self.warmups.setdefault((component, backend), []).append(seconds)
+    def _warm_up(self, backend: str, call: str, number: int) -> None:
+        found = self.workers[backend].ask(
+            "warm", self.timeout_s, component=call, seconds=self.run.measure["warmup_seconds"]
+        )
+        for component in self.plan.components:
+            taken = [one[component] for one in found["seconds"] if component in one]
+            if taken:
+                facts = {"launch": number, "seconds": taken, "steady": found["steady"]}
+                self.warmups.setdefault((component, backend), []).append(facts)
 
-    def _rounds(self) -> None:
-        """Every round times all components on all backends; the order turns around each time.
-
-        A resumed case goes on with new rounds: one that was broken off is never filled up later,
-        so both sides of a paired ratio were measured within one another's reach.
-        """
+    # ------------------------------------------------------------------ rounds
+    def _rounds(self, launch: int) -> None:
+        """Every round times all components on all backends; the order of both turns from round to round."""
         limits, started = self.run.measure["rounds"], time.monotonic()
-        keys = [(self.case.name, c, b) for c in self.plan.components for b in self.plan.backends]
-        taken = [set(self.run.samples.get(key, {})) for key in keys]
-        complete = len(set.intersection(*taken))
-        number = max(set.union(*taken), default=-1)
-        while complete < limits["max"]:
-            if complete >= limits["min"] and time.monotonic() - started > self.run.measure["seconds_per_case"]:
+        budget = self.run.measure["seconds_per_case"] / self.run.measure["launches"]["min"]
+        first = max((line["round"] for line in self._taken()), default=-1) + 1
+        self._set_repeats()
+        for number in range(first, first + limits["max"]):
+            if number - first >= limits["min"] and time.monotonic() - started > budget:
                 return
-            number, complete = number + 1, complete + 1
-            self.told(f"round {complete}")
-            for call in self.suite.timed(self.plan.components):
-                for backend in self._alive() if number % 2 == 0 else self._alive()[::-1]:
+            self.told(f"launch {launch + 1}, round {number - first + 1}")
+            for turn in self._turns():
+                for backend in self._in_turn(number):
                     with self._guard(backend):
-                        time.sleep(SETTLE_S)
-                        for component, seconds in self._time(backend, call).items():
-                            self.run.sample(self.case, component, backend, number, seconds)
-            self.told(f"round {complete}", done=True)
+                        self._take_turn(backend, turn if number % 4 < 2 else turn[::-1], launch, number)
+            self.told(f"launch {launch + 1}", done=True)
 
-    def _time(self, backend: str, call: str) -> dict[str, float]:
-        """Seconds by component of one call."""
-        seconds = self.run.worker(backend).ask("time", self.timeout_s, component=call)["seconds"]
-        return {component: seconds[component] for component in self.plan.components if component in seconds}
+    def _set_repeats(self) -> None:
+        """How often a call is made for one sample: the same on every backend, and in every launch of a case."""
+        for line in self._taken():
+            self.repeats.setdefault(self.suite.call_of(line["component"]), line["calls"])
+        for call in self.calls:
+            fastest = self._fastest(call)
+            if fastest is not None:
+                self.repeats.setdefault(call, max(1, min(MOST_REPEATS, math.ceil(SAMPLE_S / fastest))))
+
+    def _fastest(self, call: str) -> float | None:
+        found = [
+            min(facts["seconds"])
+            for (component, _), launches in self.warmups.items()
+            if self.suite.call_of(component) == call
+            for facts in launches
+        ]
+        return min(found) if found else None
+
+    def _turns(self) -> list[list[str]]:
+        """The calls in groups: what one backend does before the other one's turn comes."""
+        turns: list[list[str]] = []
+        length = math.inf
+        for call in self.calls:
+            taken = self.repeats.get(call, 1) * (self._fastest(call) or 0.0)
+            if length + taken > TURN_S:
+                turns.append([])
+                length = 0.0
+            turns[-1].append(call)
+            length += taken
+        return turns
+
+    def _take_turn(self, backend: str, turn: list[str], launch: int, number: int) -> None:
+        time.sleep(SETTLE_S)
+        calls = {call: self.repeats.get(call, 1) for call in turn}
+        found = self.run.ask_quietly(self.workers[backend], "time", self.timeout_s, calls=calls)["calls"]
+        for call, one in found.items():
+            for component in self.plan.components:
+                if component in one["seconds"]:
+                    facts = {"launch": launch, "calls": calls[call], "rest_s": one["rest_s"]}
+                    self.run.sample(self.case, component, backend, number, one["seconds"][component], facts)
 
     # ------------------------------------------------------------------ parity
-    def _outputs(self, calls: tuple[str, ...]) -> dict[str, Results]:
-        """Per backend the arrays of these calls."""
-        found: dict[str, Results] = {}
+    def _keep_outputs(self, calls: tuple[str, ...]) -> None:
+        """The arrays of these calls, per backend."""
         for backend in self._alive():
             with self._guard(backend):
-                results = [self._fetch(backend, call) for call in calls]
-                found[backend] = {name: array for arrays in results for name, array in arrays.items()}
-        return found
+                for call in calls:
+                    self.outputs.setdefault(backend, {}).update(self._fetch(backend, call))
 
     def _fetch(self, backend: str, call: str, do: str = "output") -> Results:
         path = self.scratch / "output.npz"
-        self.run.worker(backend).ask(do, self.timeout_s, component=call, path=str(path))
+        self.workers[backend].ask(do, self.timeout_s, component=call, path=str(path))
         with np.load(path) as stored:
             return {name: stored[name] for name in stored.files}
 
-    def _add_rounding(self, outputs: dict[str, Results]) -> None:
+    def _add_rounding(self) -> None:
         """The reference's results beside float64's, where it can tell."""
-        if self.reference.startswith("torch") and self.reference in outputs:
+        if self.reference.startswith("torch") and self.reference in self._alive():
             with self._guard(self.reference):
-                outputs[self.reference] |= self._fetch(self.reference, "", do="rounding")
+                self.outputs[self.reference] |= self._fetch(self.reference, "", do="rounding")
 
     # ------------------------------------------------------------------ records
-    def _close_records(self, outputs: dict[str, Results]) -> None:
+    def _close_records(self) -> None:
         limits = floors.component_limits(self.run.config)
         settings = {**self.settings, "sample_rate": self.run.model_facts.get("sample_rate")}
-        judge = verdict.Judge(self.suite, limits, settings, outputs.get(self.reference))
+        judge = verdict.Judge(self.suite, limits, settings, self.outputs.get(self.reference))
         for component in self.plan.components:
             for backend in self.plan.backends:
                 if (self.case.name, component, backend) in self.run.done:
@@ -194,41 +296,60 @@ class CaseRun:
                 if backend in self.errors:
                     judged: Facts = {"status": "error", "reason": self.errors[backend], "parity": None}
                 else:
-                    judged = judge(component, outputs[backend], backend == self.reference)
+                    judged = judge(component, self.outputs[backend], backend == self.reference)
                     judged = self._distrusted(component, backend, judged)
                 self.run.record(self.case, component, backend, **self._measured(component, backend), **judged)
 
     def _distrusted(self, component: str, backend: str, judged: Facts) -> Facts:
         """The verdict, unless the times themselves show a fault."""
-        samples = {c: self.run.samples.get((self.case.name, c, backend), {}) for c in self.plan.components}
-        fault = self.suite.timing_fault(component, samples, self.settings)
-        if fault is None or judged["status"] == "not_comparable":
+        if judged["status"] == "not_comparable":
             return judged
-        reasons = [judged["reason"], fault] if judged["reason"] else [fault]
-        return judged | {"status": "failed", "reason": "; ".join(reasons)}
+        samples = {
+            c: {number: line["seconds"] for number, line in self._lines(c, backend).items()}
+            for c in self.plan.components
+        }
+        faults = [self.suite.timing_fault(component, samples, self.settings), self._rest(component, backend)]
+        reasons = [reason for reason in (judged["reason"], *faults) if reason]
+        return judged | {"status": "failed", "reason": "; ".join(reasons)} if any(faults) else judged
+
+    def _rest(self, component: str, backend: str) -> str | None:
+        """Work that went on after the clock had stopped, in most rounds."""
+        lines = self._lines(component, backend).values()
+        late = [x for x in lines if x["rest_s"] > max(REST_S, LARGEST_REST * x["seconds"] * x["calls"])]
+        if 2 * len(late) <= len(lines):
+            return None
+        return f"the device went on for {1e3 * late[-1]['rest_s']:.3g} ms after the call: not every output was computed"
 
     def _measured(self, component: str, backend: str) -> Facts:
-        taken = self.run.samples.get((self.case.name, component, backend), {})
+        taken = self._lines(component, backend)
+        warm = self.warmups.get((component, backend), [])
         cold = self.cold.get(backend, []) if component == self.suite.whole else []
         first: Facts = cold[0] if cold else {}
-        samples = self.audio.samples.size
         return {
             "reference": self.reference,
-            "workload": {
-                "audio": self.audio.source,
-                "duration_s": samples / inputs.SAMPLE_RATE,
-                "samples": samples,
-                "frames": self.suite.frames(samples),
-                "weights": "; ".join(found.label for found in self.run.weights.values()),
-            },
-            "samples_s": [taken[number] for number in sorted(taken)],
+            "workload": self._workload(),
+            "samples_s": [taken[number]["seconds"] for number in sorted(taken)],
             "rounds": sorted(taken),
-            "warmup_s": self.warmups.get((component, backend), []),
+            "launches": [taken[number]["launch"] for number in sorted(taken)],
+            "calls": next((line["calls"] for line in taken.values()), None),
+            "warmup_s": [seconds for facts in warm for seconds in facts["seconds"]],
+            "warmup": [{"launch": f["launch"], "calls": len(f["seconds"]), "steady": f["steady"]} for f in warm],
+            "parent_cpu_share": self.run.parent_cpu_share,
             "load_s": first.get("load_s"),
             "first_call_s": first.get("first_call_s"),
             "peak_rss_bytes": first.get("peak_rss_bytes"),
             "peak_device_bytes": first.get("peak_device_bytes"),
             "cold": cold,
+        }
+
+    def _workload(self) -> Facts:
+        samples = self.audio.samples.size
+        return {
+            "audio": self.audio.source,
+            "duration_s": samples / inputs.SAMPLE_RATE,
+            "samples": samples,
+            "frames": self.suite.frames(samples),
+            "weights": "; ".join(found.label for found in self.run.weights.values()),
         }
 
     def _keep_contours(self, outputs: dict[str, Results]) -> None:
@@ -251,3 +372,10 @@ class CaseRun:
                 folder = self.run.folder / "audio"
                 folder.mkdir(exist_ok=True)
                 soundfile.write(folder / f"{self.case.name}.{backend}.wav", *made, subtype="PCM_24")
+
+
+def ratio_of(reference: dict[int, Facts], other: dict[int, Facts]) -> Estimate | None:
+    """Of sample lines by round: reference time over the other's, paired."""
+    launches = {number: line["launch"] for number, line in other.items()}
+    times = [{number: line["seconds"] for number, line in lines.items()} for lines in (reference, other)]
+    return paired_ratio(times[0], times[1], launches)

@@ -33,8 +33,11 @@ NUMBERS: dict[str, tuple[Any, float, float]] = {
     "suite.snr_db": (int | float, -100, 200),
     "measure.rounds.min": (int, 1, 10**6),
     "measure.rounds.max": (int, 1, 10**6),
-    "measure.warmups": (int, 0, 1000),
-    "measure.cold_starts": (int, 0, 100),
+    "measure.launches.min": (int, 1, 1000),
+    "measure.launches.max": (int, 1, 1000),
+    "measure.goal": (int | float, 0, 10),
+    "measure.first_calls": (int, 0, 2),
+    "measure.warmup_seconds": (int | float, 0, 10**6),
     "measure.seconds_per_case": (int | float, 0, 10**6),
     "measure.timeout_s": (int | float, 0.001, 10**6),
     # of the suites that have them
@@ -137,9 +140,10 @@ def validate(config: Config) -> None:
                 isinstance(limit, bool) or not isinstance(limit, int | float) or limit < 0
             ):
                 raise UserError(f"suite.limits.{policy}.{name}={limit}: a number from 0, derived, or null, is expected")
-    rounds = measure["rounds"]
-    if rounds["min"] > rounds["max"]:
-        raise UserError(f"measure.rounds: min={rounds['min']} and max={rounds['max']} do not fit together")
+    for name in ("rounds", "launches"):
+        span = measure[name]
+        if span["min"] > span["max"]:
+            raise UserError(f"measure.{name}: min={span['min']} and max={span['max']} do not fit together")
 
 
 def _check_number(config: Config, name: str, kind: Any, low: float, high: float) -> None:

@@ -134,7 +134,7 @@ def component_limits(config: Mapping[str, Any]) -> dict[str, float | None]:
     none, and then the figure is shown and not judged.
     """
     suite, precision = config["suite"], config["precision"]
-    rows = stored()["components"].get(precision, {}).get(suite["name"], {})
+    rows = _rows(suite["name"], stored()["components"].get(precision, {}))
     limits: dict[str, float | None] = {}
     for name, value in suite["limits"][precision].items():
         if value != DERIVED:
@@ -144,6 +144,15 @@ def component_limits(config: Mapping[str, Any]) -> dict[str, float | None]:
         else:
             limits[name] = from_error(name, rows[name]["error"] * (1 if is_count(name) else SAFETY))
     return limits
+
+
+def _rows(suite: str, tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A suite's rows; one that is made of other suites' parts is judged as they are."""
+    if suite != "components":
+        return dict(tables.get(suite, {}))
+    features = tables.get("hubert", {}).get("features_max_abs")
+    own = {"hubert_max_abs": features} if features else {}
+    return {**tables.get("rmvpe", {}), **tables.get("synthesizer", {}), **own, **tables.get(suite, {})}
 
 
 def component_rows(checks: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, dict[str, float]]:

@@ -117,7 +117,8 @@ def component_samples(quick: bool) -> Iterator[Sample]:
 
 def measure_components(precision: str, backends: str | None, quick: bool) -> dict[str, Any]:
     """Per suite and figure the largest errors of runs of code known to be right."""
-    once = ["measure.cold_starts=0", "measure.warmups=0", "measure.rounds.min=1", "measure.rounds.max=1"]
+    once = ["measure.launches={min: 1, max: 1}", "measure.rounds={min: 1, max: 1}"]
+    once += ["measure.first_calls=0", "measure.warmup_seconds=0"]
     found: dict[str, list[tuple[str, Any]]] = {}
     for sample in tqdm(list(component_samples(quick)), desc="components"):
         with scratch_folder() as folder:

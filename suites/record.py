@@ -15,7 +15,9 @@ from typing import Any, TypedDict
 
 from .errors import UserError
 
-SCHEMA = 1
+SCHEMA = 2  # 2: process launches, calls per sample
+# what samples of schema 1 do not say
+OLD_SAMPLE = {"launch": 0, "calls": 1, "rest_s": 0.0}
 SCHEMA_FILE = Path(__file__).parent / "data" / "record.schema.json"
 STATUSES = ("passed", "failed", "error", "skipped", "not_comparable")
 
@@ -108,10 +110,10 @@ def records(lines: Iterable[Line]) -> list[Line]:
     return list(found.values())
 
 
-def samples(lines: Iterable[Line]) -> dict[tuple[str, str, str], dict[int, float]]:
-    """Per key the seconds of each round."""
-    found: dict[tuple[str, str, str], dict[int, float]] = {}
+def samples(lines: Iterable[Line]) -> dict[tuple[str, str, str], dict[int, Line]]:
+    """Per key the sample of each round."""
+    found: dict[tuple[str, str, str], dict[int, Line]] = {}
     for line in lines:
         if line["kind"] == "sample":
-            found.setdefault(key_of(line), {})[line["round"]] = line["seconds"]
+            found.setdefault(key_of(line), {})[line["round"]] = {**OLD_SAMPLE, **line}
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from . import environment, inputs
 from .backends import BACKENDS, impossible
-from .case import HELLO_TIMEOUT_S, CaseRun
+from .case import CaseRun
 from .config import Config, validate
 from .errors import UserError
 from .launch import Worker, WorkerError, WorkerLost
@@ -25,6 +26,8 @@ from .record import SCHEMA, RecordFile, key_of, read_lines, records, samples
 from .weights import Weights, cache_folder, find_weights, sha256
 
 RUN_FILES = ("config.yaml", "environment.json", "plan.json", "records.jsonl", "workers.log")
+
+HELLO_TIMEOUT_S = 180.0
 
 Facts = dict[str, Any]
 
@@ -46,6 +49,7 @@ class Run:
         lines = list(read_lines(folder / "records.jsonl"))
         self.done = {key_of(line): line for line in records(lines) if line["status"] not in ("error", "not_comparable")}
         self.samples = samples(lines)
+        self._waited_s = self._parent_cpu_s = 0.0
 
     # ------------------------------------------------------------------ the whole run
     def execute(self) -> None:
@@ -77,6 +81,8 @@ class Run:
         if self.resumed:
             self._same_inputs()
         self._try_load(plan)
+        for backend in list(self.workers):  # every launch of a case has processes of its own
+            self.drop(backend)
         plan = plan._replace(components=self.suite.components(plan.components, self.model_facts))
         if not self.resumed:
             self._describe(plan)
@@ -199,7 +205,7 @@ class Run:
     @property
     def _calls(self) -> int:
         """Steps of a case on the progress bar."""
-        return int(self.measure["cold_starts"] + self.measure["warmups"] + self.measure["rounds"]["max"])
+        return int(self.measure["launches"]["max"] * (1 + self.measure["rounds"]["max"]))
 
     def discard_if_empty(self) -> None:
         """Remove what a run leaves that ended before it measured anything."""
@@ -216,10 +222,27 @@ class Run:
             self.workers[backend] = self.start(backend)
         worker = self.workers[backend]
         try:
-            self.facts[backend] = worker.ask("hello", HELLO_TIMEOUT_S, threads=self.threads)
+            self.facts[backend] = self.hello(worker, clock=True)
         except (WorkerError, WorkerLost) as error:
             self.facts[backend] = {"available": False, "broken": True, "reason": f"cannot be started: {error}"}
         return self.facts[backend]
+
+    def hello(self, worker: Worker, clock: bool = False) -> Facts:
+        """What a worker's framework says of itself; ``clock``: and of its clock and threads."""
+        return worker.ask("hello", HELLO_TIMEOUT_S, threads=self.threads, clock=clock)
+
+    def ask_quietly(self, worker: Worker, do: str, timeout_s: float, **arguments: Any) -> Facts:
+        """Ask, and keep account of what this process does while a worker is being timed."""
+        start, busy = time.monotonic(), time.process_time()
+        answer = worker.ask(do, timeout_s, **arguments)
+        self._waited_s += time.monotonic() - start
+        self._parent_cpu_s += time.process_time() - busy
+        return answer
+
+    @property
+    def parent_cpu_share(self) -> float | None:
+        """Of one core, while workers were timed."""
+        return round(self._parent_cpu_s / self._waited_s, 6) if self._waited_s else None
 
     def start(self, backend: str) -> Worker:
         return Worker(backend, self.config["precision"], self.threads, self.folder / "workers.log")
@@ -236,7 +259,7 @@ class Run:
         )
 
     def worker(self, backend: str) -> Worker:
-        """The kept worker of this backend with its model, started anew where it was lost."""
+        """A worker of this backend with its model."""
         if backend not in self.workers:
             self._hello(backend)
         worker = self.workers[backend]
@@ -247,9 +270,8 @@ class Run:
         return worker
 
     def drop(self, backend: str) -> None:
-        """Forget a worker that was lost; the next case gets a new one."""
+        """End and forget a worker."""
         worker = self.workers.pop(backend, None)
-        self.loaded.pop(backend, None)
         if worker:
             worker.kill()
 
@@ -270,11 +292,14 @@ class Run:
             "time": datetime.now().astimezone().isoformat(timespec="milliseconds"),
         }
 
-    def sample(self, case: Case, component: str, backend: str, number: int, seconds: float) -> None:
+    def sample(self, case: Case, component: str, backend: str, number: int, seconds: float, facts: Facts) -> None:
+        """``facts``: launch, calls of which ``seconds`` is the mean, rest_s."""
         key = (case.name, component, backend)
-        self.samples.setdefault(key, {})[number] = seconds
-        line = dict(zip(("case", "component", "backend"), key, strict=True))
-        self.file.append({"schema": SCHEMA, "kind": "sample", **line, "round": number, "seconds": seconds})
+        line = {"schema": SCHEMA, "kind": "sample"}
+        line |= dict(zip(("case", "component", "backend"), key, strict=True))
+        line |= {"round": number, "seconds": seconds, **facts}
+        self.samples.setdefault(key, {})[number] = line
+        self.file.append(line)
 
     def record(self, case: Case, component: str, backend: str, **fields: Any) -> None:
         line = self._base(case.name, component, backend)

@@ -15,7 +15,6 @@ import numpy as np
 
 from . import environment, findings, floors, inputs
 from .backends import BACKENDS, impossible, parity_reference
-from .case import HELLO_TIMEOUT_S
 from .config import Config
 from .errors import UserError
 from .findings import CONFIGURED, PLAIN
@@ -25,7 +24,7 @@ from .models import SUITES
 from .models.base import Probe
 from .plan import requested_backends
 from .record import SCHEMA, RecordFile
-from .run import Facts, new_folder, weights_of
+from .run import HELLO_TIMEOUT_S, Facts, new_folder, weights_of
 from .trace import FAULT, Pair, ProbeTrace, Row, device_kind
 
 # the same probes under other noise: how far apart two right answers may sound

@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from . import sound
+from . import sound, timing
 from .backends import BACKENDS, DTYPES
 from .models import SUITES
-from .models.base import Result, Results, Settings, Steps, Suite
+from .models.base import OnDevice, Result, Results, Settings, Suite
 from .process import peak_rss_bytes, reset_peak, rss_bytes
 from .tracing import TF32_UNIT, ReferenceWalk, TracedWalk
 
@@ -78,6 +78,16 @@ def _seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def _thread_counts(framework: str) -> dict[str, Any]:
+    """What this process was told, and what its framework says."""
+    told = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    if framework == "torch":
+        import torch
+
+        told["torch"] = torch.get_num_threads()
+    return told
+
+
 # what rvc_mlx takes at a time, in sizes that a short input is cut by as a long one is by the real ones
 PIECES = {
     "audio.BLOCK_FRAMES": 50,
@@ -106,6 +116,8 @@ def small_pieces() -> Iterator[None]:
 
 def named(name: str, result: Result) -> Results:
     """A call's arrays under the names that parity knows them by."""
+    if isinstance(result, OnDevice):
+        result = result.host()
     if isinstance(result, dict):
         return {f"{name}.{part}": array for part, array in result.items()}
     return {name: result}
@@ -125,6 +137,7 @@ class Session:
         self.kept: dict[str, Result] = {}
         self.walks: ReferenceWalk | TracedWalk
         self.patches: Any = None
+        self.slowdowns: dict[str, float] = {}
 
     # ------------------------------------------------------------------ requests
     def hello(self, request: Request) -> Answer:
@@ -134,7 +147,10 @@ class Session:
         if self.spec.framework == "torch":
             self._torch_policy(int(request["threads"]))
         facts = describe(self.spec.device)
-        return facts | {"import_s": time.perf_counter() - start, "pid": os.getpid()}
+        import_s = time.perf_counter() - start
+        if request.get("clock"):
+            facts |= {"clock": timing.clock(), "thread_counts": _thread_counts(self.spec.framework)}
+        return facts | {"import_s": import_s, "pid": os.getpid()}
 
     def _torch_policy(self, threads: int) -> None:
         import torch
@@ -160,6 +176,8 @@ class Session:
             self.model = self.suite.load(package, self.checkpoints, options, self.settings)
             self._synchronize()
         load_s = time.perf_counter() - start
+        gc.collect()
+        gc.freeze()  # the model is not garbage: collecting before a call need not look at it again
         told = sorted({str(w.message) for w in caught if not issubclass(w.category, DeprecationWarning)})
         return {
             "load_s": load_s,
@@ -176,24 +194,48 @@ class Session:
         return {}
 
     def time(self, request: Request) -> Answer:
-        """One timed call, from NumPy to NumPy: the result is on the host, so all work is done.
+        """Calls by name with their numbers of repeats, timed one after another; the last result of each is kept:
+        what parity compares is what was timed."""
+        return {"calls": {name: self._timed(name, repeats) for name, repeats in request["calls"].items()}}
 
-        Its result is kept: what parity compares is what was timed.
-        """
-        name = request["component"]
+    def warm(self, request: Request) -> Answer:
+        """Call until the times have settled, or until this took ``seconds``; at least once."""
+        name, start = request["component"], time.perf_counter()
+        taken: list[Answer] = []
+        while not timing.is_steady([one["seconds"][name] for one in taken]):
+            if taken and time.perf_counter() - start > request["seconds"]:
+                break
+            taken.append(self._timed(name, 1))
+        steady = timing.is_steady([one["seconds"][name] for one in taken])
+        return {"seconds": [one["seconds"] for one in taken], "steady": steady}
+
+    def _timed(self, name: str, repeats: int) -> Answer:
         call = self._call(name)
         self.kept.pop(name, None)
-        gc.collect()
-        gc.disable()
-        try:
+        found = timing.timed(self.slowed(name, call), repeats, self._synchronize)
+        self.kept[name] = found.result
+        return {"seconds": {**found.parts, name: found.seconds}, "rest_s": found.rest_s}
+
+    def slow(self, request: Request) -> Answer:
+        """From now on some calls take longer by a share: a slowdown of known size, for tests of the harness."""
+        self.slowdowns = request["shares"]
+        return {}
+
+    def slowed(self, name: str, call: Callable[[], Any]) -> Callable[[], Any]:
+        if name not in self.slowdowns:
+            return call
+
+        def longer() -> Any:
             start = time.perf_counter()
             result = call()
-            seconds = time.perf_counter() - start
-        finally:
-            gc.enable()
-        self.kept[name] = result
-        parts = result.seconds if isinstance(result, Steps) else {}
-        return {"seconds": {**parts, name: seconds}}
+            self._synchronize()
+            now = time.perf_counter()
+            until = now + (now - start) * self.slowdowns[name]
+            while time.perf_counter() < until:  # busy, as real work would be
+                pass
+            return result
+
+        return longer
 
     def output(self, request: Request) -> Answer:
         """Leave a call's arrays in a file; it runs where this case has not timed it yet."""
@@ -343,7 +385,7 @@ TRACE_REQUESTS = (
     "own_features",
     "inject",
 )
-REQUESTS = ("hello", "load", "prepare", "time", "output", "rounding", "cold", *TRACE_REQUESTS, "own_features", "inject")
+REQUESTS = ("hello", "load", "prepare", "warm", "time", "slow", "output", "rounding", "cold", *TRACE_REQUESTS)
 
 
 def serve(session: Session, requests: Any, answers: Any) -> None:

@@ -1,6 +1,7 @@
 """The suites by name; each module tells how one model is loaded, called and judged."""
 
 from .base import Suite
+from .components import Components
 from .hubert import Hubert
 from .pipeline import Pipeline
 from .rmvpe import Rmvpe
@@ -11,4 +12,5 @@ SUITES: dict[str, Suite] = {
     "hubert": Hubert(),
     "synthesizer": Synthesizer(),
     "pipeline": Pipeline(),
+    "components": Components(),
 }

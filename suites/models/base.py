@@ -31,8 +31,18 @@ class Steps(dict[str, np.ndarray]):
         self.seconds: dict[str, float] = {}
 
 
+class OnDevice(NamedTuple):
+    """What a call left on the device; ``resident``: the package's ``Resident`` that made it."""
+
+    resident: Any
+    found: Any
+
+    def host(self) -> dict[str, np.ndarray]:
+        return self.resident.host(self.found)
+
+
 # A call's result; arrays that belong together are told apart by name: ``component.name`` later on.
-Result = np.ndarray | dict[str, np.ndarray]
+Result = np.ndarray | dict[str, np.ndarray] | OnDevice
 Calls = dict[str, Callable[[], Result]]
 
 
@@ -47,7 +57,7 @@ class Probe(NamedTuple):
 class Suite:
     """One model or chain of models. ``settings``: the suite's configuration, seed and profile."""
 
-    whole: ClassVar[str]  # the component that is the whole call: cold starts and memory are its
+    whole: ClassVar[str | None]  # the component that is the whole call: first calls and memory are its
     checkpoints: ClassVar[tuple[str, ...]]  # their names under ``weights``
     takes_audio: ClassVar[bool] = True  # else it makes its own inputs, and audio=FILE means nothing
     # inputs that the parity reference makes for all backends: input name, and the result that it is
@@ -58,6 +68,7 @@ class Suite:
     # the report: what the whole call is, how parity is judged, and the figures worth a column
     about_time: ClassVar[str]
     about_parity: ClassVar[str]
+    about_components: ClassVar[str] = ""  # of a suite without a whole call
     details: ClassVar[tuple[tuple[str, str, str], ...]]  # component, figure, heading
 
     # ------------------------------------------------------------------ in the worker
@@ -101,6 +112,10 @@ class Suite:
     def timed(self, components: tuple[str, ...]) -> tuple[str, ...]:
         """The calls of a round; a call may time several components at once."""
         return components
+
+    def call_of(self, component: str) -> str:
+        """The call that times this component."""
+        return component
 
     def frames(self, samples: int) -> int:
         """The model's frames in this many samples at 16 kHz."""

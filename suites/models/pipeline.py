@@ -180,6 +180,9 @@ class Pipeline(Suite):
     def timed(self, components: tuple[str, ...]) -> tuple[str, ...]:
         return ("convert",)
 
+    def call_of(self, component: str) -> str:
+        return "convert"
+
     def figures(
         self, component: str, results: Results, reference: Results, limits: Limits, settings: Settings
     ) -> Figures:

@@ -49,7 +49,7 @@ def test_a_suite_may_have_its_own_budget_and_the_command_line_the_last_word():
         ("rmvpe", ["seed=abc"], "seed=abc: a whole number from 0"),
         ("rmvpe", ["threads=true"], "threads=True"),
         ("rmvpe", ["suite.threshold=abc"], r"suite\.threshold=abc: a number from 0 to 1"),
-        ("rmvpe", ["measure.cold_starts=-1"], r"measure\.cold_starts=-1"),
+        ("rmvpe", ["measure.first_calls=-1"], r"measure\.first_calls=-1"),
         ("rmvpe", ["suite.limits.fp32.f0_max_cents=abc"], r"suite\.limits\.fp32\.f0_max_cents=abc"),
         ("rmvpe", ["precision=fp32", "durations=[1)"], r"^durations=\[1\): "),
         ("rmvpe", ["weights.voice=a.pth"], r"weights\.voice: the suite rmvpe does not load it"),

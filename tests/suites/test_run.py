@@ -22,7 +22,7 @@ from suites.record import SCHEMA_FILE, read_lines, records
 
 ROOT = Path(__file__).parents[2]
 # one thread each: these runs stand beside other tests
-BOTH = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "measure.cold_starts=0", "threads=1"]
+BOTH = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "measure.first_calls=0", "threads=1"]
 SMALL = [*BOTH, "durations=[1]", "suite.speech_clip=false"]
 LONG = [*SMALL, "measure.rounds.min=400", "measure.rounds.max=400"]
 
@@ -51,7 +51,7 @@ def error_line(done: subprocess.CompletedProcess[str]) -> str:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "run"
-    done = suites("run", "rmvpe", *SMALL, "measure.cold_starts=1", f"out={folder}")
+    done = suites("run", "rmvpe", *SMALL, "measure.first_calls=1", f"out={folder}")
     assert done.returncode == 0, done.stderr
     return folder, done
 

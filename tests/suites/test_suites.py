@@ -38,7 +38,7 @@ def test_every_configured_suite_has_its_module():
 def finished(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param) / "run"
     words = ["measure=smoke", "durations=[1]", "suite.speech_clip=false", "backends=[torch_cpu,mlx_cpu]"]
-    words += ["threads=1", "measure.warmups=0", "measure.second_calls=false"]  # tests run beside each other
+    words += ["threads=1", "measure.warmup_seconds=0", "measure.first_calls=1"]  # tests run beside each other
     command = [sys.executable, "-m", "suites", "run", request.param, *words, f"out={folder}"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,253 @@
+"""Whether a run is worse than a baseline: verdicts with names, and the errors that they are allowed. Pure.
+
+Times are judged as ratios to the reference side of the same run (docs/gates.md). A slowdown is called
+where it is both large enough to matter (``time.smallest``) and certain: Welch's test over process
+launches, Holm's correction over all gates, so that the probability of any false alarm in one gate is
+at most ``false_alarm``. Where a gate could not have seen a slowdown that matters it says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from statistics import fmean, median
+from typing import Any, NamedTuple
+
+import yaml
+
+from .config import CONF
+from .errors import UserError, nearest
+from .sheet import MEASURED, Entry, Key, Sheet, differences
+from .statistics import Difference, detectable_rise, difference, holm
+
+PASSED, FAILED, UNJUDGED = 0, 1, 2
+# shares of the false-alarm rate: seconds themselves are judged by a size that noise does not reach
+RATIO_SHARE = 0.8
+
+# what a verdict means for the exit code; "too noisy" is the policy's to say
+MEANING = {
+    "passed": PASSED,
+    "faster": PASSED,
+    "smaller": PASSED,
+    "new": PASSED,
+    "too noisy": PASSED,
+    "slower": FAILED,
+    "implausible": FAILED,
+    "bigger": FAILED,
+    "less accurate": FAILED,
+    "failed": FAILED,
+    "missing": FAILED,
+    "error": UNJUDGED,
+    "invalid": UNJUDGED,
+    "too few": UNJUDGED,
+    "not comparable": UNJUDGED,
+}
+
+NOWHERE: Key = ("", "", "")
+Policy = Mapping[str, Any]
+
+
+class Verdict(NamedTuple):
+    """One gate. ``change``: relative, above 0 worse; ``detectable``: the smallest rise that it sees in 80 % of runs."""
+
+    key: Key
+    metric: str
+    kind: str
+    text: str = ""
+    before: float | None = None
+    after: float | None = None
+    change: float | None = None
+    p: float | None = None
+    detectable: float | None = None
+
+    @property
+    def where(self) -> str:
+        return " ".join(part for part in self.key if part)
+
+
+class Outcome(NamedTuple):
+    """All gates of one comparison."""
+
+    verdicts: list[Verdict]
+    notes: list[str]
+    exit_code: int
+
+    @property
+    def red(self) -> list[Verdict]:
+        return [v for v in self.verdicts if MEANING[v.kind] != PASSED]
+
+    @property
+    def word(self) -> str:
+        return ("passed", "failed", "could not judge")[self.exit_code]
+
+
+def read_policy(name: str) -> dict[str, Any]:
+    """A file of ``conf/gate`` by name.
+
+    Raises:
+        UserError: there is none, or it lacks something.
+    """
+    known = sorted(path.stem for path in (CONF / "gate").glob("*.yaml"))
+    if name not in known:
+        raise UserError(f"policy {name!r}: there is no such file in {CONF / 'gate'}{nearest(name, known)}")
+    default, own = (yaml.safe_load((CONF / "gate" / f"{n}.yaml").read_text()) for n in ("default", name))
+    different = [k for k in default if isinstance(default[k], dict) != isinstance(own.get(k), dict)]
+    missing = [k for k in default if k not in own] + [
+        f"{k}.{n}" for k, v in default.items() if isinstance(v, dict) for n in v if n not in own.get(k, {})
+    ]
+    if missing or different:
+        raise UserError(f"policy {name!r}: {(missing + different)[0]} is missing or of another kind")
+    return dict(own)
+
+
+def judge(baseline: Sheet, candidate: Sheet, policy: Policy) -> Outcome:
+    """Every gate that the baseline has, and what the candidate has beyond it."""
+    different = differences(baseline.facts, candidate.facts)
+    if different:
+        return Outcome([Verdict(NOWHERE, "environment", "not comparable", text) for text in different], [], UNJUDGED)
+    same = baseline.fingerprint == candidate.fingerprint
+    elsewhere = baseline.fingerprint.get("cpu") != candidate.fingerprint.get("cpu")
+    verdicts: list[Verdict] = []
+    ratios: list[_Timing] = []
+    seconds: list[_Timing] = []
+    for key, before in baseline.entries.items():
+        after = candidate.entries.get(key)
+        verdicts += _standing(key, before, after)
+        if after is None or after.status not in MEASURED:
+            continue
+        verdicts += _memory(key, before, after, policy["memory"])
+        verdicts += _parity(key, before, after, policy["parity"])
+        if before.reference is not None:
+            ratios.append(_Timing(key, "time", before.slowness, after.slowness))
+        if same:
+            seconds.append(_Timing(key, "seconds", _logs(before.seconds), _logs(after.seconds)))
+    smallest = policy["time"]["smallest_elsewhere" if elsewhere else "smallest"]
+    verdicts += _times(ratios, smallest, RATIO_SHARE, policy)
+    verdicts += _times(seconds, policy["absolute"]["smallest"], 1 - RATIO_SHARE, policy)
+    verdicts += [
+        Verdict(key, "status", "new", "the baseline does not have it: gate --update")
+        for key in candidate.entries
+        if key not in baseline.entries
+    ]
+    return _outcome(verdicts, _notes(baseline, candidate, same, elsewhere), policy)
+
+
+def _outcome(verdicts: list[Verdict], notes: list[str], policy: Policy) -> Outcome:
+    codes = {MEANING[v.kind] for v in verdicts}
+    if not verdicts:
+        return Outcome([Verdict(NOWHERE, "gates", "not comparable", "the baseline is empty")], notes, UNJUDGED)
+    noisy = policy["time"]["noisy"] == "fail" and any(v.kind == "too noisy" for v in verdicts)
+    code = UNJUDGED if UNJUDGED in codes else FAILED if FAILED in codes or noisy else PASSED
+    order = sorted(verdicts, key=lambda v: (-MEANING[v.kind], v.kind in ("passed",), v.key))
+    return Outcome(order, notes, code)
+
+
+def _notes(baseline: Sheet, candidate: Sheet, same: bool, elsewhere: bool) -> list[str]:
+    if same:
+        return []
+    names = differences(baseline.fingerprint, candidate.fingerprint)
+    told = "another processor" if elsewhere else "another environment"
+    return [f"{told} ({'; '.join(names[:3])}): ratios are judged, seconds are not"]
+
+
+# ---------------------------------------------------------------------- present and whole
+def _standing(key: Key, before: Entry, after: Entry | None) -> Iterator[Verdict]:
+    if after is None:
+        yield Verdict(key, "status", "missing", "the baseline has it, this run does not")
+    elif after.status == "passed":
+        yield Verdict(key, "status", "passed")
+    else:
+        yield Verdict(key, "status", _status_kind(after.status), after.reason or "")
+
+
+def _status_kind(status: str) -> str:
+    return {"not_comparable": "error"}.get(status, status if status in MEANING else "invalid")
+
+
+# ---------------------------------------------------------------------- time
+class _Timing(NamedTuple):
+    key: Key
+    metric: str
+    before: list[float] | None
+    after: list[float] | None
+
+    @property
+    def launches(self) -> int:
+        return min(len(self.before or []), len(self.after or []))
+
+
+def _logs(values: list[float]) -> list[float]:
+    return [math.log(v) for v in values]
+
+
+def _times(timings: list[_Timing], smallest: float, share: float, policy: Policy) -> Iterator[Verdict]:
+    level = policy["false_alarm"] * share
+    least = max(2, policy["least_launches"])
+    enough = [t for t in timings if t.launches >= least]
+    found = [difference(t.before or [], t.after or []) for t in enough]
+    slower = holm([one.p_above for one in found], level)
+    faster = holm([one.p_below for one in found], level)
+    for timing, one, up, down in zip(enough, found, slower, faster, strict=True):
+        seen = detectable_rise(one.error, one.df, level / len(enough))
+        yield _timed(timing, one, _time_kind(timing.metric, one, up, down, seen, smallest, policy), seen)
+    for timing in timings:
+        if timing not in enough:
+            text = f"{timing.launches} process launches; at least {least} are needed (measure.launches.min=)"
+            yield Verdict(timing.key, timing.metric, "too few", text)
+
+
+def _time_kind(metric: str, one: Difference, up: bool, down: bool, seen: float, smallest: float, policy: Policy) -> str:
+    rise = math.exp(one.shift)
+    if up and rise - 1 >= smallest:
+        return "slower"
+    if rise <= 1 / policy["time"]["implausible"]:
+        return "implausible"
+    if down and 1 / rise - 1 >= smallest:
+        return "faster"
+    wanted = policy["time"]["detect"]
+    return "too noisy" if metric == "time" and seen > max(wanted, smallest) else "passed"
+
+
+def _timed(timing: _Timing, one: Difference, kind: str, seen: float) -> Verdict:
+    before, after = math.exp(fmean(timing.before or [])), math.exp(fmean(timing.after or []))
+    what = "of the reference's time" if timing.metric == "time" else "s"
+    text = f"{before:.3g} to {after:.3g} {what}"
+    if kind == "too noisy":
+        text += f"; a rise below {100 * seen:.0f} % would not have shown"
+    if kind == "implausible":
+        text += "; was every output computed, on the device that was meant? If it is a gain: gate --update"
+    return Verdict(timing.key, timing.metric, kind, text, before, after, math.exp(one.shift) - 1, one.p_above, seen)
+
+
+# ---------------------------------------------------------------------- memory and parity
+def _memory(key: Key, before: Entry, after: Entry, policy: Policy) -> Iterator[Verdict]:
+    for name, old in before.memory.items():
+        new = after.memory.get(name)
+        if not new:
+            yield Verdict(key, name, "missing", "the baseline has this figure, this run does not")
+            continue
+        # the kindest pair: what one unlucky process held is no growth
+        room = max(policy["smallest"] * max(old), float(policy["smallest_bytes"]))
+        kind = "bigger" if min(new) - max(old) > room else "smaller" if min(old) - max(new) > room else "passed"
+        a, b = median(old), median(new)
+        text = f"{a / 2**20:.0f} to {b / 2**20:.0f} MiB"
+        yield Verdict(key, name, kind, text, a, b, b / a - 1 if a > 0 else None)
+
+
+def _parity(key: Key, before: Entry, after: Entry, policy: Policy) -> Iterator[Verdict]:
+    for name, old in before.parity.items():
+        new = after.parity.get(name)
+        if new is None:
+            yield Verdict(key, name, "missing", "the baseline has this figure, this run does not")
+        elif not math.isfinite(new["error"]):
+            yield Verdict(key, name, "failed", f"it is {new['error']}", old["error"], new["error"])
+        else:
+            yield _accuracy(key, name, old, new, policy)
+
+
+def _accuracy(key: Key, name: str, old: Mapping[str, float], new: Mapping[str, float], policy: Policy) -> Verdict:
+    allowed = policy["factor"] * max(old["error"], old["floor"], new["floor"])
+    kind = "less accurate" if new["error"] > allowed else "passed"
+    text = f"error {old['error']:.3g} to {new['error']:.3g}" + (f", allowed {allowed:.3g}" if kind != "passed" else "")
+    change = new["error"] / old["error"] - 1 if old["error"] > 0 else None
+    return Verdict(key, name, kind, text, old["error"], new["error"], change)

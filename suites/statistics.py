@@ -1,0 +1,180 @@
+"""Medians with intervals, paired ratios, and the size of change that could have been seen. Pure functions of samples.
+
+Two intervals, by what the samples allow:
+
+* Over *launches* (three or more process launches): calls of one process share what it happened to get,
+  such as the layout of its memory, so they are not independent (Kalibera and Jones, "Rigorous
+  Benchmarking in Reasonable Time", ISMM 2013). Each launch counts once, with the median of its rounds;
+  the interval is Student's, on logarithms.
+* Over *rounds* (fewer launches): distribution-free, from order statistics (David and Nagaraja, "Order
+  Statistics", 3rd ed., 7.1): the interval between the k-th smallest and k-th largest sample covers the
+  median with probability 1 - 2 P(Binomial(n, 1/2) < k). With fewer than six samples no such interval
+  reaches 95 %; then the range is given, with the coverage that it has. What differs between process
+  launches is not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import comb, exp, log, sqrt
+from statistics import fmean, median, stdev
+from typing import NamedTuple
+
+CONFIDENCE = 0.95
+POWER = 0.8
+# a Student's interval of two launches is too wide to be of use
+LEAST_LAUNCHES = 3
+FAST_SHARE = 0.1
+
+
+class Estimate(NamedTuple):
+    """A typical value and an interval that covers the true one with probability ``coverage``.
+
+    ``detectable``: the smallest relative change that two such measurements would tell apart in 80 % of cases;
+    None where the launches are too few to say.
+    """
+
+    value: float
+    low: float
+    high: float
+    coverage: float
+    rounds: int
+    launches: int
+    detectable: float | None = None
+
+    @property
+    def half_width(self) -> float:
+        """Of the interval, relative to the value."""
+        return sqrt(self.high / self.low) - 1.0
+
+
+def estimate(samples: Sequence[float], launches: Sequence[int] | None = None) -> Estimate | None:
+    """Of positive samples; ``launches``: the process launch that each was taken in. None where there are none."""
+    if not samples:
+        return None
+    typical = launch_logs(samples, launches or [0] * len(samples))
+    if len(typical) >= LEAST_LAUNCHES:
+        return _over_launches(typical, len(samples))
+    return _over_rounds(samples, len(typical))
+
+
+def launch_logs(samples: Sequence[float], launches: Sequence[int]) -> list[float]:
+    """The logarithm of each launch's median."""
+    groups: dict[int, list[float]] = {}
+    for sample, launch in zip(samples, launches, strict=True):
+        groups.setdefault(launch, []).append(sample)
+    return [log(median(groups[launch])) for launch in sorted(groups)]
+
+
+def fast_logs(samples: Sequence[float], launches: Sequence[int]) -> dict[int, float]:
+    """Per launch the *fast time*: the mean logarithm of its fastest tenth (of one sample at least).
+
+    Whatever else runs on a machine only ever adds time, so the fastest calls say most about the code
+    (Chen and Revels, "Robust benchmarking in noisy environments", 2016). What a user waits for is the
+    median; what comparisons need is this.
+    """
+    groups: dict[int, list[float]] = {}
+    for sample, launch in zip(samples, launches, strict=True):
+        groups.setdefault(launch, []).append(sample)
+    found = {}
+    for launch, group in sorted(groups.items()):
+        fastest = sorted(group)[: max(1, round(FAST_SHARE * len(group)))]
+        found[launch] = fmean(log(sample) for sample in fastest)
+    return found
+
+
+def _over_launches(typical: list[float], rounds: int) -> Estimate:
+    from scipy.stats import t
+
+    n, centre = len(typical), fmean(typical)
+    error = stdev(typical) / sqrt(n)
+    reach = float(t.ppf(0.5 + CONFIDENCE / 2, n - 1)) * error
+    return Estimate(
+        exp(centre), exp(centre - reach), exp(centre + reach), CONFIDENCE, rounds, n, detectable(error, error, n, n)
+    )
+
+
+def _over_rounds(samples: Sequence[float], launches: int) -> Estimate:
+    ordered = sorted(samples)
+    n = len(ordered)
+    k = max((k for k in range(1, n // 2 + 1) if _coverage(n, k) >= CONFIDENCE), default=1)
+    return Estimate(median(ordered), ordered[k - 1], ordered[n - k], _coverage(n, k), n, launches)
+
+
+def _coverage(n: int, k: int) -> float:
+    return max(0.0, 1.0 - 2.0 * sum(comb(n, i) for i in range(k)) / 2**n)
+
+
+def paired_ratio(
+    reference: Mapping[int, float], other: Mapping[int, float], launches: Mapping[int, int] | None = None
+) -> Estimate | None:
+    """Speed-up of ``other``: over rounds, reference time / its time.
+
+    All map rounds: to seconds, and to launches. Pairing by round cancels what slowed the machine in that round.
+    """
+    both = [i for i in sorted(reference) if i in other]
+    return estimate([reference[i] / other[i] for i in both], [launches[i] for i in both] if launches else None)
+
+
+class Difference(NamedTuple):
+    """Of two groups of launches, on logarithms: ``shift`` (second minus first), its error and degrees of freedom."""
+
+    shift: float
+    error: float
+    df: float
+
+    @property
+    def p_above(self) -> float:
+        """One-sided: the probability of such a rise, or a larger one, where nothing changed."""
+        return self._tail(self.shift)
+
+    @property
+    def p_below(self) -> float:
+        return self._tail(-self.shift)
+
+    def _tail(self, shift: float) -> float:
+        from scipy.stats import t
+
+        if self.error == 0:  # equal samples throughout: any shift is certain
+            return 0.0 if shift > 0 else 1.0
+        return float(t.sf(shift / self.error, self.df))
+
+
+def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
+    """Welch's comparison of means; both of at least two logarithms.
+
+    Welch, "The generalization of 'Student's' problem when several different population variances are
+    involved", Biometrika 1947.
+    """
+    parts = [stdev(group) ** 2 / len(group) for group in (first, second)]
+    error = sqrt(sum(parts))
+    shift = fmean(second) - fmean(first)
+    weights = sum(part**2 / (len(group) - 1) for part, group in zip(parts, (first, second), strict=True))
+    return Difference(shift, error, sum(parts) ** 2 / weights if weights else len(first) + len(second) - 2.0)
+
+
+def detectable(
+    first_error: float, second_error: float, first: int, second: int, level: float = 0.05, power: float = POWER
+) -> float:
+    """The smallest relative rise that a one-sided comparison at ``level`` calls with probability ``power``."""
+    return detectable_rise(sqrt(first_error**2 + second_error**2), first + second - 2.0, level, power)
+
+
+def detectable_rise(error: float, df: float, level: float, power: float = POWER) -> float:
+    """The same from the error of the difference of logarithms."""
+    from scipy.stats import t
+
+    return exp(float(t.ppf(1 - level, df) + t.ppf(power, df)) * error) - 1.0
+
+
+def holm(values: Sequence[float], level: float) -> list[bool]:
+    """Which of these p-values are significant, the probability of any false one being at most ``level``.
+
+    Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 1979.
+    """
+    found = [False] * len(values)
+    for rank, i in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        if values[i] > level / (len(values) - rank):
+            break
+        found[i] = True
+    return found
