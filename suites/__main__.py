@@ -14,6 +14,13 @@ from .errors import UserError, nearest
 
 PASSED, FAILED, ERROR, INTERRUPTED = 0, 1, 2, 130
 COMMANDS = ("list", "plan", "run", "report", "compare", "gate", "trace", "selftest", "floors", "doctor", "convert")
+SELFTESTS = {
+    "faults": "known ones are injected, found and placed",
+    "aa": "false alarms of gates on unchanged code",
+    "power": "slowdowns of known size that gates catch",
+    "known": "sleeps, work and memory of known size are measured right",
+    "kills": "killed at random moments, runs lose nothing",
+}
 GATED = "a run folder, or the JSON of pytest-benchmark; several like ones are put together"
 GITHUB = "annotations, and a table in the step summary; on by itself inside GitHub Actions"
 MODELS = ("rmvpe", "hubert", "synthesizer", "pipeline", "all")
@@ -57,11 +64,10 @@ def parser() -> argparse.ArgumentParser:
     trace.add_argument("model", metavar="MODEL", help="rmvpe, hubert, synthesizer, pipeline, or all of them")
     trace.add_argument("overrides", nargs="*", metavar="name=value", help=overrides)
     trace.add_argument("--all", action="store_true", dest="everything", help="print every value of every stage")
+    tested = "; ".join(f"{name}: {what}" for name, what in SELFTESTS.items())
     selftest = commands.add_parser("selftest", help="how often the harness itself is right")
-    selftest.add_argument(
-        "what", metavar="WHAT", choices=["faults"], help="faults: known ones are injected and looked for"
-    )
-    selftest.add_argument("overrides", nargs="*", metavar="name=value", help="only=TEXT, clean=COUNT, out=FOLDER")
+    selftest.add_argument("what", metavar="WHAT", choices=sorted(SELFTESTS), help=tested)
+    selftest.add_argument("overrides", nargs="*", metavar="name=value", help="out=FOLDER, count=NUMBER, ...")
     floor = commands.add_parser("floors", help="the table of rounding floors that limits are made from")
     floor.add_argument("--update", action="store_true", help="measure it anew (minutes) and store it")
     floor.add_argument(
@@ -216,9 +222,10 @@ def trace_one(config: dict[str, object], everything: bool) -> int:
 
 
 def run_selftest(args: argparse.Namespace) -> int:
-    from .selftest import faults
+    from . import alarms, selftest
 
-    return faults(args.overrides)
+    tests = {"faults": selftest.faults, "aa": alarms.aa, "power": alarms.power}
+    return tests[args.what](args.overrides)
 
 
 def run_floors(args: argparse.Namespace) -> int:
@@ -255,9 +262,8 @@ def run_gate(args: argparse.Namespace) -> int:
     candidate = sheet.from_runs(args.runs)
     if args.update:
         sheet.write(candidate, args.baseline)
-        seen = [
-            v.detectable for v in judge(candidate, candidate, policy).verdicts if v.detectable and v.metric == "time"
-        ]
+        gates = judge(candidate, candidate, policy).verdicts
+        seen = [v.detectable for v in gates if v.detectable and v.metric == "time"]
         print(f"baseline: {args.baseline}, {len(candidate.entries)} entries; commit it")
         if seen:
             print(f"a run like it would show slowdowns of {100 * min(seen):.1f} to {100 * max(seen):.1f} %")

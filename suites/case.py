@@ -159,6 +159,8 @@ class CaseRun:
         worker = self.workers[backend]
         hello, loaded = self.run.hello(worker), self.run.load(worker)
         worker.ask("prepare", self.timeout_s, inputs=self._given())
+        if self.run.slow and backend.startswith("mlx"):
+            worker.ask("slow", self.timeout_s, shares=dict.fromkeys(self.calls, self.run.slow))
         if cold:
             second = self.run.measure["first_calls"] > 1
             found = worker.ask("cold", self.timeout_s, component=self.suite.whole, second=second)

@@ -50,6 +50,8 @@ class Run:
         self.done = {key_of(line): line for line in records(lines) if line["status"] not in ("error", "not_comparable")}
         self.samples = samples(lines)
         self._waited_s = self._parent_cpu_s = 0.0
+        # of `selftest`: a share that every call of rvc_mlx takes longer; whether progress is shown
+        self.slow, self.shown = 0.0, True
 
     # ------------------------------------------------------------------ the whole run
     def execute(self) -> None:
@@ -175,7 +177,7 @@ class Run:
     def _progress(self, plan: Plan) -> Iterator[Any]:
         total = sum(case.seconds or 10.0 for case in plan.cases) * self._calls
         form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}, at most {remaining} left"
-        with tqdm(total=total, desc=plan.suite, bar_format=form, dynamic_ncols=True) as bar:
+        with tqdm(total=total, desc=plan.suite, bar_format=form, dynamic_ncols=True, disable=not self.shown) as bar:
             yield bar
 
     # ------------------------------------------------------------------ cases
