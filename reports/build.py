@@ -61,6 +61,21 @@ WORDS = {
         "By the operating system and by the framework, each in a fresh process per case and backend. PyTorch keeps no "
         "count of its own on the CPU; only Linux can tell the call's peak from the load's."
     ),
+    "first": (
+        "In the same fresh processes. *Start* is the interpreter's and the harness's own start; *import* the "
+        "framework's; the *new shape* is an input of another length, twice."
+    ),
+    "growth": (
+        "Many lengths in one process, the longest one first: what comes after it needs nothing that is not there. "
+        "*Added* is the resident memory after the last five over that after the first. `rvc_mlx` is judged; the reference is "
+        "shown."
+    ),
+    "ablation": (
+        "Two processes of one backend in turns, with and without one optimisation. *Gain*: time without over time with "
+        "(above 1: it pays), paired by round. *Max abs*, *relative*: how far it moves the result, the latter as root "
+        "mean square over that of the result. `all`: everything against nothing. `blas`: the fast BLAS against MLX's "
+        "own."
+    ),
     "floor": (
         "*Floor* is the reference's own rounding error on this input, found by computing it in float64 as well; where "
         "three times that exceeds the limit, it is the limit. Of SNR and correlation more is better, of all "
@@ -102,10 +117,18 @@ def compose(data: RunData, plots: dict[str, str]) -> str:
         return f"![{alt}]({plots[name]})" if name in plots else ""
 
     if data.cases:
-        _time_sections(data, section, picture)
+        if data.suite.protocol == "timed":
+            _time_sections(data, section, picture)
+        if data.suite.protocol == "ablation":
+            section(
+                "Optimisations", WORDS["ablation"], tables.ablation(data), picture("ablation", "gain by optimisation")
+            )
         if any(record.get("cold") for record in data.records):
             section("Memory", WORDS["memory"], tables.memory(data), picture("memory", "peak memory against duration"))
-            section("First run", "In the same fresh processes.", tables.cold_start(data))
+            section("First run", WORDS["first"], tables.cold_start(data), picture("first", "first run in its phases"))
+        if tables.GROWTH in data.cases:
+            section("Growth", WORDS["growth"], tables.growth(data), picture("growth", "memory over many lengths"))
+    if data.cases and data.suite.protocol == "timed":
         about = f"{data.suite.about_parity} {WORDS['floor']}"
         section("Parity", about, tables.parity(data), tables.parity_details(data))
         contours = [picture(f"f0-{case}", f"F0 of all backends on {case}") for case in data.cases]

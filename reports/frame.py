@@ -66,6 +66,10 @@ class RunData(NamedTuple):
         ours, theirs = (self.find(case, component, name) for name in (backend, beside))
         if not ours or not theirs or "error" in (ours["status"], theirs["status"]):
             return None
+        return self.gain(ours, theirs)
+
+    def gain(self, ours: Line, theirs: Line) -> Estimate | None:
+        """Paired ratio of two records: the second's time over the first's."""
         launches = dict(zip(ours["rounds"], launches_of(ours), strict=True))
         return paired_ratio(_by_round(theirs), _by_round(ours), launches)
 

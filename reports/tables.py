@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
+from suites.listing import optimisations
 from suites.record import Line
 from suites.statistics import LEAST_LAUNCHES, Estimate
 
 from .frame import RunData
 
 ABSENT = "–"
+GROWTH = "growth"
+OPTIMISATIONS = tuple(optimisations())
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -156,13 +159,16 @@ def breakdown(data: RunData) -> str:
     return markdown(header, [row + [ABSENT] * (width - len(row)) for row in rows])
 
 
-def _whole_rows(data: RunData, cells: Callable[[Line], list[str]]) -> list[list[str]]:
+def _cold_rows(data: RunData, cells: Callable[[Line], list[str]], growth: bool = False) -> list[list[str]]:
+    """Of everything that was measured in fresh processes; ``growth``: the case of many lengths instead."""
     rows = []
     for case in data.cases:
-        for backend in data.backends:
-            line = data.find(case, data.suite.whole, backend) if data.suite.whole else None
-            if line and line["cold"]:
-                rows.append([case, backend, *cells(line)])
+        for component in data.components:
+            for backend in data.backends:
+                line = data.find(case, component, backend)
+                if line and line.get("cold") and (case == GROWTH) == growth:
+                    name = case if data.suite.whole else f"{case}, {component}"
+                    rows.append([name, backend, *cells(line)])
     return rows
 
 
@@ -171,18 +177,73 @@ def memory(data: RunData) -> str:
 
     def cells(line: Line) -> list[str]:
         cold = line["cold"]
-        names = ("base_rss_bytes", "peak_rss_load_bytes", "peak_rss_call_bytes", "peak_device_bytes")
-        return [mebibytes(max((c[name] for c in cold if c[name]), default=None)) for name in names]
+        return [mebibytes(max((c[name] for c in cold if c.get(name)), default=None)) for name in names]
 
-    header = (
+    names = ["base_rss_bytes", "peak_rss_load_bytes", "peak_rss_call_bytes", "peak_device_bytes"]
+
+    header = [
         "case",
         "backend",
         "before loading MiB",
         "peak while loading MiB",
         "peak of the call MiB",
         "framework's own peak MiB",
+    ]
+    if any("peak_rss_steady_bytes" in c for r in data.records for c in r.get("cold") or []):
+        names.insert(3, "peak_rss_steady_bytes")
+        header.insert(5, "peak of later calls MiB")
+    return markdown(header, _cold_rows(data, cells))
+
+
+def growth(data: RunData) -> str:
+    """What many lengths in one process have added."""
+
+    def cells(line: Line) -> list[str]:
+        found = line["cold"][0]["growth"]
+        last = found["series"][-1]["device"] or {}
+        kept = last.get("cache_bytes", last.get("reserved_bytes", last.get("driver_bytes")))
+        grown = [mebibytes(found[name]) for name in ("grown_bytes", "limit_bytes")]
+        start = mebibytes(found["start"]["rss_bytes"])
+        return [str(len(found["series"])), start, *grown, mebibytes(kept), line["status"]]
+
+    header = ("case", "backend", "lengths", "before MiB", "added MiB", "limit MiB", "framework's cache MiB", "verdict")
+    return markdown(header, _cold_rows(data, cells, growth=True))
+
+
+def ablation(data: RunData) -> str:
+    """Each optimisation: time without over time with it, and how far it moves the result."""
+    rows = []
+    for case in data.cases:
+        for component in data.components:
+            name, _, side = component.rpartition(".")
+            for backend in data.backends if side == "on" else ():
+                with_, without = data.find(case, component, backend), data.find(case, f"{name}.off", backend)
+                if with_ and without:
+                    rows.append([case, name, backend, *_ablation_cells(data, with_, without)])
+    header = (
+        "case",
+        "optimisation",
+        "backend",
+        "with ms",
+        "without ms",
+        "gain",
+        "in effect",
+        "max abs",
+        "relative",
+        "status",
     )
-    return markdown(header, _whole_rows(data, cells))
+    return markdown(header, rows)
+
+
+def _ablation_cells(data: RunData, with_: Line, without: Line) -> list[str]:
+    option = with_["component"].split(".")[1]
+    switch = option in OPTIMISATIONS
+    effect = ABSENT if not switch else "yes" if option in with_["optimize"] else "no, another one does its work"
+    times = [milliseconds(data.time(x["case"], x["component"], x["backend"])) for x in (with_, without)]
+    parity_ = with_["parity"] or {}
+    error = [figure(parity_.get(name), name) for name in ("max_abs", "relative")]
+    status = with_["status"] if with_["status"] != "passed" else without["status"]
+    return [*times, ratio(data.gain(with_, without)), effect, *error, status]
 
 
 def cold_start(data: RunData) -> str:
@@ -191,13 +252,15 @@ def cold_start(data: RunData) -> str:
     def cells(line: Line) -> list[str]:
         cold = line["cold"]
         steady = data.time(line["case"], line["component"], line["backend"])
-        first = [
-            seconds(_median(c[name] for c in cold)) for name in ("import_s", "load_s", "first_call_s", "second_call_s")
-        ]
+        first = [seconds(_median(c.get(name) for c in cold)) for name in names]
         return [*first, seconds(steady.value if steady else None)]
 
-    header = ("case", "backend", "import s", "load s", "first call s", "second call s", "steady call s")
-    return markdown(header, _whole_rows(data, cells))
+    names = ["import_s", "load_s", "first_call_s", "second_call_s"]
+    header = ["case", "backend", "import s", "load s", "first call s", "second call s", "steady call s"]
+    if any("new_shape_s" in c for r in data.records for c in r.get("cold") or []):
+        names = ["start_s", *names, "new_shape_s", "new_shape_again_s"]
+        header = [*header[:2], "start s", *header[2:-1], "new shape s", "again s", header[-1]]
+    return markdown(header, _cold_rows(data, cells))
 
 
 def parity(data: RunData) -> str:

@@ -95,7 +95,7 @@ class CaseRun:
     def _taken(self) -> Iterator[Facts]:
         for component in self.plan.components:
             for backend in self.plan.backends:
-                yield from self.run.samples.get((self.case.name, component, backend), {}).values()
+                yield from self._lines(component, backend).values()
 
     def _more(self, done: int, spent_s: float) -> bool:
         """Until the precision asked for is reached, or the time is spent; never fewer than asked for."""
@@ -109,13 +109,21 @@ class CaseRun:
 
     def _ratios(self) -> Iterator[Estimate | None]:
         for backend in self._alive():
-            beside = speed_reference(backend, self._alive())
+            beside = self._beside(backend)
             for component in self.plan.components:
                 if beside is not None:
                     yield ratio_of(self._lines(component, beside), self._lines(component, backend))
 
+    def _beside(self, backend: str) -> str | None:
+        """Whose time a ratio names."""
+        return speed_reference(backend, self._alive())
+
+    def _key(self, component: str, backend: str) -> tuple[str, str]:
+        """Under which component and backend it is recorded."""
+        return component, backend
+
     def _lines(self, component: str, backend: str) -> dict[int, Facts]:
-        return self.run.samples.get((self.case.name, component, backend), {})
+        return self.run.samples.get((self.case.name, *self._key(component, backend)), {})
 
     # ------------------------------------------------------------------ one launch
     def _launch(self, number: int, judged: bool) -> None:
@@ -124,7 +132,7 @@ class CaseRun:
         cold = self.suite.whole is not None and self.run.measure["first_calls"] > 0
         for backend in [] if cold else self._alive():  # with no first call to measure, they import side by side
             with self._guard(backend):
-                self.workers[backend] = self.run.start(backend)
+                self.workers[backend] = self._worker(backend)
         for backend in self._in_turn(number):
             with self._guard(backend):
                 self._start(backend, cold)
@@ -155,9 +163,9 @@ class CaseRun:
     def _start(self, backend: str, cold: bool) -> None:
         """Import, load, and perhaps the first calls with their memory."""
         if backend not in self.workers:
-            self.workers[backend] = self.run.start(backend)
+            self.workers[backend] = self._worker(backend)
         worker = self.workers[backend]
-        hello, loaded = self.run.hello(worker), self.run.load(worker)
+        hello, loaded = self.run.hello(worker), self._load(worker, backend)
         worker.ask("prepare", self.timeout_s, inputs=self._given())
         if self.run.slow and backend.startswith("mlx"):
             worker.ask("slow", self.timeout_s, shares=dict.fromkeys(self.calls, self.run.slow))
@@ -165,6 +173,12 @@ class CaseRun:
             second = self.run.measure["first_calls"] > 1
             found = worker.ask("cold", self.timeout_s, component=self.suite.whole, second=second)
             self.cold.setdefault(backend, []).append({"import_s": hello["import_s"], **loaded, **found})
+
+    def _worker(self, backend: str) -> Worker:
+        return self.run.start(backend)
+
+    def _load(self, worker: Worker, backend: str) -> Facts:
+        return self.run.load(worker)
 
     def _given(self) -> dict[str, str]:
         """The inputs that need no model."""
@@ -228,11 +242,14 @@ class CaseRun:
     def _set_repeats(self) -> None:
         """How often a call is made for one sample: the same on every backend, and in every launch of a case."""
         for line in self._taken():
-            self.repeats.setdefault(self.suite.call_of(line["component"]), line["calls"])
+            self.repeats.setdefault(self._call_of(line["component"]), line["calls"])
         for call in self.calls:
             fastest = self._fastest(call)
             if fastest is not None:
                 self.repeats.setdefault(call, max(1, min(MOST_REPEATS, math.ceil(SAMPLE_S / fastest))))
+
+    def _call_of(self, recorded: str) -> str:
+        return self.suite.call_of(recorded)
 
     def _fastest(self, call: str) -> float | None:
         found = [
@@ -264,7 +281,8 @@ class CaseRun:
             for component in self.plan.components:
                 if component in one["seconds"]:
                     facts = {"launch": launch, "calls": calls[call], "rest_s": one["rest_s"]}
-                    self.run.sample(self.case, component, backend, number, one["seconds"][component], facts)
+                    key = self._key(component, backend)
+                    self.run.sample(self.case, *key, number, one["seconds"][component], facts)
 
     # ------------------------------------------------------------------ parity
     def _keep_outputs(self, calls: tuple[str, ...]) -> None:

@@ -123,6 +123,7 @@ def validate(config: Config) -> None:
         "profile": (config["profile"], ("applio", "webui")),
         "measure.model": (measure["model"], SIZES),
         "suite.version": (suite.get("version", "v2"), ("v1", "v2")),
+        "suite.rest": (suite.get("rest", "all"), ("all", "none")),
         "suite.voice": (suite.get("voice", voice_names()[0]), (*voice_names(), ODD_RATES)),
     }
     for name, (value, known) in words.items():

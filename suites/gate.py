@@ -1,7 +1,7 @@
 """Whether a run is worse than a baseline: verdicts with names, and the errors that they are allowed. Pure.
 
 Times are judged as ratios to the reference side of the same run (docs/gates.md). A slowdown is called
-where it is both large enough to matter (``time.smallest``) and certain: Welch's test over process
+where it is both large enough to matter (``time.smallest``) and certain: Yuen's test over process
 launches, Holm's correction over all gates, so that the probability of any false alarm in one gate is
 at most ``false_alarm``. Where a gate could not have seen a slowdown that matters it says so.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from statistics import fmean, median
+from statistics import median
 from typing import Any, NamedTuple
 
 import yaml
@@ -18,7 +18,7 @@ import yaml
 from .config import CONF
 from .errors import UserError, nearest
 from .sheet import MEASURED, Entry, Key, Sheet, differences
-from .statistics import Difference, detectable_rise, difference, holm
+from .statistics import Difference, detectable_rise, difference, holm, trimmed_mean
 
 PASSED, FAILED, UNJUDGED = 0, 1, 2
 # shares of the false-alarm rate: seconds themselves are judged by a size that noise does not reach
@@ -209,7 +209,7 @@ def _time_kind(metric: str, one: Difference, up: bool, down: bool, seen: float, 
 
 
 def _timed(timing: _Timing, one: Difference, kind: str, seen: float) -> Verdict:
-    before, after = math.exp(fmean(timing.before or [])), math.exp(fmean(timing.after or []))
+    before, after = math.exp(trimmed_mean(timing.before or [])), math.exp(trimmed_mean(timing.after or []))
     what = "of the reference's time" if timing.metric == "time" else "s"
     text = f"{before:.3g} to {after:.3g} {what}"
     if kind == "too noisy":

@@ -46,7 +46,7 @@ def read_audio(path: str | Path) -> np.ndarray:
 
 def make_audio(kind: str, seconds: float | None, path: str | None, seed: int, snr_db: float) -> Audio:
     """The audio of one case; ``kind``: synthetic, speech or file."""
-    if kind == "synthetic":
+    if kind in ("synthetic", "growth"):
         assert seconds is not None
         voice = synthesize(seconds, seed, snr_db)
         return Audio(voice.audio, voice.f0_hz, f"synthetic voice, seed {seed}, SNR {snr_db:g} dB")

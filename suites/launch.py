@@ -8,6 +8,8 @@ import select
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,9 @@ class WorkerLost(RuntimeError):
 class Worker:
     """One child process for one backend. Waiting for it costs no CPU time."""
 
-    def __init__(self, backend: str, precision: str, threads: int, log: Path) -> None:
+    def __init__(
+        self, backend: str, precision: str, threads: int, log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.backend, self.threads = backend, threads
         child_in, self._requests = os.pipe()
         self._answers, child_out = os.pipe()
@@ -37,6 +41,7 @@ class Worker:
         self._buffer = b""
         command = [sys.executable, "-m", "suites.worker", "--backend", backend, "--precision", precision]
         command += ["--requests", str(child_in), "--answers", str(child_out)]
+        self.started = time.monotonic()
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
@@ -44,7 +49,7 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=worker_environment(precision, threads),
+                env=worker_environment(precision, threads) | dict(environment or {}),
                 cwd=Path(__file__).parents[1],
                 start_new_session=True,
             )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import functools
+from typing import Any
 
 import yaml
 
@@ -15,15 +17,21 @@ def _conf(kind: str, name: str) -> dict[str, object]:
     return yaml.safe_load((CONF / kind / f"{name}.yaml").read_text())
 
 
-def optimisations() -> dict[str, str]:
-    """Names and summaries, read from the source: importing them would need MLX."""
+@functools.cache
+def optimisations() -> dict[str, dict[str, Any]]:
+    """Names with summary, models, cpu and gpu, read from the source: importing them would need MLX."""
     tree = ast.parse((ROOT / "rvc_mlx" / "optimize.py").read_text())
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "OPTIMIZATIONS":
             assert isinstance(node.value, ast.Dict)
             pairs = zip(node.value.keys, node.value.values, strict=True)
-            return {ast.literal_eval(k): ast.literal_eval(v.args[0]) for k, v in pairs if k and isinstance(v, ast.Call)}
+            return {ast.literal_eval(k): _described(v) for k, v in pairs if k and isinstance(v, ast.Call)}
     return {}
+
+
+def _described(call: ast.Call) -> dict[str, Any]:
+    named = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+    return {"summary": ast.literal_eval(call.args[0]), **named}
 
 
 def everything() -> str:
@@ -36,7 +44,7 @@ def everything() -> str:
     lines.append("backends (backends=[...])")
     lines += [f"  {name:18} {impossible(name) or 'installed'}" for name in BACKENDS]
     lines.append("optimisations of rvc_mlx (optimize=[...])")
-    lines += [f"  {name:18} {summary}" for name, summary in optimisations().items()]
+    lines += [f"  {name:18} {it['summary']}" for name, it in optimisations().items()]
     return "\n".join(lines)
 
 

@@ -23,13 +23,15 @@ class Plan(NamedTuple):
     cases: tuple[Case, ...]
     components: tuple[str, ...]
     backends: tuple[str, ...]
+    absent: frozenset[tuple[str, str]] = frozenset()  # components that a backend does not have
 
     def expected(self) -> Iterator[tuple[str, str, str]]:
         """Every (case, component, backend) that must end with a record."""
         for case in self.cases:
             for component in self.components:
                 for backend in self.backends:
-                    yield case.name, component, backend
+                    if (component, backend) not in self.absent:
+                        yield case.name, component, backend
 
 
 def requested_backends(config: dict[str, Any]) -> tuple[list[str], bool]:
@@ -59,7 +61,9 @@ def cases(config: dict[str, Any]) -> tuple[Case, ...]:
     speech = [Case("speech", "speech", None, None)] if config["suite"]["speech_clip"] else []
     if not synthetic + speech:
         raise UserError("durations=[] leaves nothing to run")
-    return tuple(synthetic + speech)
+    growth = config["suite"].get("growth")
+    lengths = [Case("growth", "growth", float(growth["longest_s"]), None)] if growth else []
+    return tuple(synthetic + speech + lengths)
 
 
 def make_plan(config: dict[str, Any], backends: list[str]) -> Plan:

@@ -6,12 +6,15 @@ import resource
 import sys
 from pathlib import Path
 
+import psutil
+
 _STATUS = Path("/proc/self/status")
 
 
-def rss_bytes() -> int | None:
-    """Resident memory now; None where it cannot be had without help (macOS)."""
-    return _status_kib("VmRSS")
+def rss_bytes() -> int:
+    """Resident memory now."""
+    found = _status_kib("VmRSS")
+    return found if found is not None else int(psutil.Process().memory_info().rss)
 
 
 def peak_rss_bytes() -> int:

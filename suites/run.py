@@ -6,7 +6,7 @@ import contextlib
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ import yaml
 from tqdm import tqdm
 
 from . import environment, inputs
+from .ablation import AblationRun
 from .backends import BACKENDS, impossible
 from .case import CaseRun
 from .config import Config, validate
 from .errors import UserError
 from .launch import Worker, WorkerError, WorkerLost
 from .models import SUITES
+from .phases import ColdStartRun, MemoryRun
 from .plan import Case, Plan, make_plan, requested_backends
 from .record import SCHEMA, RecordFile, key_of, read_lines, records, samples
 from .weights import Weights, cache_folder, find_weights, sha256
@@ -28,6 +30,7 @@ from .weights import Weights, cache_folder, find_weights, sha256
 RUN_FILES = ("config.yaml", "environment.json", "plan.json", "records.jsonl", "workers.log")
 
 HELLO_TIMEOUT_S = 180.0
+PROTOCOLS: dict[str, Any] = {"timed": CaseRun, "memory": MemoryRun, "cold_start": ColdStartRun, "ablation": AblationRun}
 
 Facts = dict[str, Any]
 
@@ -85,9 +88,14 @@ class Run:
         self._try_load(plan)
         for backend in list(self.workers):  # every launch of a case has processes of its own
             self.drop(backend)
-        plan = plan._replace(components=self.suite.components(plan.components, self.model_facts))
+        components = self.suite.components(plan.components, self.model_facts)
+        pairs = [(c, b) for c in components for b in plan.backends]
+        reasons = {pair: reason for pair in pairs if (reason := self.suite.impossible(*pair))}
+        plan = plan._replace(components=components, absent=frozenset(reasons))
         if not self.resumed:
             self._describe(plan)
+            for (component, backend), reason in reasons.items():
+                self.file.append(self._base("all", component, backend) | {"status": "skipped", "reason": reason})
         return plan
 
     @property
@@ -196,7 +204,7 @@ class Run:
                 if done:
                     bar.update(weight)
 
-            CaseRun(self, case, audio, plan, scratch, told).execute()
+            PROTOCOLS[self.suite.protocol](self, case, audio, plan, scratch, told).execute()
         bar.update(start + weight * self._calls - bar.n)
 
     def _no_audio(self, case: Case, plan: Plan, reason: str) -> None:
@@ -246,17 +254,19 @@ class Run:
         """Of one core, while workers were timed."""
         return round(self._parent_cpu_s / self._waited_s, 6) if self._waited_s else None
 
-    def start(self, backend: str) -> Worker:
-        return Worker(backend, self.config["precision"], self.threads, self.folder / "workers.log")
+    def start(self, backend: str, environment: Mapping[str, str] | None = None) -> Worker:
+        log = self.folder / "workers.log"
+        return Worker(backend, self.config["precision"], self.threads, log, environment)
 
-    def load(self, worker: Worker) -> Facts:
-        config = self.config
+    def load(self, worker: Worker, suite: str | None = None, optimize: Any = None) -> Facts:
+        """The suite's model, or another suite's; ``optimize``: other optimisations than the run's."""
+        name = suite or self.config["suite"]["name"]
         return worker.ask(
             "load",
             self.measure["timeout_s"],
-            suite=config["suite"]["name"],
-            paths={name: str(self.weights[name].path) for name in self.suite.checkpoints},
-            optimize=config["optimize"],
+            suite=name,
+            paths={name: str(self.weights[name].path) for name in SUITES[name].checkpoints},
+            optimize=self.config["optimize"] if optimize is None else optimize,
             settings=self.settings,
         )
 

@@ -175,6 +175,7 @@ class Session:
             warnings.simplefilter("always")
             self.model = self.suite.load(package, self.checkpoints, options, self.settings)
             self._synchronize()
+        self._check_device()
         load_s = time.perf_counter() - start
         gc.collect()
         gc.freeze()  # the model is not garbage: collecting before a call need not look at it again
@@ -266,6 +267,28 @@ class Session:
             "peak_device_bytes": self._device_peak(),
         }
 
+    def memory(self, request: Request) -> Answer:
+        """What is held now: by the operating system's count, and by the framework's own."""
+        gc.collect()
+        return {"rss_bytes": rss_bytes(), "device": self._device_memory()}
+
+    def steady_memory(self, request: Request) -> Answer:
+        """Some calls in a row, their peak, and what is held after them; ``seconds`` of the last one."""
+        call, seconds = self._call(request["component"]), 0.0
+        reset_peak()
+        self._reset_device_peak()
+        for _ in range(request["calls"]):
+            seconds = _seconds(call)
+        peak = peak_rss_bytes()
+        return {"peak_rss_bytes": peak, "seconds": seconds, "after": self.memory(request)}
+
+    def librosa_mel(self, request: Request) -> Answer:
+        """From now on the mel is made by librosa on the CPU: what ports often keep beside their network."""
+        from .librosa_mel import log_mel
+
+        self.model = log_mel(self.model)
+        return {}
+
     # ------------------------------------------------------------------ traces
     def trace_open(self, request: Request) -> Answer:
         """Begin to walk the model on the prepared inputs: as the reference, or beside it."""
@@ -347,6 +370,14 @@ class Session:
     def _call(self, name: str) -> Callable[[], Result]:
         return self.suite.calls(self.model, self.inputs, self.settings)[name]
 
+    def _check_device(self) -> None:
+        """A model that is somewhere else than its label says is not measured at all."""
+        for model in self.suite.models(self.model):
+            # mlx's prints as Device(gpu, 0), torch's is its name
+            seen = str(model.device).removeprefix("Device(").partition(",")[0].partition(":")[0]
+            if seen != self.spec.device:
+                raise RuntimeError(f"the model is on {seen}, not on {self.spec.device}")
+
     def _synchronize(self) -> None:
         if self.spec.framework == "mlx":
             importlib.import_module("mlx.core").synchronize()
@@ -362,6 +393,24 @@ class Session:
             import torch
 
             torch.cuda.reset_peak_memory_stats()
+
+    def _device_memory(self) -> dict[str, int] | None:
+        """Bytes by the framework's own names; None where it keeps no count."""
+        if self.spec.framework == "mlx":
+            mx = importlib.import_module("mlx.core")
+            names = ("active", "peak", "cache")
+            return {f"{name}_bytes": int(getattr(mx, f"get_{name}_memory")()) for name in names}
+        if self.spec.device == "cpu":
+            return None
+        import torch
+
+        if self.spec.device == "mps":
+            current, driver = torch.mps.current_allocated_memory(), torch.mps.driver_allocated_memory()
+            return {"allocated_bytes": int(current), "driver_bytes": int(driver)}
+        stats = torch.cuda.memory_stats()
+        keys = {"allocated": "allocated_bytes.all.current", "reserved": "reserved_bytes.all.current"}
+        keys |= {"peak_allocated": "allocated_bytes.all.peak", "peak_reserved": "reserved_bytes.all.peak"}
+        return {f"{name}_bytes": int(stats.get(key, 0)) for name, key in keys.items()}
 
     def _device_peak(self) -> int | None:
         """By the framework's own count; it includes the weights. None where it keeps none."""
@@ -385,7 +434,8 @@ TRACE_REQUESTS = (
     "own_features",
     "inject",
 )
-REQUESTS = ("hello", "load", "prepare", "warm", "time", "slow", "output", "rounding", "cold", *TRACE_REQUESTS)
+TIMING_REQUESTS = ("warm", "time", "slow", "cold", "memory", "steady_memory", "librosa_mel")
+REQUESTS = ("hello", "load", "prepare", "output", "rounding", *TIMING_REQUESTS, *TRACE_REQUESTS)
 
 
 def serve(session: Session, requests: Any, answers: Any) -> None:

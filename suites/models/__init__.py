@@ -5,6 +5,7 @@ from .components import Components
 from .hubert import Hubert
 from .pipeline import Pipeline
 from .rmvpe import Rmvpe
+from .single import Ablation, ColdStart, Memory
 from .synthesizer import Synthesizer
 
 SUITES: dict[str, Suite] = {
@@ -13,4 +14,7 @@ SUITES: dict[str, Suite] = {
     "synthesizer": Synthesizer(),
     "pipeline": Pipeline(),
     "components": Components(),
+    "memory": Memory(),
+    "cold_start": ColdStart(),
+    "ablation": Ablation(),
 }

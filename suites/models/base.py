@@ -59,6 +59,7 @@ class Suite:
 
     whole: ClassVar[str | None]  # the component that is the whole call: first calls and memory are its
     checkpoints: ClassVar[tuple[str, ...]]  # their names under ``weights``
+    protocol: ClassVar[str] = "timed"  # how its cases are measured: see ``run.PROTOCOLS``
     takes_audio: ClassVar[bool] = True  # else it makes its own inputs, and audio=FILE means nothing
     # inputs that the parity reference makes for all backends: input name, and the result that it is
     shared: ClassVar[tuple[tuple[str, str], ...]] = ()
@@ -79,6 +80,10 @@ class Suite:
     def facts(self, model: Any) -> dict[str, Any]:
         """What the parent must know of a loaded model; JSON values."""
         return {"optimize": sorted(getattr(model, "optimize", ()))}
+
+    def models(self, model: Any) -> tuple[Any, ...]:
+        """The models of the package in what ``load`` made."""
+        return (model,)
 
     def calls(self, model: Any, given: Results, settings: Settings) -> Calls:
         """Every component and extra call on the inputs ``given``, from NumPy to NumPy."""
@@ -108,6 +113,10 @@ class Suite:
     def components(self, configured: tuple[str, ...], facts: Mapping[str, Any]) -> tuple[str, ...]:
         """Those that this model has."""
         return configured
+
+    def impossible(self, component: str, backend: str) -> str | None:
+        """Why this backend cannot have this component, if so."""
+        return None
 
     def timed(self, components: tuple[str, ...]) -> tuple[str, ...]:
         """The calls of a round; a call may time several components at once."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,15 +10,12 @@ import numpy as np
 from ..inputs import Audio
 from ..parity import Figures
 from ..verdict import Limits
-from .base import Calls, OnDevice, Results, Settings, Suite, compared
-from .hubert import Hubert
-from .rmvpe import Rmvpe
-from .synthesizer import Synthesizer
+from .base import Calls, OnDevice, Results, Settings, compared
+from .stack import RMVPE, SYNTHESIZER, Loaded, Stack
 
 ON_DEVICE = "_device"
 # of the network's blocks: what the BiGRU is given is as long
 FRAME_MULTIPLE, GRU_CHANNELS = 32, 384
-RMVPE, HUBERT, SYNTHESIZER = Rmvpe(), Hubert(), Synthesizer()
 # component: the figures that are judged, each by the limit of that name; the rest is ``mel``
 JUDGED = {
     "gru": ("max_abs",),
@@ -33,28 +29,7 @@ JUDGED = {
 OUTPUT = {"mel": "mel", "gru": "gru", "hubert": "features", "source": "source", "decode": "audio"}
 
 
-class Loaded:
-    """The three models, and the calls whose inputs were put on the device."""
-
-    def __init__(self, hubert: Any, rmvpe: Any, synthesizer: Any) -> None:
-        self.hubert, self.rmvpe, self.synthesizer = hubert, rmvpe, synthesizer
-        self.optimize = sorted({name for m in (hubert, rmvpe, synthesizer) for name in getattr(m, "optimize", ())})
-        self._given: Results = {}
-        self._resident: dict[str, Any] = {}
-
-    def resident(self, name: str, given: Results, make: Callable[[], Any]) -> Any:
-        """Made once for these inputs."""
-        if given is not self._given:
-            self._given, self._resident = given, {}
-        if name not in self._resident:
-            self._resident[name] = make()
-        return self._resident[name]
-
-
-class Components(Suite):
-    whole = None
-    checkpoints = ("hubert", "rmvpe", "voice")
-    takes_audio = False
+class Components(Stack):
     shared = (("z_p", "latent"), ("z", "flow"))
     about_time = "Each part alone, steady state"
     about_components = (
@@ -77,14 +52,6 @@ class Components(Suite):
     )
 
     # ------------------------------------------------------------------ in the worker
-    def load(
-        self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings
-    ) -> Loaded:
-        return Loaded(*(suite.load(package, paths, options, settings) for suite in (HUBERT, RMVPE, SYNTHESIZER)))
-
-    def facts(self, model: Any) -> dict[str, Any]:
-        return SYNTHESIZER.facts(model.synthesizer) | {"optimize": model.optimize}
-
     def calls(self, model: Any, given: Results, settings: Settings) -> Calls:
         voice = SYNTHESIZER.calls(model.synthesizer, given, settings)
         calls: Calls = {name: voice[name] for name in ("encode", "attention", "flow", "source", "decode", "latent")}
@@ -112,9 +79,6 @@ class Components(Suite):
     # ------------------------------------------------------------------ in the parent
     def components(self, configured: tuple[str, ...], facts: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(name for name in configured if facts["has_f0"] or not name.startswith("source"))
-
-    def frames(self, samples: int) -> int:
-        return SYNTHESIZER.frames(samples)
 
     def inputs(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> Results:
         found = SYNTHESIZER.inputs(audio, settings, facts)

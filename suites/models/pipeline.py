@@ -116,6 +116,9 @@ class Pipeline(Suite):
         used = {name for model in (hubert, pitch, voice) for name in getattr(model, "optimize", ())}
         return Models(package.Pipeline(hubert, pitch, voice, profile=profile), hubert, pitch, voice, sorted(used))
 
+    def models(self, model: Any) -> tuple[Any, ...]:
+        return model.hubert, model.rmvpe, model.synthesizer
+
     def facts(self, model: Any) -> dict[str, Any]:
         names = ("sample_rate", "version", "has_f0", "vocoder", "phone_channels", "speakers")
         return super().facts(model) | {name: getattr(model.synthesizer, name) for name in names}

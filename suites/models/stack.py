@@ -1,0 +1,52 @@
+"""All models at once: what the suites share that look at several models in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+from .base import Results, Settings, Suite
+from .hubert import Hubert
+from .rmvpe import Rmvpe
+from .synthesizer import Synthesizer
+
+RMVPE, HUBERT, SYNTHESIZER = Rmvpe(), Hubert(), Synthesizer()
+
+
+class Loaded:
+    """The three models, and the calls whose inputs were put on the device."""
+
+    def __init__(self, hubert: Any, rmvpe: Any, synthesizer: Any) -> None:
+        self.hubert, self.rmvpe, self.synthesizer = hubert, rmvpe, synthesizer
+        self.optimize = sorted({name for m in (hubert, rmvpe, synthesizer) for name in getattr(m, "optimize", ())})
+        self._given: Results = {}
+        self._resident: dict[str, Any] = {}
+
+    def resident(self, name: str, given: Results, make: Callable[[], Any]) -> Any:
+        """Made once for these inputs."""
+        if given is not self._given:
+            self._given, self._resident = given, {}
+        if name not in self._resident:
+            self._resident[name] = make()
+        return self._resident[name]
+
+
+class Stack(Suite):
+    whole = None
+    checkpoints = ("hubert", "rmvpe", "voice")
+    takes_audio = False
+
+    def load(
+        self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings
+    ) -> Loaded:
+        return Loaded(*(suite.load(package, paths, options, settings) for suite in (HUBERT, RMVPE, SYNTHESIZER)))
+
+    def facts(self, model: Any) -> dict[str, Any]:
+        return SYNTHESIZER.facts(model.synthesizer) | {"optimize": model.optimize}
+
+    def models(self, model: Any) -> tuple[Any, ...]:
+        return model.hubert, model.rmvpe, model.synthesizer
+
+    def frames(self, samples: int) -> int:
+        return SYNTHESIZER.frames(samples)
