@@ -222,9 +222,15 @@ def trace_one(config: dict[str, object], everything: bool) -> int:
 
 
 def run_selftest(args: argparse.Namespace) -> int:
-    from . import alarms, selftest
+    from . import alarms, kills, known, selftest
 
-    tests = {"faults": selftest.faults, "aa": alarms.aa, "power": alarms.power}
+    tests = {
+        "faults": selftest.faults,
+        "aa": alarms.aa,
+        "power": alarms.power,
+        "known": known.known,
+        "kills": kills.kills,
+    }
     return tests[args.what](args.overrides)
 
 

@@ -311,8 +311,9 @@ class CaseRun:
         judge = verdict.Judge(self.suite, limits, settings, self.outputs.get(self.reference))
         for component in self.plan.components:
             for backend in self.plan.backends:
-                if (self.case.name, component, backend) in self.run.done:
-                    continue
+                done = self.run.done.get((self.case.name, component, backend))
+                if done is not None and done["rounds"] == sorted(self._lines(component, backend)):
+                    continue  # else it was closed before its case was broken off, and has more samples now
                 if backend in self.errors:
                     judged: Facts = {"status": "error", "reason": self.errors[backend], "parity": None}
                 else:

@@ -105,9 +105,14 @@ def read_lines(path: Path) -> Iterator[Line]:
 
 
 def records(lines: Iterable[Line]) -> list[Line]:
-    """The closing records, one per key; where a run was resumed, the last one counts."""
+    """The closing records, one per key; where a run was resumed, the last one counts.
+
+    That a backend could not be started is void where it was measured after all.
+    """
     found = {key_of(line): line for line in lines if line["kind"] == "record"}
-    return list(found.values())
+    measured = {backend for case, _, backend in found if case != "all"}
+    void = {("all", "all", backend) for backend in measured}
+    return [line for key, line in found.items() if key not in void]
 
 
 def samples(lines: Iterable[Line]) -> dict[tuple[str, str, str], dict[int, Line]]:

@@ -75,9 +75,12 @@ class Run:
             inputs.read_audio(path)
 
     def _plan(self) -> Plan:
+        revived: list[str] = []
         if self.resumed:
             stored = json.loads((self.folder / "plan.json").read_text())
-            plan = make_plan(self.config, stored["backends"])
+            revived = self._revived(stored["backends"])
+            present = {*stored["backends"], *revived}
+            plan = make_plan(self.config, [name for name in requested_backends(self.config)[0] if name in present])
             for backend in plan.backends:
                 self._hello(backend)
         else:
@@ -92,11 +95,25 @@ class Run:
         pairs = [(c, b) for c in components for b in plan.backends]
         reasons = {pair: reason for pair in pairs if (reason := self.suite.impossible(*pair))}
         plan = plan._replace(components=components, absent=frozenset(reasons))
+        if revived:
+            self._describe(plan)
         if not self.resumed:
             self._describe(plan)
             for (component, backend), reason in reasons.items():
                 self.file.append(self._base("all", component, backend) | {"status": "skipped", "reason": reason})
         return plan
+
+    def _revived(self, known: list[str]) -> list[str]:
+        """Backends that could not be started before the interruption, and can now."""
+        lines = records(read_lines(self.folder / "records.jsonl"))
+        broken = [x["backend"] for x in lines if x["case"] == x["component"] == "all" and x["status"] == "error"]
+        return [name for name in broken if name not in known and self._retried(name)]
+
+    def _retried(self, backend: str) -> bool:
+        facts = self._hello(backend)
+        if not facts["available"]:
+            self._skip(backend, facts["reason"])
+        return bool(facts["available"])
 
     @property
     def settings(self) -> Facts:

@@ -3,6 +3,7 @@
 from .base import Suite
 from .components import Components
 from .hubert import Hubert
+from .known import Known
 from .pipeline import Pipeline
 from .rmvpe import Rmvpe
 from .single import Ablation, ColdStart, Memory
@@ -17,4 +18,5 @@ SUITES: dict[str, Suite] = {
     "memory": Memory(),
     "cold_start": ColdStart(),
     "ablation": Ablation(),
+    "known": Known(),  # of the self-test: no configuration, hence in no list
 }
