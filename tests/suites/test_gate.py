@@ -1,0 +1,476 @@
+"""Gates: what nothing changed passes, what is worse is called by its name, and no broken run ever passes."""
+
+from __future__ import annotations
+
+import json
+import math
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_runs import ENVIRONMENT, make_run
+
+from reports import gate as texts
+from suites import sheet
+from suites.__main__ import main
+from suites.errors import UserError
+from suites.gate import FAILED, MEANING, PASSED, UNJUDGED, judge, read_policy
+from suites.sheet import Sheet
+
+POLICY = read_policy("default")
+OURS = "mlx_cpu"
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory) -> Sheet:
+    return sheet.from_runs([make_run(tmp_path_factory.mktemp("base") / "run", seed=1)])
+
+
+def judged(baseline: Sheet, folder, **options):
+    return judge(baseline, sheet.from_runs([make_run(folder / "run", **options)]), POLICY)
+
+
+def kinds(outcome) -> set[str]:
+    return {v.kind for v in outcome.verdicts}
+
+
+# ---------------------------------------------------------------------- verdicts
+def test_nothing_changed(baseline, tmp_path):
+    outcome = judged(baseline, tmp_path, seed=2)
+    assert outcome.exit_code == PASSED
+    assert kinds(outcome) <= {"passed", "too noisy"}
+    assert sum(v.metric == "time" for v in outcome.verdicts) == 8
+
+
+@pytest.mark.parametrize(("factor", "kind"), [(1.25, "slower"), (0.8, "faster"), (0.2, "implausible")])
+def test_a_change_of_one_component(baseline, tmp_path, factor, kind):
+    outcome = judged(baseline, tmp_path, seed=2, slow={("network", OURS): factor})
+    found = {v.key for v in outcome.verdicts if v.kind == kind}
+    assert found == {("synthetic-1s", "network", OURS), ("synthetic-2s", "network", OURS)}
+    assert outcome.exit_code == MEANING[kind]
+
+
+def test_a_machine_that_is_slower_throughout_is_no_regression(baseline, tmp_path):
+    everything = {(c, b): 1.3 for c in ("mel", "network", "decode", "f0") for b in ("torch_cpu", OURS)}
+    assert judged(baseline, tmp_path, seed=2, slow=everything).exit_code == PASSED
+
+
+def test_both_sides_far_slower_on_the_same_machine_is_told(baseline, tmp_path):
+    everything = {(c, b): 3.0 for c in ("mel", "network", "decode", "f0") for b in ("torch_cpu", OURS)}
+    outcome = judged(baseline, tmp_path, seed=2, slow=everything)
+    assert {v.metric for v in outcome.verdicts if v.kind == "slower"} == {"seconds"}
+    assert outcome.exit_code == FAILED
+
+
+def test_a_noisy_machine_is_told_and_the_size_that_it_would_see(baseline, tmp_path):
+    outcome = judged(baseline, tmp_path, seed=2, noise=0.3)
+    noisy = [v for v in outcome.verdicts if v.kind == "too noisy"]
+    assert noisy
+    assert all(v.detectable > POLICY["time"]["detect"] for v in noisy)
+    assert outcome.exit_code == PASSED
+    strict = POLICY | {"time": POLICY["time"] | {"noisy": "fail"}}
+    assert judge(baseline, sheet.from_runs([tmp_path / "run"]), strict).exit_code == FAILED
+
+
+def test_small_but_certain_is_not_called(baseline, tmp_path):
+    steady = sheet.from_runs([make_run(tmp_path / "a", seed=3, noise=1e-4, rounds=40)])
+    slower = make_run(tmp_path / "b", seed=4, noise=1e-4, rounds=40, slow={("f0", OURS): 1.02})
+    outcome = judge(steady, sheet.from_runs([slower]), POLICY)
+    one = next(v for v in outcome.verdicts if v.key[1] == "f0" and v.metric == "time")
+    assert one.p < 1e-4
+    assert one.kind == "passed"
+
+
+def test_another_processor_widens_what_is_called(baseline, tmp_path):
+    outcome = judged(baseline, tmp_path, seed=2, slow={("f0", OURS): 1.15}, environment={"cpu": "Other CPU"})
+    assert outcome.exit_code == PASSED
+    assert "another processor" in outcome.notes[0]
+    assert not any(v.metric == "seconds" for v in outcome.verdicts)
+    slower = judged(baseline, tmp_path / "b", seed=2, slow={("f0", OURS): 1.5}, environment={"cpu": "Other CPU"})
+    assert slower.exit_code == FAILED
+
+
+# ---------------------------------------------------------------------- what must never pass
+def records_of(lines):
+    return [line for line in lines if line["kind"] == "record"]
+
+
+def one(lines, component="network", backend=OURS, kind="record"):
+    return next(x for x in lines if (x["kind"], x["component"], x["backend"]) == (kind, component, backend))
+
+
+def edited(**fields):
+    """One record with other fields."""
+
+    def change(lines):
+        one(lines).update(fields)
+        return lines
+
+    return change
+
+
+def renamed(lines):
+    for line in lines:
+        if line["component"] == "network":
+            line["case"] += "-new"
+    return lines
+
+
+def without_record(lines):
+    gone = one(lines)
+    return [line for line in lines if line is not gone]
+
+
+def without_samples(lines):
+    """The raw samples of a component are gone: its record cannot be checked."""
+    return [x for x in lines if not (x["kind"] == "sample" and x["component"] == "network")]
+
+
+def samples_cut(lines):
+    line = one(lines)
+    line["samples_s"] = line["samples_s"][:5]
+    return lines
+
+
+def nan_sample(lines):
+    one(lines)["samples_s"][3] = "nan"
+    one(lines, kind="sample")["seconds"] = "nan"
+    return lines
+
+
+def nan_parity(lines):
+    one(lines)["parity"]["limits"]["salience_max_abs"]["value"] = "nan"
+    return lines
+
+
+def zero_sample(lines):
+    one(lines)["samples_s"][0] = 0.0
+    one(lines, kind="sample")["seconds"] = 0.0
+    return lines
+
+
+def load_in_the_timer(lines):
+    """Of one component every sample holds the time of a load."""
+    for line in lines:
+        if line["component"] == "network" and line["backend"] == OURS:
+            if line["kind"] == "sample":
+                line["seconds"] += 0.05
+            else:
+                line["samples_s"] = [s + 0.05 for s in line["samples_s"]]
+    return lines
+
+
+def unevaluated(lines):
+    """A call that returns before anything was computed."""
+    for line in lines:
+        if line["component"] == "network" and line["backend"] == OURS:
+            if line["kind"] == "sample":
+                line["seconds"] *= 0.01
+            else:
+                line["samples_s"] = [s * 0.01 for s in line["samples_s"]]
+    return lines
+
+
+def slow_reference(lines):
+    """The reference loads within the timer, so that the ratio looks like a gain."""
+    for line in lines:
+        if line["component"] == "network" and line["backend"] == "torch_cpu":
+            if line["kind"] == "sample":
+                line["seconds"] += 0.1
+            else:
+                line["samples_s"] = [s + 0.1 for s in line["samples_s"]]
+    return lines
+
+
+def made_up_samples(lines):
+    line = one(lines)
+    line["samples_s"] = [0.9 * s for s in line["samples_s"]]
+    return lines
+
+
+def far_worse_parity(lines):
+    one(lines)["parity"]["limits"]["salience_max_abs"]["value"] = 1e-4
+    return lines
+
+
+def no_parity(lines):
+    one(lines)["parity"] = None
+    return lines
+
+
+def more_memory(lines):
+    for cold in one(lines, "f0")["cold"]:
+        cold["peak_rss_call_bytes"] += 2**28
+    return lines
+
+
+def no_memory(lines):
+    one(lines, "f0")["cold"] = []
+    return lines
+
+
+def no_reference(lines):
+    return [x for x in lines if not (x["component"] == "network" and x["backend"] == "torch_cpu")]
+
+
+MUTATIONS = {
+    "case renamed": (renamed, {"missing"}),
+    "record removed": (without_record, {"missing"}),
+    "record's samples removed": (without_samples, {"invalid"}),
+    "samples cut": (samples_cut, {"invalid"}),
+    "samples made up": (made_up_samples, {"invalid"}),
+    "NaN among the samples": (nan_sample, {"invalid"}),
+    "a sample of no time": (zero_sample, {"invalid"}),
+    "NaN in parity": (nan_parity, {"failed"}),
+    "parity not measured": (no_parity, {"missing"}),
+    "parity far worse, limits still met": (far_worse_parity, {"less accurate"}),
+    "failed": (edited(status="failed", reason="salience_max_abs 1 (limit 1e-5)"), {"failed"}),
+    "crashed": (edited(status="error", reason="killed"), {"error"}),
+    "not comparable": (edited(status="not_comparable", reason="shapes"), {"error"}),
+    "skipped": (edited(status="skipped", reason="no such device"), {"invalid", "missing"}),
+    "an unknown status": (edited(status="fine"), {"invalid"}),
+    "wrong device label": (edited(device="cuda"), {"invalid"}),
+    "another precision in one record": (edited(precision="tf32"), {"invalid"}),
+    "another profile in one record": (edited(profile="webui"), {"invalid"}),
+    "another suite's record": (edited(suite="hubert"), {"invalid"}),
+    "load inside the timer": (load_in_the_timer, {"slower"}),
+    "output not evaluated": (unevaluated, {"implausible"}),
+    "the reference loads inside the timer": (slow_reference, {"slower", "implausible"}),
+    "no reference beside it": (no_reference, {"missing"}),
+    "more memory": (more_memory, {"bigger"}),
+    "memory not measured": (no_memory, {"missing"}),
+}
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_no_mutation_passes(baseline, tmp_path, name):
+    change, expected = MUTATIONS[name]
+    outcome = judged(baseline, tmp_path, seed=2, change=change)
+    assert outcome.exit_code != PASSED
+    assert {v.kind for v in outcome.red} & expected
+
+
+ELSEWHERE = {
+    "another BLAS": (
+        {"backends": ENVIRONMENT["backends"] | {OURS: {"blas": "reference BLAS bundled with MLX"}}},
+        "blas",
+    ),
+    "other threads": ({"threads": 1}, "threads"),
+    "another kind of machine": ({"machine": "arm64"}, "machine"),
+    "another system": ({"os": "Darwin 24"}, "system"),
+    "other weights": ({"weights": {"rmvpe": {"label": "x", "sha256": "cd" * 32}}}, "weights"),
+    "another audio": ({"audio_sha256": "ef"}, "audio"),
+    "another GPU": (
+        {"backends": ENVIRONMENT["backends"] | {OURS: {"blas": "libmkl_rt.so.2", "gpu_name": "H200"}}},
+        "gpu",
+    ),
+    "a backend is missing": ({"backends": {"torch_cpu": ENVIRONMENT["backends"]["torch_cpu"]}}, OURS),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_another_setting_is_not_comparable(baseline, tmp_path, name):
+    environment, word = ELSEWHERE[name]
+    outcome = judged(baseline, tmp_path, seed=2, environment=environment)
+    assert outcome.exit_code == UNJUDGED
+    assert kinds(outcome) == {"not comparable"}
+    assert any(word in v.text for v in outcome.verdicts)
+
+
+def test_another_policy_of_precision_is_not_comparable(baseline, tmp_path):
+    assert kinds(judged(baseline, tmp_path, precision="tf32")) == {"not comparable"}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_file_never_passes(baseline, tmp_path, share):
+    path = make_run(tmp_path / "run", seed=2) / "records.jsonl"
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    outcome = judge(baseline, sheet.from_runs([tmp_path / "run"]), POLICY)
+    assert "missing" in kinds(outcome)
+    assert outcome.exit_code != PASSED
+
+
+def test_too_few_launches_are_told(baseline, tmp_path):
+    outcome = judged(baseline, tmp_path, seed=2, launches=2)
+    assert "too few" in kinds(outcome)
+    assert outcome.exit_code == UNJUDGED
+
+
+def test_an_empty_baseline_passes_nothing(baseline):
+    assert judge(baseline._replace(entries={}), baseline, POLICY).exit_code == UNJUDGED
+
+
+def test_a_new_case_is_told(baseline, tmp_path):
+    fewer = baseline._replace(entries={k: e for k, e in baseline.entries.items() if k[0] == "synthetic-1s"})
+    outcome = judge(fewer, baseline, POLICY)
+    assert outcome.exit_code == PASSED
+    assert sum(v.kind == "new" for v in outcome.verdicts) == 8
+
+
+def test_every_kind_has_a_meaning(baseline, tmp_path):
+    for change, _ in MUTATIONS.values():
+        (tmp_path / str(len(list(tmp_path.iterdir())))).mkdir()
+    assert set(MEANING.values()) == {PASSED, FAILED, UNJUDGED}
+
+
+# ---------------------------------------------------------------------- how often it is wrong, on made noise
+def of_noise(rng: np.random.Generator, sizes: np.ndarray, launches: int, sd: float) -> list[list[float]]:
+    """Per component the launches' slowness; one launch in twenty is disturbed by something else."""
+    noise = sd * rng.standard_normal((len(sizes), launches))
+    noise += 0.3 * rng.standard_normal((len(sizes), launches)) * (rng.random((len(sizes), launches)) < 0.05)
+    return (sizes[:, None] + noise).tolist()
+
+
+def made_sheet(baseline: Sheet, slowness: list[list[float]]) -> Sheet:
+    entry = next(e for e in baseline.entries.values() if e.slowness is not None)
+    entries = {
+        ("case", f"c{i}", OURS): entry._replace(slowness=logs, seconds=[0.01] * len(logs), memory={}, parity={})
+        for i, logs in enumerate(slowness)
+    }
+    return baseline._replace(entries=entries)
+
+
+def test_false_alarms_stay_below_what_was_promised(baseline):
+    rng, red = np.random.default_rng(5), 0
+    for _ in range(400):
+        one, other = (made_sheet(baseline, of_noise(rng, np.zeros(20), 12, 0.02)) for _ in range(2))
+        red += judge(one, other, POLICY).exit_code != PASSED
+    # 1 % of 400 is 4; P(Binomial(400, 0.01) > 10) is 0.2 %
+    assert red <= 10
+
+
+def test_slowdowns_are_caught(baseline):
+    rng, caught = np.random.default_rng(6), 0
+    for _ in range(100):
+        sizes = np.zeros(20)
+        before = made_sheet(baseline, of_noise(rng, sizes, 12, 0.015))
+        sizes[7] = math.log(1.10)
+        outcome = judge(before, made_sheet(baseline, of_noise(rng, sizes, 12, 0.015)), POLICY)
+        caught += {v.key[1] for v in outcome.red} == {"c7"}
+    assert caught >= 95
+
+
+@settings(max_examples=60, deadline=None)
+@given(sd=st.floats(1e-4, 0.2), launches=st.integers(3, 20), seed=st.integers(0, 10**6))
+def test_what_it_could_have_seen_is_a_size(baseline, sd, launches, seed):
+    rng = np.random.default_rng(seed)
+    one, other = (made_sheet(baseline, of_noise(rng, np.zeros(5), launches, sd)) for _ in range(2))
+    assert all(v.detectable > 0 for v in judge(one, other, POLICY).verdicts if v.metric == "time")
+
+
+# ---------------------------------------------------------------------- files
+def test_a_baseline_is_what_was_written(baseline, tmp_path):
+    sheet.write(baseline, tmp_path / "b.json")
+    stored = sheet.read(tmp_path / "b.json")
+    assert stored.entries.keys() == baseline.entries.keys()
+    assert judge(stored, baseline, POLICY).exit_code == PASSED
+    before = (tmp_path / "b.json").read_bytes()
+    sheet.write(stored._replace(name="x"), tmp_path / "b.json")
+    assert (tmp_path / "b.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"kind": "baseline"}', '{"kind": "record", "schema": 1}'])
+def test_a_damaged_baseline(tmp_path, text):
+    (tmp_path / "b.json").write_text(text)
+    with pytest.raises(UserError, match="not a baseline, or damaged"):
+        sheet.read(tmp_path / "b.json")
+
+
+def test_a_newer_baseline(baseline, tmp_path):
+    sheet.write(baseline, tmp_path / "b.json")
+    stored = json.loads((tmp_path / "b.json").read_text())
+    (tmp_path / "b.json").write_text(json.dumps(stored | {"schema": 99}))
+    with pytest.raises(UserError, match="newer than this program"):
+        sheet.read(tmp_path / "b.json")
+
+
+def test_no_baseline_of_a_failed_run(tmp_path):
+    folder = make_run(tmp_path / "run", change=edited(status="failed", reason="off"))
+    with pytest.raises(UserError, match="no baseline is made of a run that did not pass"):
+        sheet.write(sheet.from_runs([folder]), tmp_path / "b.json")
+
+
+def test_several_runs_are_one(tmp_path):
+    folders = [make_run(tmp_path / str(i), seed=i) for i in range(2)]
+    joined = sheet.from_runs(folders)
+    key = ("synthetic-1s", "f0", OURS)
+    assert len(joined.entries[key].slowness) == 16
+    other = make_run(tmp_path / "other", environment={"threads": 1})
+    with pytest.raises(UserError, match="cannot be put together: threads"):
+        sheet.from_runs([*folders, other])
+
+
+# ---------------------------------------------------------------------- the command
+def test_gate_command(tmp_path, capsys):
+    good, bad = make_run(tmp_path / "good", 1), make_run(tmp_path / "bad", 2, {("f0", OURS): 1.4})
+    base = str(tmp_path / "base.json")
+    assert main(["gate", str(good), "--baseline", base]) == 2
+    assert "to make it: python -m suites gate RUN" in capsys.readouterr().err
+    assert main(["gate", str(good), "--baseline", base, "--update"]) == 0
+    assert "would show slowdowns of" in capsys.readouterr().out
+    assert main(["gate", str(make_run(tmp_path / "again", 3)), "--baseline", base]) == 0
+    junit, told = tmp_path / "out" / "j.xml", tmp_path / "out" / "g.json"
+    code = main(["gate", str(bad), "--baseline", base, "--junit", str(junit), "--json", str(told), "--github"])
+    out = capsys.readouterr().out
+    assert code == 1
+    assert "::error title=slower%3A" in out or "::error title=slower" in out
+    root = ElementTree.parse(junit).getroot()
+    assert int(root.attrib["failures"]) == len(root.findall(".//failure")) == 2
+    found = json.loads(told.read_text())
+    assert found["exit_code"] == 1
+    assert sum(g["kind"] == "slower" for g in found["gates"]) == 2
+
+
+def test_the_step_summary_is_appended_to(tmp_path, monkeypatch, capsys):
+    run = make_run(tmp_path / "run", 1)
+    main(["gate", str(run), "--baseline", str(tmp_path / "b.json"), "--update"])
+    (tmp_path / "summary.md").write_text("before\n")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    assert main(["gate", str(run), "--baseline", str(tmp_path / "b.json")]) == 0
+    text = (tmp_path / "summary.md").read_text()
+    assert text.startswith("before\n## Gate of rmvpe: passed")
+
+
+def test_compare_command(tmp_path, capsys):
+    one, other = make_run(tmp_path / "a", 1), make_run(tmp_path / "b", 2, {("f0", OURS): 1.4})
+    assert main(["compare", str(one), str(other)]) == 0
+    assert "slower" in capsys.readouterr().out
+    strange = make_run(tmp_path / "c", environment={"threads": 1})
+    assert main(["compare", str(one), str(strange)]) == 2
+
+
+@pytest.mark.parametrize("words", [["/nowhere"], ["/tmp"]])
+def test_what_is_no_run(tmp_path, capsys, words):
+    assert main(["gate", *words, "--baseline", str(tmp_path / "b.json")]) == 2
+    assert "not a run folder" in capsys.readouterr().err
+
+
+def test_an_unknown_policy(tmp_path, capsys):
+    run = make_run(tmp_path / "run")
+    assert main(["gate", str(run), "--baseline", "b.json", "--policy", "defalt"]) == 2
+    assert "did you mean 'default'" in capsys.readouterr().err
+
+
+def test_a_policy_that_lacks_something(tmp_path, monkeypatch):
+    from suites import gate
+
+    (tmp_path / "gate").mkdir()
+    (tmp_path / "gate" / "default.yaml").write_text(yaml.safe_dump(dict(POLICY)))
+    mine = {k: v for k, v in POLICY.items() if k != "memory"}
+    (tmp_path / "gate" / "mine.yaml").write_text(yaml.safe_dump(mine))
+    monkeypatch.setattr(gate, "CONF", tmp_path)
+    with pytest.raises(UserError, match="memory is missing"):
+        read_policy("mine")
+
+
+def test_annotations_are_one_line_each(baseline, tmp_path):
+    outcome = judged(baseline, tmp_path, change=edited(status="failed", reason="a\nb, 5 %"))
+    lines = texts.annotations(outcome)
+    assert lines
+    assert all("\n" not in line for line in lines)
+    assert "%0A" in "".join(lines)
