@@ -103,6 +103,8 @@ def read_policy(name: str) -> dict[str, Any]:
 def judge(baseline: Sheet, candidate: Sheet, policy: Policy) -> Outcome:
     """Every gate that the baseline has, and what the candidate has beyond it."""
     different = differences(baseline.facts, candidate.facts)
+    if not baseline.entries:
+        different = ["the baseline holds nothing"]
     if different:
         return Outcome([Verdict(NOWHERE, "environment", "not comparable", text) for text in different], [], UNJUDGED)
     same = baseline.fingerprint == candidate.fingerprint
@@ -134,8 +136,6 @@ def judge(baseline: Sheet, candidate: Sheet, policy: Policy) -> Outcome:
 
 def _outcome(verdicts: list[Verdict], notes: list[str], policy: Policy) -> Outcome:
     codes = {MEANING[v.kind] for v in verdicts}
-    if not verdicts:
-        return Outcome([Verdict(NOWHERE, "gates", "not comparable", "the baseline is empty")], notes, UNJUDGED)
     noisy = policy["time"]["noisy"] == "fail" and any(v.kind == "too noisy" for v in verdicts)
     code = UNJUDGED if UNJUDGED in codes else FAILED if FAILED in codes or noisy else PASSED
     order = sorted(verdicts, key=lambda v: (-MEANING[v.kind], v.kind in ("passed",), v.key))
