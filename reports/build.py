@@ -125,7 +125,9 @@ def compose(data: RunData, plots: dict[str, str]) -> str:
             )
         if any(record.get("cold") for record in data.records):
             section("Memory", WORDS["memory"], tables.memory(data), picture("memory", "peak memory against duration"))
-            section("First run", WORDS["first"], tables.cold_start(data), picture("first", "first run in its phases"))
+            section(
+                "First run", _about_first(data), tables.cold_start(data), picture("first", "first run in its phases")
+            )
         if tables.GROWTH in data.cases:
             section("Growth", WORDS["growth"], tables.growth(data), picture("growth", "memory over many lengths"))
     if data.cases and data.suite.protocol == "timed":
@@ -177,6 +179,10 @@ def _components(data: RunData) -> list[str]:
         if name != data.suite.whole
     ]
     return [*parts, "Medians side by side:", tables.breakdown(data)]
+
+
+def _about_first(data: RunData) -> str:
+    return WORDS["first"] if data.suite.protocol == "cold_start" else "In the same fresh processes."
 
 
 def _about_components(data: RunData) -> str:

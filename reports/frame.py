@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -124,11 +125,9 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def frame(folder: str | Path) -> pd.DataFrame:
-    """One row per record, nested fields under dotted names, with the typical time (see ``statistics``)."""
+    """One row per record, nested fields under dotted names, with the median of its samples."""
     data = load(Path(folder))
     rows = pd.json_normalize([r for r in data.records if "workload" in r], sep=".")
     if len(rows):
-        lines = [r for r in data.records if "workload" in r]
-        found = [estimate(line["samples_s"], launches_of(line)) for line in lines]
-        rows["typical_s"] = [e.value if e else None for e in found]
+        rows["median_s"] = [median(samples) if samples else None for samples in rows["samples_s"]]
     return rows

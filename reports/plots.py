@@ -1,4 +1,4 @@
-"""The figures of a report. One style; colours by Okabe and Ito, told apart by markers as well."""
+"""The figures of a report."""
 
 from __future__ import annotations
 
@@ -16,25 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from . import plots_phases
 from .frame import RunData
+from .style import RC, STYLES, panels
 
-STYLES = {
-    "torch_cpu": ("#0072B2", "o"),
-    "torch_cuda": ("#56B4E9", "s"),
-    "torch_mps": ("#009E73", "D"),
-    "mlx_cpu": ("#D55E00", "^"),
-    "mlx_gpu": ("#CC79A7", "v"),
-}
-RC: Any = {
-    "figure.dpi": 130,
-    "font.size": 9.5,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "svg.hashsalt": "rvc-parity",
-}
 # contours may fill their axes: the legend stands on top of them
 ABOVE: Any = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.1, "ncols": 6, "fontsize": 8}
 CONTOUR_SECONDS = 10.0
@@ -44,11 +29,13 @@ F0_LOW_HZ, F0_HIGH_HZ = 30.0, 2100.0
 def draw_all(data: RunData, folder: Path) -> dict[str, Path]:
     """Every figure that the records allow; the same records give the same bytes."""
     drawn: dict[str, Path] = {}
-    figures: dict[str, Callable[[RunData], Figure | None]] = {
-        "time": _time,
-        "speedup": _speedup,
-        "memory": _memory,
+    of_protocol: dict[str, dict[str, Callable[[RunData], Figure | None]]] = {
+        "timed": {"time": _time, "speedup": _speedup, "memory": plots_phases.memory},
+        "memory": {"memory": plots_phases.memory, "growth": plots_phases.growth},
+        "cold_start": {"first": plots_phases.first_run},
+        "ablation": {"ablation": plots_phases.ablation},
     }
+    figures = dict(of_protocol[data.suite.protocol])
     for case in data.cases:
         figures[f"f0-{case}"] = functools.partial(_contours, case=case)
     folder.mkdir(exist_ok=True)
@@ -81,17 +68,6 @@ def _one_two_five(low: float, high: float) -> list[float]:
     return inside
 
 
-def _panels(count: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
-    """That many axes, four in a row at most; ``height``: of a row in inches."""
-    columns = min(count, 4)
-    rows = -(-count // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(3.1 * columns, height * rows), squeeze=False, **options)
-    axes = list(grid.flat)
-    for unused in axes[count:]:
-        unused.remove()
-    return figure, axes[:count]
-
-
 def _sweep(data: RunData) -> list[str]:
     """Cases along the duration axis: the synthetic ones, or all where there are none."""
     synthetic = [case for case in data.cases if case.startswith("synthetic")]
@@ -103,7 +79,7 @@ def _time(data: RunData) -> Figure | None:
     components = [c for c in data.components if any(data.time(case, c, b) for case in cases for b in data.backends)]
     if not components:
         return None
-    figure, axes = _panels(len(components), 3.4)
+    figure, axes = panels(len(components), 3.4)
     durations = [data.duration_s(case) for case in cases]
     for axis, component in zip(axes, components, strict=True):
         for backend in data.backends:
@@ -138,7 +114,7 @@ def _speedup(data: RunData) -> Figure | None:
     if not rows:
         return None
     components = list(dict.fromkeys(c for _, c in rows))
-    figure, axes = _panels(len(components), 0.55 * len(cases) + 1.6, sharey=True)
+    figure, axes = panels(len(components), 0.55 * len(cases) + 1.6, sharey=True)
     for axis, component in zip(axes, components, strict=True):
         for backend in dict.fromkeys(b for b, c in rows if c == component):
             colour, marker = STYLES[backend]
@@ -159,36 +135,6 @@ def _speedup(data: RunData) -> Figure | None:
     figure.suptitle(f"Speed-up over PyTorch on the same device, {data.config['precision']}")
     figure.tight_layout()
     figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(labels))
-    return figure
-
-
-def _memory(data: RunData) -> Figure | None:
-    cases = _sweep(data)
-    panels = {"peak_rss_call_bytes": "process, during the call", "peak_device_bytes": "framework's own count"}
-    lines: dict[str, list[tuple[str, list[float], list[float]]]] = {}
-    for field in panels:
-        for backend in data.backends:
-            points = []
-            for case in cases:
-                record = data.find(case, data.suite.whole, backend) if data.suite.whole else None
-                peaks = [cold[field] for cold in record["cold"] if cold[field]] if record else []
-                if peaks:
-                    points.append((data.duration_s(case), max(peaks) / 2**20))
-            if points:
-                lines.setdefault(field, []).append((backend, [x for x, _ in points], [y for _, y in points]))
-    if not lines:
-        return None
-    figure, axes = plt.subplots(1, len(lines), figsize=(4.2 * len(lines), 3.3), squeeze=False)
-    for axis, (field, found) in zip(axes[0], lines.items(), strict=True):
-        for backend, x, y in found:
-            colour, marker = STYLES[backend]
-            axis.plot(x, y, color=colour, marker=marker, label=backend)
-        # from zero, with room for the markers and the legend above the highest line
-        top = 1.45 * max(value for _, _, y in found for value in y)
-        axis.set(title=panels[field], xlabel="audio (s)", ylabel="peak memory (MiB)", ylim=(0, top))
-        axis.legend(loc="upper left")
-    figure.suptitle("Peak memory of a fresh process per case")
-    figure.tight_layout()
     return figure
 
 

@@ -47,7 +47,7 @@ class Pair(CaseRun):
         suite = SUITES["rmvpe" if self.model == MEL else self.model]
         call = "mel" if self.model == MEL else SHOWN[self.model]
         own = copy.copy(run)
-        own.suite = suite
+        own.suite, own.measure = suite, {**run.measure, "first_calls": 0}
         super().__init__(own, case, audio, plan._replace(components=(call,), backends=(ON, OFF)), scratch, told)
         self.call = call
         self.reference = OFF

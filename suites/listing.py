@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from .backends import BACKENDS, impossible
 from .config import CONF, ROOT, Config, measure_names, suite_names
+from .models import SUITES
 from .plan import make_plan, requested_backends
 
 
@@ -53,7 +55,10 @@ def planned(config: Config) -> str:
     names, asked = requested_backends(config)
     reasons = {name: impossible(name) for name in names}
     present = [name for name in names if reasons[name] is None]
-    plan = make_plan(config, present)
+    plan, suite = make_plan(config, present), SUITES[config["suite"]["name"]]
+    components = suite.components(plan.components, {"has_f0": True})
+    absent = {(c, b) for c in components for b in present if suite.impossible(c, b)}
+    plan = plan._replace(components=components, absent=frozenset(absent))
     lines = [
         f"suite {plan.suite}: {config['suite']['summary']}",
         f"measure {config['measure']['name']}, precision {config['precision']}",
@@ -61,9 +66,17 @@ def planned(config: Config) -> str:
     lines.append("cases")
     lines += [f"  {case.name:18} {case.path or case.kind}" for case in plan.cases]
     lines.append("components")
-    lines += [f"  {name:18} {config['suite']['components'][name]}" for name in plan.components]
+    lines += [f"  {name:18} {words}" for name, words in config["suite"]["components"].items()]
     lines.append("backends" if asked else "backends (those without a device here are skipped)")
     lines += [f"  {name:18} {reason or 'installed'}" for name, reason in reasons.items()]
-    rounds = config["measure"]["rounds"]
-    lines.append(f"{len(list(plan.expected()))} records, {rounds['min']} to {rounds['max']} rounds each")
+    rounds, launches = config["measure"]["rounds"], config["measure"]["launches"]
+    each = f"{_span(launches)} process launches of {_span(rounds)} rounds" if suite.protocol in TIMED else "one figure"
+    lines.append(f"{len(list(plan.expected()))} records, {each} each")
     return "\n".join(lines)
+
+
+TIMED = ("timed", "ablation")
+
+
+def _span(limits: Mapping[str, int]) -> str:
+    return str(limits["min"]) if limits["min"] == limits["max"] else f"{limits['min']} to {limits['max']}"

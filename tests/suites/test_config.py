@@ -38,7 +38,7 @@ def test_a_suite_may_have_its_own_budget_and_the_command_line_the_last_word():
     ("suite", "overrides", "message"),
     [
         ("rmvp", [], "unknown suite 'rmvp'; did you mean 'rmvpe'"),
-        ("zzz", [], "unknown suite 'zzz'; known: hubert, pipeline, rmvpe"),
+        ("zzz", [], "unknown suite 'zzz'; known: ablation, cold_start, components, hubert"),
         ("rmvpe", ["duration=[5]"], "unknown override 'duration'; did you mean 'durations'"),
         ("rmvpe", ["weights.rmpve=x"], "unknown override 'weights.rmpve'; did you mean 'weights.rmvpe'"),
         ("rmvpe", ["measure=fulll"], "measure=fulll: there is no such measure; did you mean 'full'"),
@@ -115,10 +115,13 @@ def test_listing_names_everything():
 def test_listing_knows_every_optimisation():
     from rvc_mlx.optimize import OPTIMIZATIONS
 
-    assert listing.optimisations() == {name: it.summary for name, it in OPTIMIZATIONS.items()}
+    found = listing.optimisations()
+    assert list(found) == list(OPTIMIZATIONS)
+    for name, it in OPTIMIZATIONS.items():
+        assert {"float32_only": False, **found[name]} == it._asdict()
 
 
 def test_planned_text():
     text = listing.planned(compose_config("rmvpe", ["backends=[torch_cpu]", "durations=[5]"]))
     assert "synthetic-5s" in text
-    assert "8 records, 3 to 15 rounds each" in text
+    assert "8 records, 3 to 6 process launches of 1 to 15 rounds each" in text

@@ -80,7 +80,16 @@ def test_the_last_record_of_a_key_counts():
 
 
 def test_samples_by_round():
-    assert samples([sample(0, 0.1), sample(1, 0.2), record("passed")]) == {("c", "f0", "mlx_cpu"): {0: 0.1, 1: 0.2}}
+    """Older ones came from one launch, a call each."""
+    found = samples([sample(0, 0.1), sample(1, 0.2) | {"launch": 3}, record("passed")])[("c", "f0", "mlx_cpu")]
+    assert {number: line["seconds"] for number, line in found.items()} == {0: 0.1, 1: 0.2}
+    assert [(line["launch"], line["calls"]) for line in found.values()] == [(0, 1), (3, 1)]
+
+
+def test_a_backend_that_started_after_all_is_no_error():
+    broken = record("error") | {"case": "all", "component": "all"}
+    assert records([broken]) == [broken]
+    assert records([broken, record("passed")]) == [record("passed")]
 
 
 @pytest.mark.parametrize(

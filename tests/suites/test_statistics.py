@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from suites.statistics import estimate, paired_ratio
+from suites.statistics import detectable_rise, difference, estimate, fast_logs, holm, paired_ratio, trimmed_mean
 
 times = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=40)
 
@@ -19,8 +22,8 @@ def test_nothing():
 
 @pytest.mark.parametrize(("n", "coverage"), [(1, 0.0), (2, 0.5), (5, 0.9375), (6, 0.96875)])
 def test_small_samples_give_their_range_and_say_what_it_covers(n, coverage):
-    e = estimate(range(n))
-    assert (e.low, e.high) == (0, n - 1)
+    e = estimate(range(1, n + 1))
+    assert (e.low, e.high) == (1, n)
     assert e.coverage == pytest.approx(coverage)
 
 
@@ -49,7 +52,7 @@ def test_coverage_is_what_it_says():
     for _ in range(2000):
         e = estimate(rng.exponential(size=12).tolist())
         hits.append(e.low <= np.log(2) <= e.high)
-    assert np.mean(hits) == pytest.approx(estimate(range(12)).coverage, abs=0.015)
+    assert np.mean(hits) == pytest.approx(estimate(range(1, 13)).coverage, abs=0.015)
 
 
 def test_pairing_cancels_the_machines_drift():
@@ -69,3 +72,93 @@ def test_one_round_has_no_interval():
     assert tables.milliseconds(one) == "500"
     assert tables.ratio(one) == "0.50×"
     assert "without an interval" in tables.coverage_note([one])
+
+
+# ---------------------------------------------------------------------- over launches
+def launches_of(rng, launches, rounds, between, within):
+    logs = between * rng.standard_normal((launches, 1)) + within * rng.standard_normal((launches, rounds))
+    return np.exp(logs).ravel().tolist(), np.repeat(np.arange(launches), rounds).tolist()
+
+
+def test_the_interval_over_launches_covers_the_truth():
+    """Where launches differ by more than calls within one, rounds alone would promise far too much."""
+    rng, hits = np.random.default_rng(1), []
+    for _ in range(800):
+        e = estimate(*launches_of(rng, 5, 20, between=0.05, within=0.02))
+        hits.append(e.low <= 1.0 <= e.high)
+    assert np.mean(hits) == pytest.approx(0.95, abs=0.025)
+
+
+def test_two_launches_fall_back_to_rounds():
+    e = estimate([1.0, 2.0, 3.0, 4.0], [0, 0, 1, 1])
+    assert (e.launches, e.detectable) == (2, None)
+
+
+def test_unequal_launches_count_alike():
+    e = estimate([1.0] * 50 + [2.0, 4.0], [0] * 50 + [1, 2])
+    assert e.value == pytest.approx(2.0)
+
+
+def test_what_two_runs_could_tell_apart_is_told_apart():
+    """80 % of rises of the size that the first run calls detectable are significant at 5 %, one-sided."""
+    rng, found = np.random.default_rng(2), []
+    for _ in range(600):
+        first = (0.02 * rng.standard_normal(8)).tolist()
+        size = np.log1p(detectable_rise(0.02 * np.sqrt(2 / 8), 14, 0.05))
+        second = (size + 0.02 * rng.standard_normal(8)).tolist()
+        shift = np.mean(second) - np.mean(first)
+        error = np.sqrt((np.var(first, ddof=1) + np.var(second, ddof=1)) / 8)
+        found.append(stats.t.sf(shift / error, 14) < 0.05)
+    assert np.mean(found) == pytest.approx(0.8, abs=0.05)
+
+
+# ---------------------------------------------------------------------- fast times
+def test_fast_times_forget_what_else_ran():
+    quiet = [1.0 + 0.001 * i for i in range(20)]
+    disturbed = quiet[:4] + [x + 0.5 for x in quiet[4:]]
+    assert fast_logs(disturbed, [0] * 20)[0] == pytest.approx(fast_logs(quiet, [0] * 20)[0], abs=1e-3)
+
+
+@given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=60), st.floats(1e-3, 1e3))
+def test_fast_times_scale(samples, factor):
+    one, other = (fast_logs(group, [0] * len(group))[0] for group in (samples, [factor * s for s in samples]))
+    assert other - one == pytest.approx(np.log(factor), abs=1e-9)
+
+
+# ---------------------------------------------------------------------- differences
+groups = st.lists(st.floats(-1, 1), min_size=3, max_size=25)
+
+
+@given(groups, groups)
+def test_the_difference_is_scipys(first, second):
+    own = difference(first, second)
+    if own.error < 1e-3:  # scipy warns of what is nearly equal throughout
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        known = stats.ttest_ind(second, first, equal_var=False, trim=0.2, alternative="greater")
+    assert own.p_above == pytest.approx(known.pvalue, abs=1e-9)
+
+
+def test_one_wild_launch_hides_no_change():
+    calm = [0.001 * (i % 3) for i in range(12)]
+    wild = [*(0.05 + x for x in calm[:-1]), -0.6]
+    assert difference(calm, wild).p_above < 1e-6
+    assert trimmed_mean(wild) == pytest.approx(0.051, abs=0.002)
+
+
+def test_equal_groups_do_not_differ():
+    assert difference([1.0] * 5, [1.0] * 5).p_above == 1.0
+    assert difference([1.0] * 5, [1.1] * 5).p_above == 0.0
+
+
+def test_holm_on_a_worked_example():
+    """Holm (1979): 0.01, 0.04, 0.03, 0.005 at 5 %: the first and the last."""
+    assert holm([0.01, 0.04, 0.03, 0.005], 0.05) == [True, False, False, True]
+
+
+@given(st.lists(st.floats(0, 1), max_size=30))
+def test_holm_is_between_bonferroni_and_none(values):
+    found = holm(values, 0.05)
+    assert all(hit for hit, p in zip(found, values, strict=True) if p <= 0.05 / max(1, len(values)))
+    assert not any(hit for hit, p in zip(found, values, strict=True) if p > 0.05)

@@ -1,0 +1,141 @@
+"""Figures of what happens once in a process, and of optimisations: memory, growth, first run, gains."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from suites.record import Line
+from suites.statistics import Estimate
+
+from .frame import RunData
+from .style import STYLES, panels
+
+MIB = 2**20
+GROWTH = "growth"
+# phases of a first run, in order, with their colours (Okabe and Ito)
+PHASES = {
+    "start_s": ("start", "#999999"),
+    "import_s": ("import", "#56B4E9"),
+    "load_s": ("load", "#009E73"),
+    "first_call_s": ("first call", "#D55E00"),
+}
+
+
+def _cold(data: RunData, growth: bool) -> dict[str, list[Line]]:
+    """Per component the records that hold figures of fresh processes."""
+    found: dict[str, list[Line]] = {}
+    for line in data.records:
+        if line.get("cold") and (line["case"] == GROWTH) == growth:
+            found.setdefault(line["component"], []).append(line)
+    return found
+
+
+def memory(data: RunData) -> Figure | None:
+    """Peak of the process above its state before loading, against duration; a panel per model."""
+    by_component = {
+        component: lines
+        for component, lines in _cold(data, growth=False).items()
+        if any(_above(line, "peak_rss_call_bytes") for line in lines)
+    }
+    if not by_component:
+        return None
+    figure, axes = panels(len(by_component), 3.3)
+    for axis, (component, lines) in zip(axes, by_component.items(), strict=True):
+        for backend in dict.fromkeys(line["backend"] for line in lines):
+            colour, marker = STYLES[backend]
+            own = sorted((x["workload"]["duration_s"], x) for x in lines if x["backend"] == backend)
+            for field, style in (("peak_rss_call_bytes", "-"), ("peak_rss_load_bytes", ":")):
+                points = [(d, y) for d, line in own if (y := _above(line, field)) is not None]
+                label = f"{backend}, {'first call' if style == '-' else 'load'}"
+                axis.plot(*zip(*points, strict=True), style, color=colour, marker=marker, label=label)
+        top = axis.get_ylim()[1]
+        axis.set(title=component, xlabel="audio (s)", ylabel="peak above the start (MiB)", ylim=(0, 1.1 * top))
+    _legend_below(figure, axes)
+    figure.suptitle("Peak memory of a fresh process per case, by the operating system")
+    return figure
+
+
+def _above(line: Line, field: str) -> float | None:
+    found = [(c[field] - (c["base_rss_bytes"] or 0)) / MIB for c in line["cold"] if c.get(field)]
+    return max(found) if found else None
+
+
+def growth(data: RunData) -> Figure | None:
+    """Resident memory after each of many lengths in one process."""
+    by_component = _cold(data, growth=True)
+    if not by_component:
+        return None
+    figure, axes = panels(len(by_component), 3.1)
+    for axis, (component, lines) in zip(axes, by_component.items(), strict=True):
+        for line in lines:
+            found, (colour, _) = line["cold"][0]["growth"], STYLES[line["backend"]]
+            start = found["start"]["rss_bytes"]
+            y = [0.0, *((one["rss_bytes"] - start) / MIB for one in found["series"])]
+            axis.plot(range(len(y)), y, color=colour, lw=1.5, label=line["backend"])
+        axis.axhline(lines[0]["cold"][0]["growth"]["limit_bytes"] / MIB, color="black", lw=0.8, ls="--", label="limit")
+        axis.set(title=component, xlabel="inputs of other lengths", ylabel="added (MiB)")
+    _legend_below(figure, axes)
+    figure.suptitle("Resident memory added by further lengths, in one process")
+    return figure
+
+
+def first_run(data: RunData) -> Figure | None:
+    """From the start of a process to its first result, stacked."""
+    lines = [x for found in _cold(data, growth=False).values() for x in found if "start_s" in x["cold"][0]]
+    if not lines:
+        return None
+    figure, axis = plt.subplots(figsize=(8.5, 0.8 + 0.34 * len(lines)), layout="constrained")
+    names = [f"{x['component']}, {x['case'].removeprefix('synthetic-')}, {x['backend']}" for x in lines]
+    left = np.zeros(len(lines))
+    for field, (label, colour) in PHASES.items():
+        width = np.array([median(c[field] for c in x["cold"]) for x in lines])
+        axis.barh(names, width, left=left, color=colour, label=label)
+        left += width
+    steady = [median(c["steady_s"] for c in x["cold"]) for x in lines]
+    axis.plot(steady, range(len(lines)), ls="", marker="|", ms=11, mew=2, color="black", label="a steady call")
+    axis.invert_yaxis()
+    axis.set(xlabel="seconds", title="From the start of a process to its first result")
+    axis.legend(loc="lower right", fontsize=8, frameon=True)
+    return figure
+
+
+def ablation(data: RunData) -> Figure | None:
+    """Gain of every optimisation, with its interval; above 1 it pays."""
+    rows: list[tuple[str, str, Estimate]] = []
+    for case in data.cases:
+        for component in data.components:
+            name, _, side = component.rpartition(".")
+            for backend in data.backends if side == "on" else ():
+                with_, without = data.find(case, component, backend), data.find(case, f"{name}.off", backend)
+                gain = data.gain(with_, without) if with_ and without else None
+                if gain:
+                    rows.append((f"{name}, {case.removeprefix('synthetic-')}", backend, gain))
+    if not rows:
+        return None
+    figure, axis = plt.subplots(figsize=(8.5, 1.1 + 0.3 * len(rows)), layout="constrained")
+    for i, (_, backend, gain) in enumerate(rows):
+        colour, marker = STYLES[backend]
+        reach: Any = [[gain.value - gain.low], [gain.high - gain.value]]
+        axis.errorbar(gain.value, i, xerr=reach, color=colour, marker=marker, ms=6, capsize=3, ls="")
+    axis.axvline(1.0, color="black", lw=1)
+    axis.set_yticks(range(len(rows)), [f"{name}, {backend}" for name, backend, _ in rows])
+    axis.invert_yaxis()
+    axis.set(
+        xscale="log", xlabel="time without over time with (above 1: it pays)", title="What each optimisation gains"
+    )
+    low, high = axis.get_xlim()
+    ticks = [x for x in (0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 7, 10, 20, 30, 50) if low <= x <= high]
+    axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
+    axis.minorticks_off()
+    return figure
+
+
+def _legend_below(figure: Figure, axes: list[Any]) -> None:
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.tight_layout()
+    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=min(4, len(labels)))

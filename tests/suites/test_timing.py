@@ -1,0 +1,81 @@
+"""The worker's clock: what it counts, when it calls a call warm."""
+
+from __future__ import annotations
+
+import gc
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from suites.models.base import Steps
+from suites.timing import clock, is_steady, timed
+
+
+def nothing() -> None:
+    return None
+
+
+def test_a_sample_is_the_mean_of_its_calls():
+    calls = []
+    found = timed(lambda: (calls.append(1), time.sleep(0.004)), 5, nothing)
+    assert len(calls) == 5
+    assert 0.004 <= found.seconds < 0.02
+
+
+def test_the_last_result_is_kept_and_parts_are_means():
+    results = []
+
+    def call() -> Steps:
+        steps = Steps()
+        steps.seconds["part"] = float(len(results))
+        results.append(steps)
+        return steps
+
+    found = timed(call, 3, nothing)
+    assert found.result is results[-1]
+    assert found.parts == {"part": 1.0}
+
+
+def test_work_that_goes_on_after_the_call_is_seen():
+    """As on a device whose outputs nobody waited for."""
+    found = timed(nothing, 1, lambda: time.sleep(0.01))
+    assert found.rest_s >= 0.01
+    assert found.seconds < 0.005
+
+
+def test_garbage_is_collected_before_and_never_during():
+    seen = []
+    timed(lambda: seen.append(gc.isenabled()), 2, nothing)
+    assert seen == [False, False]
+    assert gc.isenabled()
+
+
+def test_an_error_leaves_the_collector_on():
+    def fails() -> None:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        timed(fails, 1, nothing)
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "steady"),
+    [([], False), ([1.0], False), ([1.0, 1.0], False), ([1.0, 1.0, 1.0], True), ([9.0, 1.0, 1.0], False),
+     ([9.0, 1.0, 1.0, 1.0], True), ([4.0, 3.0, 2.0, 1.0], False), ([1.0, 5.0, 1.02], True)],
+)  # fmt: skip
+def test_warm(seconds, steady):
+    assert is_steady(seconds) is steady
+
+
+@given(st.floats(1e-6, 10), st.integers(3, 20))
+def test_equal_calls_are_steady(seconds, count):
+    assert is_steady([seconds] * count)
+
+
+def test_the_clock_tells_its_step_and_its_cost():
+    found = clock()
+    assert 0 < found["resolution_s"] < 1e-3
+    assert 0 <= found["overhead_s"] < 1e-3
