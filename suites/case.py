@@ -56,8 +56,7 @@ class CaseRun:
         self.files = {name: str(scratch / f"{name}.npy") for name in (*self.inputs, *dict(self.suite.shared))}
 
     def execute(self) -> None:
-        for name, array in self.inputs.items():
-            np.save(self.files[name], array)
+        self.save_inputs()
         started, first = time.monotonic(), self._next_launch()
         number = first
         while number == first or self._more(number - first, time.monotonic() - started):
@@ -66,12 +65,17 @@ class CaseRun:
             try:
                 self._launch(number, judged=number == first)
             finally:
-                self._end_launch()
+                self.end()
             number += 1
         self.outputs = {backend: found for backend, found in self.outputs.items() if backend not in self.errors}
         self._close_records()
         self._keep_contours(self.outputs)
         self._keep_sound(self.outputs)
+
+    def save_inputs(self) -> None:
+        """Where the workers find them."""
+        for name, array in self.inputs.items():
+            np.save(self.files[name], array)
 
     def _alive(self) -> list[str]:
         return [name for name in self.plan.backends if name not in self.errors]
@@ -128,6 +132,19 @@ class CaseRun:
     # ------------------------------------------------------------------ one launch
     def _launch(self, number: int, judged: bool) -> None:
         """A fresh process per backend, in turns; the order turns around from launch to launch."""
+        self.begin(number)
+        if judged:
+            self.told("parity")
+            self._keep_outputs(self.suite.extras)
+        self.warm_up(number)
+        self._rounds(number)
+        if judged:
+            self.told("parity")
+            self._keep_outputs(self.calls)
+            self._add_rounding()
+
+    def begin(self, number: int) -> None:
+        """Start a worker per backend, load, and hand over the inputs."""
         self.told(f"launch {number + 1}")
         cold = self.suite.whole is not None and self.run.measure["first_calls"] > 0
         for backend in [] if cold else self._alive():  # with no first call to measure, they import side by side
@@ -137,22 +154,18 @@ class CaseRun:
             with self._guard(backend):
                 self._start(backend, cold)
         self._shared_inputs()
-        if judged:
-            self.told("parity")
-            self._keep_outputs(self.suite.extras)
+
+    def warm_up(self, number: int) -> None:
+        """Every call on every backend until its times have settled."""
         self.told(f"warm-up {number + 1}")
         for call in self.calls:
             for backend in self._in_turn(number):
                 with self._guard(backend):
                     self._warm_up(backend, call, number)
         self.told(f"warm-up {number + 1}", done=True)
-        self._rounds(number)
-        if judged:
-            self.told("parity")
-            self._keep_outputs(self.calls)
-            self._add_rounding()
 
-    def _end_launch(self) -> None:
+    def end(self) -> None:
+        """End the launch's workers."""
         while self.workers:
             _, worker = self.workers.popitem()
             worker.kill()
@@ -228,7 +241,7 @@ class CaseRun:
         limits, started = self.run.measure["rounds"], time.monotonic()
         budget = self.run.measure["seconds_per_case"] / self.run.measure["launches"]["min"]
         first = max((line["round"] for line in self._taken()), default=-1) + 1
-        self._set_repeats()
+        self.set_repeats()
         for number in range(first, first + limits["max"]):
             if number - first >= limits["min"] and time.monotonic() - started > budget:
                 return
@@ -239,7 +252,7 @@ class CaseRun:
                         self._take_turn(backend, turn if number % 4 < 2 else turn[::-1], launch, number)
             self.told(f"launch {launch + 1}", done=True)
 
-    def _set_repeats(self) -> None:
+    def set_repeats(self) -> None:
         """How often a call is made for one sample: the same on every backend, and in every launch of a case."""
         for line in self._taken():
             self.repeats.setdefault(self._call_of(line["component"]), line["calls"])

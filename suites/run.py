@@ -59,7 +59,7 @@ class Run:
     # ------------------------------------------------------------------ the whole run
     def execute(self) -> None:
         self._check_audio()
-        plan = self._plan()
+        plan = self.plan()
         with tempfile.TemporaryDirectory(prefix="rvc-parity-") as scratch, self._progress(plan) as bar:
             try:
                 for case in plan.cases:
@@ -74,7 +74,8 @@ class Run:
         if path is not None and not self.resumed:
             inputs.read_audio(path)
 
-    def _plan(self) -> Plan:
+    def plan(self) -> Plan:
+        """What will be measured; backends have said what they are, and a model was loaded on each."""
         revived: list[str] = []
         if self.resumed:
             stored = json.loads((self.folder / "plan.json").read_text())

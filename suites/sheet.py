@@ -58,12 +58,12 @@ class Sheet(NamedTuple):
 
 # ---------------------------------------------------------------------- of a run
 def from_runs(folders: Sequence[Path]) -> Sheet:
-    """One sheet of one run, or of several like it: their launches together.
+    """One sheet of one run, or of several like it: their launches together. A file: pytest-benchmark's JSON.
 
     Raises:
         UserError: not a run folder, damaged, of a newer schema, or runs that cannot be put together.
     """
-    sheets = [_from_run(folder) for folder in folders]
+    sheets = [_from_run(path) if path.is_dir() else from_benchmarks(path) for path in folders]
     first = sheets[0]
     for other in sheets[1:]:
         different = differences(first.facts, other.facts)
@@ -90,7 +90,43 @@ def _from_run(folder: Path) -> Sheet:
         else:
             entries[key] = _entry(key, closed, plan["backends"])
     made = {"runs": [folder.name], "commit": env.get("commit"), "commit_clean": env.get("commit_clean")}
-    return Sheet(str(folder), _facts(config, env), environment.fingerprint(env), made, entries)
+    return Sheet(str(folder), facts_of(config, env), environment.fingerprint(env), made, entries)
+
+
+def from_benchmarks(path: Path) -> Sheet:
+    """A sheet of ``tests/benchmarks``: the JSON that pytest-benchmark wrote.
+
+    Raises:
+        UserError: missing, damaged, or of other benchmarks.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: not a run folder, and no JSON of pytest-benchmark")
+    try:
+        stored = json.loads(path.read_text())
+        own = stored["machine_info"]["rvc_parity"]
+        entries = {}
+        for one in stored["benchmarks"]:
+            info = one["extra_info"]
+            entries[info["case"], info["component"], info["backend"]] = _benchmark(one["stats"]["data"], info)
+        facts = own["facts"] | {"measured_by": "pytest-benchmark"}
+        return Sheet(str(path), facts, own["fingerprint"], {"runs": [path.name]} | own["made"], entries)
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{path}: not written by pytest tests/benchmarks --benchmark-enable -n 0 --benchmark-json={path}"
+        ) from None
+
+
+def _benchmark(data: list[float], info: Mapping[str, Any]) -> Entry:
+    launches, theirs = info["launches"], info["reference_s"]
+    if len(launches) != len(data) or not all(isinstance(s, int | float) and s > 0 for s in data):
+        return _unmeasured(INVALID, f"{len(data)} times and {len(launches)} launches do not fit together")
+    own = fast_logs(data, launches)
+    slowness = None
+    if info["reference"] is not None and len(theirs) == len(data):
+        beside = fast_logs(theirs, launches)
+        slowness = [own[n] - beside[n] for n in own]
+    seconds = [math.exp(x) for x in own.values()]
+    return Entry("passed", None, info["reference"], seconds, slowness, {}, {}, len(data))
 
 
 def _yaml(path: Path) -> dict[str, Any]:
@@ -111,7 +147,7 @@ def _json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: is damaged") from None
 
 
-def _facts(config: Mapping[str, Any], env: Mapping[str, Any]) -> dict[str, Any]:
+def facts_of(config: Mapping[str, Any], env: Mapping[str, Any]) -> dict[str, Any]:
     """What two runs must share to be compared."""
     backends = {
         name: {
