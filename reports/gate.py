@@ -1,6 +1,7 @@
 """A gate's verdicts for people, for GitHub, for JUnit and as JSON. Pure: texts from an outcome."""
 
 import json
+import math
 from xml.etree import ElementTree
 
 from suites.gate import FAILED, MEANING, PASSED, Outcome, Verdict
@@ -13,7 +14,7 @@ def cells(verdict: Verdict) -> list[str]:
     """One row: the change is relative, above 0 worse; *detectable* is the rise that the gate sees in 80 % of runs."""
     change = "" if verdict.change is None else f"{100 * verdict.change:+.1f} %"
     seen = "" if verdict.detectable is None else f"{100 * verdict.detectable:.1f} %"
-    return [verdict.kind, verdict.where, verdict.metric, change, seen, verdict.text]
+    return [_plain(text) for text in (verdict.kind, verdict.where, verdict.metric, change, seen, verdict.text)]
 
 
 def shown(outcome: Outcome, everything: bool) -> list[Verdict]:
@@ -47,7 +48,7 @@ def markdown(outcome: Outcome, title: str, everything: bool = False) -> str:
     for row, verdict in zip(rows, shown(outcome, everything), strict=True):
         row[0] = f"**{row[0]}**" if MEANING[verdict.kind] != PASSED else row[0]
     lines = [f"## {title}: {outcome.word}", "", "| " + " | ".join(HEADER) + " |", "|---|---|---|---:|---:|---|"]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in row) + " |" for row in rows]
     return "\n".join([*lines, "", *summary(outcome)]) + "\n"
 
 
@@ -59,7 +60,9 @@ def annotations(outcome: Outcome) -> list[str]:
             "error" if MEANING[verdict.kind] != PASSED else "warning" if verdict.kind in ("too noisy", "new") else None
         )
         if level:
-            title = _escaped(f"{verdict.kind}: {verdict.where} {verdict.metric}".replace("  ", " ")).replace(",", "%2C")
+            title = _escaped(_plain(f"{verdict.kind}: {verdict.where} {verdict.metric}").replace("  ", " ")).replace(
+                ",", "%2C"
+            )
             lines.append(f"::{level} title={title.replace('::', ':')}::{_escaped(verdict.text or verdict.kind)}")
     return lines
 
@@ -76,12 +79,12 @@ def junit(outcome: Outcome, name: str) -> str:
     suite = ElementTree.Element("testsuite", {"name": name, **counts})
     for verdict in outcome.verdicts:
         where = verdict.where or "run"
-        case = ElementTree.SubElement(suite, "testcase", {"classname": where, "name": verdict.metric})
+        case = ElementTree.SubElement(suite, "testcase", {"classname": _plain(where), "name": _plain(verdict.metric)})
         if MEANING[verdict.kind] != PASSED:
             tag = "failure" if MEANING[verdict.kind] == FAILED else "error"
-            ElementTree.SubElement(case, tag, {"type": verdict.kind, "message": _plain(" ".join(cells(verdict)))})
+            ElementTree.SubElement(case, tag, {"type": verdict.kind, "message": " ".join(cells(verdict))})
         elif verdict.kind != "passed":
-            ElementTree.SubElement(case, "system-out").text = _plain(" ".join(cells(verdict)))
+            ElementTree.SubElement(case, "system-out").text = " ".join(cells(verdict))
     root = ElementTree.Element("testsuites", counts)
     root.append(suite)
     ElementTree.indent(root)
@@ -89,8 +92,8 @@ def junit(outcome: Outcome, name: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """XML has no place for control characters."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    """One line that nothing interprets: no control characters, no lone surrogates."""
+    return "".join(c if c.isprintable() else " " for c in text).encode("utf-8", "replace").decode()
 
 
 def as_json(outcome: Outcome, baseline: str, candidate: str) -> str:
@@ -98,7 +101,8 @@ def as_json(outcome: Outcome, baseline: str, candidate: str) -> str:
     gates = []
     for verdict in outcome.verdicts:
         figures = verdict._asdict()
+        figures |= {k: None for k, v in figures.items() if isinstance(v, float) and not math.isfinite(v)}
         gates.append(dict(zip(("case", "component", "backend"), figures.pop("key"), strict=True)) | figures)
     found: dict[str, object] = {"schema": 1, "baseline": baseline, "candidate": candidate, "verdict": outcome.word}
     found |= {"exit_code": outcome.exit_code, "notes": outcome.notes, "gates": gates}
-    return json.dumps(found, indent=1) + "\n"
+    return json.dumps(found, indent=1, allow_nan=False) + "\n"

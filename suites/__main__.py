@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m suites",
         description="Measures RVC inference in MLX against PyTorch: time, memory and numerical difference.",
-        epilog="Exit codes: 0 passed; 1 measured, and a parity limit failed; 2 could not measure; 130 interrupted.",
+        epilog="Exit codes: 0 passed; 1 a parity limit or gate failed; 2 could not measure or judge; 130 interrupted.",
     )
     top.add_argument("-v", "--verbose", action="store_true", help="show the traceback of an error")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -267,6 +267,8 @@ def run_gate(args: argparse.Namespace) -> int:
     policy = read_policy(args.policy)
     candidate = sheet.from_runs(args.runs)
     if args.update:
+        if args.baseline.exists():
+            print(texts.terminal(judge(sheet.read(args.baseline), candidate, policy)), end="\n\n")
         sheet.write(candidate, args.baseline)
         gates = judge(candidate, candidate, policy).verdicts
         seen = [v.detectable for v in gates if v.detectable and v.metric == "time"]
@@ -284,8 +286,11 @@ def run_gate(args: argparse.Namespace) -> int:
     if args.github or os.environ.get("GITHUB_ACTIONS") == "true":
         print(*texts.annotations(outcome), sep="\n")
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-            with Path(summary).open("a") as file:
-                file.write(texts.markdown(outcome, title))
+            try:
+                with Path(summary).open("a", encoding="utf-8") as file:
+                    file.write(texts.markdown(outcome, title))
+            except OSError as error:
+                print(f"cannot write the step summary {summary}: {error.strerror}", file=sys.stderr)
     return outcome.exit_code
 
 

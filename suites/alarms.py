@@ -19,7 +19,7 @@ from .run import open_run
 from .sheet import Sheet
 
 # `selftest aa` makes many runs: shorter ones than a gate's, where false alarms are no rarer
-SHORT = ("durations=[0.32]", "measure.launches={min: 8, max: 8}", "measure.rounds={min: 6, max: 6}")
+SHORT = ("durations=[0.32]", "measure.launches={min: 6, max: 6}", "measure.rounds={min: 5, max: 5}")
 AA_COUNT, AA_RED_SHARE = 100, 0.01
 POWER_TRIALS, POWER_SIZES = 4, (0.05, 0.10)
 POWER_SHARES = {0.05: 0.80, 0.10: 0.95}

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -289,11 +290,12 @@ class CaseRun:
     def _take_turn(self, backend: str, turn: list[str], launch: int, number: int) -> None:
         time.sleep(SETTLE_S)
         calls = {call: self.repeats.get(call, 1) for call in turn}
-        found = self.run.ask_quietly(self.workers[backend], "time", self.timeout_s, calls=calls)["calls"]
-        for call, one in found.items():
+        answer = self.run.ask_quietly(self.workers[backend], "time", self.timeout_s, calls=calls)
+        for call, one in answer["calls"].items():
             for component in self.plan.components:
                 if component in one["seconds"]:
                     facts = {"launch": launch, "calls": calls[call], "rest_s": one["rest_s"]}
+                    facts["others"] = answer["others"]
                     key = self._key(component, backend)
                     self.run.sample(self.case, *key, number, one["seconds"][component], facts)
 
@@ -369,6 +371,7 @@ class CaseRun:
             "warmup_s": [seconds for facts in warm for seconds in facts["seconds"]],
             "warmup": [{"launch": f["launch"], "calls": len(f["seconds"]), "steady": f["steady"]} for f in warm],
             "parent_cpu_share": self.run.parent_cpu_share,
+            "others_share": median(line["others"] for line in taken.values()) if taken else None,
             "load_s": first.get("load_s"),
             "first_call_s": first.get("first_call_s"),
             "peak_rss_bytes": first.get("peak_rss_bytes"),

@@ -15,14 +15,17 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from .backends import BACKENDS
 from .config import CONF
 from .errors import UserError, nearest
+from .floors import is_count
 from .sheet import MEASURED, Entry, Key, Sheet, differences
-from .statistics import Difference, detectable_rise, difference, holm, trimmed_mean
+from .statistics import Difference, between_runs, detectable_rise, difference, holm, trimmed_mean
 
 PASSED, FAILED, UNJUDGED = 0, 1, 2
-# shares of the false-alarm rate: seconds themselves are judged by a size that noise does not reach
-RATIO_SHARE = 0.8
+# metric: its part of the policy, and its share of the false-alarm rate; the latter two are judged by sizes that noise
+# does not reach
+TIMES = {"time": ("time", 0.8), "typical": ("typical", 0.1), "seconds": ("absolute", 0.1)}
 
 # what a verdict means for the exit code; "too noisy" is the policy's to say
 MEANING = {
@@ -38,6 +41,8 @@ MEANING = {
     "failed": FAILED,
     "missing": FAILED,
     "error": UNJUDGED,
+    "unfinished": UNJUDGED,
+    "blind": UNJUDGED,
     "invalid": UNJUDGED,
     "too few": UNJUDGED,
     "not comparable": UNJUDGED,
@@ -108,50 +113,61 @@ def judge(baseline: Sheet, candidate: Sheet, policy: Policy) -> Outcome:
     if different:
         return Outcome([Verdict(NOWHERE, "environment", "not comparable", text) for text in different], [], UNJUDGED)
     same = baseline.fingerprint == candidate.fingerprint
-    elsewhere = baseline.fingerprint.get("cpu") != candidate.fingerprint.get("cpu")
     verdicts: list[Verdict] = []
-    ratios: list[_Timing] = []
-    seconds: list[_Timing] = []
+    timings: dict[str, list[_Timing]] = {metric: [] for metric in TIMES}
     for key, before in baseline.entries.items():
         after = candidate.entries.get(key)
-        verdicts += _standing(key, before, after)
+        verdicts += _standing(key, after)
         if after is None or after.status not in MEASURED:
             continue
+        verdicts += [
+            Verdict(key, "workload", "not comparable", text) for text in differences(before.workload, after.workload)
+        ]
         verdicts += _memory(key, before, after, policy["memory"])
         verdicts += _parity(key, before, after, policy["parity"])
-        if before.reference is not None:
-            ratios.append(_Timing(key, "time", before.slowness, after.slowness))
-        if same:
-            seconds.append(_Timing(key, "seconds", _logs(before.seconds), _logs(after.seconds)))
-    smallest = policy["time"]["smallest_elsewhere" if elsewhere else "smallest"]
-    verdicts += _times(ratios, smallest, RATIO_SHARE, policy)
-    verdicts += _times(seconds, policy["absolute"]["smallest"], 1 - RATIO_SHARE, policy)
-    verdicts += [
-        Verdict(key, "status", "new", "the baseline does not have it: gate --update")
-        for key in candidate.entries
-        if key not in baseline.entries
-    ]
-    return _outcome(verdicts, _notes(baseline, candidate, same, elsewhere), policy)
+        verdicts += _timings(timings, key, before, after, same)
+    wide = _why_wide(baseline, candidate, policy)
+    for metric, found in timings.items():
+        verdicts += _times(metric, found, policy, wide is not None)
+    for key, after in candidate.entries.items():
+        if key not in baseline.entries:
+            known = after.status == "passed"
+            new = Verdict(key, "status", "new", "the baseline does not have it: gate --update")
+            verdicts += [new] if known else _standing(key, after)
+    return _outcome(verdicts, _notes(baseline, candidate, same, wide), policy)
 
 
 def _outcome(verdicts: list[Verdict], notes: list[str], policy: Policy) -> Outcome:
     codes = {MEANING[v.kind] for v in verdicts}
     noisy = policy["time"]["noisy"] == "fail" and any(v.kind == "too noisy" for v in verdicts)
     code = UNJUDGED if UNJUDGED in codes else FAILED if FAILED in codes or noisy else PASSED
-    order = sorted(verdicts, key=lambda v: (-MEANING[v.kind], v.kind in ("passed",), v.key))
+    order = sorted(verdicts, key=lambda v: (-MEANING[v.kind], v.kind == "passed", v.key))
     return Outcome(order, notes, code)
 
 
-def _notes(baseline: Sheet, candidate: Sheet, same: bool, elsewhere: bool) -> list[str]:
-    if same:
-        return []
-    names = differences(baseline.fingerprint, candidate.fingerprint)
-    told = "another processor" if elsewhere else "another environment"
-    return [f"{told} ({'; '.join(names[:3])}): ratios are judged, seconds are not"]
+def _why_wide(baseline: Sheet, candidate: Sheet, policy: Policy) -> str | None:
+    """Why only large changes of time are called, if so."""
+    if baseline.fingerprint.get("cpu") != candidate.fingerprint.get("cpu"):
+        return "another processor"
+    busy = [max((e.others for e in s.entries.values()), default=0.0) for s in (baseline, candidate)]
+    if max(busy) > policy["time"]["busy"]:
+        whose = "this run" if busy[1] >= busy[0] else "the baseline"
+        return f"other work took {100 * max(busy):.0f} % of the machine during {whose}"
+    return None
+
+
+def _notes(baseline: Sheet, candidate: Sheet, same: bool, wide: str | None) -> list[str]:
+    notes = []
+    if wide is not None:
+        notes.append(f"{wide}: only large changes of time are called")
+    if not same:
+        names = differences(baseline.fingerprint, candidate.fingerprint)
+        notes.append(f"another environment ({'; '.join(names[:3])}): seconds are not judged, ratios are")
+    return notes
 
 
 # ---------------------------------------------------------------------- present and whole
-def _standing(key: Key, before: Entry, after: Entry | None) -> Iterator[Verdict]:
+def _standing(key: Key, after: Entry | None) -> Iterator[Verdict]:
     if after is None:
         yield Verdict(key, "status", "missing", "the baseline has it, this run does not")
     elif after.status == "passed":
@@ -180,39 +196,64 @@ def _logs(values: list[float]) -> list[float]:
     return [math.log(v) for v in values]
 
 
-def _times(timings: list[_Timing], smallest: float, share: float, policy: Policy) -> Iterator[Verdict]:
-    level = policy["false_alarm"] * share
+def _timings(timings: dict[str, list[_Timing]], key: Key, before: Entry, after: Entry, same: bool) -> Iterator[Verdict]:
+    """What of this entry's time can be judged; of ours something must be."""
+    if before.reference is not None and before.slowness is not None:
+        if after.slowness is None:
+            yield Verdict(key, "time", "missing", f"{before.reference} was not measured beside it")
+        else:
+            timings["time"].append(_Timing(key, "time", before.slowness, after.slowness))
+        if before.typical is not None and after.typical is not None:
+            timings["typical"].append(_Timing(key, "typical", before.typical, after.typical))
+    elif not same and BACKENDS[key[2]].package == "rvc_mlx":
+        yield Verdict(key, "time", "not comparable", "no reference beside it, and another environment")
+    if same:
+        timings["seconds"].append(_Timing(key, "seconds", _logs(before.seconds), _logs(after.seconds)))
+
+
+def _times(metric: str, timings: list[_Timing], policy: Policy, wide: bool) -> Iterator[Verdict]:
+    """One family of gates: Holm's correction over all of them, at its share of the false-alarm rate."""
+    part, share = TIMES[metric]
+    rules, level = policy[part], policy["false_alarm"] * share
+    smallest = max(rules["smallest"], policy["time"]["smallest_elsewhere"] if wide else 0.0)
     least = max(2, policy["least_launches"])
     enough = [t for t in timings if t.launches >= least]
-    found = [difference(t.before or [], t.after or []) for t in enough]
+    plain = [difference(t.before or [], t.after or []) for t in enough]
+    drift = between_runs(plain, policy["time"]["between_runs"]) if metric == "time" else 0.0
+    found = [one._replace(error=math.hypot(one.error, drift)) for one in plain]
     slower = holm([one.p_above for one in found], level)
     faster = holm([one.p_below for one in found], level)
     for timing, one, up, down in zip(enough, found, slower, faster, strict=True):
-        seen = detectable_rise(one.error, one.df, level / len(enough))
-        yield _timed(timing, one, _time_kind(timing.metric, one, up, down, seen, smallest, policy), seen)
+        seen = detectable_rise(one.error, one.df, level / len(enough), smallest)
+        yield _timed(timing, one, _time_kind(metric, one, (up, down), seen, smallest, policy), seen)
     for timing in timings:
         if timing not in enough:
             text = f"{timing.launches} process launches; at least {least} are needed (measure.launches.min=)"
             yield Verdict(timing.key, timing.metric, "too few", text)
 
 
-def _time_kind(metric: str, one: Difference, up: bool, down: bool, seen: float, smallest: float, policy: Policy) -> str:
-    rise = math.exp(one.shift)
+def _time_kind(
+    metric: str, one: Difference, significant: tuple[bool, bool], seen: float, smallest: float, policy: Policy
+) -> str:
+    rise, (up, down) = math.exp(one.shift), significant
     if up and rise - 1 >= smallest:
         return "slower"
     if rise <= 1 / policy["time"]["implausible"]:
         return "implausible"
     if down and 1 / rise - 1 >= smallest:
         return "faster"
-    wanted = policy["time"]["detect"]
-    return "too noisy" if metric == "time" and seen > max(wanted, smallest) else "passed"
+    if metric != "time":
+        return "passed"
+    if seen > policy["time"]["blind"]:
+        return "blind"
+    return "too noisy" if seen > max(policy["time"]["detect"], smallest) else "passed"
 
 
 def _timed(timing: _Timing, one: Difference, kind: str, seen: float) -> Verdict:
     before, after = math.exp(trimmed_mean(timing.before or [])), math.exp(trimmed_mean(timing.after or []))
-    what = "of the reference's time" if timing.metric == "time" else "s"
+    what = "s" if timing.metric == "seconds" else "of the reference's time"
     text = f"{before:.3g} to {after:.3g} {what}"
-    if kind == "too noisy":
+    if kind in ("too noisy", "blind"):
         text += f"; a rise below {100 * seen:.0f} % would not have shown"
     if kind == "implausible":
         text += "; was every output computed, on the device that was meant? If it is a gain: gate --update"
@@ -226,10 +267,9 @@ def _memory(key: Key, before: Entry, after: Entry, policy: Policy) -> Iterator[V
         if not new:
             yield Verdict(key, name, "missing", "the baseline has this figure, this run does not")
             continue
-        # the kindest pair: what one unlucky process held is no growth
-        room = max(policy["smallest"] * max(old), float(policy["smallest_bytes"]))
-        kind = "bigger" if min(new) - max(old) > room else "smaller" if min(old) - max(new) > room else "passed"
         a, b = median(old), median(new)
+        room = max(policy["smallest"] * a, float(policy["smallest_bytes"]))
+        kind = "bigger" if b - a > room else "smaller" if a - b > room else "passed"
         text = f"{a / 2**20:.0f} to {b / 2**20:.0f} MiB"
         yield Verdict(key, name, kind, text, a, b, b / a - 1 if a > 0 else None)
 
@@ -246,7 +286,10 @@ def _parity(key: Key, before: Entry, after: Entry, policy: Policy) -> Iterator[V
 
 
 def _accuracy(key: Key, name: str, old: Mapping[str, float], new: Mapping[str, float], policy: Policy) -> Verdict:
-    allowed = policy["factor"] * max(old["error"], old["floor"], new["floor"])
+    # a hundredth of the limit is nothing to speak of; of events, the run's own limit counts
+    allowed = max(policy["factor"] * max(old["error"], old["floor"], new["floor"]), 0.01 * new["base"])
+    if is_count(name):
+        allowed = max(old["error"], new["limit"])
     kind = "less accurate" if new["error"] > allowed else "passed"
     text = f"error {old['error']:.3g} to {new['error']:.3g}" + (f", allowed {allowed:.3g}" if kind != "passed" else "")
     change = new["error"] / old["error"] - 1 if old["error"] > 0 else None

@@ -102,6 +102,7 @@ class PhaseRun:
             warmup_s=[],
             warmup=[],
             parent_cpu_share=None,
+            others_share=None,
             load_s=first.get("load_s"),
             first_call_s=first.get("first_call_s"),
             peak_rss_bytes=first.get("peak_rss_bytes"),

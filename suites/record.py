@@ -17,7 +17,7 @@ from .errors import UserError
 
 SCHEMA = 2  # 2: process launches, calls per sample
 # what samples of schema 1 do not say
-OLD_SAMPLE = {"launch": 0, "calls": 1, "rest_s": 0.0}
+OLD_SAMPLE = {"launch": 0, "calls": 1, "rest_s": 0.0, "others": 0.0}
 SCHEMA_FILE = Path(__file__).parent / "data" / "record.schema.json"
 STATUSES = ("passed", "failed", "error", "skipped", "not_comparable")
 
@@ -90,14 +90,12 @@ def read_lines(path: Path) -> Iterator[Line]:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; is this a run folder?")
-    data = path.read_text()
-    for number, text in enumerate(data.splitlines(keepends=True), 1):
-        if not text.endswith("\n"):
-            return
+    whole = path.read_bytes().split(b"\n")[:-1]  # what follows the last line's end was cut off by a kill
+    for number, text in enumerate(whole, 1):
         try:
             line = json.loads(text)
-            schema = line["schema"]
-        except (ValueError, KeyError, TypeError):
+            schema = int(line["schema"])
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError(f"{path}:{number}: not a record") from None
         if schema > SCHEMA:
             raise UserError(f"{path}:{number}: schema {schema} is newer than this program's {SCHEMA}; update it")

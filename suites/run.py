@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 from tqdm import tqdm
 
@@ -261,11 +263,13 @@ class Run:
 
     def ask_quietly(self, worker: Worker, do: str, timeout_s: float, **arguments: Any) -> Facts:
         """Ask, and keep account of what this process does while a worker is being timed."""
-        start, busy = time.monotonic(), time.process_time()
+        start, busy, before = time.monotonic(), time.process_time(), others_cpu_s(worker)
         answer = worker.ask(do, timeout_s, **arguments)
-        self._waited_s += time.monotonic() - start
-        self._parent_cpu_s += time.process_time() - busy
-        return answer
+        waited = time.monotonic() - start
+        own = time.process_time() - busy
+        self._waited_s, self._parent_cpu_s = self._waited_s + waited, self._parent_cpu_s + own
+        others = max(0.0, others_cpu_s(worker) - before - own) / (waited * (os.cpu_count() or 1))
+        return answer | {"others": round(min(1.0, others), 4)}
 
     @property
     def parent_cpu_share(self) -> float | None:
@@ -341,6 +345,16 @@ class Run:
         }
         line |= {"warnings": loaded.get("warnings", [])}
         self.file.append(line | fields)
+
+
+def others_cpu_s(worker: Worker) -> float:
+    """Processor seconds that everything but this worker has used on this machine so far."""
+    times = psutil.cpu_times()
+    used = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
+    with contextlib.suppress(psutil.Error):
+        own = psutil.Process(worker.pid).cpu_times()
+        used -= own.user + own.system
+    return float(used)
 
 
 def weights_of(config: Config) -> dict[str, Weights]:

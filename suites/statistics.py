@@ -118,6 +118,15 @@ def paired_ratio(
     return estimate([reference[i] / other[i] for i in both], [launches[i] for i in both] if launches else None)
 
 
+def paired_logs(own: Mapping[int, float], theirs: Mapping[int, float], launches: Mapping[int, int]) -> dict[int, float]:
+    """Per launch the median over rounds of the logarithm of one time over the other."""
+    groups: dict[int, list[float]] = {}
+    for number in sorted(own):
+        if number in theirs:
+            groups.setdefault(launches[number], []).append(log(own[number] / theirs[number]))
+    return {launch: median(group) for launch, group in sorted(groups.items())}
+
+
 class Difference(NamedTuple):
     """Of two groups of launches, on logarithms: ``shift`` (second minus first), its error and degrees of freedom."""
 
@@ -175,14 +184,36 @@ def detectable(
     first_error: float, second_error: float, first: int, second: int, level: float = 0.05, power: float = POWER
 ) -> float:
     """The smallest relative rise that a one-sided comparison at ``level`` calls with probability ``power``."""
-    return detectable_rise(sqrt(first_error**2 + second_error**2), first + second - 2.0, level, power)
+    return detectable_rise(sqrt(first_error**2 + second_error**2), first + second - 2.0, level, power=power)
 
 
-def detectable_rise(error: float, df: float, level: float, power: float = POWER) -> float:
-    """The same from the error of the difference of logarithms."""
-    from scipy.stats import t
+def detectable_rise(error: float, df: float, level: float, smallest: float = 0.0, power: float = POWER) -> float:
+    """The same from the error of the difference of logarithms; a rise below ``smallest`` is never called.
 
-    return exp(float(t.ppf(1 - level, df) + t.ppf(power, df)) * error) - 1.0
+    The power of a t-test by the normal approximation of the non-central t (Johnson and Welch,
+    "Applications of the non-central t-distribution", Biometrika 1940).
+    """
+    from scipy.stats import norm, t
+
+    bound, quantile = float(t.ppf(1 - level, df)), float(norm.ppf(power))
+    shift = bound * (1 - 1 / (4 * df)) + quantile * sqrt(1 + bound**2 / (2 * df))
+    seen = log(1 + smallest) + float(t.ppf(power, df)) * error if smallest else 0.0
+    return exp(min(max(shift * error, seen), 50.0)) - 1.0
+
+
+def between_runs(differences: Sequence[Difference], largest: float) -> float:
+    """How much farther apart the components' shifts are than their launches explain: the standard deviation of
+    what differs from run to run, at most ``largest``.
+
+    Robust, so that a few components that did change do not enter it: the median absolute deviation
+    from the median shift (the empirical null of Efron, "Large-scale simultaneous hypothesis testing", JASA 2004).
+    """
+    if len(differences) < 3:
+        return 0.0
+    shifts = [one.shift for one in differences]
+    centre = median(shifts)
+    spread = 1.4826 * median(abs(shift - centre) for shift in shifts)
+    return min(largest, sqrt(max(0.0, spread**2 - median(one.error**2 for one in differences))))
 
 
 def holm(values: Sequence[float], level: float) -> list[bool]:

@@ -25,12 +25,12 @@ from suites.weights import find_weights, voice_names
 from suites.worker import named
 
 ROOT = Path(__file__).parents[2]
-NEW = ("hubert", "synthesizer", "pipeline")  # RMVPE has tests of its own
+NEW = ("hubert", "synthesizer", "pipeline", "components")  # RMVPE has tests of its own
 PACKAGES = ("rvc_mlx", "reference_torch")
 
 
 def test_every_configured_suite_has_its_module():
-    assert set(SUITES) == set(suite_names())
+    assert set(SUITES) - {"known"} == set(suite_names())  # that one is a self-test's
 
 
 # ---------------------------------------------------------------------- whole runs
