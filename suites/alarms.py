@@ -14,7 +14,7 @@ from tqdm import tqdm
 from . import sheet
 from .config import compose_config
 from .errors import UserError
-from .gate import PASSED, Outcome, Verdict, judge, read_policy
+from .gate import FAILED, MEANING, PASSED, UNJUDGED, Outcome, Verdict, judge, read_policy
 from .run import open_run
 from .sheet import Sheet
 
@@ -86,25 +86,39 @@ def aa(words: Sequence[str]) -> int:
 
 
 def aa_summary(pairs: Sequence[Outcome], first: Sequence[Outcome], settings: Sequence[str]) -> tuple[str, bool]:
-    red = [outcome for outcome in pairs if outcome.exit_code != PASSED]
+    """``pairs``: each run against the one before it; ``first``: against the first one."""
     gates = sorted(len(outcome.verdicts) for outcome in pairs)
     times = [v for outcome in pairs for v in outcome.verdicts if v.metric == "time"]
     seen = sorted(v.detectable for v in times if v.detectable is not None)
+    blind = sum(outcome.exit_code == UNJUDGED for outcome in pairs)
     lines = [
         "# False alarms on unchanged code",
         "",
         f"Settings: {' '.join(settings)}. {gates[0]} gates a comparison, {len(times) // len(pairs)} of them on times.",
         "",
-        rate("each run against the one before it: red", len(red), len(pairs)),
-        rate("each run against the first one: red", sum(o.exit_code != PASSED for o in first), len(first)),
-        rate("single gates red, of the former", sum(len(o.red) for o in pairs), sum(len(o.verdicts) for o in pairs)),
-        rate("gates on times that were too noisy to judge", sum(v.kind == "too noisy" for v in times), len(times)),
+        rate("each run against the one before it: red", sum(map(is_red, pairs)), len(pairs)),
+        rate("each run against the first one: red", sum(map(is_red, first)), len(first)),
+        rate("single gates red, of the former", sum(_red_gates(o) for o in pairs), sum(len(o.verdicts) for o in pairs)),
+        rate("comparisons with a gate that could not judge at all", blind, len(pairs)),
+        rate("gates on times that were too noisy to judge", sum(v.kind in NOISY for v in times), len(times)),
         f"- rises that a gate would have shown (80 % power): median {100 * seen[len(seen) // 2]:.1f} %, "
         f"largest {100 * seen[-1]:.1f} %",
     ]
-    for outcome in (*red, *(o for o in first if o.exit_code != PASSED)):
-        lines += [f"- red: {v.kind}, {v.where} {v.metric}: {v.text}" for v in outcome.red]
-    return "\n".join(lines) + "\n", len(red) <= AA_RED_SHARE * len(pairs)
+    for outcome in (*pairs, *first):
+        lines += [f"- red: {v.kind}, {v.where} {v.metric}: {v.text}" for v in outcome.red if MEANING[v.kind] == FAILED]
+    return "\n".join(lines) + "\n", sum(map(is_red, pairs)) <= AA_RED_SHARE * len(pairs)
+
+
+NOISY = ("too noisy", "blind")
+
+
+def is_red(outcome: Outcome) -> bool:
+    """Something is called worse than it was."""
+    return _red_gates(outcome) > 0
+
+
+def _red_gates(outcome: Outcome) -> int:
+    return sum(MEANING[v.kind] == FAILED for v in outcome.verdicts)
 
 
 # ---------------------------------------------------------------------- slowdowns

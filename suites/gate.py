@@ -20,7 +20,7 @@ from .config import CONF
 from .errors import UserError, nearest
 from .floors import is_count
 from .sheet import MEASURED, Entry, Key, Sheet, differences
-from .statistics import Difference, between_runs, detectable_rise, difference, holm, trimmed_mean
+from .statistics import Difference, between_runs, detectable_rise, difference, holm, moderated, trimmed_mean
 
 PASSED, FAILED, UNJUDGED = 0, 1, 2
 # metric: its part of the policy, and its share of the false-alarm rate; the latter two are judged by sizes that noise
@@ -220,7 +220,7 @@ def _times(metric: str, timings: list[_Timing], policy: Policy, wide: bool) -> I
     enough = [t for t in timings if t.launches >= least]
     plain = [difference(t.before or [], t.after or []) for t in enough]
     drift = between_runs(plain, policy["time"]["between_runs"]) if metric == "time" else 0.0
-    found = [one._replace(error=math.hypot(one.error, drift)) for one in plain]
+    found = [one._replace(error=math.hypot(one.error, drift)) for one in moderated(plain)]
     slower = holm([one.p_above for one in found], level)
     faster = holm([one.p_below for one in found], level)
     for timing, one, up, down in zip(enough, found, slower, faster, strict=True):

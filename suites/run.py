@@ -268,8 +268,10 @@ class Run:
         waited = time.monotonic() - start
         own = time.process_time() - busy
         self._waited_s, self._parent_cpu_s = self._waited_s + waited, self._parent_cpu_s + own
-        others = max(0.0, others_cpu_s(worker) - before - own) / (waited * (os.cpu_count() or 1))
-        return answer | {"others": round(min(1.0, others), 4)}
+        others = max(0.0, others_cpu_s(worker) - before - own) / waited
+        # on a machine with room for both, others' work takes nothing from the worker
+        lacking = max(0.0, others + self.threads - (os.cpu_count() or 1)) / self.threads
+        return answer | {"others": round(min(1.0, lacking), 4)}
 
     @property
     def parent_cpu_share(self) -> float | None:

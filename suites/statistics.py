@@ -27,6 +27,8 @@ LEAST_LAUNCHES = 3
 FAST_SHARE = 0.1
 # of the launches, at either end
 TRIMMED_SHARE = 0.2
+# degrees of freedom that the other gates of a comparison may lend to one
+MOST_SHARED_DF = 30.0
 
 
 class Estimate(NamedTuple):
@@ -199,6 +201,38 @@ def detectable_rise(error: float, df: float, level: float, smallest: float = 0.0
     shift = bound * (1 - 1 / (4 * df)) + quantile * sqrt(1 + bound**2 / (2 * df))
     seen = log(1 + smallest) + float(t.ppf(power, df)) * error if smallest else 0.0
     return exp(min(max(shift * error, seen), 50.0)) - 1.0
+
+
+def moderated(differences: Sequence[Difference]) -> list[Difference]:
+    """With errors that have learned from one another: all gates of a comparison ran on the same machine.
+
+    A handful of launches tells little about its own spread, and a test that is strict enough for many
+    gates then sees nothing. How alike the spreads are is estimated from themselves; the more alike, the
+    more each one counts for all (Smyth, "Linear models and empirical Bayes methods for assessing
+    differential expression", 2004: the moderated t; limma's estimator).
+    """
+    from scipy.special import digamma, polygamma
+
+    known = [one for one in differences if one.error > 0 and one.df > 0]
+    if len(known) < 5:
+        return list(differences)
+    logs = [2 * log(one.error) - float(digamma(one.df / 2)) + log(one.df / 2) for one in known]
+    excess = stdev(logs) ** 2 - fmean(float(polygamma(1, one.df / 2)) for one in known)
+    prior_df = min(MOST_SHARED_DF, 2 * _inverse_trigamma(excess)) if excess > 0 else MOST_SHARED_DF
+    prior = exp(fmean(logs) + float(digamma(prior_df / 2)) - log(prior_df / 2))
+
+    def shared(one: Difference) -> Difference:
+        squared = (prior_df * prior + one.df * one.error**2) / (prior_df + one.df)
+        return one._replace(error=sqrt(squared), df=one.df + prior_df) if one.error > 0 else one
+
+    return [shared(one) for one in differences]
+
+
+def _inverse_trigamma(value: float) -> float:
+    from scipy.optimize import brentq
+    from scipy.special import polygamma
+
+    return float(brentq(lambda x: float(polygamma(1, x)) - value, 1e-3, 1e6))
 
 
 def between_runs(differences: Sequence[Difference], largest: float) -> float:

@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from suites.statistics import detectable_rise, difference, estimate, fast_logs, holm, paired_ratio, trimmed_mean
+from suites.statistics import (
+    Difference,
+    between_runs,
+    detectable_rise,
+    difference,
+    estimate,
+    fast_logs,
+    holm,
+    moderated,
+    paired_ratio,
+    trimmed_mean,
+)
 
 times = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=40)
 
@@ -162,3 +173,55 @@ def test_holm_is_between_bonferroni_and_none(values):
     found = holm(values, 0.05)
     assert all(hit for hit, p in zip(found, values, strict=True) if p <= 0.05 / max(1, len(values)))
     assert not any(hit for hit, p in zip(found, values, strict=True) if p > 0.05)
+
+
+# ---------------------------------------------------------------------- what gates lend one another
+def of_gates(rng, sds, launches, shifts=None):
+    shifts = np.zeros(len(sds)) if shifts is None else shifts
+    return [
+        difference((sd * rng.standard_normal(launches)).tolist(), (shift + sd * rng.standard_normal(launches)).tolist())
+        for sd, shift in zip(sds, shifts, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("spread", [1.0, 3.0])
+def test_moderated_errors_keep_the_rate_of_false_alarms(spread):
+    """Alike or not, at a level that a correction over many gates asks for."""
+    rng, hits, plain = np.random.default_rng(3), 0, 0
+    for _ in range(1500):
+        sds = 0.02 * spread ** rng.uniform(-1, 1, 20)
+        found = of_gates(rng, sds, 6)
+        hits += sum(one.p_above < 0.001 for one in moderated(found))
+        plain += sum(one.p_above < 0.001 for one in found)
+    assert hits / 30000 < 0.002
+    assert plain / 30000 < 0.002
+
+
+def test_moderated_errors_see_more_where_launches_are_few():
+    rng, caught, plain = np.random.default_rng(4), 0, 0
+    for _ in range(200):
+        found = of_gates(rng, np.full(15, 0.02), 6, np.full(15, 0.08))
+        caught += sum(one.p_above < 0.0005 for one in moderated(found))
+        plain += sum(one.p_above < 0.0005 for one in found)
+    assert caught > 1.5 * plain
+
+
+def test_few_gates_learn_nothing():
+    found = [Difference(0.1, 0.02, 10.0)] * 4
+    assert moderated(found) == found
+    assert moderated([]) == []
+
+
+def test_drift_between_runs_is_found_and_bounded():
+    rng, found = np.random.default_rng(5), []
+    for _ in range(100):
+        drift = 0.03 * rng.standard_normal(20)
+        found.append(between_runs(of_gates(rng, np.full(20, 0.02), 12, drift), 0.05))
+    assert 0.02 < np.median(found) < 0.04
+    assert between_runs([Difference(float(x), 0.001, 10.0) for x in range(9)], 0.05) == 0.05
+
+
+def test_one_change_and_a_change_of_all_are_no_drift():
+    steady = [Difference(0.0005 * (i % 2), 0.01, 20.0) for i in range(15)]
+    assert between_runs([*steady[:-1], Difference(0.5, 0.01, 20.0)], 0.05) == 0.0
+    assert between_runs([one._replace(shift=one.shift + 0.2) for one in steady], 0.05) == 0.0
