@@ -67,8 +67,8 @@ WORDS = {
     ),
     "growth": (
         "Many lengths in one process, the longest one first: what comes after it needs nothing that is not there. "
-        "*Added* is the resident memory after the last five over that after the first. `rvc_mlx` is judged; the "
-        "reference is shown."
+        "*Added* is the resident memory after the last five over that after the first; *framework*: the same of what it "
+        "holds by its own count, in use and kept for later. `rvc_mlx` is judged; the reference is shown."
     ),
     "ablation": (
         "Two processes of one backend in turns, with and without one optimisation. *Gain*: time without over time with "
@@ -125,9 +125,9 @@ def compose(data: RunData, plots: dict[str, str]) -> str:
             )
         if any(record.get("cold") for record in data.records):
             section("Memory", WORDS["memory"], tables.memory(data), picture("memory", "peak memory against duration"))
-            section(
-                "First run", _about_first(data), tables.cold_start(data), picture("first", "first run in its phases")
-            )
+            if data.suite.protocol != "memory":
+                phases = picture("first", "first run in its phases")
+                section("First run", _about_first(data), tables.cold_start(data), phases)
         if tables.GROWTH in data.cases:
             section("Growth", WORDS["growth"], tables.growth(data), picture("growth", "memory over many lengths"))
     if data.cases and data.suite.protocol == "timed":
@@ -254,7 +254,7 @@ def _problems(data: RunData) -> str:
     ]
     warned = {(r["backend"], text) for r in data.records for text in r.get("warnings", [])}
     lines += [f"- {backend} warned: {text}" for backend, text in sorted(warned)]
-    if not any(record.get("parity") for record in data.records):
+    if data.suite.protocol == "timed" and not any(record.get("parity") for record in data.records):
         lines.append("- nothing was compared: the run has no second backend")
     if not data.environment:
         lines.append("- the run was broken off before it began to measure")

@@ -200,14 +200,11 @@ def growth(data: RunData) -> str:
 
     def cells(line: Line) -> list[str]:
         found = line["cold"][0]["growth"]
-        last = found["series"][-1]["device"] or {}
-        kept = last.get("cache_bytes", last.get("reserved_bytes", last.get("driver_bytes")))
-        grown = [mebibytes(found[name]) for name in ("grown_bytes", "limit_bytes")]
-        start = mebibytes(found["start"]["rss_bytes"])
-        return [str(len(found["series"])), start, *grown, mebibytes(kept), line["status"]]
+        own = [mebibytes(found.get(f"{name}_{part}bytes")) for part in ("", "device_") for name in ("grown", "limit")]
+        return [str(len(found["series"])), mebibytes(found["start"]["rss_bytes"]), *own, line["status"]]
 
-    header = ("case", "backend", "lengths", "before MiB", "added MiB", "limit MiB", "framework's cache MiB", "verdict")
-    return markdown(header, _cold_rows(data, cells, growth=True))
+    head = ("case", "backend", "lengths", "before MiB", "added MiB", "limit MiB")
+    return markdown((*head, "framework: added MiB", "limit MiB", "verdict"), _cold_rows(data, cells, growth=True))
 
 
 def ablation(data: RunData) -> str:

@@ -189,20 +189,35 @@ class MemoryRun(PhaseRun):
             self._prepare(worker, suite, int(samples))
             after = worker.ask("steady_memory", self.timeout_s, component=suite.whole, calls=1)["after"]
             series.append({"seconds": float(samples / inputs.SAMPLE_RATE), **after})
-        last = [one["rss_bytes"] for one in series[-5:]]
-        limit = max(wish["limit_bytes"], wish["limit_share"] * start["rss_bytes"])
-        grown = float(median(last) - start["rss_bytes"])
-        return {"growth": {"start": start, "series": series, "grown_bytes": grown, "limit_bytes": limit}}
+        grown, limit = _grown([x["rss_bytes"] for x in (start, *series)], wish)
+        found = {"start": start, "series": series, "grown_bytes": grown, "limit_bytes": limit}
+        if start["device"] is not None:
+            grown, limit = _grown([held_on_device(x["device"]) for x in (start, *series)], wish)
+            found |= {"grown_device_bytes": grown, "limit_device_bytes": limit}
+        return {"growth": found}
 
     def verdict(self, found: list[Facts], backend: str) -> str | None:
         """The reference's growth is shown: PyTorch keeps kernels for every shape that it has seen."""
         for one in found if BACKENDS[backend].package == "rvc_mlx" else []:
-            growth = one.get("growth")
-            if growth and growth["grown_bytes"] > growth["limit_bytes"]:
-                grown, limit = (growth[name] / 2**20 for name in ("grown_bytes", "limit_bytes"))
-                count = len(growth["series"])
-                return f"memory grew by {grown:.0f} MiB over {count} shorter inputs (limit {limit:.0f} MiB)"
+            growth = one.get("growth", {})
+            for part, whose in (("", "memory"), ("device_", "the framework's memory")):
+                grown, limit = (growth.get(f"{name}_{part}bytes", 0.0) / 2**20 for name in ("grown", "limit"))
+                if grown > limit:
+                    count = len(growth["series"])
+                    return f"{whose} grew by {grown:.0f} MiB over {count} shorter inputs (limit {limit:.0f} MiB)"
         return None
+
+
+def _grown(held: list[int], wish: Facts) -> tuple[float, float]:
+    """What the last inputs have added to the first figure, and what they may."""
+    limit = max(wish["limit_bytes"], wish["limit_share"] * held[0])
+    return float(median(held[-5:]) - held[0]), float(limit)
+
+
+def held_on_device(memory: Facts) -> int:
+    """In use and kept for later, by the framework's own count."""
+    whole = memory.get("reserved_bytes", memory.get("driver_bytes"))
+    return int(whole if whole is not None else memory["active_bytes"] + memory["cache_bytes"])
 
 
 def suite_name(suite: Suite) -> str:

@@ -81,6 +81,8 @@ def test_growth_beyond_its_limit_fails_for_rvc_mlx_alone():
     reason = run.verdict([{"growth": growth}], "mlx_cpu")
     assert reason == "memory grew by 1024 MiB over 50 shorter inputs (limit 64 MiB)"
     assert run.verdict([{"growth": growth}], "torch_cpu") is None
+    cache = {"grown_bytes": 0.0, "limit_bytes": 1.0, "grown_device_bytes": 2.0**35, "limit_device_bytes": 2.0**26}
+    assert "the framework's memory grew by 32768 MiB" in run.verdict([{"growth": growth | cache}], "mlx_gpu")
     assert run.verdict([{"growth": growth | {"grown_bytes": 0.0}}], "mlx_cpu") is None
 
 
