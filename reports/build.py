@@ -67,8 +67,8 @@ WORDS = {
     ),
     "growth": (
         "Many lengths in one process, the longest one first: what comes after it needs nothing that is not there. "
-        "*Added* is the resident memory after the last five over that after the first; *framework*: the same of what it "
-        "holds by its own count, in use and kept for later. `rvc_mlx` is judged; the reference is shown."
+        "*Added* is the resident memory after the last five over that after the first; *framework*: the same of what "
+        "it holds by its own count, in use and kept for later. `rvc_mlx` is judged; the reference is shown."
     ),
     "ablation": (
         "Two processes of one backend in turns, with and without one optimisation. *Gain*: time without over time with "

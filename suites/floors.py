@@ -151,8 +151,11 @@ def _rows(suite: str, tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]
     if suite != "components":
         return dict(tables.get(suite, {}))
     features = tables.get("hubert", {}).get("features_max_abs")
-    own = {"hubert_max_abs": features} if features else {}
-    return {**tables.get("rmvpe", {}), **tables.get("synthesizer", {}), **own, **tables.get(suite, {})}
+    others = {**tables.get("rmvpe", {}), **tables.get("synthesizer", {})}
+    others |= {"hubert_max_abs": features} if features else {}
+    own = tables.get(suite, {})
+    # of figures that both have, the larger: more runs stand behind it
+    return {n: max((t[n] for t in (others, own) if n in t), key=lambda row: row["error"]) for n in {**others, **own}}
 
 
 def component_rows(checks: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, dict[str, float]]:

@@ -105,22 +105,24 @@ def component_samples(quick: bool) -> Iterator[Sample]:
     """Runs whose figures go into the table of components."""
     tiny = ("measure=smoke", "suite.speech_clip=false")
     for seed in () if quick else (1, 2):
-        for suite in ("rmvpe", "hubert", "synthesizer", "pipeline"):
+        for suite in ("rmvpe", "hubert", "synthesizer", "pipeline", "components"):
             own = (*tiny, f"weights.seed={seed}", f"seed={seed}")
             for optimize in ("all", "none"):
                 yield Sample(suite, 2.1, False, (*own, f"optimize={optimize}"))
     for voice in QUICK_VOICES if quick else voice_names():
         yield Sample("synthesizer", 1.3, False, (*tiny, f"suite.voice={voice}"))
-    for suite, seconds in (("rmvpe", 5.0), ("hubert", 5.0), ("synthesizer", 3.0), ("pipeline", 3.0)):
+    whole = {"rmvpe": 5.0, "hubert": 5.0, "synthesizer": 3.0, "pipeline": 3.0, "components": 3.0}
+    for suite, seconds in whole.items():
         yield Sample(suite, seconds, False, ())
 
 
-def measure_components(precision: str, backends: str | None, quick: bool) -> dict[str, Any]:
+def measure_components(precision: str, backends: str | None, quick: bool, suites: str = "") -> dict[str, Any]:
     """Per suite and figure the largest errors of runs of code known to be right."""
     once = ["measure.launches={min: 1, max: 1}", "measure.rounds={min: 1, max: 1}"]
     once += ["measure.first_calls=0", "measure.warmup_seconds=0"]
     found: dict[str, list[tuple[str, Any]]] = {}
-    for sample in tqdm(list(component_samples(quick)), desc="components"):
+    chosen = [sample for sample in component_samples(quick) if not suites or sample.suite in suites.split(",")]
+    for sample in tqdm(chosen, desc="components"):
         with scratch_folder() as folder:
             words = [*sample.overrides, *once, f"precision={precision}", f"durations=[{sample.seconds}]"]
             words += [f"out={folder / 'run'}", "threads=1" if "measure=smoke" in words else "threads=null"]
@@ -138,7 +140,7 @@ def measure_components(precision: str, backends: str | None, quick: bool) -> dic
 
 def update(words: list[str]) -> str:
     """Measure on this machine and store: other precisions and devices keep their tables."""
-    options = {"precision": "fp32", "backends": "", "quick": "false", "what": "stages,components"}
+    options = {"precision": "fp32", "backends": "", "quick": "false", "what": "stages,components", "suites": ""}
     for word in words:
         name, _, value = word.partition("=")
         if name not in options:
@@ -157,7 +159,8 @@ def update(words: list[str]) -> str:
         stored["made"][f"{precision}/{kind}"] = made
         _store(stored)
     if "components" in options["what"]:
-        new, old = measure_components(precision, backends, quick), stored["components"].get(precision, {})
+        new = measure_components(precision, backends, quick, options["suites"])
+        old = stored["components"].get(precision, {})
         stored["components"][precision] = old | {k: _larger(old.get(k, {}), rows) for k, rows in new.items()}
         _store(stored)
     return show()
