@@ -19,7 +19,7 @@ from tqdm import tqdm
 from . import environment, inputs
 from .ablation import AblationRun
 from .backends import BACKENDS, impossible
-from .case import CaseRun
+from .case import SAMPLE_S, CaseRun
 from .config import Config, validate
 from .errors import UserError
 from .launch import Worker, WorkerError, WorkerLost
@@ -32,6 +32,8 @@ from .weights import Weights, cache_folder, find_weights, sha256
 RUN_FILES = ("config.yaml", "environment.json", "plan.json", "records.jsonl", "workers.log")
 
 HELLO_TIMEOUT_S = 180.0
+# of a sample, what the clock's step or cost may be before it is told
+POOR_CLOCK = 0.01
 PROTOCOLS: dict[str, Any] = {"timed": CaseRun, "memory": MemoryRun, "cold_start": ColdStartRun, "ablation": AblationRun}
 
 Facts = dict[str, Any]
@@ -253,6 +255,9 @@ class Run:
         worker = self.workers[backend]
         try:
             self.facts[backend] = self.hello(worker, clock=True)
+            told = poor_clock(self.facts[backend].get("clock"))
+            if told and self.shown:
+                tqdm.write(f"{backend}: {told}")
         except (WorkerError, WorkerLost) as error:
             self.facts[backend] = {"available": False, "broken": True, "reason": f"cannot be started: {error}"}
         return self.facts[backend]
@@ -347,6 +352,15 @@ class Run:
         }
         line |= {"warnings": loaded.get("warnings", [])}
         self.file.append(line | fields)
+
+
+def poor_clock(clock: Mapping[str, float] | None) -> str | None:
+    """Why samples as short as they get here would not be told well, if so."""
+    if clock is None or max(clock["resolution_s"], clock["overhead_s"]) <= POOR_CLOCK * SAMPLE_S:
+        return None
+    step, cost = (1e6 * clock[name] for name in ("resolution_s", "overhead_s"))
+    told = f"this clock's step is {step:.2g} us, reading it costs {cost:.2g} us"
+    return f"{told}: samples of {1e3 * SAMPLE_S:g} ms are coarse"
 
 
 def others_cpu_s(worker: Worker) -> float:

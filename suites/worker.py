@@ -150,6 +150,7 @@ class Session:
         import_s = time.perf_counter() - start
         if request.get("clock"):
             facts |= {"clock": timing.clock(), "thread_counts": _thread_counts(self.spec.framework)}
+            facts["garbage_collection"] = "before every sample, off during it"
         return facts | {"import_s": import_s, "pid": os.getpid()}
 
     def _torch_policy(self, threads: int) -> None:

@@ -7,8 +7,9 @@ python -m suites gate bench.json --baseline FILE        (with --update: make the
 from __future__ import annotations
 
 import pytest
-from conftest import BACKENDS, CLOCK, ROUNDS, beside  # type: ignore[import-not-found]
+from bench_launches import BACKENDS, CLOCK, ROUNDS
 
+from suites.backends import speed_reference
 from suites.config import compose_config
 
 COMPONENTS = list(compose_config("components", [])["suite"]["components"])
@@ -21,7 +22,7 @@ def test_component(benchmark, launches, component, backend):
     """One round: the reference where there is one, then this backend, in the same launch."""
     if backend not in launches.backends:
         pytest.skip(f"this machine has no {backend}")
-    reference, theirs, rounds = beside(backend, launches.backends), [], iter(range(ROUNDS + 1))
+    reference, theirs, rounds = speed_reference(backend, launches.backends), [], iter(range(ROUNDS + 1))
     current = [0]
 
     def before() -> None:

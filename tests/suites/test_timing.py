@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suites.models.base import Steps
+from suites.run import poor_clock
 from suites.timing import clock, is_steady, timed
 
 
@@ -79,3 +80,9 @@ def test_the_clock_tells_its_step_and_its_cost():
     found = clock()
     assert 0 < found["resolution_s"] < 1e-3
     assert 0 <= found["overhead_s"] < 1e-3
+
+
+def test_a_poor_clock_is_told():
+    assert poor_clock(None) is None
+    assert poor_clock({"resolution_s": 1e-7, "overhead_s": 3e-7}) is None
+    assert "samples of 5 ms are coarse" in poor_clock({"resolution_s": 1e-3, "overhead_s": 3e-7})
