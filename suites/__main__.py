@@ -22,6 +22,7 @@ SELFTESTS = {
     "kills": "killed at random moments, runs lose nothing",
 }
 GATED = "a run folder, or the JSON of pytest-benchmark; several like ones are put together"
+CONFIRM = "where it is slower, run the suite once more, as RUN was run, and call only what both runs show"
 GITHUB = "annotations, and a table in the step summary; on by itself inside GitHub Actions"
 MODELS = ("rmvpe", "hubert", "synthesizer", "pipeline", "all")
 
@@ -57,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     gate.add_argument("--update", action="store_true", help="make or replace the baseline from the run")
     gate.add_argument("--policy", default="default", metavar="NAME", help="a file of conf/gate (default: default)")
     gate.add_argument("--all", action="store_true", dest="everything", help="print gates that simply passed too")
+    gate.add_argument("--confirm", action="store_true", help=CONFIRM)
     gate.add_argument("--junit", type=Path, metavar="FILE", help="write the verdicts as JUnit XML")
     gate.add_argument("--json", type=Path, metavar="FILE", help="write the verdicts as JSON")
     gate.add_argument("--github", action="store_true", help=GITHUB)
@@ -262,7 +264,7 @@ def run_gate(args: argparse.Namespace) -> int:
     from reports import gate as texts
 
     from . import sheet
-    from .gate import judge, read_policy
+    from .gate import confirmed, judge, read_policy
 
     policy = read_policy(args.policy)
     candidate = sheet.from_runs(args.runs)
@@ -276,7 +278,12 @@ def run_gate(args: argparse.Namespace) -> int:
         if seen:
             print(f"a run like it would show slowdowns of {100 * min(seen):.1f} to {100 * max(seen):.1f} %")
         return PASSED
-    outcome = judge(sheet.read(args.baseline), candidate, policy)
+    baseline = sheet.read(args.baseline)
+    outcome = judge(baseline, candidate, policy)
+    if args.confirm and any(v.kind in ("slower", "implausible") for v in outcome.verdicts):
+        print(texts.terminal(outcome, args.everything))
+        again = repeated(args.runs[0])
+        outcome = confirmed(outcome, judge(baseline, sheet.from_runs([again]), policy), policy)
     print(texts.terminal(outcome, args.everything))
     title = f"Gate of {candidate.facts['suite']}"
     if args.junit:
@@ -292,6 +299,24 @@ def run_gate(args: argparse.Namespace) -> int:
             except OSError as error:
                 print(f"cannot write the step summary {summary}: {error.strerror}", file=sys.stderr)
     return outcome.exit_code
+
+
+def repeated(folder: Path) -> Path:
+    """The same run once more, in a folder beside it."""
+    import yaml
+
+    from .config import compose_config
+    from .run import open_run
+
+    if not folder.is_dir():
+        raise UserError(f"{folder}: only a run can be repeated; leave out --confirm")
+    stored = yaml.safe_load((folder / "config.yaml").read_text())
+    words = [word for word in stored["overrides"] if not word.startswith(("out=", "resume="))]
+    again = folder.with_name(f"{folder.name}-again")
+    print(f"once more, to confirm: {again}")
+    run = open_run(compose_config(stored["suite"]["name"], [*words, f"out={again}"]))
+    run.execute()
+    return run.folder
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,12 +13,12 @@ from tqdm import tqdm
 from . import sheet
 from .config import compose_config
 from .errors import UserError
-from .gate import FAILED, MEANING, PASSED, UNJUDGED, Outcome, Verdict, judge, read_policy
+from .gate import FAILED, MEANING, PASSED, UNJUDGED, Outcome, Verdict, confirmed, judge, read_policy
 from .run import open_run
 from .sheet import Sheet
 
 # `selftest aa` makes many runs: shorter ones than a gate's, where false alarms are no rarer
-SHORT = ("durations=[0.32]", "measure.launches={min: 6, max: 6}", "measure.rounds={min: 5, max: 5}")
+SHORT = ("durations=[0.32]", "measure.launches={min: 6, max: 6}", "measure.rounds={min: 8, max: 8}")
 AA_COUNT, AA_RED_SHARE = 100, 0.01
 POWER_TRIALS, POWER_SIZES = 4, (0.05, 0.10)
 POWER_SHARES = {0.05: 0.80, 0.10: 0.95}
@@ -75,19 +74,32 @@ def aa(words: Sequence[str]) -> int:
     o = options(words, AA_COUNT)
     overrides = [*(() if o.full else SHORT), *o.overrides]
     with _folder(o) as folder:
-        numbers = tqdm(range(o.times + 1), desc="runs", disable=None)
+        numbers = tqdm(range(o.times + 2), desc="runs", disable=None)
         sheets = [kept(folder / f"run-{i:03}.json", lambda: measured(o.suite, overrides)) for i in numbers]
         policy = read_policy(o.policy)
-        pairs = [judge(one, other, policy) for one, other in itertools.pairwise(sheets)]
-        first = [judge(sheets[0], other, policy) for other in sheets[1:]]
+        pairs, first = comparisons(sheets, policy)
         text, good = aa_summary(pairs, first, [o.suite, "measure=gate", *overrides])
         _write(o, "aa", text)
     return PASSED if good else 1
 
 
+def comparisons(sheets: Sequence[Sheet], policy: Mapping[str, Any]) -> tuple[list[Outcome], list[Outcome]]:
+    """Each run by the one before it, and by the first one; what is slower is confirmed by the run that follows."""
+
+    def gated(baseline: Sheet, i: int) -> Outcome:
+        outcome = judge(baseline, sheets[i], policy)
+        if is_red(outcome):
+            return confirmed(outcome, judge(baseline, sheets[i + 1], policy), policy)
+        return outcome
+
+    last = len(sheets) - 1
+    return [gated(sheets[i - 1], i) for i in range(1, last)], [gated(sheets[0], i) for i in range(1, last)]
+
+
 def aa_summary(pairs: Sequence[Outcome], first: Sequence[Outcome], settings: Sequence[str]) -> tuple[str, bool]:
     """``pairs``: each run against the one before it; ``first``: against the first one."""
     gates = sorted(len(outcome.verdicts) for outcome in pairs)
+    doubted = sum(any(v.kind == "not confirmed" for v in outcome.verdicts) for outcome in pairs)
     times = [v for outcome in pairs for v in outcome.verdicts if v.metric == "time"]
     seen = sorted(v.detectable for v in times if v.detectable is not None)
     blind = sum(outcome.exit_code == UNJUDGED for outcome in pairs)
@@ -99,6 +111,7 @@ def aa_summary(pairs: Sequence[Outcome], first: Sequence[Outcome], settings: Seq
         rate("each run against the one before it: red", sum(map(is_red, pairs)), len(pairs)),
         rate("each run against the first one: red", sum(map(is_red, first)), len(first)),
         rate("single gates red, of the former", sum(_red_gates(o) for o in pairs), sum(len(o.verdicts) for o in pairs)),
+        rate("comparisons whose slowdown a second run did not confirm", doubted, len(pairs)),
         rate("comparisons with a gate that could not judge at all", blind, len(pairs)),
         rate("gates on times that were too noisy to judge", sum(v.kind in NOISY for v in times), len(times)),
         f"- rises that a gate would have shown (80 % power): median {100 * seen[len(seen) // 2]:.1f} %, "
@@ -109,7 +122,7 @@ def aa_summary(pairs: Sequence[Outcome], first: Sequence[Outcome], settings: Seq
     return "\n".join(lines) + "\n", sum(map(is_red, pairs)) <= AA_RED_SHARE * len(pairs)
 
 
-NOISY = ("too noisy", "blind")
+NOISY = ("too noisy", "blind", "busy")
 
 
 def is_red(outcome: Outcome) -> bool:
@@ -169,8 +182,7 @@ def injected(baseline: Sheet, clean: Sheet, slowed: Sheet, policy: Mapping[str, 
     for key, entry in clean.entries.items():
         if entry.slowness is not None:
             candidate = clean._replace(entries={**clean.entries, key: slowed.entries[key]})
-            found = judge(baseline, candidate, policy).verdicts
-            yield next(v for v in found if v.key == key and v.metric == "time")
+            yield next(v for v in judge(baseline, candidate, policy).verdicts if v.key == key and v.metric == "time")
 
 
 def power_summary(trials: Sequence[Trial], settings: Sequence[str]) -> tuple[str, bool]:

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 # lets a framework's spinning threads fall asleep before another one is timed
 SETTLE_S = 0.05
-# a sample lasts at least this long: shorter calls are made several times for one reading of the clock
-SAMPLE_S, MOST_REPEATS = 0.005, 1000
+MOST_REPEATS = 1000
 # short calls are timed one after another before it is the next backend's turn
 TURN_S = 0.25
 # a device that goes on for longer after the clock has stopped had not computed every output
@@ -254,13 +253,18 @@ class CaseRun:
             self.told(f"launch {launch + 1}", done=True)
 
     def set_repeats(self) -> None:
-        """How often a call is made for one sample: the same on every backend, and in every launch of a case."""
+        """How often a call is made for one sample: the same on every backend, and in every launch of a case.
+
+        So many that a sample lasts ``measure.sample_seconds``. Runs that are to be compared had better make
+        one: a call whose predecessor was the same call finds other things in the caches.
+        """
+        wanted = self.run.measure["sample_seconds"]
         for line in self._taken():
             self.repeats.setdefault(self._call_of(line["component"]), line["calls"])
         for call in self.calls:
             fastest = self._fastest(call)
             if fastest is not None:
-                self.repeats.setdefault(call, max(1, min(MOST_REPEATS, math.ceil(SAMPLE_S / fastest))))
+                self.repeats.setdefault(call, max(1, min(MOST_REPEATS, math.ceil(wanted / fastest))))
 
     def _call_of(self, recorded: str) -> str:
         return self.suite.call_of(recorded)

@@ -37,6 +37,7 @@ NUMBERS: dict[str, tuple[Any, float, float]] = {
     "measure.launches.max": (int, 1, 1000),
     "measure.goal": (int | float, 0, 10),
     "measure.first_calls": (int, 0, 2),
+    "measure.sample_seconds": (int | float, 0, 10),
     "measure.warmup_seconds": (int | float, 0, 10**6),
     "measure.seconds_per_case": (int | float, 0, 10**6),
     "measure.timeout_s": (int | float, 0.001, 10**6),

@@ -34,6 +34,7 @@ MEANING = {
     "smaller": PASSED,
     "new": PASSED,
     "too noisy": PASSED,
+    "not confirmed": PASSED,
     "slower": FAILED,
     "implausible": FAILED,
     "bigger": FAILED,
@@ -43,10 +44,14 @@ MEANING = {
     "error": UNJUDGED,
     "unfinished": UNJUDGED,
     "blind": UNJUDGED,
+    "busy": UNJUDGED,
     "invalid": UNJUDGED,
     "too few": UNJUDGED,
     "not comparable": UNJUDGED,
 }
+
+# the level at which a second run confirms what a first one showed
+CONFIRMED = 0.05
 
 NOWHERE: Key = ("", "", "")
 Policy = Mapping[str, Any]
@@ -126,7 +131,10 @@ def judge(baseline: Sheet, candidate: Sheet, policy: Policy) -> Outcome:
         verdicts += _memory(key, before, after, policy["memory"])
         verdicts += _parity(key, before, after, policy["parity"])
         verdicts += _timings(timings, key, before, after, same)
-    wide = _why_wide(baseline, candidate, policy)
+    wide, busy = _why_wide(baseline, candidate, policy), _busy(baseline, candidate)
+    if max(busy) > policy["time"]["too_busy"]:
+        verdicts += [_too_busy(timing, busy) for found in timings.values() for timing in found]
+        timings = {}
     for metric, found in timings.items():
         verdicts += _times(metric, found, policy, wide is not None)
     for key, after in candidate.entries.items():
@@ -135,6 +143,32 @@ def judge(baseline: Sheet, candidate: Sheet, policy: Policy) -> Outcome:
             new = Verdict(key, "status", "new", "the baseline does not have it: gate --update")
             verdicts += [new] if known else _standing(key, after)
     return _outcome(verdicts, _notes(baseline, candidate, same, wide), policy)
+
+
+def confirmed(first: Outcome, second: Outcome, policy: Policy) -> Outcome:
+    """``first``, judged, and a second run of the same code, judged by the same baseline.
+
+    What components drift from run to run has rare outliers that no number of launches shows. So a
+    change of time that one run shows must be there in another one too. That one tests only what the
+    first one found, so it needs no correction.
+    """
+    again = {(v.key, v.metric): v for v in second.verdicts}
+
+    def weighed(verdict: Verdict) -> Verdict:
+        other = again.get((verdict.key, verdict.metric))
+        if verdict.kind not in ("slower", "implausible") or other is None or other.p is None or other.change is None:
+            return verdict
+        seen = other.p if verdict.kind == "slower" else 1.0 - other.p
+        size = other.change if verdict.kind == "slower" else 1.0 / (1.0 + other.change) - 1.0
+        if seen < CONFIRMED and size >= policy[TIMES[verdict.metric][0]]["smallest"]:
+            return verdict._replace(text=f"{verdict.text}; confirmed by a second run ({100 * other.change:+.1f} %)")
+        text = f"{verdict.text}; a second run shows {100 * other.change:+.1f} %"
+        return verdict._replace(kind="not confirmed", text=text)
+
+    kept = [weighed(verdict) for verdict in first.verdicts]
+    # what the second run lacks, breaks or cannot judge counts as well; its times are only a second opinion
+    more = [v for v in second.red if v.metric not in TIMES or MEANING[v.kind] == UNJUDGED]
+    return _outcome([*kept, *(v for v in more if v not in kept)], first.notes, policy)
 
 
 def _outcome(verdicts: list[Verdict], notes: list[str], policy: Policy) -> Outcome:
@@ -149,11 +183,22 @@ def _why_wide(baseline: Sheet, candidate: Sheet, policy: Policy) -> str | None:
     """Why only large changes of time are called, if so."""
     if baseline.fingerprint.get("cpu") != candidate.fingerprint.get("cpu"):
         return "another processor"
-    busy = [max((e.others for e in s.entries.values()), default=0.0) for s in (baseline, candidate)]
+    busy = _busy(baseline, candidate)
     if max(busy) > policy["time"]["busy"]:
         whose = "this run" if busy[1] >= busy[0] else "the baseline"
         return f"other work took {100 * max(busy):.0f} % of the machine during {whose}"
     return None
+
+
+def _busy(baseline: Sheet, candidate: Sheet) -> list[float]:
+    """The share of what the workers needed that other work took: during the baseline, and during this run."""
+    return [max((e.others for e in s.entries.values()), default=0.0) for s in (baseline, candidate)]
+
+
+def _too_busy(timing: _Timing, busy: list[float]) -> Verdict:
+    whose = "this run" if busy[1] >= busy[0] else "the baseline"
+    text = f"other work took {100 * max(busy):.0f} % of the machine during {whose}: run it again when it is quieter"
+    return Verdict(timing.key, timing.metric, "busy", text)
 
 
 def _notes(baseline: Sheet, candidate: Sheet, same: bool, wide: str | None) -> list[str]:
@@ -198,6 +243,10 @@ def _logs(values: list[float]) -> list[float]:
 
 def _timings(timings: dict[str, list[_Timing]], key: Key, before: Entry, after: Entry, same: bool) -> Iterator[Verdict]:
     """What of this entry's time can be judged; of ours something must be."""
+    if before.calls != after.calls:
+        text = f"{before.calls} calls a sample there, {after.calls} here: measure.sample_seconds=0 makes runs alike"
+        yield Verdict(key, "time", "not comparable", text)
+        return
     if before.reference is not None and before.slowness is not None:
         if after.slowness is None:
             yield Verdict(key, "time", "missing", f"{before.reference} was not measured beside it")

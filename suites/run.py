@@ -19,7 +19,7 @@ from tqdm import tqdm
 from . import environment, inputs
 from .ablation import AblationRun
 from .backends import BACKENDS, impossible
-from .case import SAMPLE_S, CaseRun
+from .case import CaseRun
 from .config import Config, validate
 from .errors import UserError
 from .launch import Worker, WorkerError, WorkerLost
@@ -34,6 +34,7 @@ RUN_FILES = ("config.yaml", "environment.json", "plan.json", "records.jsonl", "w
 HELLO_TIMEOUT_S = 180.0
 # of a sample, what the clock's step or cost may be before it is told
 POOR_CLOCK = 0.01
+SHORT_S = 0.001
 PROTOCOLS: dict[str, Any] = {"timed": CaseRun, "memory": MemoryRun, "cold_start": ColdStartRun, "ablation": AblationRun}
 
 Facts = dict[str, Any]
@@ -356,11 +357,11 @@ class Run:
 
 def poor_clock(clock: Mapping[str, float] | None) -> str | None:
     """Why samples as short as they get here would not be told well, if so."""
-    if clock is None or max(clock["resolution_s"], clock["overhead_s"]) <= POOR_CLOCK * SAMPLE_S:
+    if clock is None or max(clock["resolution_s"], clock["overhead_s"]) <= POOR_CLOCK * SHORT_S:
         return None
     step, cost = (1e6 * clock[name] for name in ("resolution_s", "overhead_s"))
     told = f"this clock's step is {step:.2g} us, reading it costs {cost:.2g} us"
-    return f"{told}: samples of {1e3 * SAMPLE_S:g} ms are coarse"
+    return f"{told}: samples of {1e3 * SHORT_S:g} ms are coarse"
 
 
 def others_cpu_s(worker: Worker) -> float:

@@ -49,7 +49,8 @@ class Entry(NamedTuple):
     launch the fast time; ``slowness``: per launch, the logarithm of it over the reference's, and
     ``typical``, the median of that over rounds; None without a reference. ``memory``: peaks per
     launch, bytes above the start. ``parity``: judged figures as ``{error, floor, base, limit}``.
-    ``workload``: what was computed on. ``others``: the share of the machine that other work took.
+    ``workload``: what was computed on. ``others``: the share of what the workers needed that other work
+    took. ``calls``: per sample.
     """
 
     status: str
@@ -63,6 +64,7 @@ class Entry(NamedTuple):
     typical: list[float] | None = None
     workload: dict[str, Any] = {}  # noqa: RUF012  (never written to)
     others: float = 0.0
+    calls: int = 1
 
 
 class Sheet(NamedTuple):
@@ -343,6 +345,7 @@ def _entry(key: Key, closed: Mapping[Key, Line], backends: Iterable[str]) -> Ent
         typical=typical,
         workload=dict(line["workload"]),
         others=max(x.get("others_share") or 0.0 for x in (line, beside or line)),
+        calls=line.get("calls") or 1,
     )
 
 
@@ -376,7 +379,7 @@ def _joined(entries: Sequence[Entry]) -> Entry:
     if bad is not None and bad.status not in MEASURED:
         return bad
     first = bad or entries[0]
-    for name in ("parity", "memory", "workload", "reference"):
+    for name in ("parity", "memory", "workload", "reference", "calls"):
         values = [getattr(e, name) for e in entries]
         same = all(
             v == values[0] if name in ("workload", "reference") else v.keys() == values[0].keys() for v in values

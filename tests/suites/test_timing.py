@@ -85,4 +85,4 @@ def test_the_clock_tells_its_step_and_its_cost():
 def test_a_poor_clock_is_told():
     assert poor_clock(None) is None
     assert poor_clock({"resolution_s": 1e-7, "overhead_s": 3e-7}) is None
-    assert "samples of 5 ms are coarse" in poor_clock({"resolution_s": 1e-3, "overhead_s": 3e-7})
+    assert "samples of 1 ms are coarse" in poor_clock({"resolution_s": 1e-3, "overhead_s": 3e-7})
