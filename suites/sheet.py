@@ -380,11 +380,8 @@ def _joined(entries: Sequence[Entry]) -> Entry:
         return bad
     first = bad or entries[0]
     for name in ("parity", "memory", "workload", "reference", "calls"):
-        values = [getattr(e, name) for e in entries]
-        same = all(
-            v == values[0] if name in ("workload", "reference") else v.keys() == values[0].keys() for v in values
-        )
-        if not same:
+        shown = [list(v) if name in ("parity", "memory") else v for v in (getattr(e, name) for e in entries)]
+        if any(v != shown[0] for v in shown):
             return _unmeasured(INVALID, f"the runs that were put together differ in {name}")
     parity = {n: {k: _worst([e.parity[n][k] for e in entries]) for k in first.parity[n]} for n in first.parity}
     return first._replace(

@@ -136,6 +136,7 @@ def _record(run: str, key: dict[str, str], seconds: list[float], launches: list[
         "warmup_s": [0.1],
         "warmup": [{"launch": 0, "calls": 3, "steady": True}],
         "parent_cpu_share": 0.001,
+        "others_share": 0.0,
         "load_s": 0.5,
         "first_call_s": 0.3,
         "peak_rss_bytes": 2**29,

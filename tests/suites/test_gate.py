@@ -17,7 +17,7 @@ from reports import gate as texts
 from suites import sheet
 from suites.__main__ import main
 from suites.errors import UserError
-from suites.gate import FAILED, MEANING, PASSED, UNJUDGED, judge, read_policy
+from suites.gate import FAILED, MEANING, PASSED, UNJUDGED, confirmed, judge, read_policy
 from suites.sheet import Sheet
 
 POLICY = read_policy("default")
@@ -598,14 +598,66 @@ def test_a_backend_that_could_not_start_does_not_pass(baseline, tmp_path):
 def test_a_busy_machine_calls_only_what_is_large(baseline, tmp_path):
     def busy(lines):
         for line in records_of(lines):
-            line["others_share"] = 0.5
+            line["others_share"] = 0.2
         return lines
 
     outcome = judged(baseline, tmp_path, seed=2, slow={("network", OURS): 1.15}, change=busy)
     assert outcome.exit_code == PASSED
-    assert "other work took 50 % of the machine during this run" in outcome.notes[0]
+    assert "other work took 20 % of the machine during this run" in outcome.notes[0]
     slow = judged(baseline, tmp_path / "b", seed=2, slow={("network", OURS): 1.5}, change=busy)
     assert slow.exit_code == FAILED
+
+
+def test_a_machine_that_is_far_too_busy_is_not_judged(baseline, tmp_path):
+    def busy(lines):
+        for line in records_of(lines):
+            line["others_share"] = 0.6
+        return lines
+
+    outcome = judged(baseline, tmp_path, seed=2, slow={("network", OURS): 3.0}, change=busy)
+    assert outcome.exit_code == UNJUDGED
+    assert {v.kind for v in outcome.verdicts if v.metric in ("time", "typical", "seconds")} == {"busy"}
+
+
+def test_other_numbers_of_calls_are_not_compared(baseline, tmp_path):
+    outcome = judged(baseline, tmp_path, seed=2, change=edited(calls=4))
+    red = [v for v in outcome.red if v.kind == "not comparable"]
+    assert [v.key[1] for v in red] == ["network"]
+    assert "1 calls a sample there, 4 here" in red[0].text
+
+
+# ---------------------------------------------------------------------- a second run
+def second_opinion(baseline, tmp_path, factor, **options):
+    first = judged(baseline, tmp_path / "a", seed=2, slow={("network", OURS): 1.3})
+    second = judged(baseline, tmp_path / "b", seed=3, slow={("network", OURS): factor}, **options)
+    return confirmed(first, second, POLICY)
+
+
+def test_a_slowdown_that_both_runs_show(baseline, tmp_path):
+    outcome = second_opinion(baseline, tmp_path, 1.3)
+    assert outcome.exit_code == FAILED
+    assert all("confirmed by a second run" in v.text for v in outcome.red)
+
+
+def test_a_slowdown_that_one_run_shows(baseline, tmp_path):
+    outcome = second_opinion(baseline, tmp_path, 1.0)
+    assert outcome.exit_code == PASSED
+    doubted = [v for v in outcome.verdicts if v.kind == "not confirmed"]
+    assert {v.key[1] for v in doubted} == {"network"}
+    assert all("a second run shows" in v.text for v in doubted)
+
+
+def test_a_second_run_that_fails_otherwise_counts(baseline, tmp_path):
+    outcome = second_opinion(baseline, tmp_path, 1.0, change=more_memory)
+    assert {v.kind for v in outcome.red} == {"bigger"}
+    broken = second_opinion(baseline, tmp_path / "x", 1.0, change=without_record)
+    assert broken.exit_code == UNJUDGED
+
+
+def test_a_new_slowdown_of_the_second_run_needs_a_second_run_of_its_own(baseline, tmp_path):
+    first = judged(baseline, tmp_path / "a", seed=2)
+    second = judged(baseline, tmp_path / "b", seed=3, slow={("f0", OURS): 1.3})
+    assert confirmed(first, second, POLICY).exit_code == PASSED
 
 
 def test_a_machine_on_which_nothing_can_be_seen_is_no_pass(baseline, tmp_path):
