@@ -31,7 +31,7 @@ OUTPUT = {"mel": "mel", "gru": "gru", "hubert": "features", "source": "source", 
 
 class Components(Stack):
     shared = (("z_p", "latent"), ("z", "flow"))
-    about_time = "Each part alone, steady state"
+    about_time = "Each part alone"
     about_components = (
         "Every part is given the same input on every backend. A plain name is the call from NumPy arrays to NumPy "
         f"arrays. A name that ends in `{ON_DEVICE}` is the same work with its input on the device before the clock "
