@@ -257,7 +257,7 @@ class Run:
         try:
             self.facts[backend] = self.hello(worker, clock=True)
             told = poor_clock(self.facts[backend].get("clock"))
-            if told and self.shown:
+            if told and self.shown and self.facts[backend]["available"]:
                 tqdm.write(f"{backend}: {told}")
         except (WorkerError, WorkerLost) as error:
             self.facts[backend] = {"available": False, "broken": True, "reason": f"cannot be started: {error}"}
