@@ -19,7 +19,7 @@ from .checkpoint import CheckpointError, normalise_keys, read_voice
 from .config import REFINEGAN, SynthesizerConfig
 from .flow import Flow
 from .layers import DTYPES, TensorLayout, check_device, load_weights, stepped
-from .noise import Draw, Draws
+from .noise import Draw, Draws, kept
 from .refinegan import RefineGAN
 from .resident import Outputs, Resident
 from .stages import Carry, Event, Stage, Watch, group, run, walk
@@ -264,8 +264,9 @@ class Synthesizer:
         return carry, self._drawing(noise, work)
 
     def _drawing(self, noise: int | Draw, work: Callable[[Carry], Outputs]) -> Callable[[Carry], Outputs]:
-        """With the noise drawn from its beginning each time."""
-        return lambda carry: work(carry | self._random(Draws.of(noise)))
+        """With the same noise from its beginning each time, drawn once."""
+        draw = kept(noise)
+        return lambda carry: work(carry | self._random(Draws(draw)))
 
     def walk(
         self,

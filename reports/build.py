@@ -221,7 +221,8 @@ def _speed_findings(data: RunData) -> list[str]:
         if gain:
             who = f"`{backend}` against `{data.speed_reference(backend)}`"
             audio = f"{data.duration_s(sweep[-1]):.3g} s of audio, whole call"
-            rounds = f"{gain.rounds} rounds" if gain.rounds > 1 else "one round, so without an interval"
+            rounds = f"{gain.launches} launches, {gain.rounds} rounds"
+            rounds = rounds if gain.rounds > 1 else "one round, so without an interval"
             lines.append(f"- {who}, {audio}: {tables.ratio(gain)} ({rounds}).")
     return lines
 

@@ -1,5 +1,7 @@
 """A gate's verdicts for people, for GitHub, for JUnit and as JSON. Pure: texts from an outcome."""
 
+from __future__ import annotations
+
 import json
 import math
 from xml.etree import ElementTree
@@ -52,17 +54,14 @@ def markdown(outcome: Outcome, title: str, everything: bool = False) -> str:
     return "\n".join([*lines, "", *summary(outcome)]) + "\n"
 
 
-def annotations(outcome: Outcome) -> list[str]:
+def workflow_commands(outcome: Outcome) -> list[str]:
     """GitHub's workflow commands: an error per red gate, a warning per gate that could not see enough."""
     lines = []
     for verdict in outcome.verdicts:
-        level = (
-            "error" if MEANING[verdict.kind] != PASSED else "warning" if verdict.kind in ("too noisy", "new") else None
-        )
+        level = "error" if MEANING[verdict.kind] != PASSED else WARNED.get(verdict.kind)
         if level:
-            title = _escaped(_plain(f"{verdict.kind}: {verdict.where} {verdict.metric}").replace("  ", " ")).replace(
-                ",", "%2C"
-            )
+            name = f"{verdict.kind}: {verdict.where} {verdict.metric}".replace("  ", " ")
+            title = _escaped(_plain(name)).replace(",", "%2C")
             lines.append(f"::{level} title={title.replace('::', ':')}::{_escaped(verdict.text or verdict.kind)}")
     return lines
 

@@ -29,6 +29,19 @@ def seeded(seed: int) -> Draw:
     return draw
 
 
+def kept(noise: int | Draw) -> Draw:
+    """The same arrays, each drawn once and kept: for calls that are repeated, and timed without the drawing."""
+    draw, arrays = noise if callable(noise) else seeded(noise), {}
+
+    def drawn(index: int, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+        key = (index, kind, shape)
+        if key not in arrays:
+            arrays[key] = draw(index, kind, shape)
+        return arrays[key]
+
+    return drawn
+
+
 class Draws:
     """Hands out the arrays of one conversion in order."""
 

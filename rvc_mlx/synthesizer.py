@@ -20,7 +20,7 @@ from .flow import flow_stages
 from .keys import state_shapes
 from .layers import DTYPES, Weights
 from .layouts import ChannelsLast, stepped
-from .noise import Draw, Draws
+from .noise import Draw, Draws, kept
 from .optimize import resolve
 from .refinegan import RefineGAN
 from .resident import Outputs, Resident
@@ -425,8 +425,9 @@ def _main_value(stages: tuple[Stage, ...]) -> Callable[[Carry], Outputs]:
 
 
 def _drawing(noise: int | Draw, work: Callable[[Carry], Outputs]) -> Callable[[Carry], Outputs]:
-    """With the noise drawn from its beginning each time."""
-    return lambda carry: work(carry | {"draws": Draws.of(noise)})
+    """With the same noise from its beginning each time, drawn once."""
+    draw = kept(noise)
+    return lambda carry: work(carry | {"draws": Draws(draw)})
 
 
 def spans(start: int, stop: int, longest: int) -> list[tuple[int, int]]:

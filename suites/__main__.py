@@ -271,9 +271,12 @@ def run_gate(args: argparse.Namespace) -> int:
     if args.update:
         if args.baseline.exists():
             print(texts.terminal(judge(sheet.read(args.baseline), candidate, policy)), end="\n\n")
+        itself = judge(candidate, candidate, policy)
+        if itself.red:  # too few launches, or a machine on which nothing can be seen
+            first = itself.red[0]
+            raise UserError(f"no baseline: {first.kind}, {first.where} {first.metric}: {first.text}")
         sheet.write(candidate, args.baseline)
-        gates = judge(candidate, candidate, policy).verdicts
-        seen = [v.detectable for v in gates if v.detectable and v.metric == "time"]
+        seen = [v.detectable for v in itself.verdicts if v.detectable and v.metric == "time"]
         print(f"baseline: {args.baseline}, {len(candidate.entries)} entries; commit it")
         if seen:
             print(f"a run like it would show slowdowns of {100 * min(seen):.1f} to {100 * max(seen):.1f} %")
@@ -291,7 +294,7 @@ def run_gate(args: argparse.Namespace) -> int:
     if args.json:
         write_text(args.json, texts.as_json(outcome, str(args.baseline), candidate.name))
     if args.github or os.environ.get("GITHUB_ACTIONS") == "true":
-        print(*texts.annotations(outcome), sep="\n")
+        print(*texts.workflow_commands(outcome), sep="\n")
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             try:
                 with Path(summary).open("a", encoding="utf-8") as file:
@@ -312,7 +315,8 @@ def repeated(folder: Path) -> Path:
         raise UserError(f"{folder}: only a run can be repeated; leave out --confirm")
     stored = yaml.safe_load((folder / "config.yaml").read_text())
     words = [word for word in stored["overrides"] if not word.startswith(("out=", "resume="))]
-    again = folder.with_name(f"{folder.name}-again")
+    names = (f"{folder.name}-again{end}" for end in ("", *(f"-{i}" for i in range(2, 100))))
+    again = next(path for name in names if not (path := folder.with_name(name)).exists())
     print(f"once more, to confirm: {again}")
     run = open_run(compose_config(stored["suite"]["name"], [*words, f"out={again}"]))
     run.execute()

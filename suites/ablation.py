@@ -52,8 +52,6 @@ class Pair(CaseRun):
         self.call = call
         self.reference = OFF
         self.optimize: dict[str, list[str]] = {}
-        # what the call takes, and no more
-        self.needed = {name: key for name, key in suite.shared if call == "network" and name == "mel"}
 
     # ------------------------------------------------------------------ what differs between the sides
     def _worker(self, side: str) -> Worker:

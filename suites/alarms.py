@@ -16,6 +16,7 @@ from .errors import UserError
 from .gate import FAILED, MEANING, PASSED, UNJUDGED, Outcome, Verdict, confirmed, judge, read_policy
 from .run import open_run
 from .sheet import Sheet
+from .statistics import share_with_interval
 
 # `selftest aa` makes many runs: shorter ones than a gate's, where false alarms are no rarer
 SHORT = ("durations=[0.32]", "measure.launches={min: 6, max: 6}", "measure.rounds={min: 8, max: 8}")
@@ -204,14 +205,7 @@ def power_summary(trials: Sequence[Trial], settings: Sequence[str]) -> tuple[str
 
 # ---------------------------------------------------------------------- both
 def rate(what: str, count: int, total: int) -> str:
-    """A share with its 95 % interval (Wilson's)."""
-    if not total:
-        return f"- {what}: none were tried"
-    from scipy.stats import binomtest
-
-    low, high = binomtest(count, total).proportion_ci(method="wilson")
-    interval = f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
-    return f"- {what}: {count} of {total} ({100 * count / total:.1f} %, {interval})"
+    return f"- {what}: {share_with_interval(count, total) if total else 'none were tried'}"
 
 
 @contextlib.contextmanager

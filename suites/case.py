@@ -19,6 +19,7 @@ from .plan import Case, Plan
 from .statistics import LEAST_LAUNCHES, Estimate, paired_ratio
 
 if TYPE_CHECKING:
+    from .models.base import Suite
     from .run import Run
 
 # lets a framework's spinning threads fall asleep before another one is timed
@@ -46,7 +47,6 @@ class CaseRun:
         self.workers: dict[str, Worker] = {}
         self.cold: dict[str, list[Facts]] = {}
         self.warmups: dict[tuple[str, str], list[Facts]] = {}
-        self.rests: dict[tuple[str, str], float] = {}
         self.repeats: dict[str, int] = {}
         self.outputs: dict[str, Results] = {}
         self.shared: dict[str, str] | None = None
@@ -367,7 +367,7 @@ class CaseRun:
         first: Facts = cold[0] if cold else {}
         return {
             "reference": self.reference,
-            "workload": self._workload(),
+            "workload": workload(self.run, self.audio, self.suite),
             "samples_s": [taken[number]["seconds"] for number in sorted(taken)],
             "rounds": sorted(taken),
             "launches": [taken[number]["launch"] for number in sorted(taken)],
@@ -381,16 +381,6 @@ class CaseRun:
             "peak_rss_bytes": first.get("peak_rss_bytes"),
             "peak_device_bytes": first.get("peak_device_bytes"),
             "cold": cold,
-        }
-
-    def _workload(self) -> Facts:
-        samples = self.audio.samples.size
-        return {
-            "audio": self.audio.source,
-            "duration_s": samples / inputs.SAMPLE_RATE,
-            "samples": samples,
-            "frames": self.suite.frames(samples),
-            "weights": "; ".join(found.label for found in self.run.weights.values()),
         }
 
     def _keep_contours(self, outputs: dict[str, Results]) -> None:
@@ -420,3 +410,15 @@ def ratio_of(reference: dict[int, Facts], other: dict[int, Facts]) -> Estimate |
     launches = {number: line["launch"] for number, line in other.items()}
     times = [{number: line["seconds"] for number, line in lines.items()} for lines in (reference, other)]
     return paired_ratio(times[0], times[1], launches)
+
+
+def workload(run: Run, audio: inputs.Audio, suite: Suite) -> Facts:
+    """What a case is computed on."""
+    samples = audio.samples.size
+    return {
+        "audio": audio.source,
+        "duration_s": samples / inputs.SAMPLE_RATE,
+        "samples": samples,
+        "frames": suite.frames(samples),
+        "weights": "; ".join(found.label for found in run.weights.values()),
+    }

@@ -6,31 +6,29 @@ from typing import Any
 
 import numpy as np
 
-SAMPLE_RATE, N_FFT, HOP, BANDS, LOW_HZ, HIGH_HZ, FLOOR = 16000, 1024, 160, 128, 30.0, 8000.0, 1e-5
-
 
 class WithLibrosa:
-    """An RMVPE whose ``mel`` is librosa's; everything else is its own."""
+    """An RMVPE of rvc_mlx whose ``mel`` is librosa's; everything else is its own.
 
-    def __init__(self, model: Any) -> None:
-        from librosa.filters import mel
-
-        self.model = model
-        self.basis = mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=BANDS, fmin=LOW_HZ, fmax=HIGH_HZ, htk=True)
-
-    def mel(self, audio: np.ndarray) -> np.ndarray:
-        from librosa import stft
-
-        magnitude = np.abs(stft(audio, n_fft=N_FFT, hop_length=HOP, window="hann", center=True, pad_mode="reflect"))
-        return np.log(np.maximum(self.basis @ magnitude, FLOOR)).astype(np.float32)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
-
-
-def log_mel(model: Any) -> WithLibrosa:
-    """
     Raises:
         ModuleNotFoundError: librosa is not installed.
     """
-    return WithLibrosa(model)
+
+    def __init__(self, model: Any) -> None:
+        from librosa import stft
+        from librosa.filters import mel
+
+        from rvc_mlx import audio
+
+        self.model, self.stft, self.audio = model, stft, audio
+        sizes = {"sr": audio.SAMPLE_RATE, "n_fft": audio.N_FFT, "n_mels": audio.N_MELS}
+        self.basis = mel(**sizes, fmin=audio.F_MIN_HZ, fmax=audio.F_MAX_HZ, htk=True)
+
+    def mel(self, audio: np.ndarray) -> np.ndarray:
+        """``[n]`` to ``[128, F]``, natural log."""
+        own = self.audio
+        spectrum = self.stft(audio, n_fft=own.N_FFT, hop_length=own.HOP_SAMPLES, pad_mode="reflect")
+        return np.log(np.maximum(self.basis @ np.abs(spectrum), own.LOG_FLOOR)).astype(np.float32)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)

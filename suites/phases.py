@@ -12,6 +12,7 @@ import numpy as np
 
 from . import inputs
 from .backends import BACKENDS
+from .case import workload
 from .launch import Worker, WorkerError, WorkerLost
 from .models import SUITES
 from .models.base import Suite
@@ -77,27 +78,20 @@ class PhaseRun:
     def _record(self, component: str, backend: str, found: list[Facts], error: str | None) -> None:
         fault = None if error else self.verdict(found, backend)
         status = "error" if error else "failed" if fault else "passed"
-        steady = [one["steady_s"] for one in found]
-        samples = self.audio.samples.size
-        for number, seconds in enumerate(steady):
+        taken = self.run.samples.setdefault((self.case.name, component, backend), {})
+        for number, one in enumerate(found, len(taken)):  # those of a case that was broken off stay
             facts = {"launch": number, "calls": 1, "rest_s": 0.0}
-            self.run.sample(self.case, component, backend, number, seconds, facts)
+            self.run.sample(self.case, component, backend, number, one["steady_s"], facts)
         first: Facts = found[0] if found else {}
         self.run.record(
             self.case,
             component,
             backend,
             reference=backend,
-            workload={
-                "audio": self.audio.source,
-                "duration_s": samples / inputs.SAMPLE_RATE,
-                "samples": samples,
-                "frames": SUITES[component].frames(samples),
-                "weights": "; ".join(w.label for w in self.run.weights.values()),
-            },
-            samples_s=steady,
-            rounds=list(range(len(steady))),
-            launches=list(range(len(steady))),
+            workload=workload(self.run, self.audio, SUITES[component]),
+            samples_s=[taken[number]["seconds"] for number in sorted(taken)],
+            rounds=sorted(taken),
+            launches=[taken[number]["launch"] for number in sorted(taken)],
             calls=1,
             warmup_s=[],
             warmup=[],
@@ -128,7 +122,6 @@ class ColdStartRun(PhaseRun):
         super().execute()
 
     def measure(self, worker: Worker, suite: Suite) -> Facts:
-        asked = time.monotonic()
         hello = self.run.hello(worker)
         ready_s = time.monotonic() - worker.started
         loaded = self.run.load(worker, suite_name(suite))
@@ -145,7 +138,6 @@ class ColdStartRun(PhaseRun):
             **{name: loaded[name] for name in ("load_s", "base_rss_bytes", "peak_rss_load_bytes")},
             **first,
             "start_s": max(0.0, ready_s - hello["import_s"]),
-            "waited_s": asked - worker.started,
             "import_s": hello["import_s"],
             "new_shape_s": other["first_call_s"],
             "new_shape_again_s": other["second_call_s"],

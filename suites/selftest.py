@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from .alarms import rate
 from .config import compose_config
 from .errors import UserError
 from .faults import FAULTS, Fault
@@ -161,10 +162,10 @@ def summary(outcomes: Sequence[Outcome]) -> tuple[str, bool]:
     lines = [
         "# How often the trace is right",
         "",
-        _rate("faults detected", detected, len(injected)),
-        _rate("placed at the right innermost stage, first guess", placed, len(injected)),
-        _rate("of them faults of published ports, placed", sum(o.placed for o in known), len(known)),
-        _rate("clean pairs accused", len(accused), len(clean)),
+        rate("faults detected", detected, len(injected)),
+        rate("placed at the right innermost stage, first guess", placed, len(injected)),
+        rate("of them faults of published ports, placed", sum(o.placed for o in known), len(known)),
+        rate("clean pairs accused", len(accused), len(clean)),
         "",
         "| fault | model | stage named | where | seconds |",
         "| :-- | :-- | :-- | :-- | --: |",
@@ -179,13 +180,3 @@ def summary(outcomes: Sequence[Outcome]) -> tuple[str, bool]:
 
 def _line(name: str, o: Outcome) -> str:
     return f"| {name} | {o.model} | `{o.path}` | {o.where} | {o.seconds:.1f} |"
-
-
-def _rate(what: str, count: int, total: int) -> str:
-    if not total:
-        return f"- {what}: none were tried"
-    from scipy.stats import binomtest
-
-    low, high = binomtest(count, total).proportion_ci(method="wilson")
-    interval = f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
-    return f"- {what}: {count} of {total} ({100 * count / total:.1f} %, {interval})"

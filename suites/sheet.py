@@ -354,7 +354,7 @@ def _memory(line: Line) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for cold in line.get("cold") or []:
         base = cold.get("base_rss_bytes") or 0
-        for name in ("peak_rss_load_bytes", "peak_rss_call_bytes"):
+        for name in ("peak_rss_load_bytes", "peak_rss_call_bytes", "peak_rss_steady_bytes"):
             if cold.get(name):
                 found.setdefault(name, []).append(float(cold[name] - base))
         if cold.get("peak_device_bytes"):

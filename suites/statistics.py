@@ -261,3 +261,12 @@ def holm(values: Sequence[float], level: float) -> list[bool]:
             break
         found[i] = True
     return found
+
+
+def share_with_interval(count: int, total: int) -> str:
+    """A share in per cent with its 95 % interval (Wilson's)."""
+    from scipy.stats import binomtest
+
+    low, high = binomtest(count, total).proportion_ci(method="wilson")
+    interval = f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
+    return f"{count} of {total} ({100 * count / total:.1f} %, {interval})"

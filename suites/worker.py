@@ -285,9 +285,9 @@ class Session:
 
     def librosa_mel(self, request: Request) -> Answer:
         """From now on the mel is made by librosa on the CPU: what ports often keep beside their network."""
-        from .librosa_mel import log_mel
+        from .librosa_mel import WithLibrosa
 
-        self.model = log_mel(self.model)
+        self.model = WithLibrosa(self.model)
         return {}
 
     # ------------------------------------------------------------------ traces

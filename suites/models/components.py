@@ -102,7 +102,7 @@ class Components(Stack):
 
 def _residents(model: Loaded, given: Results, settings: Settings) -> dict[str, Callable[[], Any]]:
     """How each part's resident call is made."""
-    voice, drawn = model.synthesizer, kept_draws(settings["seed"])
+    voice, seed = model.synthesizer, settings["seed"]
     f0 = given["f0"] if voice.has_f0 else None
     phone = (given["phone"], given["lengths"], given["pitch"] if voice.has_f0 else None)
     return {
@@ -112,24 +112,9 @@ def _residents(model: Loaded, given: Results, settings: Settings) -> dict[str, C
         "encode": lambda: voice.resident("encode", *phone),
         "attention": lambda: voice.resident("attention", given["hidden"], given["hidden_lengths"]),
         "flow": lambda: voice.resident("flow", given["z_p"], given["mask"], given["speaker"]),
-        "source": lambda: voice.resident("source", f0, drawn),
-        "decode": lambda: voice.resident("decode", given["z"], f0, given["speaker"], drawn),
+        "source": lambda: voice.resident("source", f0, seed),
+        "decode": lambda: voice.resident("decode", given["z"], f0, given["speaker"], seed),
     }
-
-
-def kept_draws(seed: int) -> Callable[[int, str, tuple[int, ...]], np.ndarray]:
-    """The seed's noise, each array drawn once and kept."""
-    kept: dict[tuple[int, str, tuple[int, ...]], np.ndarray] = {}
-
-    def draw(index: int, kind: str, shape: tuple[int, ...]) -> np.ndarray:
-        key = (index, kind, shape)
-        if key not in kept:
-            rng = np.random.default_rng([seed, index])
-            uniform = kind == "uniform"
-            kept[key] = rng.random(shape, np.float32) if uniform else rng.standard_normal(shape, np.float32)
-        return kept[key]
-
-    return draw
 
 
 def _as_host(part: str, found: Results) -> Results:

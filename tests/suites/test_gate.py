@@ -152,37 +152,27 @@ def zero_sample(lines):
     return lines
 
 
-def load_in_the_timer(lines):
-    """Of one component every sample holds the time of a load."""
-    for line in lines:
-        if line["component"] == "network" and line["backend"] == OURS:
+def otherwise_timed(backend, times):
+    """Every time of one component, in samples and record alike; ``times(seconds, round)``."""
+
+    def change(lines):
+        for line in lines:
+            if line["component"] != "network" or line["backend"] != backend:
+                continue
             if line["kind"] == "sample":
-                line["seconds"] += 0.05
+                line["seconds"] = times(line["seconds"], line["round"])
             else:
-                line["samples_s"] = [s + 0.05 for s in line["samples_s"]]
-    return lines
+                line["samples_s"] = [times(s, i) for i, s in enumerate(line["samples_s"])]
+        return lines
+
+    return change
 
 
-def unevaluated(lines):
-    """A call that returns before anything was computed."""
-    for line in lines:
-        if line["component"] == "network" and line["backend"] == OURS:
-            if line["kind"] == "sample":
-                line["seconds"] *= 0.01
-            else:
-                line["samples_s"] = [s * 0.01 for s in line["samples_s"]]
-    return lines
-
-
-def slow_reference(lines):
-    """The reference loads within the timer, so that the ratio looks like a gain."""
-    for line in lines:
-        if line["component"] == "network" and line["backend"] == "torch_cpu":
-            if line["kind"] == "sample":
-                line["seconds"] += 0.1
-            else:
-                line["samples_s"] = [s + 0.1 for s in line["samples_s"]]
-    return lines
+load_in_the_timer = otherwise_timed(OURS, lambda s, _: s + 0.05)
+returns_before_it_computed = otherwise_timed(OURS, lambda s, _: 0.01 * s)
+slow_reference = otherwise_timed("torch_cpu", lambda s, _: s + 0.1)
+# the fastest tenth is what it was
+most_calls_slow = otherwise_timed(OURS, lambda s, i: s * (10 if i % 10 else 1))
 
 
 def made_up_samples(lines):
@@ -229,17 +219,6 @@ def checked(**fields):
 def an_unknown_figure_fails(lines):
     check = {"value": 9e9, "limit": 1e-5, "base": 1e-5, "floor": None, "passed": False, "of": "x"}
     one(lines)["parity"]["limits"]["other_max_abs"] = check
-    return lines
-
-
-def most_calls_slow(lines):
-    """Nine of ten calls of every launch take ten times as long; the fastest tenth is what it was."""
-    for line in lines:
-        if line["component"] == "network" and line["backend"] == OURS:
-            if line["kind"] == "sample" and line["round"] % 10:
-                line["seconds"] *= 10
-            elif line["kind"] == "record":
-                line["samples_s"] = [s * (10 if i % 10 else 1) for i, s in enumerate(line["samples_s"])]
     return lines
 
 
@@ -328,7 +307,7 @@ MUTATIONS = {
     "another profile in one record": (edited(profile="webui"), {"invalid"}),
     "another suite's record": (edited(suite="hubert"), {"invalid"}),
     "load inside the timer": (load_in_the_timer, {"slower"}),
-    "output not evaluated": (unevaluated, {"implausible"}),
+    "output not evaluated": (returns_before_it_computed, {"implausible"}),
     "the reference loads inside the timer": (slow_reference, {"slower", "implausible"}),
     "no reference beside it": (no_reference, {"unfinished", "missing"}),
     "more memory": (more_memory, {"bigger"}),
@@ -490,6 +469,36 @@ def test_several_runs_are_one(tmp_path):
 
 
 # ---------------------------------------------------------------------- the command
+def test_no_baseline_that_judges_nothing(tmp_path, capsys):
+    few = make_run(tmp_path / "few", launches=2)
+    assert main(["gate", str(few), "--baseline", str(tmp_path / "b.json"), "--update"]) == 2
+    assert "error: no baseline: too few" in capsys.readouterr().err
+    assert not (tmp_path / "b.json").exists()
+
+
+def test_a_repeated_run_is_in_a_folder_of_its_own(tmp_path, monkeypatch):
+    """What ``--confirm`` runs: the suite with the overrides that the run was given, beside it."""
+    from suites import __main__, run
+
+    folder, begun = make_run(tmp_path / "run"), []
+
+    class Begun:
+        def __init__(self, config):
+            self.folder = begun.append(config) or config["out"]
+
+        def execute(self):
+            return None
+
+    stored = yaml.safe_load((folder / "config.yaml").read_text()) | {"overrides": ["measure=smoke", f"out={folder}"]}
+    (folder / "config.yaml").write_text(yaml.safe_dump(stored))
+    (tmp_path / "run-again").mkdir()
+    monkeypatch.setattr(run, "open_run", Begun)
+    assert __main__.repeated(folder) == str(tmp_path / "run-again-2")
+    assert begun[0]["measure"]["name"] == "smoke"
+    with pytest.raises(UserError, match="only a run can be repeated"):
+        __main__.repeated(tmp_path / "bench.json")
+
+
 def test_gate_command(tmp_path, capsys):
     good, bad = make_run(tmp_path / "good", 1), make_run(tmp_path / "bad", 2, {("f0", OURS): 1.4})
     base = str(tmp_path / "base.json")
@@ -716,7 +725,7 @@ def test_a_fault_of_one_of_several_runs_is_not_lost(baseline, tmp_path):
 
 def test_annotations_are_one_line_each(baseline, tmp_path):
     outcome = judged(baseline, tmp_path, change=edited(status="failed", reason="a\nb, 5 %"))
-    lines = texts.annotations(outcome)
+    lines = texts.workflow_commands(outcome)
     assert lines
     assert all("\n" not in line for line in lines)
     assert "%0A" in "".join(lines)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import jsonschema
 import pytest
+from command import suites as run_suites
 
 from suites import sheet
 from suites.config import compose_config
@@ -18,7 +16,6 @@ from suites.models.single import Ablation
 from suites.phases import MemoryRun
 from suites.record import SCHEMA_FILE, read_lines, records
 
-ROOT = Path(__file__).parents[2]
 WORDS = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "durations=[0.5]", "threads=1"]
 
 
@@ -33,8 +30,7 @@ def finished(request, tmp_path_factory):
         words += ["~suite.components.rmvpe", "~suite.components.mel"]
     else:
         words += ["~suite.components.pipeline"]
-    command = [sys.executable, "-m", "suites", "run", request.param, *words]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=230)
+    done = run_suites("run", request.param, *words)
     assert done.returncode == 0, done.stdout + done.stderr
     return request.param, folder
 

@@ -17,19 +17,14 @@ import psutil
 import pytest
 import soundfile
 import torch
+from command import ROOT, suites
 
 from suites.record import SCHEMA_FILE, read_lines, records
 
-ROOT = Path(__file__).parents[2]
 # one thread each: these runs stand beside other tests
 BOTH = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "measure.first_calls=0", "threads=1"]
 SMALL = [*BOTH, "durations=[1]", "suite.speech_clip=false"]
 LONG = [*SMALL, "measure.rounds.min=400", "measure.rounds.max=400"]
-
-
-def suites(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "suites", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=200)
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
 import soundfile
+from command import suites as run_suites
 
 from suites import inputs
 from suites.config import compose_config, suite_names
@@ -39,8 +38,7 @@ def finished(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param) / "run"
     words = ["measure=smoke", "durations=[1]", "suite.speech_clip=false", "backends=[torch_cpu,mlx_cpu]"]
     words += ["threads=1", "measure.warmup_seconds=0", "measure.first_calls=1"]  # tests run beside each other
-    command = [sys.executable, "-m", "suites", "run", request.param, *words, f"out={folder}"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=200)
+    done = run_suites("run", request.param, *words, f"out={folder}")
     assert done.returncode == 0, done.stdout + done.stderr
     return SUITES[request.param], folder
 

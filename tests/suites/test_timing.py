@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
-import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from suites import timing
 from suites.models.base import Steps
 from suites.run import poor_clock
 from suites.timing import clock, is_steady, timed
@@ -18,11 +18,30 @@ def nothing() -> None:
     return None
 
 
-def test_a_sample_is_the_mean_of_its_calls():
-    calls = []
-    found = timed(lambda: (calls.append(1), time.sleep(0.004)), 5, nothing)
-    assert len(calls) == 5
-    assert 0.004 <= found.seconds < 0.02
+class Hand:
+    """A clock that moves when it is told to."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def hand(monkeypatch):
+    found = Hand()
+    monkeypatch.setattr(timing.time, "perf_counter", found)
+    return found
+
+
+def test_a_sample_is_the_mean_of_its_calls(hand):
+    waits = iter([0.1, 0.2, 0.6])
+    found = timed(lambda: hand.wait(next(waits)), 3, nothing)
+    assert found.seconds == pytest.approx(0.3)
+    assert found.rest_s == 0
 
 
 def test_the_last_result_is_kept_and_parts_are_means():
@@ -39,11 +58,12 @@ def test_the_last_result_is_kept_and_parts_are_means():
     assert found.parts == {"part": 1.0}
 
 
-def test_work_that_goes_on_after_the_call_is_seen():
-    """As on a device whose outputs nobody waited for."""
-    found = timed(nothing, 1, lambda: time.sleep(0.01))
-    assert found.rest_s >= 0.01
-    assert found.seconds < 0.005
+def test_work_that_goes_on_after_the_call_is_seen(hand):
+    """As on a device whose outputs nobody waited for; what was queued before the call is not the call's."""
+    waits = iter([5.0, 0.01])
+    found = timed(lambda: hand.wait(0.002), 1, lambda: hand.wait(next(waits)))
+    assert found.seconds == pytest.approx(0.002)
+    assert found.rest_s == pytest.approx(0.01)
 
 
 def test_garbage_is_collected_before_and_never_during():
@@ -78,8 +98,8 @@ def test_equal_calls_are_steady(seconds, count):
 
 def test_the_clock_tells_its_step_and_its_cost():
     found = clock()
-    assert 0 < found["resolution_s"] < 1e-3
-    assert 0 <= found["overhead_s"] < 1e-3
+    assert found["resolution_s"] > 0
+    assert found["overhead_s"] >= 0
 
 
 def test_a_poor_clock_is_told():
