@@ -34,8 +34,8 @@ code {{ background: #8882; padding: .1em .3em; }} pre {{ overflow-x: auto; }}
 
 
 VERDICTS = {
-    0: "**Passed**: every planned case was measured, and what was compared lies within its parity limits.",
-    1: "**Failed**: a parity limit was exceeded; see *Parity*.",
+    0: "**Passed**: every planned case was measured, and what was compared lies within its limits.",
+    1: "**Failed**: a limit was exceeded; see *Not measured, and failures*.",
     2: "**Incomplete**: not everything planned could be measured; see *Not measured, and failures*.",
 }
 
@@ -72,9 +72,9 @@ WORDS = {
     ),
     "ablation": (
         "Two processes of one backend in turns, with and without one optimisation. *Gain*: time without over time with "
-        "(above 1: it pays), paired by round. *Max abs*, *relative*: how far it moves the result, the latter as root "
-        "mean square over that of the result. `all`: everything against nothing. `blas`: the fast BLAS against MLX's "
-        "own."
+        "(above 1: it pays), paired by round. *Superseded*: another one does its work on this device. *Max abs*, "
+        "*relative*: how far it moves the result, the latter as root mean square over that of the result. `all`: "
+        "everything against nothing. `blas`: the fast BLAS against MLX's own."
     ),
     "floor": (
         "*Floor* is the reference's own rounding error on this input, found by computing it in float64 as well; where "
@@ -221,7 +221,7 @@ def _speed_findings(data: RunData) -> list[str]:
         if gain:
             who = f"`{backend}` against `{data.speed_reference(backend)}`"
             audio = f"{data.duration_s(sweep[-1]):.3g} s of audio, whole call"
-            rounds = f"{gain.launches} launches, {gain.rounds} rounds"
+            rounds = f"{gain.launches} launch{'es' if gain.launches > 1 else ''}, {gain.rounds} rounds"
             rounds = rounds if gain.rounds > 1 else "one round, so without an interval"
             lines.append(f"- {who}, {audio}: {tables.ratio(gain)} ({rounds}).")
     return lines
@@ -244,8 +244,17 @@ def _worst_parity(data: RunData, backend: str) -> str | None:
     return f"- `{backend}` against `{found[0]['reference']}`, whole call, worst of {cases}: {told}."
 
 
+def _skipped(data: RunData) -> list[tuple[str, str]]:
+    """Backends that this machine lacks, and components that a backend cannot have, with the reason."""
+    found = []
+    for r in data.outcome.skipped:
+        part = "" if r["component"] == "all" else f"{r['component'].removesuffix('.on').removesuffix('.off')}, "
+        found.append((f"{part}{r['backend']}", r["reason"]))
+    return list(dict.fromkeys(found))
+
+
 def _problems(data: RunData) -> str:
-    lines = [f"- {r['backend']}: skipped, {r['reason']}" for r in data.outcome.skipped]
+    lines = [f"- {who}: skipped, {reason}" for who, reason in _skipped(data)]
     lines += [
         f"- {r['case']}, {r['component']}, {r['backend']}: {r['status']}, {r['reason']}" for r in data.outcome.errors
     ]
@@ -272,16 +281,16 @@ def command(data: RunData) -> str:
 def _notes(data: RunData) -> list[str]:
     """What the terminal tells beside the report's path."""
     o = data.outcome
-    lines = [f"skipped {r['backend']}: {r['reason']}" for r in o.skipped]
+    lines = [f"skipped {who}: {reason}" for who, reason in _skipped(data)]
     lines += [
         f"{r['status']}: {r['case']} {r['component']} {r['backend']}: {r['reason']}" for r in (*o.errors, *o.failed)
     ]
     if o.missing:
         lines.append(f"{len(o.missing)} planned measurements have no record")
     lines += _precision_reached(data)
-    lines.append(
-        f"{o.word}: {sum(r['status'] == 'passed' for r in data.records)} of {len(data.records)} records passed"
-    )
+    measured = [r for r in data.records if r["status"] != "skipped"]
+    passed = sum(r["status"] == "passed" for r in measured)
+    lines.append(f"{o.word}: {passed} of {len(measured)} records passed")
     return lines
 
 

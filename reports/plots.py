@@ -16,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from suites.statistics import Estimate
+
 from . import plots_phases
 from .frame import RunData
 from .style import RC, STYLES, panels
@@ -79,6 +81,10 @@ def _time(data: RunData) -> Figure | None:
     components = [c for c in data.components if any(data.time(case, c, b) for case in cases for b in data.backends)]
     if not components:
         return None
+    if len(cases) == 1:
+        times = {b: [(c, e) for c in components if (e := data.time(cases[0], c, b))] for b in data.backends}
+        title = f"Time of one call on {cases[0]}, {data.config['precision']}"
+        return _one_case(components, times, {b: b for b in times}, title, "seconds")
     figure, axes = panels(len(components), 3.4)
     durations = [data.duration_s(case) for case in cases]
     for axis, component in zip(axes, components, strict=True):
@@ -114,6 +120,12 @@ def _speedup(data: RunData) -> Figure | None:
     if not rows:
         return None
     components = list(dict.fromkeys(c for _, c in rows))
+    if len(cases) == 1 and len(components) > 4:
+        backends = list(dict.fromkeys(b for b, _ in rows))
+        gains = {b: [(c, e) for c in components if (e := data.speedup(cases[0], c, b))] for b in backends}
+        names = {b: f"{b} over {data.speed_reference(b)}" for b in backends}
+        title = f"Speed-up over PyTorch on the same device, {cases[0]}, {data.config['precision']}"
+        return _one_case(components, gains, names, title, "speed-up (above 1: faster)", line=1.0)
     figure, axes = panels(len(components), 0.55 * len(cases) + 1.6, sharey=True)
     for axis, component in zip(axes, components, strict=True):
         for backend in dict.fromkeys(b for b, c in rows if c == component):
@@ -135,6 +147,35 @@ def _speedup(data: RunData) -> Figure | None:
     figure.suptitle(f"Speed-up over PyTorch on the same device, {data.config['precision']}")
     figure.tight_layout()
     figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(labels))
+    return figure
+
+
+def _one_case(
+    components: list[str],
+    found: dict[str, list[tuple[str, Estimate]]],
+    names: dict[str, str],
+    title: str,
+    what: str,
+    line: float | None = None,
+) -> Figure:
+    """One row per component: a run of a single case has no duration to be drawn against."""
+    figure, axis = plt.subplots(figsize=(8.5, 1.2 + 0.32 * len(components)), layout="constrained")
+    for backend, estimates in found.items():
+        colour, marker = STYLES[backend]
+        x = np.array([e.value for _, e in estimates])
+        spread = np.array([[e.value - e.low, e.high - e.value] for _, e in estimates]).T
+        y = [components.index(component) for component, _ in estimates]
+        axis.errorbar(x, y, xerr=spread, color=colour, marker=marker, ls="", ms=6, capsize=3, label=names[backend])
+    if line is not None:
+        axis.axvline(line, color="black", lw=1)
+    axis.set_yticks(range(len(components)), components)
+    axis.invert_yaxis()
+    axis.set(xscale="log", title=title, xlabel=what)
+    low, high = axis.get_xlim()
+    if line is not None:
+        axis.set_xlim(min(low, 0.8 * line), max(high, 1.25 * line))
+    _plain_numbers(axis.xaxis, _one_two_five(*axis.get_xlim()))
+    figure.legend(loc="outside lower center", ncols=4)
     return figure
 
 

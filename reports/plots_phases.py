@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from suites.record import Line
@@ -36,28 +37,44 @@ def _cold(data: RunData, growth: bool) -> dict[str, list[Line]]:
 
 
 def memory(data: RunData) -> Figure | None:
-    """Peak of the process above its state before loading, against duration; a panel per model."""
-    by_component = {
-        component: lines
-        for component, lines in _cold(data, growth=False).items()
-        if any(_above(line, "peak_rss_call_bytes") for line in lines)
-    }
-    if not by_component:
+    """Peaks against duration: of the process above its state before loading, and by the framework's own count."""
+    drawn = []
+    for component, lines in _cold(data, growth=False).items():
+        if any(_above(line, "peak_rss_call_bytes") for line in lines):
+            drawn.append((component, "process", lines))
+        if any(_own_peak(line) for line in lines):
+            drawn.append((component, "framework", lines))
+    if not drawn:
         return None
-    figure, axes = panels(len(by_component), 3.3)
-    for axis, (component, lines) in zip(axes, by_component.items(), strict=True):
-        for backend in dict.fromkeys(line["backend"] for line in lines):
-            colour, marker = STYLES[backend]
-            own = sorted((x["workload"]["duration_s"], x) for x in lines if x["backend"] == backend)
-            for field, style in (("peak_rss_call_bytes", "-"), ("peak_rss_load_bytes", ":")):
-                points = [(d, y) for d, line in own if (y := _above(line, field)) is not None]
-                label = f"{backend}, {'first call' if style == '-' else 'load'}"
-                axis.plot(*zip(*points, strict=True), style, color=colour, marker=marker, label=label)
-        top = axis.get_ylim()[1]
-        axis.set(title=component, xlabel="audio (s)", ylabel="peak above the start (MiB)", ylim=(0, 1.1 * top))
+    drawn.sort(key=lambda one: one[1] != "process")
+    figure, axes = panels(len(drawn), 3.3)
+    for axis, (component, kind, lines) in zip(axes, drawn, strict=True):
+        _memory_panel(axis, lines, kind == "process")
+        axis.set(title=f"{component}: {kind}", xlabel="audio (s)")
+        axis.set_ylabel("peak above the start (MiB)" if kind == "process" else "peak (MiB)")
+        axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
     _legend_below(figure, axes)
-    figure.suptitle("Peak memory of a fresh process per case, by the operating system", y=1.04)
+    figure.suptitle("Peak memory of a fresh process per case", y=1.04)
     return figure
+
+
+def _memory_panel(axis: Axes, lines: list[Line], process: bool) -> None:
+    fields = {"peak_rss_call_bytes": ("-", "first call"), "peak_rss_load_bytes": (":", "load")}
+    for backend in dict.fromkeys(line["backend"] for line in lines):
+        colour, marker = STYLES[backend]
+        own = sorted(((x["workload"]["duration_s"], x) for x in lines if x["backend"] == backend), key=lambda p: p[0])
+        for field, (style, what) in fields.items() if process else [("", ("-", "first call"))]:
+            values = [(d, _above(x, field) if process else _own_peak(x)) for d, x in own]
+            points = [(d, y) for d, y in values if y is not None]
+            if points:
+                x, y = zip(*points, strict=True)
+                filled = colour if what != "load" else "white"
+                axis.plot(x, y, style, color=colour, marker=marker, mfc=filled, label=f"{backend}, {what}")
+
+
+def _own_peak(line: Line) -> float | None:
+    found = [c["peak_device_bytes"] / MIB for c in line["cold"] if c.get("peak_device_bytes")]
+    return max(found) if found else None
 
 
 def _above(line: Line, field: str) -> float | None:

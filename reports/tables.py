@@ -235,7 +235,7 @@ def ablation(data: RunData) -> str:
 def _ablation_cells(data: RunData, with_: Line, without: Line) -> list[str]:
     option = with_["component"].split(".")[1]
     switch = option in OPTIMISATIONS
-    effect = ABSENT if not switch else "yes" if option in with_["optimize"] else "no, another one does its work"
+    effect = ABSENT if not switch else "yes" if option in with_["optimize"] else "superseded"
     times = [milliseconds(data.time(x["case"], x["component"], x["backend"])) for x in (with_, without)]
     parity_ = with_["parity"] or {}
     error = [figure(parity_.get(name), name) for name in ("max_abs", "relative")]
