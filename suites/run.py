@@ -101,6 +101,8 @@ class Run:
         pairs = [(c, b) for c in components for b in plan.backends]
         reasons = {pair: reason for pair in pairs if (reason := self.suite.impossible(*pair))}
         plan = plan._replace(components=components, absent=frozenset(reasons))
+        if reasons and not any(plan.expected()):
+            raise UserError(f"nothing is left to measure: {next(iter(reasons.values()))}")
         if revived:
             self._describe(plan)
         if not self.resumed:

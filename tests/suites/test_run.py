@@ -246,6 +246,10 @@ def test_mistakes_in_a_sweep(tmp_path, override, message):
         (["rmvpe", "out=/proc/nowhere/r"], "cannot write the run folder"),
         (["rmvpe", "backends=[torch_tpu]"], "unknown backend 'torch_tpu'"),
         (["resume=/nowhere"], "not a run folder"),
+        (
+            ["ablation", "measure=smoke", "backends=[torch_cpu]"],
+            "nothing is left to measure: optimisations are rvc_mlx's",
+        ),
     ],
 )
 def test_bad_arguments(tmp_path, arguments, message):
