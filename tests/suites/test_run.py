@@ -248,7 +248,7 @@ def test_mistakes_in_a_sweep(tmp_path, override, message):
         (["resume=/nowhere"], "not a run folder"),
         (
             ["ablation", "measure=smoke", "backends=[torch_cpu]"],
-            "nothing is left to measure: optimisations are rvc_mlx's",
+            "nothing is left to measure: optimisations",
         ),
     ],
 )
