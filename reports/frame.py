@@ -106,8 +106,10 @@ def load(folder: Path) -> RunData:
     config = yaml.safe_load(config_file.read_text())
     if not isinstance(config, dict) or config.get("suite", {}).get("name") not in SUITES:
         raise UserError(f"{config_file}: is damaged")
-    found = records(read_lines(folder / "records.jsonl"))
     planned = [tuple(key) for key in _json(folder / "plan.json").get("keys", [])]
+    # a run that was resumed closed its records in another order; what was not planned, such as skips, comes first
+    order = {key: place for place, key in enumerate(planned)}
+    found = sorted(records(read_lines(folder / "records.jsonl")), key=lambda line: order.get(key_of(line), -1))
     return RunData(
         folder,
         config,

@@ -189,6 +189,8 @@ def _contours(data: RunData, case: str) -> Figure | None:
     frames = min(int(CONTOUR_SECONDS * 100), arrays["mel"].shape[1])
     t = np.arange(frames) / 100.0
     reference = next(r["reference"] for r in data.records if r["case"] == case and "workload" in r)
+    if f"f0.{reference}" not in arrays:  # kept before the run was resumed, when this backend was missing
+        return None
     figure, (top, middle, bottom) = plt.subplots(
         3, 1, figsize=(9, 6.2), sharex=True, height_ratios=(1.5, 2, 1), layout="constrained"
     )

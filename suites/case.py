@@ -68,9 +68,10 @@ class CaseRun:
                 self.end()
             number += 1
         self.outputs = {backend: found for backend, found in self.outputs.items() if backend not in self.errors}
-        self._close_records()
+        # records come last: a case whose records are closed is not looked at again
         self._keep_contours(self.outputs)
         self._keep_sound(self.outputs)
+        self._close_records()
 
     def save_inputs(self) -> None:
         """Where the workers find them."""
@@ -325,14 +326,15 @@ class CaseRun:
 
     # ------------------------------------------------------------------ records
     def _close_records(self) -> None:
+        """All of them, also those that were closed before the case was broken off: a verdict holds beside the
+        reference that it was found with, and a backend that is lost now may have been that reference, or have had
+        another one.
+        """
         limits = floors.component_limits(self.run.config)
         settings = {**self.settings, "sample_rate": self.run.model_facts.get("sample_rate")}
         judge = verdict.Judge(self.suite, limits, settings, self.outputs.get(self.reference))
         for component in self.plan.components:
             for backend in self.plan.backends:
-                done = self.run.done.get((self.case.name, component, backend))
-                if done is not None and done["rounds"] == sorted(self._lines(component, backend)):
-                    continue  # else it was closed before its case was broken off, and has more samples now
                 if backend in self.errors:
                     judged: Facts = {"status": "error", "reason": self.errors[backend], "parity": None}
                 else:

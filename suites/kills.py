@@ -92,8 +92,11 @@ def flaws(folder: Path, whole: Path) -> list[str]:
         own = [x["round"] for x in lines if x["kind"] == "sample" and _key(x) == _key(record)]
         if sorted(own) != record.get("rounds", []):
             found.append(f"{_key(record)}: the record does not hold every sample")
-    if structure(folder) != structure(whole):
-        found.append("its report has another structure")
+    own, other = structure(folder), structure(whole)
+    if own != other:
+        first = next((i for i, (a, b) in enumerate(zip(own, other, strict=False)) if a != b), min(len(own), len(other)))
+        told = " and ".join(repr(lines[first : first + 1]) for lines in (own, other))
+        found.append(f"its report has another structure: {told}, {len(own)} and {len(other)} lines")
     return found
 
 
@@ -126,8 +129,12 @@ def _command(words: Sequence[str]) -> list[str]:
 def _run(words: Sequence[str]) -> tuple[int, str]:
     """Exit code, and the last line that tells why."""
     done = subprocess.run(_command(words), cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S)
-    told = [x for x in (done.stdout + done.stderr).splitlines() if x.startswith("error")]
-    return done.returncode, told[-1] if told else ""
+    lines = (done.stdout + done.stderr).splitlines()
+    told = [x.strip() for x in lines if x.startswith("error")][-1:]
+    # of a fault of the program: where it was, and what
+    inner = [i for i, x in enumerate(lines) if x.startswith("  File ")][-1:]
+    told += [x.strip() for i in inner for x in lines[i : i + 3]]
+    return done.returncode, "; ".join(told)
 
 
 def _kill(words: Sequence[str], wait_s: float, worker: bool, rng: np.random.Generator) -> str:

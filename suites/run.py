@@ -180,7 +180,7 @@ class Run:
         reasons = []
         for backend in plan.backends:
             try:
-                self.worker(backend)
+                self._insist(backend)
             except WorkerError as error:
                 if error.kind == "CheckpointError":
                     raise UserError(str(error)) from None
@@ -194,6 +194,14 @@ class Run:
         if not self.loaded:
             raise UserError(f"no backend can load the model; {'; '.join(reasons)}")
         self.model_facts = next(iter(self.loaded.values()))["facts"]
+
+    def _insist(self, backend: str) -> None:
+        """A worker that is lost is started once more: what it says of itself and of its model goes into all records."""
+        try:
+            self.worker(backend)
+        except WorkerLost:
+            self.drop(backend)
+            self.worker(backend)
 
     def _describe(self, plan: Plan) -> None:
         facts = environment.describe() | {

@@ -8,6 +8,7 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from reports import tables
@@ -40,6 +41,22 @@ def test_same_records_same_bytes(run):
 def edit(run, change):
     lines = [json.loads(text) for text in (run / "records.jsonl").read_text().splitlines()]
     (run / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in change(lines)))
+
+
+def test_the_order_of_the_records_changes_nothing(run):
+    """A run that was resumed closed them in another one."""
+    before = write_report(run).path.read_text()
+    edit(run, lambda lines: lines[::-1])
+    assert write_report(run).path.read_text() == before
+
+
+def test_contours_without_the_reference_are_not_drawn(run):
+    """It was lost when they were kept; the run has been resumed since."""
+    (run / "contours").mkdir(exist_ok=True)
+    for case in load(run).cases:
+        np.savez(run / "contours" / f"{case}.npz", **{"f0.mlx_cpu": np.full(100, 200.0), "mel": np.zeros((128, 100))})
+    write_report(run)
+    assert not list((run / "plots").glob("f0-*"))
 
 
 @pytest.mark.parametrize("index", range(12))
