@@ -41,17 +41,22 @@ def parser() -> argparse.ArgumentParser:
     plan.add_argument("suite", metavar="SUITE")
     plan.add_argument("overrides", nargs="*", metavar="name=value", help=overrides)
     run = commands.add_parser("run", help="measure, and write a run folder with a report")
-    run.add_argument("suite", metavar="SUITE", help="a suite's name, or resume=FOLDER to complete an interrupted run")
+    run.add_argument("suite", metavar="SUITE", help="a suite's name, or all, or resume=FOLDER to go on")
     run.add_argument("overrides", nargs="*", metavar="name=value", help=overrides)
     run.add_argument(
         "-m", "--multirun", action="store_true", help="Hydra sweep: one run per combination of a=1,2 values"
     )
-    report = commands.add_parser("report", help="write report.md, report.html and plots again from a run's records")
-    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
+    report = commands.add_parser("report", help="one document of one or several runs: markdown, HTML and plots")
+    report.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folders of runs or traces, or of several")
+    report.add_argument("--out", type=Path, metavar="FOLDER", help="where (default: in the only RUN, else ./report)")
+    report.add_argument("--tables", choices=("csv", "parquet"), help="every table as a file as well, in tables/")
+    report.add_argument("--sources", action="store_true", help="print for every number the records that it is from")
+    report.add_argument("--history", type=Path, metavar="FOLDER", help="all runs in it over time, with what changed")
     compare = commands.add_parser("compare", help="what changed from one run to another, with significance")
     compare.add_argument("before", type=Path, metavar="RUN", help="a run folder, or a baseline")
     compare.add_argument("after", type=Path, metavar="RUN", help="a run folder")
     compare.add_argument("--policy", default="default", metavar="NAME", help="a file of conf/gate (default: default)")
+    compare.add_argument("--out", type=Path, metavar="FOLDER", help="write report.md, report.html and plots there")
     gate = commands.add_parser("gate", help="judge a run by a committed baseline")
     gate.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=GATED)
     gate.add_argument("--baseline", type=Path, required=True, metavar="FILE", help="the baseline, JSON")
@@ -101,6 +106,7 @@ def run_plan(args: argparse.Namespace) -> int:
 
 
 def run_run(args: argparse.Namespace) -> int:
+    from . import everything
     from .config import compose_config
     from .run import open_run, resume_run
 
@@ -109,10 +115,26 @@ def run_run(args: argparse.Namespace) -> int:
     if resume:
         if len(words) > 1 + (words[0] != f"resume={resume[0]}"):
             raise UserError("a resumed run keeps its own configuration; leave out the other overrides")
-        return finish(resume_run(Path(resume[0]).expanduser()))
+        folder = Path(resume[0]).expanduser()
+        return run_everything(folder) if everything.is_everything(folder) else finish(resume_run(folder))
+    if args.suite == everything.NAME:
+        if args.multirun:
+            raise UserError("run all takes no sweep; sweep a suite, or run it once for each value")
+        return run_everything(everything.open_folder(args.overrides))
     if args.multirun:
         return sweep(args.suite, args.overrides)
     return finish(open_run(compose_config(args.suite, args.overrides)))
+
+
+def run_everything(folder: Path) -> int:
+    """Every suite and trace in one folder, and the report of all of them."""
+    from . import everything
+
+    code = everything.execute(folder, finish, lambda config: trace_one(config, everything=False))
+    if code == INTERRUPTED:
+        print(f"interrupted; to go on: python -m suites run resume={folder}")
+        return code
+    return max(code, report_of([folder], folder))
 
 
 def finish(run: object) -> int:
@@ -194,6 +216,7 @@ def trace_one(config: dict[str, object], everything: bool) -> int:
     from tqdm import tqdm
 
     from reports import trace as reports
+    from reports import trace_report
 
     from .launch import WorkerLost
     from .tracer import TraceRun, open_trace
@@ -214,7 +237,7 @@ def trace_one(config: dict[str, object], everything: bool) -> int:
             stopped = error
     if stopped is not None and not reports.is_trace(folder):
         raise stopped if isinstance(stopped, KeyboardInterrupt) else UserError(str(stopped))
-    path, found = reports.write_report(folder)
+    path, found = trace_report.write_report(folder)
     print(reports.terminal(found, everything))
     print(f"report: {path}")
     if stopped is None:
@@ -244,20 +267,38 @@ def run_floors(args: argparse.Namespace) -> int:
 
 
 def run_report(args: argparse.Namespace) -> int:
-    from reports import trace
-    from reports.build import write_report
+    if args.history:
+        return run_history(args)
+    if not args.runs:
+        raise UserError("report what? name run folders, or a folder of runs, or --history FOLDER")
+    if args.sources:
+        from reports.sources import check
 
-    code = PASSED
-    for folder in args.runs:
-        if trace.is_trace(folder):
-            path, found = trace.write_report(folder)
-            print(trace.verdict(found).replace("`", ""), f"report: {path}", sep="\n")
-            code = max(code, PASSED if found.finding is None else FAILED)
-            continue
-        built = write_report(folder)
-        print(*built.notes, f"report: {built.path}", sep="\n")
-        code = max(code, built.exit_code)
-    return code
+        text, code = check(args.runs)
+        print(text)
+        return code
+    if len(args.runs) == 1:
+        return report_of(args.runs, args.out or args.runs[0], args.tables)
+    return report_of(args.runs, args.out or Path("report"), args.tables)
+
+
+def report_of(folders: list[Path], out: Path, kind: str | None = None) -> int:
+    """One report of all of them in the folder ``out``; ``kind``: its tables as csv or parquet too."""
+    from reports import trace, trace_report
+    from reports.build import write_document
+
+    if len(folders) == 1 and out == folders[0] and trace.is_trace(out):
+        path, found = trace_report.write_report(out)
+        print(trace.verdict(found).replace("`", ""), f"report: {path}", sep="\n")
+        return PASSED if found.finding is None else FAILED
+    built = write_document(folders, out)
+    if kind:
+        from reports.export import write_tables
+
+        written = write_tables(built.document, out / "tables", kind)
+        print(f"tables: {out / 'tables'}, {len(written)} files")
+    print(*built.notes, f"report: {built.path}", sep="\n")
+    return built.exit_code
 
 
 def run_gate(args: argparse.Namespace) -> int:
@@ -339,9 +380,25 @@ def run_compare(args: argparse.Namespace) -> int:
 
     policy = read_policy(args.policy)
     before = sheet.from_runs([args.before]) if args.before.is_dir() else sheet.read(args.before)
-    outcome = judge(before, sheet.from_runs([args.after]), policy)
+    after = sheet.from_runs([args.after])
+    outcome = judge(before, after, policy)
     print(texts.terminal(outcome, everything=True))
+    if args.out:
+        from reports.comparison import write_comparison
+
+        print(f"report: {write_comparison(before, after, outcome, args.out)}")
     return ERROR if outcome.exit_code == UNJUDGED else PASSED
+
+
+def run_history(args: argparse.Namespace) -> int:
+    """``report --history FOLDER``: all runs in it, by what the default gate would say of them."""
+    from reports.history import write_history
+
+    from .gate import read_policy
+
+    built = write_history(args.history, args.out or args.history / "history", read_policy("default"))
+    print(*built.notes, f"report: {built.path}", sep="\n")
+    return built.exit_code
 
 
 def run_doctor(args: argparse.Namespace) -> int:
@@ -384,7 +441,7 @@ def main(argv: list[str] | None = None) -> int:
 def parse(argv: list[str]) -> argparse.Namespace:
     """Flags may stand anywhere: argparse itself wants them before the overrides."""
     verbose = [word for word in argv if word in ("-v", "--verbose")]
-    if argv and argv[0] in ("gate", "compare"):  # they take no overrides
+    if argv and argv[0] in ("gate", "compare", "report"):  # they take no overrides
         return parser().parse_args([*verbose, *(word for word in argv if word not in verbose)])
     flags = [word for word in argv if word in ("-m", "--multirun", "--all", "--update")]
     words = [word for word in argv if word not in verbose + flags]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import floors, inputs, verdict
+from . import floors, inputs, sound, verdict
 from .backends import parity_reference, speed_reference
 from .launch import Worker, WorkerError, WorkerLost
 from .plan import Case, Plan
@@ -29,6 +29,9 @@ MOST_REPEATS = 1000
 TURN_S = 0.25
 # a device that goes on for longer after the clock has stopped had not computed every output
 LARGEST_REST, REST_S = 0.05, 1e-3
+
+# of what came out, this much is drawn
+DRAWN_SECONDS = 5.0
 
 Facts = dict[str, Any]
 Results = dict[str, np.ndarray]
@@ -50,6 +53,7 @@ class CaseRun:
         self.repeats: dict[str, int] = {}
         self.outputs: dict[str, Results] = {}
         self.shared: dict[str, str] | None = None
+        self.work: dict[str, Facts] = {}
         self.suite, self.settings = run.suite, run.settings
         self.calls = self.suite.timed(plan.components)
         self.inputs = self.suite.inputs(audio, self.settings, run.model_facts)
@@ -143,6 +147,7 @@ class CaseRun:
             self.told("parity")
             self._keep_outputs(self.calls)
             self._add_rounding()
+            self._count_work()
 
     def begin(self, number: int) -> None:
         """Start a worker per backend, load, and hand over the inputs."""
@@ -324,6 +329,13 @@ class CaseRun:
             with self._guard(self.reference):
                 self.outputs[self.reference] |= self._fetch(self.reference, "", do="rounding")
 
+    def _count_work(self) -> None:
+        """FLOPs and bytes of every call that is a component by itself, where PyTorch is there to count them."""
+        calls = [call for call in self.calls if self.suite.counted and call in self.plan.components]
+        if calls and self.reference.startswith("torch") and self.reference in self._alive():
+            with self._guard(self.reference):
+                self.work = self.workers[self.reference].ask("count", self.timeout_s, components=calls)["work"]
+
     # ------------------------------------------------------------------ records
     def _close_records(self) -> None:
         """All of them, also those that were closed before the case was broken off: a verdict holds beside the
@@ -370,6 +382,8 @@ class CaseRun:
         return {
             "reference": self.reference,
             "workload": workload(self.run, self.audio, self.suite),
+            "work": self.work.get(component),
+            "output": self._output_of(component, backend),
             "samples_s": [taken[number]["seconds"] for number in sorted(taken)],
             "rounds": sorted(taken),
             "launches": [taken[number]["launch"] for number in sorted(taken)],
@@ -385,6 +399,15 @@ class CaseRun:
             "cold": cold,
         }
 
+    def _output_of(self, component: str, backend: str) -> Facts | None:
+        """How long the audio is that came out, where audio comes out."""
+        made = (
+            self.suite.sound(self.outputs[backend])
+            if component == self.suite.whole and backend in self.outputs
+            else None
+        )
+        return {"samples": int(made[0].size), "sample_rate": made[1]} if made is not None else None
+
     def _keep_contours(self, outputs: dict[str, Results]) -> None:
         """What the report draws: F0 of every backend, the truth, and the reference's mel."""
         if self.reference not in outputs:
@@ -396,15 +419,21 @@ class CaseRun:
             np.savez_compressed(folder / f"{self.case.name}.npz", **arrays)
 
     def _keep_sound(self, outputs: dict[str, Results]) -> None:
-        """What there is to listen to, of every backend."""
+        """What there is to listen to, of every backend, and what the report draws of it."""
         import soundfile
 
-        for backend, results in outputs.items():
-            made = self.suite.sound(results)
-            if made is not None:
-                folder = self.run.folder / "audio"
-                folder.mkdir(exist_ok=True)
-                soundfile.write(folder / f"{self.case.name}.{backend}.wav", *made, subtype="PCM_24")
+        found = {backend: made for backend, results in outputs.items() if (made := self.suite.sound(results))}
+        for backend, made in found.items():
+            folder = self.run.folder / "audio"
+            folder.mkdir(exist_ok=True)
+            soundfile.write(folder / f"{self.case.name}.{backend}.wav", *made, subtype="PCM_24")
+        if found:
+            rate = next(iter(found.values()))[1]
+            signals = {backend: samples for backend, (samples, _) in found.items()}
+            folder = self.run.folder / "spectra"
+            folder.mkdir(exist_ok=True)
+            arrays: dict[str, Any] = sound.spectra(signals, self.reference, rate, DRAWN_SECONDS)
+            np.savez_compressed(folder / f"{self.case.name}.npz", **arrays)
 
 
 def ratio_of(reference: dict[int, Facts], other: dict[int, Facts]) -> Estimate | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from statistics import median
+from statistics import fmean, median
 from typing import Any, NamedTuple
 
 import yaml
@@ -20,7 +20,16 @@ from .config import CONF
 from .errors import UserError, nearest
 from .floors import is_count
 from .sheet import MEASURED, Entry, Key, Sheet, differences
-from .statistics import Difference, between_runs, detectable_rise, difference, holm, moderated, trimmed_mean
+from .statistics import (
+    CONFIDENCE,
+    Difference,
+    between_runs,
+    detectable_rise,
+    difference,
+    holm,
+    moderated,
+    trimmed_mean,
+)
 
 PASSED, FAILED, UNJUDGED = 0, 1, 2
 # metric: its part of the policy, and its share of the false-alarm rate; the latter two are judged by sizes that noise
@@ -58,7 +67,11 @@ Policy = Mapping[str, Any]
 
 
 class Verdict(NamedTuple):
-    """One gate. ``change``: relative, above 0 worse; ``detectable``: the smallest rise that it sees in 80 % of runs."""
+    """One gate. ``change``: relative, above 0 worse; ``detectable``: the smallest rise that it sees in 80 % of runs.
+
+    ``low``, ``high``: the 95 % interval of ``change``, of this gate alone; ``limit``: the change from which on it is
+    called, if it is certain as well.
+    """
 
     key: Key
     metric: str
@@ -69,6 +82,9 @@ class Verdict(NamedTuple):
     change: float | None = None
     p: float | None = None
     detectable: float | None = None
+    low: float | None = None
+    high: float | None = None
+    limit: float | None = None
 
     @property
     def where(self) -> str:
@@ -198,7 +214,7 @@ def _busy(baseline: Sheet, candidate: Sheet) -> list[float]:
 def _too_busy(timing: _Timing, busy: list[float]) -> Verdict:
     whose = "this run" if busy[1] >= busy[0] else "the baseline"
     text = f"other work took {100 * max(busy):.0f} % of the machine during {whose}: run it again when it is quieter"
-    return Verdict(timing.key, timing.metric, "busy", text)
+    return _untested(timing, "busy", text)
 
 
 def _notes(baseline: Sheet, candidate: Sheet, same: bool, wide: str | None) -> list[str]:
@@ -274,11 +290,11 @@ def _times(metric: str, timings: list[_Timing], policy: Policy, wide: bool) -> I
     faster = holm([one.p_below for one in found], level)
     for timing, one, up, down in zip(enough, found, slower, faster, strict=True):
         seen = detectable_rise(one.error, one.df, level / len(enough), smallest)
-        yield _timed(timing, one, _time_kind(metric, one, (up, down), seen, smallest, policy), seen)
+        yield _timed(timing, one, _time_kind(metric, one, (up, down), seen, smallest, policy), seen, smallest)
     for timing in timings:
         if timing not in enough:
             text = f"{timing.launches} process launches; at least {least} are needed (measure.launches.min=)"
-            yield Verdict(timing.key, timing.metric, "too few", text)
+            yield _untested(timing, "too few", text)
 
 
 def _time_kind(
@@ -298,7 +314,7 @@ def _time_kind(
     return "too noisy" if seen > max(policy["time"]["detect"], smallest) else "passed"
 
 
-def _timed(timing: _Timing, one: Difference, kind: str, seen: float) -> Verdict:
+def _timed(timing: _Timing, one: Difference, kind: str, seen: float, smallest: float) -> Verdict:
     before, after = math.exp(trimmed_mean(timing.before or [])), math.exp(trimmed_mean(timing.after or []))
     what = "s" if timing.metric == "seconds" else "of the reference's time"
     text = f"{before:.3g} to {after:.3g} {what}"
@@ -306,7 +322,31 @@ def _timed(timing: _Timing, one: Difference, kind: str, seen: float) -> Verdict:
         text += f"; a rise below {100 * seen:.0f} % would not have shown"
     if kind == "implausible":
         text += "; was every output computed, on the device that was meant? If it is a gain: gate --update"
-    return Verdict(timing.key, timing.metric, kind, text, before, after, math.exp(one.shift) - 1, one.p_above, seen)
+    found = Verdict(timing.key, timing.metric, kind, text, before, after, math.exp(one.shift) - 1, one.p_above, seen)
+    low, high = _interval(one)
+    return found._replace(low=low, high=high, limit=smallest)
+
+
+def _untested(timing: _Timing, kind: str, text: str) -> Verdict:
+    """With the figures that there are: what cannot be judged can still be looked at."""
+    found, before, after = Verdict(timing.key, timing.metric, kind, text), timing.before, timing.after
+    if not before or not after:
+        return found
+    if timing.launches < 2:
+        shift = fmean(after) - fmean(before)
+        return found._replace(before=math.exp(fmean(before)), after=math.exp(fmean(after)), change=math.exp(shift) - 1)
+    one = difference(before, after)
+    low, high = _interval(one)
+    first, second = math.exp(trimmed_mean(before)), math.exp(trimmed_mean(after))
+    return found._replace(before=first, after=second, change=math.exp(one.shift) - 1, low=low, high=high)
+
+
+def _interval(one: Difference) -> tuple[float, float]:
+    """Of the relative change, without the correction for many gates."""
+    from scipy.stats import t
+
+    reach = float(t.ppf(0.5 + CONFIDENCE / 2, one.df)) * one.error if one.error else 0.0
+    return math.exp(one.shift - reach) - 1, math.exp(min(one.shift + reach, 50.0)) - 1
 
 
 # ---------------------------------------------------------------------- memory and parity
@@ -320,7 +360,8 @@ def _memory(key: Key, before: Entry, after: Entry, policy: Policy) -> Iterator[V
         room = max(policy["smallest"] * a, float(policy["smallest_bytes"]))
         kind = "bigger" if b - a > room else "smaller" if a - b > room else "passed"
         text = f"{a / 2**20:.0f} to {b / 2**20:.0f} MiB"
-        yield Verdict(key, name, kind, text, a, b, b / a - 1 if a > 0 else None)
+        change, limit = (b / a - 1, room / a) if a > 0 else (None, None)
+        yield Verdict(key, name, kind, text, a, b, change, limit=limit)
 
 
 def _parity(key: Key, before: Entry, after: Entry, policy: Policy) -> Iterator[Verdict]:
@@ -341,5 +382,6 @@ def _accuracy(key: Key, name: str, old: Mapping[str, float], new: Mapping[str, f
         allowed = max(old["error"], new["limit"])
     kind = "less accurate" if new["error"] > allowed else "passed"
     text = f"error {old['error']:.3g} to {new['error']:.3g}" + (f", allowed {allowed:.3g}" if kind != "passed" else "")
-    change = new["error"] / old["error"] - 1 if old["error"] > 0 else None
-    return Verdict(key, name, kind, text, old["error"], new["error"], change)
+    some = old["error"] > 0
+    change, limit = (new["error"] / old["error"] - 1, allowed / old["error"] - 1) if some else (None, None)
+    return Verdict(key, name, kind, text, old["error"], new["error"], change, limit=limit)

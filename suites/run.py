@@ -95,6 +95,8 @@ class Run:
         if self.resumed:
             self._same_inputs()
         self._try_load(plan)
+        if not self.resumed:
+            self._measure_peaks(plan)
         for backend in list(self.workers):  # every launch of a case has processes of its own
             self.drop(backend)
         components = self.suite.components(plan.components, self.model_facts)
@@ -194,6 +196,13 @@ class Run:
         if not self.loaded:
             raise UserError(f"no backend can load the model; {'; '.join(reasons)}")
         self.model_facts = next(iter(self.loaded.values()))["facts"]
+
+    def _measure_peaks(self, plan: Plan) -> None:
+        """What each device does at best, on its own: the roof that components are held against."""
+        for backend in plan.backends if self.measure.get("peaks") and self.suite.protocol == "timed" else ():
+            with contextlib.suppress(WorkerError, WorkerLost):  # such as memory that does not suffice
+                if backend in self.workers:
+                    self.facts[backend]["peaks"] = self.ask_quietly(self.workers[backend], "peaks", HELLO_TIMEOUT_S)
 
     def _insist(self, backend: str) -> None:
         """A worker that is lost is started once more: what it says of itself and of its model goes into all records."""

@@ -9,7 +9,7 @@ sample ruins it, and between two equally right outputs it is whatever their nois
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -39,6 +39,9 @@ NAMED_LEVEL_DB = 0.2
 NAMED_DELAY_CORR = 0.5
 NAMED_EDGE_DB = 20.0
 CLEAN_SNR_DB = 40.0
+
+
+DRAWN_WINDOW, DRAWN_BINS = 1024, 4
 
 
 def compare_audio(value: np.ndarray, reference: np.ndarray, sample_rate: int) -> Figures:
@@ -197,6 +200,31 @@ def _named_edge(figures: Figures) -> str | None:
     ]
     between = "equal" if figures["inner_snr_db"] is None else f"SNR {inner:.1f} dB"
     return f"differs in {' and '.join(bad)}, {between} between the edges" if bad else None
+
+
+def spectra(signals: Mapping[str, np.ndarray], reference: str, sample_rate: int, seconds: float) -> Figures:
+    """What a report draws of the first ``seconds``: ``spectrum.NAME``, and ``residual.NAME`` of what differs.
+
+    Power in dB of a sine of amplitude one, [bands, frames] as float16: Hann windows of ``DRAWN_WINDOW`` samples
+    every 10 ms, ``DRAWN_BINS`` neighbouring bins averaged. The residual is the spectrum of the difference of the
+    two waveforms.
+    """
+    count = int(seconds * sample_rate)
+    heads = {name: np.asarray(x, np.float64).reshape(-1)[:count] for name, x in signals.items()}
+    found: Figures = {f"spectrum.{name}": _drawn(x, sample_rate) for name, x in heads.items()}
+    for name, x in heads.items():
+        if name != reference and reference in heads:
+            length = min(x.size, heads[reference].size)
+            found[f"residual.{name}"] = _drawn(x[:length] - heads[reference][:length], sample_rate)
+    return found | {"sample_rate": np.array(sample_rate)}
+
+
+def _drawn(x: np.ndarray, sample_rate: int) -> np.ndarray:
+    hop, window = sample_rate // 100, np.hanning(DRAWN_WINDOW)
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(x, DRAWN_WINDOW // 2), DRAWN_WINDOW)[::hop]
+    power = np.abs(np.fft.rfft(frames * window * (2 / window.sum()), axis=1)[:, :-1]) ** 2
+    power = power.reshape(len(power), -1, DRAWN_BINS).mean(axis=2)
+    return (10 * np.log10(np.maximum(power, 1e-16))).T.astype(np.float16)
 
 
 def _check_dimensions(value: np.ndarray, reference: np.ndarray) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from . import sound, timing
+from . import sound, timing, work
 from .backends import BACKENDS, DTYPES
 from .models import SUITES
 from .models.base import OnDevice, Result, Results, Settings, Suite
@@ -283,6 +283,14 @@ class Session:
         peak = peak_rss_bytes()
         return {"peak_rss_bytes": peak, "seconds": seconds, "after": self.memory(request)}
 
+    def peaks(self, request: Request) -> Answer:
+        """What this device does at best through this framework."""
+        return work.peaks(self.spec.framework, self.spec.device, DTYPES[self.precision])
+
+    def count(self, request: Request) -> Answer:
+        """FLOPs and bytes of calls, where PyTorch can count them."""
+        return {"work": {name: work.count(self._call(name)) for name in request["components"]}}
+
     def librosa_mel(self, request: Request) -> Answer:
         """From now on the mel is made by librosa on the CPU: what ports often keep beside their network."""
         from .librosa_mel import WithLibrosa
@@ -435,7 +443,7 @@ TRACE_REQUESTS = (
     "own_features",
     "inject",
 )
-TIMING_REQUESTS = ("warm", "time", "slow", "cold", "memory", "steady_memory", "librosa_mel")
+TIMING_REQUESTS = ("warm", "time", "slow", "cold", "memory", "steady_memory", "librosa_mel", "peaks", "count")
 REQUESTS = ("hello", "load", "prepare", "output", "rounding", *TIMING_REQUESTS, *TRACE_REQUESTS)
 
 

@@ -61,6 +61,7 @@ class Suite:
     checkpoints: ClassVar[tuple[str, ...]]  # their names under ``weights``
     protocol: ClassVar[str] = "timed"  # how its cases are measured: see ``run.PROTOCOLS``
     takes_audio: ClassVar[bool] = True  # else it makes its own inputs, and audio=FILE means nothing
+    counted: ClassVar[bool] = False  # every component is a call whose FLOPs and bytes are worth counting
     # inputs that the parity reference makes for all backends: input name, and the result that it is
     shared: ClassVar[tuple[tuple[str, str], ...]] = ()
     extras: ClassVar[tuple[str, ...]] = ()  # calls that only parity needs; never timed

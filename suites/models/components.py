@@ -30,6 +30,7 @@ OUTPUT = {"mel": "mel", "gru": "gru", "hubert": "features", "source": "source", 
 
 
 class Components(Stack):
+    counted = True
     shared = (("z_p", "latent"), ("z", "flow"))
     about_time = "Each part alone"
     about_components = (

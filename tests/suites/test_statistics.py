@@ -77,12 +77,13 @@ def test_rounds_of_one_side_only_are_left_out():
 
 
 def test_one_round_has_no_interval():
-    from reports import tables
+    from reports.cells import coverage
+    from reports.document import estimate_of, words_of
 
     one = estimate([0.5])
-    assert tables.milliseconds(one) == "500"
-    assert tables.ratio(one) == "0.50×"
-    assert "without an interval" in tables.coverage_note([one])
+    assert estimate_of(one, ("here",), 1e3).text == "500"
+    assert estimate_of(one, ("here",), unit="×").text == "0.50×"
+    assert "without an interval" in words_of(coverage([one], ("here",)))
 
 
 # ---------------------------------------------------------------------- over launches
