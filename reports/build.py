@@ -1,322 +1,230 @@
-"""A run folder's records to report.md, report.html and plots. The same records, the same bytes."""
+"""Runs' records to one document with its figures: markdown and HTML. The same records, the same bytes."""
 
 from __future__ import annotations
 
-import base64
 import re
-import shlex
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from suites.floors import to_error
-from suites.record import number
-
-from . import tables
-from .frame import RunData, load
+from . import trace as traces
+from .document import Document, Paragraph, Picture, Section
+from .frame import Book, RunData, load_book
 from .plots import draw_all
+from .render import write
+from .sections import machines, optimisations, parity, phases, summary, times
+from .trace_plot import draw_heat
 
-HTML = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title><style>
-:root {{ color-scheme: light dark; --line: #8884; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 0 auto; padding: 1rem; }}
-body {{ overflow-wrap: anywhere; }}
-.table {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; overflow-wrap: normal; }}
-th, td {{ padding: .25rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }}
-img {{ max-width: 100%; background: white; }}
-code {{ background: #8882; padding: .1em .3em; }} pre {{ overflow-x: auto; }}
-</style></head><body>
-{body}
-</body></html>
-"""
-
-
-VERDICTS = {
-    0: "**Passed**: every planned case was measured, and what was compared lies within its limits.",
-    1: "**Failed**: a limit was exceeded; see *Not measured, and failures*.",
-    2: "**Incomplete**: not everything planned could be measured; see *Not measured, and failures*.",
+# what a picture shows, by the first word of its name
+ALT = {
+    "time": "Time of one call against duration, with fitted lines",
+    "speedup": "Speed-up per case and component, with intervals",
+    "breakdown": "What the time of one call is made of, on both sides",
+    "memory": "Peak memory against duration, with fitted lines",
+    "growth": "Memory over many lengths in one process",
+    "first": "The first run in its phases",
+    "ablation": "Gain of each optimisation, with intervals",
+    "waterfall": "From nothing to everything, optimisation by optimisation",
+    "samples": "Distribution of the samples",
+    "roofline": "Achieved rate against what the machine could do at best",
+    "f0": "F0 of all backends, and their difference in cents, on",
+    "spectra": "Spectrograms of both sides and of their difference, on",
 }
-
-WORDS = {
-    "time": (
-        "{what}, steady state. The realtime factor is processing time over audio time (smaller is faster). The "
-        "speed-up is PyTorch's time over MLX's on the same device, paired by round (above 1: MLX is faster)."
-    ),
-    "components": (
-        "Each component is given the same input on every backend, host to host. The whole call (`{whole}`) keeps its "
-        "intermediate values on the device, so the parts may add up to more than the whole."
-    ),
-    "precision": (
-        "{goal}*Known to* is half of the speed-up's interval. *Smallest change seen*: what two runs like this one "
-        "would tell apart in 80 % of cases (one comparison, one-sided, 5 %). *Settled*: launches in which the warm-up "
-        "ended because calls had stopped becoming faster, and not for lack of time."
-    ),
-    "parts": (
-        "The parts of the very calls timed above: each part ends when its result is on the host. In every round they "
-        "must add up to the whole (`{whole}`) within {tolerance:g} %; the furthest off was {worst}."
-    ),
-    "memory": (
-        "By the operating system and by the framework, each in a fresh process per case and backend. PyTorch keeps no "
-        "count of its own on the CPU; only Linux can tell the call's peak from the load's."
-    ),
-    "first": (
-        "In the same fresh processes. *Start* is the interpreter's and the harness's own start; *import* the "
-        "framework's; the *new shape* is an input of another length, twice."
-    ),
-    "growth": (
-        "Many lengths in one process, the longest one first: what comes after it needs nothing that is not there. "
-        "*Added* is the resident memory after the last five over that after the first; *framework*: the same of what "
-        "it holds by its own count, in use and kept for later. `rvc_mlx` is judged; the reference is shown."
-    ),
-    "ablation": (
-        "Two processes of one backend in turns, with and without one optimisation. *Gain*: time without over time with "
-        "(above 1: it pays), paired by round. *Superseded*: another one does its work on this device. *Max abs*, "
-        "*relative*: how far it moves the result, the latter as root mean square over that of the result. `all`: "
-        "everything against nothing. `blas`: the fast BLAS against MLX's own."
-    ),
-    "floor": (
-        "*Floor* is the reference's own rounding error on this input, found by computing it in float64 as well; where "
-        "three times that exceeds the limit, it is the limit. Of SNR and correlation more is better, of all "
-        "other figures less."
-    ),
-    "records": "Every figure above is computed from `records.jsonl` beside this file.",
-}
+TITLE = "RVC inference in MLX beside PyTorch"
+# of the reasons for absent figures, the terminal tells so many
+MOST_ABSENCES = 12
 
 
 class Built(NamedTuple):
     path: Path
     notes: list[str]
     exit_code: int
+    document: Document
+
+
+class Pictures:
+    """What was drawn, by run."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, dict[str, Picture]] = {}
+
+    def add(self, owner: RunData | traces.Trace, picture: Picture) -> None:
+        self.found.setdefault(id(owner), {})[picture.name] = picture
+
+    def of(self, runs: Sequence[RunData], *names: str) -> list[Picture]:
+        """In the order of the names, each of all runs; a name is that of its first word."""
+        return [
+            picture
+            for name in names
+            for run in runs
+            for key, picture in self.found.get(id(run), {}).items()
+            if key == name or key.startswith(f"{name}-")
+        ]
 
 
 def write_report(folder: Path) -> Built:
-    """Write the report into the run folder.
+    """The report of one run, or of a folder of runs, in that folder.
 
     Raises:
-        UserError: not a run folder.
+        UserError: neither of them.
     """
-    data = load(folder)
-    plots = draw_all(data, folder / "plots")
-    text = compose(data, {name: f"plots/{path.name}" for name, path in plots.items()})
-    path = folder / "report.md"
-    path.write_text(text)
-    (folder / "report.html").write_text(_html(text, folder))
-    return Built(path, _notes(data), data.outcome.exit_code)
+    return write_document([folder], folder)
 
 
-def compose(data: RunData, plots: dict[str, str]) -> str:
-    """The whole report as markdown; ``plots`` maps names to relative paths."""
-    parts = [f"# {data.config['suite']['summary']}", _summary(data)]
+def write_document(folders: Sequence[Path], out: Path, name: str = "report") -> Built:
+    """``name``.md, its HTML page and ``plots`` in the folder ``out``, of all runs in ``folders``.
 
-    def section(title: str, *content: str) -> None:
-        parts.extend([f"## {title}", *(c for c in content if c)])
-
-    def picture(name: str, alt: str) -> str:
-        return f"![{alt}]({plots[name]})" if name in plots else ""
-
-    if data.cases:
-        if data.suite.protocol == "timed":
-            _time_sections(data, section, picture)
-        if data.suite.protocol == "ablation":
-            section(
-                "Optimisations", WORDS["ablation"], tables.ablation(data), picture("ablation", "gain by optimisation")
-            )
-        if any(record.get("cold") for record in data.records):
-            section("Memory", WORDS["memory"], tables.memory(data), picture("memory", "peak memory against duration"))
-            if data.suite.protocol != "memory":
-                phases = picture("first", "first run in its phases")
-                section("First run", _about_first(data), tables.cold_start(data), phases)
-        if tables.GROWTH in data.cases:
-            section("Growth", WORDS["growth"], tables.growth(data), picture("growth", "memory over many lengths"))
-    if data.cases and data.suite.protocol == "timed":
-        about = f"{data.suite.about_parity} {WORDS['floor']}"
-        section("Parity", about, tables.parity(data), tables.parity_details(data))
-        contours = [picture(f"f0-{case}", f"F0 of all backends on {case}") for case in data.cases]
-        if any(contours):
-            section("F0 contours", *contours)
-        if (data.folder / "audio").is_dir():
-            section("To listen to", tables.sounds(data))
-    section("Not measured, and failures", _problems(data))
-    if data.environment:
-        section("Environment", tables.environment(data))
-    section(
-        "Reproduce",
-        f"```\n{command(data)}\n```",
-        "Every figure above is computed from `records.jsonl` beside this file.",
-    )
-    return "\n\n".join(parts) + "\n"
+    Raises:
+        UserError: a folder that is no run, or records that cannot be read.
+    """
+    book = load_book(folders)
+    document = compose(book, draw(book, out))
+    path = write(document, out, name)
+    return Built(path, notes(book, document), summary.exit_code(book), document)
 
 
-def _time_sections(data: RunData, section: Callable[..., None], picture: Callable[[str, str], str]) -> None:
-    speedups = picture("speedup", "speed-up per case and component, with intervals")
-    about = WORDS["time"].format(what=data.suite.about_time)
-    if data.suite.whole is not None:
-        section("Time of the whole call", about, tables.latency(data, data.suite.whole), speedups)
-    section(
-        "Components",
-        about if data.suite.whole is None else "",
-        _about_components(data),
-        *_components(data),
-        "" if data.suite.whole is not None else speedups,
-        picture("time", "time against duration, log axes"),
-    )
-    if any(record.get("warmup") for record in data.records):
-        section("Precision of the times", WORDS["precision"].format(goal=_goal(data)), tables.precision(data))
+def draw(book: Book, out: Path) -> Pictures:
+    """Every figure that the records allow, in ``plots``."""
+    pictures, folder = Pictures(), out / "plots"
+    folder.mkdir(parents=True, exist_ok=True)
+    for run in book.runs:
+        prefix = f"{_prefix(run.label)}-" if run.label else ""
+        for name, (path, svg) in draw_all(run, folder, prefix).items():
+            alt = _alt(name, run)
+            picture = Picture(name, alt, f"plots/{path.name}", svg, (run.file("records.jsonl"),))
+            pictures.add(run, picture)
+    for walked in book.traces:
+        name = f"{_prefix(walked.label)}-stages" if walked.label else "stages"
+        path, svg = draw_heat(walked, folder / f"{name}.png")
+        alt = f"Error of every part of {walked.model}: added by the part, and on own values"
+        alt += f", machine {walked.setting}" if walked.setting else ""
+        pictures.add(walked, Picture(name, alt, f"plots/{path.name}", svg, (walked.file("records.jsonl"),)))
+    return pictures
 
 
-def _goal(data: RunData) -> str:
-    goal = data.config["measure"].get("goal")
-    return f"Asked for: {100 * goal:g} %. " if goal else ""
+def _prefix(label: str) -> str:
+    return re.sub(r"[^\w.-]", "-", label)
 
 
-def _components(data: RunData) -> list[str]:
-    words = data.config["suite"]["components"]
-    parts = [
-        f"**{name}** – {words[name]}\n\n{tables.latency(data, name)}"
-        for name in data.components
-        if name != data.suite.whole
-    ]
-    return [*parts, "Medians side by side:", tables.breakdown(data)]
+def _alt(name: str, run: RunData) -> str:
+    kind, _, case = name.partition("-")
+    words = f"{ALT[kind]} {case}".strip() if kind in ("f0", "spectra") else ALT[kind]
+    where = ", ".join(filter(None, (run.name, f"machine {run.setting}" if run.setting else "")))
+    return f"{words}: {where}"
 
 
-def _about_first(data: RunData) -> str:
-    return WORDS["first"] if data.suite.protocol == "cold_start" else "In the same fresh processes."
+# ---------------------------------------------------------------------- the document
+def compose(book: Book, pictures: Pictures) -> Document:
+    """All sections that the records allow, and the reason for each one that they do not."""
+    title = book.runs[0].config["suite"]["summary"] if len(book.runs) == 1 and not book.traces else TITLE
+    document = Document(title, [summary.summary(book)])
+    for found, reason, absent in _parts(book, pictures):
+        document.sections += found
+        if not found and reason:
+            document.absent.append((absent, (reason,)))
+    document.sections += machines.problems(book)
+    if document.absent:
+        items = "; ".join(f"{title}: {''.join(str(i) for i in reason)}" for title, reason in document.absent)
+        document.sections.append(Section("Not in this report", [Paragraph((f"{items}.",))]))
+    document.sections += [*machines.environment(book), *machines.runs(book), *machines.reproduce(book)]
+    return document
 
 
-def _about_components(data: RunData) -> str:
-    whole = data.suite.whole
-    if whole is None:
-        return data.suite.about_components
-    pairs = [pair for c in data.cases for b in data.backends for pair in data.parts_over_whole(c, b)]
-    if not pairs:
-        return WORDS["components"].format(whole=whole)
-    worst = max((s / w - 1 for s, w in pairs), key=abs)
-    tolerance = 100 * data.config["suite"]["parts_tolerance"]
-    return WORDS["parts"].format(whole=whole, tolerance=tolerance, worst=f"{100 * abs(worst):.3f} %")
+Part = tuple[list[Section], str, str]  # sections, why there are none, their title
 
 
-def _summary(data: RunData) -> str:
-    config = data.config
-    settings = (f"{name} `{config[name]}`" for name in ("precision", "profile"))
-    ran = f"Suite `{config['suite']['name']}`, measure `{config['measure']['name']}`, {', '.join(settings)}"
-    knobs = ("transpose", "index_rate", "protect", "rms_mix", "speaker")
-    told = ", ".join(f"{name} {config['suite'][name]:g}" for name in knobs if name in config["suite"])
-    ran += f"; {told}" if told else ""
-    weights = "; ".join(w["label"] for w in data.environment.get("weights", {}).values()) or "unknown"
-    findings = [*_speed_findings(data), *filter(None, (_worst_parity(data, backend) for backend in data.backends))]
-    all_cases = config["measure"]["name"] == "full" and config["durations"] == config["measure"]["durations"]
-    if config["audio"] is None and not all_cases:
-        findings.append("- Not the full set of durations: `measure=full` runs that.")
-    return "\n\n".join([VERDICTS[data.outcome.exit_code], f"{ran}; weights: {weights}.", "\n".join(findings)])
+def _parts(book: Book, pictures: Pictures) -> Iterator[Part]:
+    for suite, title in times.TITLES.items():
+        found = _illustrated(times.of_suite(book, suite), pictures.of(book.of(suite), "time", "speedup", "breakdown"))
+        yield found, _no_run(suite), title
+    found, why = times.roofline(book)
+    yield _illustrated(found, pictures.of(book.of("components"), "roofline")), why, "What the machine could do"
+    yield times.slopes(book), "needs two durations of one suite", "Time against duration"
+    yield times.real_audio(book), "no run on a recording: audio=FILE, or the speech clip of `rmvpe`", "Real audio"
+    yield parity.sections(book), "no run compares two backends", "Parity"
+    yield _steps(book, pictures), "no trace among the runs: python -m suites trace all", "Parity, step by step"
+    found, why = parity.pitch(book)
+    yield _illustrated(found, pictures.of(book.runs, "f0")), why, "RMVPE accuracy"
+    yield _pictured("Spectrograms", pictures.of(book.runs, "spectra")), "no run makes audio", "Spectrograms"
+    yield machines.sounds(book), "" if len(book.runs) > 1 else "no run makes audio", "To listen to"
+    yield _illustrated(phases.memory(book), pictures.of(_memory_runs(book), "memory")), _no_run("memory"), "Memory"
+    yield _illustrated(phases.growth(book), pictures.of(book.of("memory"), "growth")), _no_run("memory"), "Growth"
+    found = _illustrated(phases.first_run(book), pictures.of(book.of("cold_start"), "first"))
+    yield found, _no_run("cold_start"), "First run against steady state"
+    found = _illustrated(optimisations.ablation(book), pictures.of(book.of("ablation"), "waterfall", "ablation"))
+    yield found, _no_run("ablation"), "Optimisations"
+    yield parity.validation(book), "no records", "Validation"
+    found = _illustrated(times.precision(book), pictures.of(book.of(*times.TITLES), "samples"))
+    yield found, "no run measures time", "How well the times are known"
+    yield machines.side_by_side(book), "", ""
+    yield summary.findings(book), "", ""
 
 
-def _speed_findings(data: RunData) -> list[str]:
-    """The whole call on the longest case, per backend that has a PyTorch beside it."""
-    sweep = [case for case in data.cases if case.startswith("synthetic")] or data.cases
-    lines = []
-    for backend in data.backends:
-        gain = data.speedup(sweep[-1], data.suite.whole, backend) if data.suite.whole else None
-        if gain:
-            who = f"`{backend}` against `{data.speed_reference(backend)}`"
-            audio = f"{data.duration_s(sweep[-1]):.3g} s of audio, whole call"
-            rounds = f"{gain.launches} launch{'es' if gain.launches > 1 else ''}, {gain.rounds} rounds"
-            rounds = rounds if gain.rounds > 1 else "one round, so without an interval"
-            lines.append(f"- {who}, {audio}: {tables.ratio(gain)} ({rounds}).")
-    return lines
+def _no_run(suite: str) -> str:
+    return f"no run of `{suite}` among the runs: python -m suites run {suite}"
 
 
-def _worst_parity(data: RunData, backend: str) -> str | None:
-    """The judged figures of the whole call, each the worst of all cases."""
-    whole = data.suite.whole
-    found = [r for case in data.cases if whole and (r := data.find(case, whole, backend)) and r["parity"]]
-    if not found:
-        return None
-    checks = [item for r in found for item in r["parity"]["limits"].items()]
-    worst: dict[str, float] = {}
-    for name, check in checks:
-        value = number(check["value"])
-        if name not in worst or to_error(name, value) > to_error(name, worst[name]):
-            worst[name] = value
-    told = ", ".join(f"{name} {tables.figure(value, name)}" for name, value in worst.items()) or "nothing judged"
-    cases = f"{len(found)} cases" if len(found) > 1 else "one case"
-    return f"- `{backend}` against `{found[0]['reference']}`, whole call, worst of {cases}: {told}."
+def _memory_runs(book: Book) -> list[RunData]:
+    return book.of("memory") or book.runs
 
 
-def _skipped(data: RunData) -> list[tuple[str, str]]:
-    """Backends that this machine lacks, and components that a backend cannot have, with the reason."""
-    found = []
-    for r in data.outcome.skipped:
-        part = "" if r["component"] == "all" else f"{r['component'].removesuffix('.on').removesuffix('.off')}, "
-        found.append((f"{part}{r['backend']}", r["reason"]))
-    return list(dict.fromkeys(found))
+def _illustrated(sections: list[Section], pictures: Sequence[Picture]) -> list[Section]:
+    """With the pictures at the end of the last of them."""
+    if sections:
+        sections[-1].blocks += pictures
+    return sections
 
 
-def _problems(data: RunData) -> str:
-    lines = [f"- {who}: skipped, {reason}" for who, reason in _skipped(data)]
-    lines += [
-        f"- {r['case']}, {r['component']}, {r['backend']}: {r['status']}, {r['reason']}" for r in data.outcome.errors
-    ]
-    lines += [f"- {r['case']}, {r['component']}, {r['backend']}: failed, {r['reason']}" for r in data.outcome.failed]
-    lines += [
-        f"- {case}, {component}, {backend}: planned, no record" for case, component, backend in data.outcome.missing
-    ]
-    warned = {(r["backend"], text) for r in data.records for text in r.get("warnings", [])}
-    lines += [f"- {backend} warned: {text}" for backend, text in sorted(warned)]
-    if data.suite.protocol == "timed" and not any(record.get("parity") for record in data.records):
-        lines.append("- nothing was compared: the run has no second backend")
-    if not data.environment:
-        lines.append("- the run was broken off before it began to measure")
-    return "\n".join(lines) or "Nothing: every planned case has its record."
+def _pictured(title: str, pictures: Sequence[Picture]) -> list[Section]:
+    return [Section(title, list(pictures))] if pictures else []
 
 
-def command(data: RunData) -> str:
-    """The command line that repeats the run, with the overrides that it was given."""
-    config = data.config
-    words = [text for text in config["overrides"] if not text.startswith("out=")]
-    return shlex.join(["python", "-m", "suites", "run", config["suite"]["name"], *words])
+def _steps(book: Book, pictures: Pictures) -> list[Section]:
+    found = [picture for walked in book.traces for picture in pictures.found.get(id(walked), {}).values()]
+    return _illustrated(parity.steps(book), found)
 
 
-def _notes(data: RunData) -> list[str]:
+# ---------------------------------------------------------------------- the terminal
+def notes(book: Book, document: Document) -> list[str]:
     """What the terminal tells beside the report's path."""
-    o = data.outcome
-    lines = [f"skipped {who}: {reason}" for who, reason in _skipped(data)]
-    lines += [
-        f"{r['status']}: {r['case']} {r['component']} {r['backend']}: {r['reason']}" for r in (*o.errors, *o.failed)
-    ]
-    if o.missing:
-        lines.append(f"{len(o.missing)} planned measurements have no record")
-    lines += _precision_reached(data)
-    measured = [r for r in data.records if r["status"] != "skipped"]
-    passed = sum(r["status"] == "passed" for r in measured)
-    lines.append(f"{o.word}: {passed} of {len(measured)} records passed")
+    lines: list[str] = []
+    for run in book.runs:
+        where = f"{run.label}: " if run.label else ""
+        lines += [where + text for text in _of_run(run)]
+    absent = [f"absent in {table.name}: {reason}" for table in document.tables() for reason in table.absences()]
+    absent = [text for text in dict.fromkeys(absent) if text.endswith("no record")]
+    lines += absent[:MOST_ABSENCES]
+    if len(absent) > MOST_ABSENCES:
+        lines.append(f"and {len(absent) - MOST_ABSENCES} more; see the notes below the tables")
+    if len(book.runs) > 1:
+        passed = sum(r["status"] == "passed" for run in book.runs for r in run.records)
+        measured = sum(r["status"] != "skipped" for run in book.runs for r in run.records)
+        lines.append(f"{len(book.runs)} runs, {len(book.traces)} traces: {passed} of {measured} records passed")
     return lines
 
 
-def _precision_reached(data: RunData) -> list[str]:
+def _of_run(run: RunData) -> Iterator[str]:
+    found = run.outcome
+    if not run.label:
+        yield from (f"skipped {who}: {reason}" for who, reason in machines.skipped(run))
+    for r in (*found.errors, *found.failed):
+        yield f"{r['status']}: {r['case']} {r['component']} {r['backend']}: {r['reason']}"
+    if found.missing:
+        yield f"{len(found.missing)} planned measurements have no record"
+    if not run.label:
+        yield from _precision_reached(run)
+        measured = [r for r in run.records if r["status"] != "skipped"]
+        passed = sum(r["status"] == "passed" for r in measured)
+        yield f"{found.word}: {passed} of {len(measured)} records passed"
+
+
+def _precision_reached(run: RunData) -> Iterator[str]:
     """Of all speed-ups of each backend: how well they are known."""
-    lines = []
-    for backend in data.backends:
-        gains = [g for c in data.cases for p in data.components if (g := data.speedup(c, p, backend)) and g.detectable]
+    for backend in run.backends:
+        gains = [g for c in run.cases for p in run.components if (g := run.speedup(c, p, backend)) and g.detectable]
         if gains:
             known, seen = ([100 * f(g) for g in gains] for f in (lambda g: g.half_width, lambda g: g.detectable or 0.0))
-            lines.append(
+            yield (
                 f"precision: {backend}'s speed-ups are known to {min(known):.1f} to {max(known):.1f} %; "
                 f"changes of {min(seen):.1f} to {max(seen):.1f} % would have shown"
             )
-    return lines
-
-
-def _html(text: str, folder: Path) -> str:
-    import markdown
-
-    body = markdown.markdown(text, extensions=["tables", "fenced_code", "sane_lists"])
-    body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
-    for path in sorted((folder / "plots").glob("*.png")):
-        data = base64.b64encode(path.read_bytes()).decode()
-        body = body.replace(f'src="plots/{path.name}"', f'src="data:image/png;base64,{data}"')
-    body = re.sub(
-        r'<a href="(audio/[^"]+\.wav)">', r'<audio controls preload="none" src="\1"></audio> <a href="\1">', body
-    )
-    return HTML.format(title=text.splitlines()[0].removeprefix("# "), body=body)

@@ -1,7 +1,8 @@
-"""Figures of what happens once in a process, and of optimisations: memory, growth, first run, gains."""
+"""Figures of what happens once in a process: memory, its growth, the first run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
@@ -11,20 +12,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from suites.record import Line
-from suites.statistics import Estimate
 
 from .frame import RunData
-from .style import STYLES, panels
+from .plots_times import draw_line, grid
+from .plots_words import audio_of, seconds, short, three_digits, titled
+from .style import INK, PAPER, STYLES, WIDTH, legend_below, mark, panels
 
 MIB = 2**20
 GROWTH = "growth"
-# phases of a first run, in order, with their colours (Okabe and Ito)
+# phases of a first run, in order: name, colour (Okabe and Ito), hatching
 PHASES = {
-    "start_s": ("start", "#999999"),
-    "import_s": ("import", "#56B4E9"),
-    "load_s": ("load", "#009E73"),
-    "first_call_s": ("first call", "#D55E00"),
+    "start_s": ("start", "#999999", ""),
+    "import_s": ("import", "#56B4E9", "//"),
+    "load_s": ("load", "#44C08A", ".."),
+    "first_call_s": ("first call", "#E8835A", "\\\\"),
 }
+# peaks of a process: line, marker's face, name
+PEAKS = {"peak_rss_call_bytes": ("-", True, "first call"), "peak_rss_load_bytes": (":", False, "load")}
+GROWTH_LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+MARK_EVERY = 5
 
 
 def _cold(data: RunData, growth: bool) -> dict[str, list[Line]]:
@@ -36,6 +42,7 @@ def _cold(data: RunData, growth: bool) -> dict[str, list[Line]]:
     return found
 
 
+# ---------------------------------------------------------------------- peaks
 def memory(data: RunData) -> Figure | None:
     """Peaks against duration: of the process above its state before loading, and by the framework's own count."""
     drawn = []
@@ -46,30 +53,43 @@ def memory(data: RunData) -> Figure | None:
             drawn.append((component, "framework", lines))
     if not drawn:
         return None
-    drawn.sort(key=lambda one: one[1] != "process")
-    figure, axes = panels(len(drawn), 3.3)
+    figure, axes = panels(len(drawn), 2.45 if len(drawn) > 2 else 3.0, 2, WIDTH / 2)
     for axis, (component, kind, lines) in zip(axes, drawn, strict=True):
-        _memory_panel(axis, lines, kind == "process")
+        _memory_panel(axis, data, lines, kind == "process")
         axis.set(title=f"{component}: {kind}", xlabel="audio (s)")
-        axis.set_ylabel("peak above the start (MiB)" if kind == "process" else "peak (MiB)")
-        axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
-    _legend_below(figure, axes)
-    figure.suptitle("Peak memory of a fresh process per case", y=1.04)
+        axis.set_ylabel("peak above start (MiB)" if kind == "process" else "peak (MiB)")
+    legend_below(figure, axes)
+    of = "Peak" if data.name == "memory" else f"{data.name}: peak"
+    figure.suptitle(titled(data, f"{of} memory of a fresh process, slopes of fitted lines per s of audio"))
     return figure
 
 
-def _memory_panel(axis: Axes, lines: list[Line], process: bool) -> None:
-    fields = {"peak_rss_call_bytes": ("-", "first call"), "peak_rss_load_bytes": (":", "load")}
+def _memory_panel(axis: Axes, data: RunData, lines: Sequence[Line], process: bool) -> None:
+    slopes = []
     for backend in dict.fromkeys(line["backend"] for line in lines):
         colour, marker = STYLES[backend]
-        own = sorted(((x["workload"]["duration_s"], x) for x in lines if x["backend"] == backend), key=lambda p: p[0])
-        for field, (style, what) in fields.items() if process else [("", ("-", "first call"))]:
-            values = [(d, _above(x, field) if process else _own_peak(x)) for d, x in own]
-            points = [(d, y) for d, y in values if y is not None]
-            if points:
-                x, y = zip(*points, strict=True)
-                filled = colour if what != "load" else "white"
-                axis.plot(x, y, style, color=colour, marker=marker, mfc=filled, label=f"{backend}, {what}")
+        own = sorted((x for x in lines if x["backend"] == backend), key=lambda x: float(x["workload"]["duration_s"]))
+        for field, (style, filled, what) in PEAKS.items() if process else [("", ("-", True, "first call"))]:
+            known = [(x, _above(x, field) if process else _own_peak(x)) for x in own]
+            points = [(x, y) for x, y in known if y is not None]
+            if not points:
+                continue
+            durations, values = [float(x["workload"]["duration_s"]) for x, _ in points], [y for _, y in points]
+            face: Any = {"color": colour, "marker": marker, "mfc": colour if filled else PAPER}
+            axis.plot(durations, values, ls="", ms=5, **face)
+            axis.plot([], [], ls=style, ms=5, label=f"{backend}, {what}", **face)
+            slope = draw_line(axis, durations, values, colour, style)
+            if slope is not None and filled:
+                slopes.append((axis.plot([], [], ms=4, **face)[0], f"{three_digits(slope)} MiB per s"))
+            whose = "peak of the process above its start" if process else "peak by the framework's count"
+            for (line, value), x in zip(points, durations, strict=True):
+                told = f"{backend}, {line['component']}, {audio_of(data, line['case'])}, {what}: {value:.4g} MiB"
+                mark(axis, x, value, f"{told}, {whose}")
+    room = min(0.6, 0.03 + 0.11 * len(slopes))  # for the slopes, above everything
+    axis.set_ylim(0, axis.get_ylim()[1] / (1 - room))
+    axis.set_xlim(0)
+    if slopes:
+        axis.legend(*zip(*slopes, strict=True), loc="upper left", fontsize=8, borderaxespad=0.1, handlelength=1.4)
 
 
 def _own_peak(line: Line) -> float | None:
@@ -82,75 +102,74 @@ def _above(line: Line, field: str) -> float | None:
     return max(found) if found else None
 
 
+# ---------------------------------------------------------------------- growth
 def growth(data: RunData) -> Figure | None:
     """Resident memory after each of many lengths in one process."""
-    by_component = _cold(data, growth=True)
-    if not by_component:
+    found = {
+        component: known
+        for component, lines in _cold(data, growth=True).items()
+        if (known := [line for line in lines if line["cold"][0].get("growth")])
+    }
+    if not found:
         return None
-    figure, axes = panels(len(by_component), 3.1)
-    for axis, (component, lines) in zip(axes, by_component.items(), strict=True):
-        for line in lines:
-            found, (colour, _) = line["cold"][0]["growth"], STYLES[line["backend"]]
-            start = found["start"]["rss_bytes"]
-            y = [0.0, *((one["rss_bytes"] - start) / MIB for one in found["series"])]
-            axis.plot(range(len(y)), y, color=colour, lw=1.5, label=line["backend"])
-        axis.axhline(lines[0]["cold"][0]["growth"]["limit_bytes"] / MIB, color="black", lw=0.8, ls="--", label="limit")
-        axis.set(title=component, xlabel="inputs of other lengths", ylabel="added (MiB)")
-    _legend_below(figure, axes)
-    figure.suptitle("Resident memory added by further lengths, in one process", y=1.04)
+    figure, axes = grid(len(found), 2.5, 2.3)
+    for axis, (component, lines) in zip(axes, found.items(), strict=True):
+        for line, style in zip(lines, GROWTH_LINES, strict=False):
+            _growth_line(axis, line, style)
+        limit = max(line["cold"][0]["growth"]["limit_bytes"] for line in lines) / MIB
+        axis.axhline(limit, color=INK, lw=0.9, ls=(0, (1, 1.5)), label="limit (of MLX)")
+        axis.set(title=component, xlabel="input of another length (number)", ylabel="added (MiB)")
+        low, high = axis.get_ylim()
+        axis.set_ylim(min(low, -0.04 * limit), max(high, 1.08 * limit))
+    legend_below(figure, axes)
+    figure.suptitle(titled(data, "Resident memory added by further lengths, in one process"))
     return figure
 
 
-def first_run(data: RunData) -> Figure | None:
+def _growth_line(axis: Axes, line: Line, style: Any) -> None:
+    found, (colour, marker) = line["cold"][0]["growth"], STYLES[line["backend"]]
+    start = found["start"]["rss_bytes"]
+    y = [0.0, *((one["rss_bytes"] - start) / MIB for one in found["series"])]
+    axis.plot(
+        range(len(y)), y, color=colour, ls=style, lw=1.4, marker=marker, markevery=10, ms=4, label=line["backend"]
+    )
+    for i in sorted({*range(MARK_EVERY, len(y), MARK_EVERY), len(y) - 1}):
+        told = f"after {i} inputs, the last of {found['series'][i - 1]['seconds']:.3g} s"
+        mark(axis, i, y[i], f"{line['backend']}, {line['component']}, {told}: {y[i]:.3g} MiB added")
+
+
+# ---------------------------------------------------------------------- the first run
+def first(data: RunData) -> Figure | None:
     """From the start of a process to its first result, stacked."""
     lines = [x for found in _cold(data, growth=False).values() for x in found if "start_s" in x["cold"][0]]
     if not lines:
         return None
-    figure, axis = plt.subplots(figsize=(8.5, 0.8 + 0.34 * len(lines)), layout="constrained")
-    names = [f"{x['component']}, {x['case'].removeprefix('synthetic-')}, {x['backend']}" for x in lines]
+    figure, axis = plt.subplots(figsize=(WIDTH, 1.3 + 0.29 * len(lines)), layout="constrained")
+    several = len({line["case"] for line in lines}) > 1
+    names = [f"{x['component']}, {x['backend']}" + (f", {short(x['case'])}" if several else "") for x in lines]
     left = np.zeros(len(lines))
-    for field, (label, colour) in PHASES.items():
+    for field, (label, colour, hatch) in PHASES.items():
         width = np.array([median(c[field] for c in x["cold"]) for x in lines])
-        axis.barh(names, width, left=left, color=colour, label=label)
+        axis.barh(range(len(lines)), width, 0.72, left, color=colour, hatch=hatch, ec=PAPER, lw=0.6, label=label)
+        for y, line in enumerate(lines):
+            of = f"{line['backend']}, {line['component']}, {audio_of(data, line['case'])}"
+            mark(axis, left[y] + width[y] / 2, y, f"{of}, {label}: {seconds(width[y])}, median of {_many(line)}")
         left += width
-    steady = [median(c["steady_s"] for c in x["cold"]) for x in lines]
-    axis.plot(steady, range(len(lines)), ls="", marker="|", ms=11, mew=2, color="black", label="a steady call")
-    axis.invert_yaxis()
-    axis.set(xlabel="seconds", title="From the start of a process to its first result")
-    figure.legend(loc="outside lower center", ncols=5, fontsize=8.5)
+    for y, line in enumerate(lines):
+        steady = median(c["steady_s"] for c in line["cold"])
+        axis.plot(steady, y, ls="", marker="|", ms=13, mew=2.2, color=INK)
+        of = f"{line['backend']}, {line['component']}, {audio_of(data, line['case'])}"
+        mark(axis, steady, y, f"{of}, a steady call: {seconds(steady)}, median of {_many(line)}")
+    axis.plot([], [], ls="", marker="|", ms=9, mew=2.2, color=INK, label="a steady call")
+    axis.set_yticks(range(len(lines)), names)
+    axis.set(xlabel="time since the start of the process (s)", ylim=(len(lines) - 0.4, -0.6), xlim=(0, None))
+    axis.grid(visible=False, axis="y")
+    legend_below(figure, [axis], 5)
+    on = "" if several else f", {audio_of(data, lines[0]['case'])}"
+    figure.suptitle(titled(data, f"From the start of a process to its first result{on}"))
     return figure
 
 
-def ablation(data: RunData) -> Figure | None:
-    """Gain of every optimisation, with its interval; above 1 it pays."""
-    rows: list[tuple[str, str, Estimate]] = []
-    for case in data.cases:
-        for component in data.components:
-            name, _, side = component.rpartition(".")
-            for backend in data.backends if side == "on" else ():
-                with_, without = data.find(case, component, backend), data.find(case, f"{name}.off", backend)
-                gain = data.gain(with_, without) if with_ and without else None
-                if gain:
-                    rows.append((f"{name}, {case.removeprefix('synthetic-')}", backend, gain))
-    if not rows:
-        return None
-    figure, axis = plt.subplots(figsize=(8.5, 1.1 + 0.3 * len(rows)), layout="constrained")
-    for i, (_, backend, gain) in enumerate(rows):
-        colour, marker = STYLES[backend]
-        reach: Any = [[gain.value - gain.low], [gain.high - gain.value]]
-        axis.errorbar(gain.value, i, xerr=reach, color=colour, marker=marker, ms=6, capsize=3, ls="")
-    axis.axvline(1.0, color="black", lw=1)
-    axis.set_yticks(range(len(rows)), [f"{name}, {backend}" for name, backend, _ in rows])
-    axis.invert_yaxis()
-    axis.set(xscale="log", xlabel="time without over time with (above 1: it pays)", title="Gain of each optimisation")
-    low, high = axis.get_xlim()
-    ticks = [x for x in (0.2, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50) if low <= x <= high]
-    axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
-    axis.minorticks_off()
-    return figure
-
-
-def _legend_below(figure: Figure, axes: list[Any]) -> None:
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.tight_layout()
-    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=min(4, len(labels)))
+def _many(line: Line) -> str:
+    count = len(line["cold"])
+    return f"{count} process" + ("es" if count > 1 else "")

@@ -1,15 +1,26 @@
-"""One style for all figures; colours by Okabe and Ito, told apart by markers as well."""
+"""One style for all figures; colours by Okabe and Ito, told apart by markers as well.
+
+A figure is kept twice: as PNG, and as SVG in which every mark that ``mark`` named can be hovered over, and whose
+ink and paper follow the page that it stands in.
+"""
 
 from __future__ import annotations
 
+import io
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
 from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 STYLES = {
     "torch_cpu": ("#0072B2", "o"),
@@ -18,24 +29,141 @@ STYLES = {
     "mlx_cpu": ("#D55E00", "^"),
     "mlx_gpu": ("#CC79A7", "v"),
 }
+# what is black on white in print takes the page's colours in the HTML report
+INK, PAPER = "#000000", "#ffffff"
+# words on a coloured bar, whatever the page's ink is
+ON_COLOUR = "#111111"
+# what stands side by side in one bar: light enough for words, told apart by hatching as well
+PARTS = (
+    ("#56B4E9", ""),
+    ("#E69F00", "//"),
+    ("#44C08A", ".."),
+    ("#F0E442", "\\\\"),
+    ("#DD9BBE", "xx"),
+    ("#BBBBBB", "--"),
+    ("#E8835A", "++"),
+    ("#8FB4D9", "oo"),
+)
+# inches: a page's width in print, where figures keep their size
+WIDTH = 7.1
 RC: Any = {
     "figure.dpi": 130,
     "font.size": 9.5,
+    "axes.titlesize": 10,
+    "figure.titlesize": 10.5,
+    "axes.axisbelow": True,
     "axes.grid": True,
     "grid.alpha": 0.25,
+    "grid.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
     "svg.hashsalt": "rvc-parity",
+    "svg.fonttype": "path",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
 }
+# of the marks that answer to the pointer, in points
+REACH = 6.0
 
 
-def panels(count: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
-    """That many axes, four in a row at most; ``height``: of a row in inches."""
-    columns = min(count, 4)
+def panels(
+    count: int, height: float, columns: int = 4, width: float = 3.1, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """That many axes, ``columns`` in a row at most; ``height`` and ``width`` of each in inches."""
+    columns = min(count, columns)
     rows = -(-count // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(3.1 * columns, height * rows), squeeze=False, **options)
+    size = (max(width * columns, 4.6), height * rows)
+    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
     axes = list(grid.flat)
     for unused in axes[count:]:
         unused.remove()
     return figure, axes[:count]
+
+
+def mark(axis: Axes, x: Any, y: Any, text: str) -> None:
+    """Name a point in data coordinates: the HTML report shows ``text`` under the pointer, and reads it aloud."""
+    figure: Any = axis.figure
+    if not hasattr(figure, "named_marks"):
+        figure.named_marks = []
+    figure.named_marks.append((axis, x, y, text))
+
+
+def legend_below(figure: Figure, axes: Sequence[Axes], most: int = 4, **options: Any) -> None:
+    """One legend of all axes, each label once, in rows of ``most``."""
+    found: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if found:
+        columns = min(most, len(found))
+        figure.legend(
+            list(found.values()), list(found), loc="outside lower center", ncols=columns, fontsize=8.5, **options
+        )
+
+
+def reach(low: float, value: float, high: float) -> Any:
+    """An interval as ``errorbar`` takes it."""
+    return [[value - low], [high - value]]
+
+
+def plain_numbers(axis: Any, values: Sequence[float]) -> None:
+    """Ticks of a logarithmic axis at these values, written as plain numbers."""
+    axis.set_major_locator(FixedLocator(list(values)))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def one_two_five(low: float, high: float, most: int = 7) -> list[float]:
+    """Round numbers for a logarithmic axis: powers of ten, or 1, 2, 5, 10 and finer where that leaves few."""
+    exponents = range(int(np.floor(np.log10(low))) - 1, int(np.ceil(np.log10(high))) + 1)
+    inside: list[float] = []
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        values = [float(f"{m * 10.0**e:.3g}") for e in exponents for m in steps]
+        inside = [v for v in values if low <= v <= high]
+        if len(inside) >= 3:
+            return inside[:: -(-len(inside) // most)]
+    values = [float(f"{v:.4g}") for v in MaxNLocator(most - 1, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]
+    return [v for v in values if low <= v <= high] or inside
+
+
+def save(figure: Figure, path: Path) -> str:
+    """Write the PNG; return the SVG. The same figure gives the same bytes."""
+    figure.savefig(path, metadata={"Software": None})
+    figure.set_layout_engine("none")  # the same layout for both, found once
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    width, height = (72 * inches for inches in figure.get_size_inches())
+    pixels = figure.bbox.height
+    found = []
+    for axis, x, y, words in getattr(figure, "named_marks", []):
+        px, py = axis.transData.transform((x, y))
+        scale = 72 / figure.dpi
+        cx, cy = px * scale, (pixels - py) * scale
+        if 0 <= cx <= width and 0 <= cy <= height:
+            told = escape(words)
+            found.append(
+                f'<circle class="mark" tabindex="0" role="img" aria-label="{told}" cx="{cx:.1f}" cy="{cy:.1f}" '
+                f'r="{REACH:g}"><title>{told}</title></circle>'
+            )
+    plt.close(figure)
+    return _page_colours(text[text.index("<svg") :].replace("</svg>", "".join(found) + "\n</svg>"), path.stem)
+
+
+def _page_colours(svg: str, name: str) -> str:
+    """Ink and paper by the page's style; identifiers of their own, since a page holds many figures."""
+    svg = svg.replace(INK, "var(--ink)").replace(PAPER, "var(--paper)")
+    prefix = re.sub(r"\W", "-", name)
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", svg)
+    svg = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', svg)
+    # the page scales it; the size in points would overflow a phone
+    return re.sub(
+        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1), count=1
+    )

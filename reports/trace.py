@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
 import yaml
 
-from suites import findings, floors
+from suites import findings
 from suites.errors import UserError
 from suites.findings import Finding
 from suites.record import Line, read_lines
@@ -30,10 +29,16 @@ class Trace(NamedTuple):
     environment: dict[str, Any]
     rows: list[Line]
     spreads: list[Line]
+    label: str = ""  # its folder, as a document's sources name it
+    setting: str = ""  # its machine and precision, where a document holds several
 
     @property
     def model(self) -> str:
         return str(self.config["suite"]["name"])
+
+    def file(self, name: str) -> str:
+        """A file of this trace, as a document's sources name it."""
+        return f"{self.label}/{name}" if self.label else name
 
     @property
     def finding(self) -> Finding | None:
@@ -141,13 +146,6 @@ def aligned(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
         cells = [line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))]
         told.append("  ".join(cells).rstrip())
     return "\n".join(told)
-
-
-def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rule = [":--", *["--:"] * (len(headings) - 1)]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in [headings, rule, *lines]
-    )
 
 
 ALL_HEADINGS = (
@@ -272,9 +270,9 @@ def verdict(trace: Trace) -> str:
 # ---------------------------------------------------------------------- terminal
 def terminal(trace: Trace, everything: bool = False) -> str:
     other, reference = trace.backends
-    parts = [f"{trace.model}: {other} beside {reference}, {trace.config['precision']}, {_weights(trace)}"]
-    parts += [f"optimisations as configured: {_optimisations(trace)}"]
-    for i, (variant, probe) in enumerate(_walks(trace)):
+    parts = [f"{trace.model}: {other} beside {reference}, {trace.config['precision']}, {weights(trace)}"]
+    parts += [f"optimisations as configured: {used_optimisations(trace)}"]
+    for i, (variant, probe) in enumerate(walks(trace)):
         rows = [row for row in trace.rows if (row["variant"], row["probe"]) == (variant, probe)]
         if i and not everything and findings.first_fault(rows) is None:
             share = percent(findings.worst(rows)["share"])
@@ -288,85 +286,20 @@ def terminal(trace: Trace, everything: bool = False) -> str:
     return "\n".join([*parts, "", verdict(trace).replace("`", "")])
 
 
-def _weights(trace: Trace) -> str:
+def command(trace: Trace) -> str:
+    """The command line that repeats the trace, with the overrides that it was given."""
+    words = [text for text in trace.config["overrides"] if not text.startswith("out=")]
+    return shlex.join(["python", "-m", "suites", "trace", trace.model, *words])
+
+
+def weights(trace: Trace) -> str:
     return "; ".join(w["label"] for w in trace.environment["weights"].values())
 
 
-def _optimisations(trace: Trace) -> str:
+def used_optimisations(trace: Trace) -> str:
     facts = trace.environment.get("backends", {}).get(trace.backends[0], {}).get("model", {})
     return ", ".join(facts.get("optimize", [])) or "none"
 
 
-def _walks(trace: Trace) -> list[tuple[str, str]]:
+def walks(trace: Trace) -> list[tuple[str, str]]:
     return list(dict.fromkeys((row["variant"], row["probe"]) for row in trace.rows))
-
-
-# ---------------------------------------------------------------------- documents
-ABOUT = (
-    "Every stage was computed twice by {other}: on its own values from the start (*own values*: the error as users "
-    "meet it), and on the reference's input (*added error*: what the stage itself does). The limit of the added error "
-    "is {safety:g} x excess x floor: the floor is the reference's rounding against float64 at that stage on this "
-    "input, the excess how much noisier than that a right backend was when the table of floors was measured "
-    "(docs/parity.md). `corr - 1` is the correlation's distance from one."
-)
-
-
-def write_report(folder: Path) -> tuple[Path, Trace]:
-    """``report.md``, ``report.html``, ``stages.csv`` and ``plots`` from the folder's records alone."""
-    from .build import _html
-    from .trace_plot import draw
-
-    trace = load(folder)
-    pictures = draw(trace, folder / "plots")
-    path = folder / "report.md"
-    text = compose(trace, [picture.name for picture in pictures])
-    path.write_text(text)
-    (folder / "report.html").write_text(_html(text, folder))
-    lines = [[*walk, *line] for walk, rows in _by_walk(trace) for line in full_lines(rows)]
-    pd.DataFrame(lines, columns=["variant", "probe", *_distinct(ALL_HEADINGS)]).to_csv(
-        folder / "stages.csv", index=False
-    )
-    return path, trace
-
-
-def _by_walk(trace: Trace) -> list[tuple[tuple[str, str], list[Line]]]:
-    return [(walk, [r for r in trace.rows if (r["variant"], r["probe"]) == walk]) for walk in _walks(trace)]
-
-
-def _distinct(headings: Sequence[str]) -> list[str]:
-    """Headings as columns of a file: those of the own values say so."""
-    own = headings.index("own values: max abs")
-    return [*headings[: own + 1], *(f"own values: {name}" for name in headings[own + 1 : -1]), headings[-1]]
-
-
-def compose(trace: Trace, pictures: Sequence[str]) -> str:
-    other, reference = trace.backends
-    state = "**Passed**" if trace.finding is None else "**Failed**"
-    parts = [
-        f"# Where {other} differs from {reference}: {trace.model}",
-        f"{state}: {verdict(trace)}",
-        f"Precision `{trace.config['precision']}`, profile `{trace.config['profile']}`; weights: {_weights(trace)}; "
-        f"input: {trace.environment.get('audio', 'unknown')}; optimisations as configured: {_optimisations(trace)}.",
-        "## Validation",
-        markdown(VALIDATION_HEADINGS, validation_lines(trace.model, trace.rows)),
-        "## Stages",
-        ABOUT.format(other=other, safety=floors.SAFETY),
-        *(f"![added error and error on own values, stage by stage](plots/{name})" for name in pictures),
-    ]
-    for variant, probe in _walks(trace):
-        rows = [row for row in trace.rows if (row["variant"], row["probe"]) == (variant, probe)]
-        parts += [f"### {variant}, probe {probe}", markdown(HEADINGS, table(rows))]
-    heard = audible(trace.rows)
-    if heard:
-        parts += ["## As one hears it", "On each side's own values.", "\n".join(f"- {line}" for line in heard)]
-    parts += [text for line in trace.spreads for text in ("## What correlation means here", spread_text(line))]
-    words = [text for text in trace.config["overrides"] if not text.startswith("out=")]
-    command = shlex.join(["python", "-m", "suites", "trace", trace.model, *words])
-    software = ", ".join(f"{k} {v}" for k, v in trace.environment.get("packages", {}).items() if v)
-    parts += [
-        "## Reproduce",
-        f"```\n{command}\n```",
-        f"{trace.environment.get('cpu', '')}; {software}.",
-        "Every value of every stage: `stages.csv`, and with all figures `records.jsonl`, beside this file.",
-    ]
-    return "\n\n".join(parts) + "\n"

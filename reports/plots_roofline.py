@@ -1,0 +1,206 @@
+"""The figure of achieved rates below what the machine can do at best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+from suites.statistics import Estimate
+
+from .frame import RunData
+from .plots_words import audio_of, interval, three_digits, titled
+from .style import INK, STYLES, WIDTH, legend_below, mark, one_two_five, panels, plain_numbers
+
+SUITE, ON_DEVICE = "components", "_device"
+LINES = {"cpu": "-", "gpu": "--"}
+
+
+class Point(NamedTuple):
+    """A component on a backend. ``intensity``: FLOP per byte; ``rate``: FLOP/s."""
+
+    component: str
+    backend: str
+    intensity: float
+    rate: float
+    time: Estimate
+
+
+def device_of(backend: str) -> str:
+    return "cpu" if backend.endswith("_cpu") else "gpu"
+
+
+def roofs(data: RunData) -> dict[str, tuple[float, float]]:
+    """Per kind of device the best FLOP/s of a matrix product and bytes/s of a copy, of any framework."""
+    found: dict[str, tuple[float, float]] = {}
+    for backend, facts in data.environment.get("backends", {}).items():
+        peaks = facts.get("peaks")
+        if peaks:
+            flops, moved = found.get(device_of(backend), (0.0, 0.0))
+            best = max(flops, peaks["matmul_flops_per_s"]), max(moved, peaks["copy_bytes_per_s"])
+            found[device_of(backend)] = best
+    return found
+
+
+def roofline(data: RunData) -> Figure | None:
+    """FLOP/s against FLOP per byte; where a component was timed on the device as well, that time counts."""
+    tops = roofs(data)
+    shown = {case: points for case in data.cases if (points := _points(data, case))}
+    if data.name != SUITE or not tops or not shown:
+        return None
+    figure, axes = panels(len(shown), 4.6, 1, WIDTH)
+    for axis, (case, points) in zip(axes, shown.items(), strict=True):
+        _draw(axis, data, case, points, tops)
+        axis.set_title(audio_of(data, case), fontsize=9.5)
+    legend_below(figure, axes, 5)
+    figure.suptitle(titled(data, "Achieved rate and the machine's best"))
+    figure.draw_without_rendering()  # names are placed where the final axes leave room
+    for axis, points in zip(axes, shown.values(), strict=True):
+        _name(axis, points, tops)
+    return figure
+
+
+def _points(data: RunData, case: str) -> list[Point]:
+    found = []
+    for component in data.components:
+        work = _work(data, case, component)
+        if component + ON_DEVICE in data.components or work is None:
+            continue
+        flops = work["flops_products"] + work["flops_other"]
+        for backend in data.backends:
+            time = data.time(case, component, backend)
+            if time and flops and work["bytes"]:
+                name = component.removesuffix(ON_DEVICE)
+                found.append(Point(name, backend, flops / work["bytes"], flops / time.value, time))
+    return found
+
+
+def _work(data: RunData, case: str, component: str) -> dict[str, int] | None:
+    """As PyTorch counted it, whichever backend's record holds it: the work is the same."""
+    lines = [data.find(case, component, backend) for backend in data.backends]
+    return next((line["work"] for line in lines if line and line.get("work")), None)
+
+
+def _draw(axis: Axes, data: RunData, case: str, points: Sequence[Point], tops: dict[str, tuple[float, float]]) -> None:
+    for point in points:
+        colour, marker = STYLES[point.backend]
+        y = point.rate / 1e9
+        axis.plot(point.intensity, y, color=colour, marker=marker, ls="", ms=7, label=point.backend, zorder=3)
+        flops, moved = tops.get(device_of(point.backend), (np.nan, np.nan))
+        share = 100 * point.rate / min(flops, point.intensity * moved)
+        told = f"{y:.3g} GFLOP/s at {point.intensity:.3g} FLOP per byte in {interval(point.time)}"
+        roof = f", {share:.0f} % of the roof" if np.isfinite(share) else ""
+        mark(
+            axis, point.intensity, y, f"{point.backend}, {point.component}, {audio_of(data, case)}: {told}{roof}"
+        )  # fmt: skip
+    knees = [flops / moved for flops, moved in tops.values()]
+    left = min([p.intensity for p in points] + knees) / 2
+    right = max([p.intensity for p in points] + knees) * 3
+    lowest = min([p.rate for p in points] + [moved * left for _, moved in tops.values()]) / 1e9
+    axis.set(xscale="log", yscale="log", xlim=(left, right), ylim=(lowest / 1.6, None))
+    axis.set(xlabel="work per traffic (FLOP per byte)", ylabel="achieved rate (GFLOP/s)")
+    for device, (flops, moved) in tops.items():
+        x = np.array([left, flops / moved, right])
+        axis.plot(x, np.minimum(flops, x * moved) / 1e9, color=INK, ls=LINES[device], lw=1.4, zorder=1)
+        mark(
+            axis,
+            flops / moved,
+            flops / 1e9,
+            f"roof of the {_roof(device, (flops, moved))}; they meet at {flops / moved:.3g} FLOP per byte",
+        )
+    axis.set_ylim(axis.get_ylim()[0], 2 * max([flops / 1e9 for flops, _ in tops.values()] + [axis.get_ylim()[1] / 2]))
+    plain_numbers(axis.xaxis, one_two_five(left, right, most=8))
+    plain_numbers(axis.yaxis, one_two_five(*axis.get_ylim(), most=8))
+
+
+# where a name may stand beside its point: offset in points, alignment
+SPOTS: tuple[tuple[int, int, str, str], ...] = (
+    (0, 8, "center", "bottom"),
+    (0, -8, "center", "top"),
+    (8, 0, "left", "center"),
+    (-8, 0, "right", "center"),
+    (8, 9, "left", "bottom"),
+    (-8, 9, "right", "bottom"),
+    (8, -9, "left", "top"),
+    (-8, -9, "right", "top"),
+    (0, 20, "center", "bottom"),
+    (0, -20, "center", "top"),
+)
+
+
+def _name(axis: Axes, points: Sequence[Point], tops: dict[str, tuple[float, float]]) -> None:
+    """Each component's name at one of its points, on nothing that is there already."""
+    figure: Any = axis.figure
+    scale = figure.dpi / 72
+    taken = [_around(axis, p.intensity, p.rate / 1e9, 5 * scale) for p in points]
+    for flops, moved in tops.values():
+        for x in np.geomspace(*axis.get_xlim(), 120):
+            taken.append(_around(axis, x, min(flops, x * moved) / 1e9, 2 * scale))
+    for device, top in tops.items():
+        taken.append(_name_roof(axis, device, top, taken))
+    whole = axis.get_window_extent()
+    for component in dict.fromkeys(p.component for p in points):
+        own = sorted((p for p in points if p.component == component), key=lambda p: -p.rate)
+        text = axis.annotate(component, (own[0].intensity, own[0].rate / 1e9), fontsize=8.5)
+        size = text.get_window_extent()
+        text.remove()
+        options: list[tuple[float, int, Any]] = []
+        for spot in SPOTS:
+            for point in own:
+                box = _box(axis, point, spot, size, scale)
+                covered = sum(_overlap(box, other) for other in taken) + 10 * _outside(box, whole)
+                options.append((covered, len(options), (point, spot, box)))
+        *_, (point, (dx, dy, ha, va), box) = min(options, key=lambda option: option[:2])
+        taken.append(box)
+        place: Any = {"textcoords": "offset points", "ha": ha, "va": va, "fontsize": 8.5, "zorder": 4}
+        axis.annotate(component, (point.intensity, point.rate / 1e9), (dx, dy), **place)
+
+
+def _roof(device: str, top: tuple[float, float]) -> str:
+    return f"{device.upper()}: {three_digits(top[0] / 1e9)} GFLOP/s, {three_digits(top[1] / 1e9)} GB/s"
+
+
+def _name_roof(axis: Axes, device: str, top: tuple[float, float], taken: Sequence[Bbox]) -> Bbox:
+    """A roof's peaks where they cover least: left of its edge, or above its level part."""
+    flops, knee, right = top[0] / 1e9, top[0] / top[1], axis.get_xlim()[1]
+    best: tuple[float, int, Any, Bbox] | None = None
+    options = (((knee, flops), (-8, 2), "right"), ((right, flops), (-2, 3), "right"), ((knee, flops), (2, 3), "left"))
+    for i, (where, offset, align) in enumerate(options):
+        place: Any = {"textcoords": "offset points", "ha": align, "va": "bottom" if i else "center", "fontsize": 8.5}
+        text: Any = axis.annotate(_roof(device, top), where, offset, **place)
+        box = text.get_window_extent()
+        covered = sum(_overlap(box, other) for other in taken) + 10 * _outside(box, axis.get_window_extent())
+        text.remove()
+        if best is None or covered < best[0]:
+            best = covered, i, (where, offset, place), box
+    assert best is not None
+    where, offset, place = best[2]
+    axis.annotate(_roof(device, top), where, offset, **place)
+    return best[3]
+
+
+def _box(axis: Axes, point: Point, spot: tuple[int, int, str, str], size: Bbox, scale: float) -> Bbox:
+    """Where a name of this size would be."""
+    dx, dy, ha, va = spot
+    x, y = axis.transData.transform((point.intensity, point.rate / 1e9))
+    left = x + dx * scale - {"left": 0.0, "center": 0.5, "right": 1.0}[ha] * size.width
+    low = y + dy * scale - {"bottom": 0.0, "center": 0.5, "top": 1.0}[va] * size.height
+    return Bbox.from_bounds(left, low, size.width, size.height)
+
+
+def _around(axis: Axes, intensity: float, rate: float, size: float) -> Bbox:
+    x, y = axis.transData.transform((intensity, rate))
+    return Bbox.from_extents(x - size, y - size, x + size, y + size)
+
+
+def _overlap(one: Bbox, other: Bbox) -> float:
+    common = Bbox.intersection(one, other)
+    return common.width * common.height if common is not None else 0.0
+
+
+def _outside(box: Bbox, whole: Bbox) -> float:
+    return box.width * box.height - _overlap(box, whole)

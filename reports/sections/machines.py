@@ -1,0 +1,204 @@
+"""Which machines, which software, what was run, what was not, and how to run it again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+from .. import cells, trace
+from ..cells import Row
+from ..document import Absent, Bullets, Cell, Code, Command, Link, Num, Paragraph, Section, Table, Text, plain, say
+from ..frame import Book, RunData
+
+SIDE_BY_SIDE = (
+    "One column per machine and precision, with its own backends' times: no ratio is formed across columns. "
+    "Milliseconds, on the longest synthetic case that all of them have."
+)
+
+
+# ---------------------------------------------------------------------- machines
+def side_by_side(book: Book) -> list[Section]:
+    """Whole calls and single parts in a column per machine."""
+    if not book.several:
+        return []
+    section = Section("Machines side by side", [Paragraph((SIDE_BY_SIDE,))])
+    for suite in ("rmvpe", "hubert", "synthesizer", "pipeline", "components"):
+        table = _beside(book, suite)
+        if table is not None:
+            section.blocks.append(table)
+    return [section] if len(section.blocks) > 1 else []
+
+
+def _beside(book: Book, suite: str) -> Table | None:
+    runs = book.of(suite)
+    if len({run.setting for run in runs}) < 2:
+        return None
+    shared = [case for case in runs[0].cases if all(case in run.cases for run in runs)]
+    shared = [case for case in shared if case.startswith("synthetic")] or shared
+    if not shared:
+        return None
+    case = shared[-1]
+    components = list(dict.fromkeys(c for run in runs for c in run.components))
+    columns = [(run, backend) for run in runs for backend in run.backends]
+    rows = tuple(
+        (component, *(cells.time_ms(run, case, component, backend) for run, backend in columns))
+        for component in components
+    )
+    header = ("component", *(f"{run.setting}: {backend} ms" for run, backend in columns))
+    return Table(f"machines-{suite}", header, rows, 1, (f"{suite}, {case}.",))
+
+
+def environment(book: Book) -> list[Section]:
+    """A column per machine and precision."""
+    known = [setting for setting in book.settings if setting.run.environment]
+    if not known:
+        return []
+    columns = [_facts(setting.run) for setting in known]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    rows = tuple((name, *(column.get(name, Absent()) for column in columns)) for name in names)
+    header = ("", *(setting.name or "this machine" for setting in known))
+    return [Section("Hardware and software", [Table("environment", header, rows, len(header))])]
+
+
+def _facts(run: RunData) -> dict[str, Cell]:
+    env = run.environment
+
+    def fact(value: Any, name: str, form: str = "", scale: float = 1.0) -> Num:
+        return plain(value, (run.file(f"environment.json#{name}"),), form, scale)
+
+    facts: dict[str, Cell] = {
+        "CPU": say("{}, {} physical cores ({})", fact(env["cpu"], "cpu"), fact(env["cores_physical"], "cores_physical"),
+                   fact(env["machine"], "machine")),
+        "memory": say("{} GiB", fact(env["memory_bytes"], "memory_bytes", ".0f", 2**-30)),
+        "system": say("{}, Python {}", fact(env["os"], "os"), fact(env["python"], "python")),
+        "packages": fact(", ".join(f"{k} {v}" for k, v in env["packages"].items()), "packages"),
+        "threads": say("{} on every backend", fact(env["threads"], "threads")),
+        "precision": say("{} on every backend, profile {}", run.precision, str(run.config["profile"])),
+    }  # fmt: skip
+    for name, about in env["backends"].items():
+        told = [f"{k} {about[k]}" for k in ("mlx", "torch", "gpu_name", "blas", "blas_gflops", "cuda") if about.get(k)]
+        used: list[str] = next((r["optimize"] for r in run.records if r["backend"] == name and r.get("optimize")), [])
+        told += [f"optimisations: {' '.join(used)}"] if used else []
+        facts[name] = fact(", ".join(told), f"backends.{name}")
+    return facts
+
+
+# ---------------------------------------------------------------------- runs
+def runs(book: Book) -> list[Section]:
+    """What every figure above was made from."""
+    rows: list[tuple[RunData, Row]] = []
+    for run in book.runs:
+        env = run.environment
+        records = run.file("records.jsonl")
+        when = min((r["time"] for r in run.records if r.get("time")), default=None)
+        dirty = " with uncommitted changes" if env.get("commit_clean") is False else ""
+        commit: Cell = (
+            Num((env.get("commit") or "unknown")[:12] + dirty, (run.file("environment.json#commit"),))
+            if env
+            else Absent()
+        )
+        load: Cell = (
+            plain(env["load_average_1min"], (run.file("environment.json#load_average_1min"),), ".2f")
+            if env
+            else Absent()
+        )
+        measured = [r for r in run.records if r["status"] != "skipped"]
+        passed = sum(r["status"] == "passed" for r in measured)
+        told = say("{} of {}", plain(passed, (records,)), plain(len(measured), (records,)))
+        date: Cell = Num(when[:16].replace("T", " "), (records,)) if when else Absent()
+        weights = "; ".join(f"{w['label']} (SHA-256 {w['sha256'][:8]})" for w in env.get("weights", {}).values())
+        about: Cell = Num(weights, (run.file("environment.json#weights"),)) if weights else Absent()
+        words = (run.label or "this run", run.name, str(run.config["measure"]["name"]))
+        rows.append((run, (*words, run.outcome.word, told, date, commit, load, about)))
+    header = ("run", "suite", "measure", "verdict", "records passed", "begun", "commit", "load at the start", "weights")
+    return [Section("Runs", [cells.table(book, "runs", header, rows, 4)])] if rows else []
+
+
+def reproduce(book: Book) -> list[Section]:
+    """The commands that measured, and the one that made this document of it."""
+    lines = [command(run) for run in book.runs] + [trace.command(walked) for walked in book.traces]
+    section = Section("Reproduce", [Command("\n".join(dict.fromkeys(lines)))])
+    if len(lines) > 4:
+        section.blocks.insert(0, Paragraph(say("All of it on one machine: {}.", Code("python -m suites run all"))))
+    section.blocks.append(
+        Paragraph(
+            say(
+                "Every figure above is computed from the runs' {}, {} and {}; {} prints for each the place that it is "
+                "from.",
+                Code("records.jsonl"),
+                Code("environment.json"),
+                Code("config.yaml"),
+                Code("python -m suites report --sources RUN..."),
+            )
+        )
+    )
+    return [section]
+
+
+def command(run: RunData) -> str:
+    """The command line that repeats the run, with the overrides that it was given."""
+    words = [text for text in run.config["overrides"] if not text.startswith(("out=", "resume="))]
+    return shlex.join(["python", "-m", "suites", "run", run.name, *words])
+
+
+# ---------------------------------------------------------------------- to listen to
+def sounds(book: Book) -> list[Section]:
+    """Links to what the backends made, relative to a run's own report; a document of several runs has none."""
+    rows: list[tuple[RunData, Row]] = []
+    single = [run for run in book.runs if not run.label]
+    for run in single:
+        for case in run.cases:
+            for backend in run.backends:
+                name = f"{case}.{backend}.wav"
+                if (run.folder / "audio" / name).is_file():
+                    rows.append((run, (case, backend, Link(name, f"audio/{name}"))))
+    return [Section("To listen to", [cells.table(book, "audio", ("case", "backend", "file"), rows, 3)])] if rows else []
+
+
+# ---------------------------------------------------------------------- what is not there
+def problems(book: Book) -> list[Section]:
+    """Failures, what could not be measured, what was skipped and why."""
+    items: list[Text] = []
+    for run in book.runs:
+        items += [(*_where(book, run), *text) for text in _of_run(run)]
+    for walked in book.traces:
+        if walked.finding is not None:
+            text = Num(trace.verdict(walked), (walked.file("records.jsonl"),))
+            items.append(say("{}: {}", walked.label or walked.model, text))
+    title = "Not measured, skipped, and failures"
+    nothing = ("Nothing: every planned case has its record.",)
+    return [Section(title, [Bullets(tuple(dict.fromkeys(items))) if items else Paragraph(nothing)])]
+
+
+def _where(book: Book, run: RunData) -> Text:
+    words = " ".join(filter(None, (run.setting, run.name))) if len(book.runs) > 1 else ""
+    return (f"{words}: ",) if words else ()
+
+
+def skipped(run: RunData) -> list[tuple[str, str]]:
+    """Backends that this machine lacks, and components that a backend cannot have, with the reason."""
+    found = []
+    for r in run.outcome.skipped:
+        part = "" if r["component"] == "all" else f"{r['component'].removesuffix('.on').removesuffix('.off')}, "
+        found.append((f"{part}{r['backend']}", r["reason"]))
+    return list(dict.fromkeys(found))
+
+
+def _of_run(run: RunData) -> Iterator[Text]:
+    def told(text: str) -> Num:
+        return Num(text, (run.file("records.jsonl"),))
+
+    for who, reason in skipped(run):
+        yield say("{}: skipped, {}", who, told(reason))
+    for line in (*run.outcome.errors, *run.outcome.failed):
+        where = f"{line['case']}, {line['component']}, {line['backend']}: {line['status']}, "
+        yield where, told(line["reason"])
+    for case, component, backend in run.outcome.missing:
+        yield (f"{case}, {component}, {backend}: planned, no record",)
+    for backend, text in sorted({(r["backend"], text) for r in run.records for text in r.get("warnings", [])}):
+        yield f"{backend} warned: ", told(text)
+    if run.suite.protocol == "timed" and not any(record.get("parity") for record in run.records):
+        yield ("nothing was compared: the run has no second backend",)
+    if not run.environment:
+        yield ("the run was broken off before it began to measure",)
