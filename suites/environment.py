@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 PACKAGES = ("mlx", "mlx-cpu", "mlx-metal", "mlx-cuda-12", "mlx-cuda-13", "mkl", "torch", "numpy", "hydra-core")
+COMMIT_STATED = "RVC_PARITY_COMMIT"  # for a copy of a checkout that has no git
 
 
 def physical_cores() -> int:
@@ -51,7 +52,6 @@ def versions() -> dict[str, str]:
 
 def describe() -> dict[str, Any]:
     """The machine; the frameworks' own facts come from the workers that import them."""
-    status = _output("git", "status", "--porcelain", "--untracked-files=no")
     return {
         "os": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
@@ -61,10 +61,18 @@ def describe() -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "python": platform.python_version(),
         "packages": versions(),
-        "commit": _output("git", "rev-parse", "HEAD"),
-        "commit_clean": status == "" if status is not None else None,
+        **_commit(),
         "load_average_1min": os.getloadavg()[0],
     }
+
+
+def _commit() -> dict[str, Any]:
+    """As git tells it; a copy without git may be told what it is a copy of, and then says that it was told."""
+    status = _output("git", "status", "--porcelain", "--untracked-files=no")
+    if status is not None:
+        return {"commit": _output("git", "rev-parse", "HEAD"), "commit_clean": status == ""}
+    stated = os.environ.get(COMMIT_STATED)
+    return {"commit": stated, "commit_clean": None} | ({"commit_stated": True} if stated else {})
 
 
 def fingerprint(environment: dict[str, Any]) -> dict[str, Any]:

@@ -93,6 +93,7 @@ def runs(book: Book) -> list[Section]:
         records = run.file("records.jsonl")
         when = min((r["time"] for r in run.records if r.get("time")), default=None)
         dirty = " with uncommitted changes" if env.get("commit_clean") is False else ""
+        dirty += " as stated, not read from git" if env.get("commit_stated") else ""
         commit: Cell = (
             Num((env.get("commit") or "unknown")[:12] + dirty, (run.file("environment.json#commit"),))
             if env
