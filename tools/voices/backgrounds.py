@@ -79,7 +79,9 @@ def hum(draw: Draw, batch: int, samples: int) -> torch.Tensor:
     turns = torch.arange(samples, device=draw.device) / SAMPLE_RATE * mains
     total = torch.zeros(batch, samples, device=draw.device)
     for k in (1, 2, 3, 4, 5, 6, 8, 10):
-        total = total + draw.uniform(0, 1, batch, 1) / k * torch.cos(2 * math.pi * (k * turns + draw.uniform(0, 1, batch, 1)))
+        total = total + draw.uniform(0, 1, batch, 1) / k * torch.cos(
+            2 * math.pi * (k * turns + draw.uniform(0, 1, batch, 1))
+        )
     return total
 
 

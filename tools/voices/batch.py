@@ -65,7 +65,9 @@ def _filtered(draw: Draw, contour: Contour, source: Source, samples: int) -> tup
     ends = draw.uniform(0.002, 0.03, batch)
     open_glottis = stretched(smooth(contour.voiced.float(), ends), samples)
     breathy = stretched(decibels(6 * draw.wander(draw.uniform(0.5, 4, batch), contour.gate.shape[1])), samples)
-    level = decibels(torch.where(draw.chance(0.2, batch, 1), draw.uniform(-18, -4, batch, 1), draw.uniform(-55, -15, batch, 1)))
+    level = decibels(
+        torch.where(draw.chance(0.2, batch, 1), draw.uniform(-18, -4, batch, 1), draw.uniform(-55, -15, batch, 1))
+    )
     aspirated = open_glottis * breathy * level * ~source.plain
     whispered = _gate(contour.kind, WHISPER, ends, samples) * decibels(draw.uniform(-32, -8, batch, 1))
     breath = filters.resynthesise(filters.analyse(source.breath) * tract.exp(), samples)

@@ -108,7 +108,9 @@ def _vibrato(draw: Draw, style: torch.Tensor, since: torch.Tensor) -> torch.Tens
 def _pitch(draw: Draw, style: torch.Tensor, event: torch.Tensor, since: torch.Tensor) -> torch.Tensor:
     """True pitch in cents ``[B, C]``."""
     batch, count = event.shape
-    port = by_style(draw, style, ((0.01, 0.05), (0.003, 0.07), (0.02, 0.15), (0.002, 0.01), (0.003, 0.06), (0.01, 0.02)))
+    port = by_style(
+        draw, style, ((0.01, 0.05), (0.003, 0.07), (0.02, 0.15), (0.002, 0.01), (0.003, 0.06), (0.01, 0.02))
+    )
     notes = smooth(_steps(draw, style).gather(1, event), port)
     # speech falls along each syllable or phrase; a note may scoop or sag
     slope = by_style(draw, style, ((-500, 200), (-60, 60), (-300, 300), (0, 0.1), (-100, 100), (0, 1)))[:, None]

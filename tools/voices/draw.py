@@ -53,7 +53,7 @@ class Draw:
 
     def wander(self, cutoff_hz: torch.Tensor, count: int, rate: float = CONTROL_HZ) -> torch.Tensor:
         """``[B, count]`` of smooth noise of unit variance; ``cutoff_hz`` ``[B]``: its band's standard deviation."""
-        size = count + 2 * int(rate)  # a transform is periodic: its end is not the neighbour of its beginning
+        size = _quick_size(count + 2 * int(rate))  # longer: a transform is periodic
         spectrum = torch.fft.rfft(self.normal(cutoff_hz.shape[0], size))
         hz = torch.fft.rfftfreq(size, 1 / rate, device=self.device)
         gain = torch.exp(-0.5 * (hz / cutoff_hz[:, None]).square())
@@ -63,13 +63,19 @@ class Draw:
 
 def smooth(x: torch.Tensor, seconds: torch.Tensor, rate: float = CONTROL_HZ) -> torch.Tensor:
     """``[B, ..., n]`` under a Gaussian along the last axis; ``seconds`` ``[B]``: its standard deviation."""
-    margin = min(int(rate / 2), x.shape[-1] - 1)
-    flat = nn.functional.pad(x.reshape(x.shape[0], -1, x.shape[-1]), (margin, margin), mode="replicate")
-    size = flat.shape[-1]
+    margin, count = int(rate / 2), x.shape[-1]
+    size = _quick_size(count + 2 * margin)
+    flat = x.reshape(x.shape[0], -1, count)
+    flat = nn.functional.pad(flat, (margin, size - count - margin), mode="replicate")
     hz = torch.fft.rfftfreq(size, 1 / rate, device=x.device)
     gain = torch.exp(-0.5 * (2 * math.pi * hz * seconds[:, None]).square())
     smoothed = torch.fft.irfft(torch.fft.rfft(flat) * gain[:, None], size)
-    return smoothed[..., margin : size - margin].reshape(x.shape)
+    return smoothed[..., margin : margin + count].reshape(x.shape)
+
+
+def _quick_size(count: int) -> int:
+    """A size not below ``count`` whose transform is quick."""
+    return -(-count // 512) * 512
 
 
 def stretched(x: torch.Tensor, count: int) -> torch.Tensor:

@@ -22,21 +22,20 @@ VOWELS = (
     (440.0, 1020.0, 2250.0), (310.0, 870.0, 2250.0), (500.0, 1350.0, 1700.0), (500.0, 1500.0, 2500.0),
     (300.0, 1750.0, 2150.0), (380.0, 1600.0, 2200.0), (270.0, 1100.0, 2300.0), (340.0, 1250.0, 2600.0),
 )  # fmt: skip
-Z = torch.Tensor
 
 
-def bins_hz(device: torch.device) -> Z:
+def bins_hz(device: torch.device) -> torch.Tensor:
     return constant(tuple(i * SAMPLE_RATE / N_FFT for i in range(N_FFT // 2 + 1)), device)
 
 
-def analyse(x: Z) -> Z:
+def analyse(x: torch.Tensor) -> torch.Tensor:
     """``[B, N]`` to spectra ``[B, 1 + N // HOP, N_FFT / 2 + 1]``, frame i centred on sample i * HOP."""
     padded = nn.functional.pad(x, (N_FFT // 2, N_FFT // 2))
     window = torch.hann_window(N_FFT, device=x.device)
     return torch.fft.rfft(padded.unfold(1, N_FFT, HOP) * window)
 
 
-def resynthesise(spectrum: Z, samples: int) -> Z:
+def resynthesise(spectrum: torch.Tensor, samples: int) -> torch.Tensor:
     """Back to ``[B, N]`` by overlap-add under a second window; the squares of its copies sum to 1.5."""
     window = torch.hann_window(N_FFT, device=spectrum.device)
     frames = (torch.fft.irfft(spectrum, N_FFT) * window).transpose(1, 2)
@@ -46,13 +45,13 @@ def resynthesise(spectrum: Z, samples: int) -> Z:
     return nn.functional.pad(added[:, half:], (0, max(0, samples - length + half)))[:, :samples] / 1.5
 
 
-def at_frames(track: Z, samples: int) -> Z:
+def at_frames(track: torch.Tensor, samples: int) -> torch.Tensor:
     """Control points ``[B, ..., C]`` at the frames of ``analyse``."""
     step = HOP * CONTROL_HZ // SAMPLE_RATE
     return track[..., ::step][..., : 1 + samples // HOP]
 
 
-def _formant_tracks(draw: Draw, contour: Contour, samples: int) -> Z:
+def _formant_tracks(draw: Draw, contour: Contour, samples: int) -> torch.Tensor:
     """``[B, FORMANTS, F]`` in Hz, gliding between the vowels of the events."""
     batch = contour.event.shape[0]
     scale = draw.log_uniform(0.85, 1.45, batch, 1, 1)
@@ -69,7 +68,7 @@ def _formant_tracks(draw: Draw, contour: Contour, samples: int) -> Z:
     return torch.cat([tracks, upper.transpose(1, 2).expand(-1, -1, tracks.shape[2])], 1) * scale
 
 
-def vocal_tract(draw: Draw, contour: Contour, samples: int) -> Z:
+def vocal_tract(draw: Draw, contour: Contour, samples: int) -> torch.Tensor:
     """Log magnitude ``[B, F, bins]`` of a cascade of resonances, nasal zero included."""
     batch = contour.event.shape[0]
     formants = _formant_tracks(draw, contour, samples)
@@ -95,13 +94,13 @@ def vocal_tract(draw: Draw, contour: Contour, samples: int) -> Z:
     return log.clamp(-9, 5)
 
 
-def _resonance(centre: Z, width: Z, hz: Z) -> Z:
+def _resonance(centre: torch.Tensor, width: torch.Tensor, hz: torch.Tensor) -> torch.Tensor:
     """Log of the reciprocal magnitude of a two-pole resonance of unit gain at zero frequency."""
     ratio = (hz / centre).square()
     return 0.5 * torch.log((1 - ratio).square() + ratio * (width / centre).square())
 
 
-def glottal_slope(source: Source, contour: Contour, samples: int) -> Z:
+def glottal_slope(source: Source, contour: Contour, samples: int) -> torch.Tensor:
     """Log magnitude ``[B, F, bins]``: from F0 downwards, and more of it above a corner."""
     hz = bins_hz(contour.cents.device).clamp(min=20)
     f0 = at_frames(10 * torch.exp2(contour.cents / 1200), samples)[..., None]
@@ -110,9 +109,9 @@ def glottal_slope(source: Source, contour: Contour, samples: int) -> Z:
     return -(source.slope_db[..., None] * octaves + source.tilt_db[..., None] * above) * (math.log(10) / 20)
 
 
-def random_curve(draw: Draw, batch: int, hz: Z, deviation: Z) -> Z:
+def random_curve(draw: Draw, batch: int, hz: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
     """Smooth log magnitudes over log frequency, ``[B, bins]``; ``deviation`` ``[B, 1]`` in nepers."""
-    octaves = torch.log2(hz.clamp(min=40) / 40)
+    octaves = torch.log2(hz.clamp(min=120) / 40)
     total = torch.zeros(batch, hz.shape[0], device=hz.device)
     for periods in (0.5, 1.0, 1.7, 2.6, 4.0):
         angle = 2 * math.pi * (periods * octaves / 7.6 + draw.uniform(0, 1, batch, 1))
@@ -120,7 +119,7 @@ def random_curve(draw: Draw, batch: int, hz: Z, deviation: Z) -> Z:
     return deviation * total
 
 
-def dispersion(draw: Draw, batch: int, hz: Z) -> Z:
+def dispersion(draw: Draw, batch: int, hz: torch.Tensor) -> torch.Tensor:
     """Unit complex ``[B, 1, bins]``: a smooth phase response, so that pulses are not all symmetric."""
     angle = torch.zeros(batch, hz.shape[0], device=hz.device)
     for order in range(1, 7):
@@ -128,7 +127,7 @@ def dispersion(draw: Draw, batch: int, hz: Z) -> Z:
     return torch.polar(torch.ones_like(angle), angle)[:, None]
 
 
-def consonants(draw: Draw, contour: Contour, samples: int) -> Z:
+def consonants(draw: Draw, contour: Contour, samples: int) -> torch.Tensor:
     """Log magnitude ``[B, F, bins]`` of noise bands, one per event."""
     batch = contour.event.shape[0]
     centre = draw.log_uniform(600, 7000, batch, EVENTS).gather(1, contour.event)

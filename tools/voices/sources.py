@@ -86,7 +86,9 @@ def make_source(draw: Draw, contour: Contour, samples: int) -> Source:
     weight = torch.where(absent & (order <= how_many), draw.uniform(0, 0.15, batch, 1), usual)
     weight = torch.where(thin | odd, torch.ones_like(weight), weight)
     for k in range(LOW_HARMONICS):
-        pulses = pulses + (weight[:, k, None] - 1) * torch.cos((2 * math.pi * (k + 1) * (phase - phase.round())).float())
+        pulses = pulses + (weight[:, k, None] - 1) * torch.cos(
+            (2 * math.pi * (k + 1) * (phase - phase.round())).float()
+        )
     shimmer = draw.uniform(0, 0.12, batch, 1) * draw.chance(0.7, batch, 1) * (style != STEADY)
     cycle = (phase + 0.5).floor().long()
     strength = 1 + shimmer * _by_cycle(draw.normal(batch, 503).clamp(-2.5, 2.5), cycle)

@@ -1,0 +1,275 @@
+"""Trains a small RMVPE on synthetic voices: assets/rmvpe-small.safetensors.
+
+    python tools/train_rmvpe.py --out OUT --steps 20000 --device cuda      # all at once
+    python tools/train_rmvpe.py --out OUT --steps 20000 --device cuda --minutes 9   # and again, until it is done
+    python tools/train_rmvpe.py --out OUT --export                         # the checkpoint, from the state
+    python tools/train_rmvpe.py --curves OUT/log.jsonl curves.png
+    python tools/train_rmvpe.py --card OUT/rmvpe-small.safetensors assets/README.md
+
+OUT receives state.pt (goes on where it is present), log.jsonl (a JSON line every 100 steps) and, when a call ends,
+rmvpe-small.safetensors. Data at step k depend on the seed and k alone. Instead of --steps, --total-minutes fixes the
+number of steps from the speed of the first 200. Ctrl-C saves the state. Exit codes: 0 done, 2 error, 3 time is up
+before the last step, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this checkout's packages, installed or not
+
+import torch
+
+from reference_torch.checkpoint import CheckpointError
+from reference_torch.layers import check_device
+from reference_torch.rmvpe import RMVPEConfig
+from tools.training.curves import draw_curves
+from tools.training.export import as_model, export, fill_card
+from tools.training.scores import best_threshold, listen, score
+from tools.training.state import Recipe, State, TrainingError, load_state
+from tools.training.step import Stepper
+
+LOG_STEPS = 100
+MEASURED_STEPS = 200
+DONE, ERROR, TIME_UP, INTERRUPTED = 0, 2, 3, 130
+
+
+class Log:
+    """JSON lines in OUT/log.jsonl, and on the screen."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        if path.exists():  # what came after the state that is gone on from will come again
+            kept = [line for line in path.read_text("utf-8").splitlines() if json.loads(line).get("step", 0) <= step]
+            path.write_text("".join(f"{line}\n" for line in kept), "utf-8")
+
+    def __call__(self, **entry: Any) -> None:
+        line = json.dumps(entry)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        print(line, flush=True)
+
+
+class Loop:
+    """Steps until the last one, the end of the time, or a signal."""
+
+    def __init__(self, state: State, arguments: argparse.Namespace, log: Log) -> None:
+        self.state, self.arguments, self.log = state, arguments, log
+        self.step = Stepper(state)
+        self.began, self.before = time.monotonic(), state.seconds
+        self.stopped = False
+        self.measured = (state.step, 0.0)
+
+    def elapsed(self) -> float:
+        return time.monotonic() - self.began
+
+    def stop(self, *_: object) -> None:
+        self.stopped = True
+
+    def run(self) -> int:
+        """The exit code; the state is saved, unless an error has spoilt it."""
+        handlers = {number: signal.signal(number, self.stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            code = self.run_steps()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        self.save()
+        return code
+
+    def run_steps(self) -> int:
+        state, minutes = self.state, self.arguments.minutes
+        while not state.steps or state.step < state.steps:
+            if self.stopped:
+                return INTERRUPTED
+            if minutes and self.elapsed() > 60 * minutes:
+                return TIME_UP
+            self.step()
+            self.after_step()
+        return DONE
+
+    def save(self) -> None:
+        self.state.seconds = self.before + self.elapsed()
+        self.state.save(self.arguments.out / "state.pt")
+
+    def after_step(self) -> None:
+        state, every = self.state, self.arguments.check_every
+        state.seconds = self.before + self.elapsed()
+        if not state.steps and state.step in (MEASURED_STEPS // 2, MEASURED_STEPS):
+            self.plan()
+        if state.step % LOG_STEPS == 0:
+            loss = float(state.loss_sum) / LOG_STEPS
+            state.loss_sum.zero_()
+            if not math.isfinite(loss):
+                raise TrainingError(f"the loss is no number any more at step {state.step}; try a lower --lr")
+            self.log(event="train", step=state.step, loss=round(loss, 5), lr=state.learning_rate(),
+                     seconds=round(state.seconds, 2))  # fmt: skip
+        if every and state.step % every == 0:
+            self.check()
+            self.save()
+
+    def plan(self) -> None:
+        """Fix the number of steps from the speed of the second half of the first ``MEASURED_STEPS``."""
+        state = self.state
+        float(state.loss_sum)  # waits for the device
+        if state.step < MEASURED_STEPS:
+            self.measured = (state.step, self.elapsed())
+            return
+        each = (self.elapsed() - self.measured[1]) / (state.step - self.measured[0])
+        left = 60 * self.arguments.total_minutes - state.seconds
+        state.steps = state.step + max(1, int(0.95 * left / each))
+        self.log(event="plan", step=state.step, steps=state.steps, seconds_per_step=round(each, 4))
+
+    def check(self) -> None:
+        """Scores of the averaged network on the held-out streams, at the threshold that is best for now."""
+        recipe = self.state.recipe
+        model = as_model(self.state.average, RMVPEConfig(width=recipe.width, hidden=recipe.hidden), self.state.device)
+        frames = listen(model, recipe.seed, recipe.batch, recipe.frames, 1)
+        threshold = best_threshold(frames)
+        scores = {n: rounded(score(f, threshold)) for n, f in frames.items()}
+        self.log(event="check", step=self.state.step, threshold=round(threshold, 4), scores=scores)
+
+
+def rounded(scores: dict[str, float | None]) -> dict[str, float | None]:
+    return {name: None if value is None else round(value, 4) for name, value in scores.items()}
+
+
+def time_data(loop: Loop, repeats: int = 5) -> float:
+    """Seconds to make a batch, the device waited for; the first makes are not counted."""
+    for i in range(2 * repeats):
+        if i == repeats:
+            began = time.monotonic()
+        float(loop.step.data(i)[0].sum())
+    return (time.monotonic() - began) / repeats
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Begin or go on, then write the checkpoint of what has been learnt."""
+    recipe = Recipe(**{name: getattr(arguments, name) for name in Recipe.__dataclass_fields__})
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    path = arguments.out / "state.pt"
+    state = load_state(path, arguments.device, recipe) if path.exists() else State(recipe, arguments.device)
+    if arguments.steps and state.steps and arguments.steps != state.steps:
+        raise TrainingError(f"{path} was planned for {state.steps} steps, not {arguments.steps}")
+    state.steps = state.steps or arguments.steps
+    if not state.steps and not arguments.total_minutes:
+        raise TrainingError("give --steps, or --total-minutes to have them counted")
+    log = Log(arguments.out / "log.jsonl", state.step)
+    loop = Loop(state, arguments, log)
+    log(event="start", step=state.step, steps=state.steps, device=arguments.device, torch=torch.__version__,
+        parameters=sum(p.numel() for p in state.network.parameters()),
+        seconds_per_batch=round(time_data(loop), 4) if arguments.device != "cpu" else None)  # fmt: skip
+    code = loop.run()
+    if code != INTERRUPTED:
+        write_checkpoint(state, arguments, log)
+    return code
+
+
+def write_checkpoint(state: State, arguments: argparse.Namespace, log: Log) -> None:
+    began = time.monotonic()
+    result = export(state, arguments.out / "rmvpe-small.safetensors", arguments.check_batches)
+    log(step=state.step, **result, export_seconds=round(time.monotonic() - began, 1))
+
+
+def parser() -> argparse.ArgumentParser:
+    command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    recipe = Recipe()
+    command.add_argument("--out", type=Path, help="folder of state.pt, log.jsonl and rmvpe-small.safetensors")
+    command.add_argument("--steps", type=int, default=0, help="number of steps; the learning rate is zero at the last")
+    command.add_argument(
+        "--total-minutes", type=float, default=0, help="time for all calls together, to count steps by"
+    )
+    command.add_argument("--minutes", type=float, default=0,
+                         help="time for the steps of this call; the checkpoint comes on top")  # fmt: skip
+    command.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
+    command.add_argument("--threads", type=int, default=0, help="CPU threads")
+    for name, kind, text in (
+        ("width", int, "channels of the first level (upstream: 16)"),
+        ("hidden", int, "size of the GRU (upstream: 256)"),
+        ("batch", int, "recordings a step"),
+        ("frames", int, "frames of 10 ms a recording, a multiple of 32"),
+        ("seed", int, "of weights and data"),
+        ("lr", float, "highest learning rate"),
+        ("decay", float, "weight decay"),
+    ):
+        command.add_argument(
+            f"--{name}", type=kind, default=getattr(recipe, name), help=f"{text} (default: %(default)s)"
+        )
+    command.add_argument("--precision", choices=("bf16", "fp32"), default=recipe.precision,
+                         help="of the convolutions; fp32 uses TF32 on CUDA (default: %(default)s)")  # fmt: skip
+    command.add_argument("--channels-last", action="store_true", help="keep images with the channels last")
+    command.add_argument(
+        "--check-every", type=int, default=2000, help="steps between scores; 0: none (default: %(default)s)"
+    )
+    command.add_argument(
+        "--check-batches",
+        type=int,
+        default=2,
+        help="held-out batches per condition for the checkpoint (default: %(default)s)",
+    )
+    command.add_argument("--export", action="store_true", help="only write the checkpoint, from OUT/state.pt")
+    command.add_argument("--curves", type=Path, nargs=2, metavar=("LOG", "PNG"), help="only draw a log")
+    command.add_argument("--card", type=Path, nargs=2, metavar=("CHECKPOINT", "README"), help="only fill a model card")
+    return command
+
+
+def check_arguments(arguments: argparse.Namespace) -> None:
+    if arguments.out is None:
+        raise TrainingError("give --out, the folder to work in")
+    for name in ("width", "hidden", "batch", "frames", "check_batches"):
+        if getattr(arguments, name) < 1:
+            raise TrainingError(f"--{name.replace('_', '-')} must be positive")
+    if arguments.frames % 32:
+        raise TrainingError(f"--frames must be a multiple of 32, not {arguments.frames}")
+    if arguments.batch < 2:
+        raise TrainingError("--batch must be at least 2: babble is made of the others' voices")
+    try:
+        check_device(arguments.device)
+    except ValueError as error:
+        raise TrainingError(str(error)) from None
+
+
+def set_up(arguments: argparse.Namespace) -> None:
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    torch.backends.cuda.matmul.allow_tf32 = False  # the log-mel is a product of matrices, exact as in inference
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+
+
+def dispatch(arguments: argparse.Namespace) -> int:
+    if arguments.curves:
+        draw_curves(*arguments.curves)
+        return DONE
+    if arguments.card:
+        fill_card(*arguments.card)
+        return DONE
+    check_arguments(arguments)
+    set_up(arguments)
+    if not arguments.export:
+        return train(arguments)
+    state = load_state(arguments.out / "state.pt", arguments.device)
+    write_checkpoint(state, arguments, Log(arguments.out / "log.jsonl", state.step))
+    return DONE
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    try:
+        return dispatch(parser().parse_args(words))
+    except (TrainingError, CheckpointError, OSError) as error:
+        print(f"train_rmvpe: {error}", file=sys.stderr)
+        return ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

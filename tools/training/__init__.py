@@ -1,0 +1,1 @@
+"""Training of the small RMVPE: the step, its state, scores on held-out voices, the finished checkpoint."""

@@ -1,0 +1,84 @@
+"""Pitch and voicing on held-out synthetic voices, under fixed conditions.
+
+The figures are those of MIREX melody extraction (Poliner et al., 2007), within 50 cents.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from reference_torch.rmvpe import RMVPE
+from tools.voices.batch import CLEAN, TRAINING, Conditions, make_batch
+from tools.voices.draw import Draw
+
+NOISY = (0.0, 0.6, 0.2, 0.0, 0.2)
+STREAMS: dict[str, Conditions] = {
+    "clean": CLEAN,
+    "snr20": Conditions(NOISY, (20.0, 20.0), 0.0, 0.0),
+    "snr10": Conditions(NOISY, (10.0, 10.0), 0.0, 0.0),
+    "snr5": Conditions(NOISY, (5.0, 5.0), 0.0, 0.0),
+    "snr0": Conditions(NOISY, (0.0, 0.0), 0.0, 0.0),
+    "room": Conditions(CLEAN.kinds, None, 1.0, 0.0),
+    "mixed": TRAINING,
+}
+HELD_OUT = 1  # key of the draws that no training step sees
+TOLERANCE_CENTS = 50.0
+THRESHOLD = 0.03
+
+
+class Frames(NamedTuple):
+    """Frames of a stream that can be decided, ``[n]`` each: truth, estimate, highest salience."""
+
+    cents: np.ndarray
+    voiced: np.ndarray
+    estimate: np.ndarray
+    peak: np.ndarray
+
+
+@torch.no_grad()
+def listen(model: RMVPE, seed: int, batch: int, frames: int, batches: int) -> dict[str, Frames]:
+    """What ``model`` says of every stream; the streams depend on ``seed`` and the sizes alone."""
+    result = {}
+    for index, (name, conditions) in enumerate(STREAMS.items()):
+        parts = []
+        for i in range(batches):
+            made = make_batch(Draw(model.device, seed, HELD_OUT, index, i), batch, frames, conditions)
+            salience = model.salience(model.log_mel(made.audio).cpu().numpy()).reshape(-1, 360)
+            decided = (made.truth.weight > 0.5).flatten().cpu().numpy()
+            truth = (made.truth.cents.flatten().cpu().numpy(), made.truth.voiced.flatten().cpu().numpy())
+            columns = (*truth, model.cents(salience, 0.0), salience.max(1))
+            parts.append([column[decided] for column in columns])
+        result[name] = Frames(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return result
+
+
+def score(frames: Frames, threshold: float = THRESHOLD) -> dict[str, float | None]:
+    """Shares from 0 to 1, and the mean error in cents of the frames within the tolerance."""
+    said = frames.peak > threshold
+    error = np.abs(frames.estimate - frames.cents)
+    octaves = np.abs(error - 1200 * np.round(error / 1200))
+    right = said & (error <= TOLERANCE_CENTS)
+    voiced = frames.voiced.astype(bool)
+    n_voiced, n_silent = max(voiced.sum(), 1), max((~voiced).sum(), 1)
+    found = right & voiced
+    return {
+        "rpa": float(found.sum() / n_voiced),
+        "rca": float((said & (octaves <= TOLERANCE_CENTS) & voiced).sum() / n_voiced),
+        "recall": float((said & voiced).sum() / n_voiced),
+        "false_alarm": float((said & ~voiced).sum() / n_silent),
+        "overall": float((found.sum() + (~said & ~voiced).sum()) / max(voiced.size, 1)),
+        "cents": float(error[found].mean()) if found.any() else None,
+    }
+
+
+def best_threshold(streams: dict[str, Frames], slack: float = 0.0005) -> float:
+    """The lowest threshold whose mean overall accuracy is within ``slack`` of the best.
+
+    Around its top the curve is flat; lower finds more of the voice.
+    """
+    grid = 1 / (1 + np.exp(-np.linspace(-7, 4, 111)))
+    overall = np.array([[score(frames, t)["overall"] for frames in streams.values()] for t in grid], float).mean(1)
+    return float(grid[np.argmax(overall >= overall.max() - slack)])
