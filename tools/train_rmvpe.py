@@ -189,7 +189,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--minutes", type=float, default=0,
                          help="time for the steps of this call; the checkpoint comes on top")  # fmt: skip
-    command.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
+    command.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     command.add_argument("--threads", type=int, default=0, help="CPU threads")
     for name, kind, text in (
         ("width", int, "channels of the first level (upstream: 16)"),
@@ -235,6 +235,8 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         check_device(arguments.device)
     except ValueError as error:
         raise TrainingError(str(error)) from None
+    if arguments.device.startswith("mps"):
+        raise TrainingError("the voices' phases need float64, which MPS lacks: cpu or cuda")
 
 
 def set_up(arguments: argparse.Namespace) -> None:

@@ -34,20 +34,19 @@ def entries(out: Path) -> list[dict[str, object]]:
 def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path, precision: str) -> None:
     recipe = Recipe(width=1, hidden=4, batch=2, frames=32, precision=precision)
     whole, half = State(recipe, "cpu"), State(recipe, "cpu")
-    whole.steps = half.steps = 4
+    whole.steps = half.steps = 3
     stepper = Stepper(whole)
-    for _ in range(4):
+    for _ in range(3):
         stepper()
     stepper = Stepper(half)
-    for _ in range(2):
-        stepper()
+    stepper()
     half.save(tmp_path / "state.pt")
     torch.rand(5)  # whatever else draws must not matter
     again = load_state(tmp_path / "state.pt", "cpu", recipe)
     stepper = Stepper(again)
     for _ in range(2):
         stepper()
-    assert again.step == whole.step == 4
+    assert again.step == whole.step == 3
     for name, value in whole.network.state_dict().items():
         assert torch.equal(value, again.network.state_dict()[name]), name
     for name, value in whole.average.state_dict().items():
@@ -135,6 +134,7 @@ def test_steps_are_counted_from_the_time(tmp_path: Path, monkeypatch: pytest.Mon
     import tools.train_rmvpe as tool
 
     monkeypatch.setattr(tool, "MEASURED_STEPS", 2)
+    monkeypatch.setattr(tool, "write_checkpoint", lambda *_: None)
     monkeypatch.setattr(Loop, "elapsed", lambda self: 2.0 * self.state.step)
     words = ["--out", str(tmp_path), "--total-minutes", "0.2", "--precision", "fp32", *SMALL]
     assert main(words) == DONE
@@ -201,7 +201,7 @@ def test_scores_know_their_faults() -> None:
     octave = score(frames(right + 1200, sure))
     assert (octave["rpa"], octave["rca"], octave["overall"]) == (0, 1, 0.2)
     assert score(frames(right + 60, sure))["rpa"] == 0
-    assert score(frames(right, 1 - sure))["overall"] == 0
+    assert score(frames(right, np.where(sure > 0.5, 0.01, 0.9)))["overall"] == 0
 
 
 def test_best_threshold_parts_the_voiced_from_the_rest() -> None:

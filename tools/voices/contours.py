@@ -12,7 +12,7 @@ from .draw import CONTROL_HZ, Draw, decibels, smooth
 EVENTS = 72
 SILENCE, VOICED, FRICATIVE, WHISPER, BURST = range(5)
 SPEECH, SINGING, GLIDING, STEADY, EXTREME, NOTHING = range(6)
-STYLE_WEIGHTS = (0.36, 0.29, 0.10, 0.07, 0.15, 0.03)
+STYLE_WEIGHTS = (0.35, 0.28, 0.09, 0.07, 0.18, 0.03)
 #                silence voiced fricative whisper burst
 TYPE_WEIGHTS = (
     (0.13, 0.54, 0.20, 0.05, 0.08),
@@ -79,7 +79,7 @@ def _centre(draw: Draw, style: torch.Tensor) -> torch.Tensor:
     # the ends of the range, which a uniform draw seldom reaches
     ends = torch.where(draw.chance(0.5, *centre.shape), draw.uniform(2060, 3500, *centre.shape),
                        draw.uniform(7500, 9100, *centre.shape))  # fmt: skip
-    return torch.where((style == EXTREME)[:, None] & draw.chance(0.5, *centre.shape), ends, centre)
+    return torch.where((style == EXTREME)[:, None] & draw.chance(0.6, *centre.shape), ends, centre)
 
 
 def _steps(draw: Draw, style: torch.Tensor) -> torch.Tensor:

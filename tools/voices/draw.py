@@ -16,7 +16,7 @@ CONTROL_HZ = 1000
 @functools.cache
 def constant(values: tuple[Any, ...], device: torch.device) -> torch.Tensor:
     """A table on the device; copied once, since a copy waits for the device."""
-    return torch.tensor(values, device=device)
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 class Draw:

@@ -10,7 +10,7 @@ from torch import nn
 from reference_torch.audio import SAMPLE_RATE
 
 from .contours import EVENTS, SINGING, Contour
-from .draw import CONTROL_HZ, Draw, constant, smooth
+from .draw import CONTROL_HZ, Draw, smooth
 from .sources import Source
 
 N_FFT, HOP = 512, 128
@@ -25,7 +25,7 @@ VOWELS = (
 
 
 def bins_hz(device: torch.device) -> torch.Tensor:
-    return constant(tuple(i * SAMPLE_RATE / N_FFT for i in range(N_FFT // 2 + 1)), device)
+    return torch.fft.rfftfreq(N_FFT, 1 / SAMPLE_RATE, device=device)
 
 
 def analyse(x: torch.Tensor) -> torch.Tensor:
@@ -91,7 +91,11 @@ def vocal_tract(draw: Draw, contour: Contour, samples: int) -> torch.Tensor:
     zero = draw.uniform(500, 2500, batch, 1, 1)
     dip = _resonance(zero, draw.uniform(100, 400, batch, 1, 1), hz).clamp(min=-3.5)
     log = log + at_frames(nasal, samples)[..., None] * (dip - 1.0)
-    return log.clamp(-9, 5)
+    # the voice bar of a closed mouth: little but the lowest harmonics
+    closed = draw.chance(0.08, batch, EVENTS).float().gather(1, contour.event)
+    closed = at_frames(smooth(closed, draw.uniform(0.004, 0.02, batch)), samples)
+    muffled = 1.0 + draw.uniform(1, 3, batch, 1, 1) * torch.log2(hz.clamp(min=1) / 300).clamp(min=0)
+    return log.clamp(-9, 5) - closed[..., None] * muffled
 
 
 def _resonance(centre: torch.Tensor, width: torch.Tensor, hz: torch.Tensor) -> torch.Tensor:
