@@ -35,7 +35,7 @@ from tools.training.curves import draw_curves
 from tools.training.export import as_model, export, fill_card
 from tools.training.scores import best_threshold, listen, score
 from tools.training.state import Recipe, State, TrainingError, load_state
-from tools.training.step import Stepper
+from tools.training.step import STEPS_AT_ONCE, Stepper
 
 LOG_STEPS = 100
 MEASURED_STEPS = 200
@@ -147,8 +147,8 @@ def time_data(loop: Loop, repeats: int = 5) -> float:
     for i in range(2 * repeats):
         if i == repeats:
             began = time.monotonic()
-        float(loop.step.data(i)[0].sum())
-    return (time.monotonic() - began) / repeats
+        float(loop.step.data(i * STEPS_AT_ONCE)[0].sum())
+    return (time.monotonic() - began) / repeats / STEPS_AT_ONCE
 
 
 def train(arguments: argparse.Namespace) -> int:

@@ -12,11 +12,12 @@ from reference_torch.rmvpe import Network
 from reference_torch.stages import Stage, run
 from tools.voices.batch import TRAINING, make_batch
 from tools.voices.draw import Draw
-from tools.voices.labels import salience
+from tools.voices.labels import Truth, salience
 
 from .state import State
 
 TRAIN = 0  # key of the draws of training; HELD_OUT is another
+STEPS_AT_ONCE = 4  # voices are made for: the device is asked for thousands of small things each time
 POSITIVE_WEIGHT = 2.0
 LARGEST_GRADIENT = 5.0
 
@@ -58,15 +59,20 @@ class Stepper:
         self.log_mel = LogMel(state.device)
         self.logits = make_logits(state.network, state.recipe.precision)
         self.parameters = list(state.network.parameters())
+        self.made: tuple[int, torch.Tensor, Truth] | None = None
         state.network.train()
 
     @torch.no_grad()
     def data(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Log-mel ``[B, 128, T]``, target ``[B, T, 360]`` and weight ``[B, T]`` of a step."""
-        recipe = self.state.recipe
-        made = make_batch(Draw(self.state.device, recipe.seed, TRAIN, step), recipe.batch, recipe.frames, TRAINING)
-        cents, voiced, weight = made.truth
-        return self.log_mel(made.audio), salience(cents, voiced), weight
+        recipe, (block, place) = self.state.recipe, divmod(step, STEPS_AT_ONCE)
+        if self.made is None or self.made[0] != block:
+            draw = Draw(self.state.device, recipe.seed, TRAIN, block)
+            made = make_batch(draw, STEPS_AT_ONCE * recipe.batch, recipe.frames, TRAINING)
+            self.made = (block, made.audio, made.truth)
+        _, audio, truth = self.made
+        mine = slice(place * recipe.batch, (place + 1) * recipe.batch)
+        return self.log_mel(audio[mine]), salience(truth.cents[mine], truth.voiced[mine]), truth.weight[mine]
 
     def __call__(self) -> None:
         """The next step."""
