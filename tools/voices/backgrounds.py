@@ -65,12 +65,23 @@ def music(draw: Draw, batch: int, samples: int) -> torch.Tensor:
         phase = (hz.double() / SAMPLE_RATE).cumsum(1)
         decay = torch.exp(-since * draw.uniform(0, 6, batch, 1)) * (since / 0.005).clamp(max=1)
         soft = torch.cos((2 * math.pi * (phase - phase.round())).float())
-        tone = soft + draw.uniform(0, 0.15, batch, 1) * pulse_train(phase, hz)
+        tone = soft + draw.uniform(0, 0.5, batch, 1) * pulse_train(phase, hz)
         total = total + tone * decay * draw.uniform(0.2, 1, batch, 1) * (1.5 if note == 0 else 1)
+    total = _duller(draw, total)
     hits = draw.chance(0.6, batch, BEATS).float().gather(1, index) * torch.exp(-since * draw.uniform(8, 60, batch, 1))
     kick = torch.sin(2 * math.pi * 12 * (1 - torch.exp(-since * 30))) * torch.exp(-since * 14)
     drums = hits * draw.normal(batch, samples) + 2 * kick * draw.chance(0.5, batch, BEATS).float().gather(1, index)
     return total * draw.chance(0.8, batch, 1) + drums * draw.uniform(0, 1.5, batch, 1)
+
+
+def _duller(draw: Draw, x: torch.Tensor) -> torch.Tensor:
+    """A slope of 3 to 15 dB an octave above some corner, as instruments have, ``[B, N]``."""
+    batch, samples = x.shape
+    size = -(-samples // 2048) * 2048
+    hz = torch.fft.rfftfreq(size, 1 / SAMPLE_RATE, device=draw.device)
+    above = torch.log2(hz.clamp(min=1) / draw.log_uniform(150, 2000, batch, 1)).clamp(min=0)
+    slope = decibels(-above * draw.uniform(3, 15, batch, 1))
+    return torch.fft.irfft(torch.fft.rfft(x, size) * slope, size)[:, :samples]
 
 
 def hum(draw: Draw, batch: int, samples: int) -> torch.Tensor:
