@@ -7,9 +7,9 @@
     python tools/train_rmvpe.py --card OUT/rmvpe-small.safetensors assets/README.md
 
 OUT receives state.pt (95 MB; goes on where it is present), log.jsonl (a JSON line every 100 steps) and, when a call
-ends, rmvpe-small.safetensors. Data at step k depend on the seed and k alone. Instead of --steps, --total-minutes fixes the
-number of steps from the speed of the first 200. Ctrl-C saves the state. Exit codes: 0 done, 2 error, 3 time is up
-before the last step, 130 interrupted.
+ends, rmvpe-small.safetensors. Data at step k depend on the seed and k alone. Instead of --steps, --total-minutes
+fixes the number of steps from the speed of the first 200. Ctrl-C saves the state. Exit codes: 0 done, 2 error,
+3 time is up before the last step, 130 interrupted.
 """
 
 from __future__ import annotations
