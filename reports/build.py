@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import trace as traces
-from .document import Document, Paragraph, Picture, Section
+from .document import Document, Paragraph, Picture, Section, counted, joined, words_of
 from .frame import Book, RunData, load_book
 from .plots import draw_all
 from .render import write
@@ -199,7 +199,8 @@ def notes(book: Book, document: Document) -> list[str]:
     if len(book.runs) > 1:
         passed = sum(r["status"] == "passed" for run in book.runs for r in run.records)
         measured = sum(r["status"] != "skipped" for run in book.runs for r in run.records)
-        lines.append(f"{len(book.runs)} runs, {len(book.traces)} traces: {passed} of {measured} records passed")
+        held = [counted(len(book.runs), "run", ()), counted(len(book.traces), "trace", ())]
+        lines.append(f"{words_of(joined(held))}: {passed} of {measured} records passed")
     return lines
 
 
@@ -210,7 +211,7 @@ def _of_run(run: RunData) -> Iterator[str]:
     for r in (*found.errors, *found.failed):
         yield f"{r['status']}: {r['case']} {r['component']} {r['backend']}: {r['reason']}"
     if found.missing:
-        yield f"{len(found.missing)} planned measurements have no record"
+        yield f"planned, and without a record: {len(found.missing)}"
     if not run.label:
         yield from _precision_reached(run)
         measured = [r for r in run.records if r["status"] != "skipped"]

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from .config import Config, compose_config
 from .errors import UserError
 from .models import SUITES
+from .record import write_whole
 from .run import Run, open_run, resume_run
 
 NAME = "all"
@@ -67,7 +68,7 @@ def open_folder(overrides: Sequence[str]) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise UserError(f"{folder} holds something already; to complete it: run resume={folder}")
-        (folder / STATE).write_text(json.dumps({"overrides": list(overrides)}) + "\n")
+        write_whole(folder / STATE, json.dumps({"overrides": list(overrides)}) + "\n")
     except OSError as error:
         raise UserError(f"cannot write the run folder {folder}: {error.strerror}; set out=FOLDER") from None
     return folder

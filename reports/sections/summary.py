@@ -9,7 +9,7 @@ from suites.record import Line, number
 from suites.statistics import Estimate
 
 from .. import cells, trace
-from ..document import Bullets, Cell, Code, Num, Paragraph, Section, Text, estimate_of, joined, plain, say
+from ..document import Bullets, Cell, Code, Num, Paragraph, Section, Text, counted, estimate_of, joined, plain, say
 from ..frame import Book, RunData
 from . import parity, phases, times
 
@@ -43,11 +43,11 @@ def _what(book: Book) -> Text:
     if len(book.runs) != 1:
         suites = ", ".join(dict.fromkeys(run.name for run in book.runs))
         machines = plain(len(book.settings), tuple(run.file("environment.json") for run in book.runs))
-        count = plain(len(book.runs), tuple(run.file("records.jsonl") for run in book.runs))
-        parts = say("{} runs ({})", count, suites)
+        count = counted(len(book.runs), "run", tuple(run.file("records.jsonl") for run in book.runs))
+        parts = (*count, f" ({suites})")
         walked = tuple(one.file("records.jsonl") for one in book.traces)
         if walked:
-            parts = (*parts, *say(", {} traces", plain(len(walked), walked)))
+            parts = (*parts, ", ", *counted(len(walked), "trace", walked))
         return (*parts, *(say(", {} machines or precisions", machines) if book.several else ()), ".")
     (run,) = book.runs
     config = run.config
@@ -90,7 +90,7 @@ def _speed(book: Book) -> Iterator[Text]:
                 number_ = cells.gain_number(run, case, whole, backend)
                 factor = cells.realtime_factor(run, case, whole, backend)
                 source = number_.sources if isinstance(number_, Num) else ()
-                rounds = say("{} launches, {} rounds", plain(gain.launches, source), plain(gain.rounds, source))
+                rounds = say("{}, {}", counted(gain.launches, "launch", source), counted(gain.rounds, "round", source))
                 yield (
                     *say("{}, whole call on {} s of audio, {}: ", run.name, cells.seconds_of(run, case), run.precision),
                     *_who(book, run, backend),
@@ -113,11 +113,11 @@ def _precise(book: Book) -> Iterator[Text]:
             found = [r for case in run.cases if (r := run.find(case, run.suite.whole or "", backend)) and r["parity"]]
             if found:
                 told = joined(_worst(run, found)) or ("nothing judged",)
-                count = plain(len(found), tuple(run.source(r, "parity") for r in found))
+                count = counted(len(found), "case", tuple(run.source(r, "parity") for r in found))
                 yield (
                     *say("{}, {}: ", run.name, run.precision),
                     *_who(book, run, backend),
-                    *say(" against {}, whole call, worst of {} case(s): ", Code(found[0]["reference"]), count),
+                    *say(" against {}, whole call, worst of {}: ", Code(found[0]["reference"]), count),
                     *told,
                     ".",
                 )

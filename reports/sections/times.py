@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from statistics import median
-from typing import NamedTuple
 
 from suites.record import Line
 from suites.statistics import Estimate
@@ -14,6 +13,7 @@ from .. import cells, fits
 from ..cells import Row
 from ..document import Absent, Block, Cell, Code, Num, Paragraph, Section, Table, Text, plain, say
 from ..frame import Book, RunData, launches_of
+from ..roofs import Roof, device_of, roofs
 
 TITLES = {
     "rmvpe": "Pitch: RMVPE",
@@ -293,27 +293,6 @@ def _spread_rows(run: RunData) -> Iterator[Row]:
 
 
 # ---------------------------------------------------------------------- roofline
-class Roof(NamedTuple):
-    """The best that a device did in a run."""
-
-    flops_per_s: float
-    bytes_per_s: float
-    sources: tuple[str, ...]
-
-    def at(self, intensity: float) -> float:
-        return min(self.flops_per_s, intensity * self.bytes_per_s)
-
-
-def roof(run: RunData, device: str) -> Roof | None:
-    """``device``: cpu, or what is not."""
-    facts = run.environment.get("backends", {})
-    own = {b: f["peaks"] for b, f in facts.items() if f.get("peaks") and b.endswith("_cpu") == (device == "cpu")}
-    if not own:
-        return None
-    flops, moved = (max(p[name] for p in own.values()) for name in ("matmul_flops_per_s", "copy_bytes_per_s"))
-    return Roof(flops, moved, tuple(run.file(f"environment.json#backends.{b}.peaks") for b in own))
-
-
 def roofline(book: Book) -> tuple[list[Section], str]:
     """The table, or the reason why there is none."""
     runs = book.of("components")
@@ -331,13 +310,14 @@ def roofline(book: Book) -> tuple[list[Section], str]:
 
 
 def _roofline_rows(run: RunData) -> Iterator[Row]:
+    tops = roofs(run)
     for case in run.cases:
         for component in run.components:
             if f"{component}_device" in run.components:
                 continue  # where there are both, what stays on the device is looked at
             for backend in run.backends:
                 line, time = run.find(case, component, backend), run.time(case, component, backend)
-                top = roof(run, "cpu" if backend.endswith("_cpu") else "gpu")
+                top = tops.get(device_of(backend))
                 if line and line.get("work") and time and top:
                     yield component, backend, *_roofline_cells(run, line, time, top)
 
@@ -346,7 +326,7 @@ def _roofline_cells(run: RunData, line: Line, time: Estimate, top: Roof) -> Row:
     work, counted, timed = line["work"], (run.source(line, "work"),), (run.source(line, "samples_s"),)
     flops, moved = work["flops_products"] + work["flops_other"], work["bytes"]
     intensity = flops / moved
-    bound = "arithmetic" if intensity * top.bytes_per_s > top.flops_per_s else "memory"
+    bound = "arithmetic" if intensity > top.knee else "memory"
     return (
         plain(flops / 1e9, counted),
         plain(moved / 1e6, counted),
