@@ -183,7 +183,8 @@ def plain(
 
 def counted(number: int, noun: str, sources: tuple[str, ...]) -> Text:
     """``1 launch``, ``6 rounds``."""
-    return (plain(number, sources), f" {noun}" if number == 1 else f" {noun}s")
+    plural = f"{noun}es" if noun.endswith("ch") else f"{noun}s"
+    return (plain(number, sources), f" {noun if number == 1 else plural}")
 
 
 def words_of(text: Text) -> str:

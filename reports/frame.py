@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -37,6 +39,7 @@ class RunData:
     outcome: outcome.Outcome
     label: str = ""
     setting: str = ""
+    planned: tuple[tuple[str, str, str], ...] = ()
 
     @cached_property
     def _index(self) -> dict[tuple[str, str, str], Line]:
@@ -77,6 +80,15 @@ class RunData:
         """What the case is computed on, and where that is written."""
         line = next(r for r in self.records if r["case"] == case and "workload" in r)
         return line["workload"], (self.source(line, "workload"),)
+
+    def arrays(self, kind: str, case: str) -> dict[str, np.ndarray]:
+        """What was kept of a case to be drawn: ``contours`` or ``spectra``; empty where the file is not there, or
+        damaged."""
+        try:
+            with np.load(self.folder / kind / f"{case}.npz", allow_pickle=False) as stored:
+                return {name: stored[name] for name in stored.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            return {}
 
     # ------------------------------------------------------------------ where figures come from
     def source(self, line: Line, field: str) -> str:
@@ -186,7 +198,18 @@ def load(folder: Path) -> RunData:
     # a run that was resumed closed its records in another order; what was not planned, such as skips, comes first
     order = {key: place for place, key in enumerate(planned)}
     found = sorted(records(read_lines(folder / "records.jsonl")), key=lambda line: order.get(key_of(line), -1))
-    return RunData(folder, config, _json(folder / "environment.json"), found, outcome.judge(planned, found))
+    found = [_consistent(line) for line in found]
+    judged = outcome.judge(planned, found)
+    return RunData(folder, config, _json(folder / "environment.json"), found, judged, planned=tuple(planned))
+
+
+def _consistent(line: Line) -> Line:
+    """A record whose samples have lost their rounds or launches gives no times, and says why."""
+    counts = [len(line[name]) for name in ("samples_s", "rounds", "launches") if line.get(name)]
+    if len(set(counts)) < 2 and (not line.get("samples_s") or line.get("rounds")):
+        return line
+    reason = "its samples, rounds and launches do not fit together"
+    return line | {"status": "error", "reason": reason, "samples_s": [], "rounds": [], "launches": []}
 
 
 def load_book(folders: Sequence[Path]) -> Book:

@@ -57,7 +57,7 @@ def _what(book: Book) -> Text:
         for name in knobs
         if name in config["suite"]
     ]
-    weights = "; ".join(w["label"] for w in run.environment.get("weights", {}).values()) or "unknown"
+    weights = "; ".join(w.get("label", "unnamed") for w in run.environment.get("weights", {}).values())
     return (
         *say(
             "Suite {}, measure {}, precision {}, profile {}",
@@ -65,14 +65,13 @@ def _what(book: Book) -> Text:
         ),
         *(("; ", *joined(told)) if told else ()),
         "; weights: ",
-        Num(weights, (run.file("environment.json#weights"),)),
+        Num(weights, (run.file("environment.json#weights"),)) if weights else "unknown",
         ".",
     )  # fmt: skip
 
 
 def _who(book: Book, run: RunData, backend: str) -> Text:
-    where = f" on machine {run.setting}" if book.several else ""
-    return (Code(backend), where)
+    return (Code(backend), f" ({run.setting})" if run.setting else "")
 
 
 def _sweep(run: RunData) -> list[str]:
@@ -173,7 +172,7 @@ def _memory(book: Book) -> Iterator[Text]:
 
 def _traces(book: Book) -> Iterator[Text]:
     for walked in book.traces:
-        where = f" on machine {walked.setting}" if book.several else ""
+        where = f" ({walked.setting})" if walked.setting else ""
         text = Num(trace.verdict(walked), (walked.file("records.jsonl"),))
         yield say("{}, stage by stage{}: {}", walked.model, where, text)
 
@@ -269,4 +268,4 @@ def _busy(book: Book) -> Iterator[Text]:
 
 
 def _name(book: Book, run: RunData) -> str:
-    return f"{run.name} on machine {run.setting}" if book.several else run.name
+    return f"{run.name} ({run.setting})" if run.setting else run.name

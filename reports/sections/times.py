@@ -267,7 +267,7 @@ def _precision_cells(run: RunData, line: Line, gain: Estimate) -> Row:
     return (
         plain(gain.launches, samples),
         plain(gain.rounds, samples),
-        plain(line.get("calls") or 1, (run.source(line, "calls"),)),
+        plain(line["calls"], (run.source(line, "calls"),)) if line.get("calls") else Absent(),
         calls,
         settled,
         plain(100 * gain.half_width, samples, ".1f") if gain.rounds > 1 else Absent(),
@@ -302,9 +302,10 @@ def roofline(book: Book) -> tuple[list[Section], str]:
     if not rows:
         return [], "the runs of `components` hold no FLOPs (PyTorch counts them) or no peaks (`measure.peaks`)"
     header = (
-        "component", "backend", "GFLOP", "MB", "FLOP per byte", "achieved GFLOP/s", "of the roof %", "limited by",
+        "case", "component", "backend", "GFLOP", "MB", "FLOP per byte", "achieved GFLOP/s", "of the roof %",
+        "limited by",
     )  # fmt: skip
-    section = Section("What the machine could do", [cells.table(book, "roofline", header, rows, 2, (ROOFLINE,))])
+    section = Section("What the machine could do", [cells.table(book, "roofline", header, rows, 3, (ROOFLINE,))])
     section.blocks.append(_peaks(book, runs))
     return [section], ""
 
@@ -319,7 +320,7 @@ def _roofline_rows(run: RunData) -> Iterator[Row]:
                 line, time = run.find(case, component, backend), run.time(case, component, backend)
                 top = tops.get(device_of(backend))
                 if line and line.get("work") and time and top:
-                    yield component, backend, *_roofline_cells(run, line, time, top)
+                    yield case, component, backend, *_roofline_cells(run, line, time, top)
 
 
 def _roofline_cells(run: RunData, line: Line, time: Estimate, top: Roof) -> Row:
