@@ -33,8 +33,8 @@ def roofs(run: RunData) -> dict[str, Roof]:
     """By kind of device, in the order of the backends; empty where the run measured no peaks."""
     found: dict[str, Roof] = {}
     for backend, facts in run.environment.get("backends", {}).items():
-        peaks, device = facts.get("peaks"), device_of(backend)
-        if peaks:
+        peaks, device = facts.get("peaks") or {}, device_of(backend)
+        if "matmul_flops_per_s" in peaks and "copy_bytes_per_s" in peaks:
             flops, moved, sources = found.get(device, (0.0, 0.0, ()))
             best = max(flops, peaks["matmul_flops_per_s"]), max(moved, peaks["copy_bytes_per_s"])
             found[device] = Roof(*best, (*sources, run.file(f"environment.json#backends.{backend}.peaks")))

@@ -60,7 +60,8 @@ def load(folder: Path) -> Trace:
     if not rows:
         raise UserError(f"{folder}: the trace ended before its first stage; see {folder / 'workers.log'}")
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    environment = json.loads((folder / "environment.json").read_text())
+    described = folder / "environment.json"
+    environment = json.loads(described.read_text()) if described.is_file() else {}
     rows = [{**row, "probe": row["probe"], "path": row["path"]} for row in rows]
     return Trace(folder, config, environment, rows, [line for line in lines if line["kind"] == "spread"])
 

@@ -26,7 +26,7 @@ from ..document import (
 from ..frame import Book, RunData
 
 SIDE_BY_SIDE = (
-    "One column per machine and precision, with its own backends' times: no ratio is formed across columns. "
+    "One column per machine and precision, or run, with its own backends' times: no ratio is formed across columns. "
     "Milliseconds, on the longest synthetic case that all of them have."
 )
 
@@ -126,7 +126,7 @@ def runs(book: Book) -> list[Section]:
         words = (run.label or "this run", run.name, str(run.config["measure"]["name"]))
         rows.append((run, (*words, run.outcome.word, told, date, commit, load, about)))
     header = ("run", "suite", "measure", "verdict", "records passed", "begun", "commit", "load at the start", "weights")
-    return [Section("Runs", [cells.table(book, "runs", header, rows, 4)])] if rows else []
+    return [Section("Runs", [cells.table(book, "runs", header, rows, 3)])] if rows else []
 
 
 def _weight(facts: dict[str, str]) -> str:
@@ -222,7 +222,9 @@ def _of_run(run: RunData) -> Iterator[Text]:
     if run.suite.protocol == "timed" and not any(record.get("parity") for record in run.records):
         yield ("nothing was compared: the run has no second backend",)
     if not run.environment:
-        yield ("the run was broken off before it began to measure",)
+        yield ("environment.json is not there: the run was broken off before it began to measure",)
+    elif not run.planned:
+        yield ("plan.json is not there: whether everything planned was measured is not known",)
 
 
 def _undrawn(run: RunData, case: str) -> Iterator[str]:

@@ -41,14 +41,16 @@ def summary(book: Book) -> Section:
 def _what(book: Book) -> Text:
     """Suites, measure, policies, weights and knobs: by run where there is one, in short where there are many."""
     if len(book.runs) != 1:
-        suites = ", ".join(dict.fromkeys(run.name for run in book.runs))
-        machines = plain(len(book.settings), tuple(run.file("environment.json") for run in book.runs))
-        count = counted(len(book.runs), "run", tuple(run.file("records.jsonl") for run in book.runs))
-        parts = (*count, f" ({suites})")
-        walked = tuple(one.file("records.jsonl") for one in book.traces)
-        if walked:
-            parts = (*parts, ", ", *counted(len(walked), "trace", walked))
-        return (*parts, *(say(", {} machines or precisions", machines) if book.several else ()), ".")
+        held: list[Text] = []
+        if book.runs:
+            count = counted(len(book.runs), "run", tuple(run.file("records.jsonl") for run in book.runs))
+            held.append((*count, f" ({', '.join(dict.fromkeys(run.name for run in book.runs))})"))
+        if book.traces:
+            held.append(counted(len(book.traces), "trace", tuple(one.file("records.jsonl") for one in book.traces)))
+        if book.several:
+            facts = tuple(run.file("environment.json") for run in book.runs)
+            held.append(say("{} machines, precisions or folders", plain(len(book.settings), facts)))
+        return (*joined(held), ".")
     (run,) = book.runs
     config = run.config
     knobs = ("transpose", "index_rate", "protect", "rms_mix", "speaker")
@@ -145,7 +147,7 @@ def _shares(book: Book) -> Iterator[Text]:
             whole = run.time(case, run.suite.whole or "", backend)
             if parts and whole:
                 name = max(parts, key=lambda c: parts[c])
-                source = (run.file(f"records.jsonl#{case}/{name}/{backend}.samples_s"),)
+                source = (run.file(f"records.jsonl#{case}/*/{backend}.samples_s"),)
                 share = plain(100 * parts[name] / whole.value, source, ".0f", unit=" %")
                 yield (
                     *say("pipeline on {} s of audio, ", cells.seconds_of(run, case)),
