@@ -184,7 +184,7 @@ def problems(book: Book) -> list[Section]:
     for walked in book.traces:
         if walked.finding is not None:
             text = Num(trace.verdict(walked), (walked.file("records.jsonl"),))
-            items.append(say("{}: {}", walked.label or walked.model, text))
+            items.append((" ".join(filter(None, (walked.setting, f"trace of {walked.model}: "))), text))
     title = "Not measured, skipped, and failures"
     nothing = ("Nothing: every planned case has its record.",)
     return [Section(title, [Bullets(tuple(dict.fromkeys(items))) if items else Paragraph(nothing)])]
