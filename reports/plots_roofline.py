@@ -33,9 +33,9 @@ class Point(NamedTuple):
 
 def roofline(data: RunData) -> Figure | None:
     """FLOP/s against FLOP per byte; where a component was timed on the device as well, that time counts."""
-    tops = roofs(data)
-    shown = {case: points for case in data.cases if (points := _points(data, case))}
-    if data.name != SUITE or not tops or not shown:
+    tops = roofs(data) if data.name == SUITE else {}
+    shown = {case: points for case in data.cases if tops and (points := _points(data, case))}
+    if not shown:
         return None
     figure, axes = panels(len(shown), 4.6, 1, WIDTH)
     for axis, (case, points) in zip(axes, shown.items(), strict=True):
