@@ -196,7 +196,10 @@ def notes(book: Book, document: Document) -> list[str]:
     lines += absent[:MOST_ABSENCES]
     if len(absent) > MOST_ABSENCES:
         lines.append(f"and {len(absent) - MOST_ABSENCES} more; see the notes below the tables")
-    if len(book.runs) > 1:
+    for walked in book.traces:
+        if walked.finding is not None:
+            lines.append(f"{walked.label or walked.model}: {traces.verdict(walked)}".replace("`", ""))
+    if len(book.runs) + len(book.traces) > 1:
         passed = sum(r["status"] == "passed" for run in book.runs for r in run.records)
         measured = sum(r["status"] != "skipped" for run in book.runs for r in run.records)
         held = [counted(len(book.runs), "run", ()), counted(len(book.traces), "trace", ())]

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from suites import everything, outcome
 from suites.backends import speed_reference
@@ -206,19 +205,18 @@ def load(folder: Path) -> RunData:
     Raises:
         UserError: not a run folder, or records that this program cannot read.
     """
-    config_file = folder / "config.yaml"
-    if not config_file.is_file():
-        raise UserError(f"{folder}: not a run folder (no config.yaml)")
-    config = yaml.safe_load(config_file.read_text())
-    if not isinstance(config, dict) or config.get("suite", {}).get("name") not in SUITES:
-        raise UserError(f"{config_file}: is damaged")
-    planned = [tuple(key) for key in _json(folder / "plan.json").get("keys", [])]
+    config = traces.read_config(folder)
+    if config["suite"]["name"] not in SUITES or not {"measure", "weights"} <= set(config):
+        raise UserError(f"{folder / 'config.yaml'}: is damaged")
+    planned = [tuple(key) for key in traces.read_facts(folder / "plan.json").get("keys", [])]
     # a run that was resumed closed its records in another order; what was not planned, such as skips, comes first
     order = {key: place for place, key in enumerate(planned)}
     found = sorted(records(read_lines(folder / "records.jsonl")), key=lambda line: order.get(key_of(line), -1))
     found = [_consistent(line) for line in found]
     judged = outcome.judge(planned, found)
-    return RunData(folder, config, _json(folder / "environment.json"), found, judged, planned=tuple(planned))
+    return RunData(
+        folder, config, traces.read_facts(folder / "environment.json"), found, judged, planned=tuple(planned)
+    )
 
 
 def _consistent(line: Line) -> Line:
@@ -320,13 +318,6 @@ def _by_folder(members: Sequence[Any]) -> list[tuple[str, list[Any]]]:
 
 def _each_once(members: Sequence[Any]) -> bool:
     return len({(type(m), m.config["suite"]["name"]) for m in members}) == len(members)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text()) if path.is_file() else {}
-    except ValueError:
-        raise UserError(f"{path}: is damaged") from None
 
 
 def frame(*folders: str | Path) -> pd.DataFrame:
