@@ -110,7 +110,7 @@ def _case(
     """All components of a case on a backend; of the pipeline the parts add up to the whole."""
     if backend not in _backends(suite):
         return
-    seconds = {"growth": 2.0, "speech": 1.5}.get(case) or float(case[10])
+    seconds = {"growth": 2.0, "speech": 1.5}.get(case) or float(case[10:-1])
     base = factor * seconds * (1.0 if backend == REFERENCE else 1.4)
     count = LAUNCHES * ROUNDS
     times = {c: base * 0.03 * (1 + i) * rng.uniform(0.97, 1.03, count) for i, c in enumerate(COMPONENTS[suite])}
