@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import trace as traces
-from .document import Document, Paragraph, Picture, Section
+from .document import Document, Paragraph, Picture, Section, counted, joined, words_of
 from .frame import Book, RunData, load_book
 from .plots import draw_all
 from .render import write
@@ -196,10 +196,14 @@ def notes(book: Book, document: Document) -> list[str]:
     lines += absent[:MOST_ABSENCES]
     if len(absent) > MOST_ABSENCES:
         lines.append(f"and {len(absent) - MOST_ABSENCES} more; see the notes below the tables")
-    if len(book.runs) > 1:
+    for walked in book.traces:
+        if walked.finding is not None:
+            lines.append(f"{walked.label or walked.model}: {traces.verdict(walked)}".replace("`", ""))
+    if len(book.runs) + len(book.traces) > 1:
         passed = sum(r["status"] == "passed" for run in book.runs for r in run.records)
         measured = sum(r["status"] != "skipped" for run in book.runs for r in run.records)
-        lines.append(f"{len(book.runs)} runs, {len(book.traces)} traces: {passed} of {measured} records passed")
+        held = [counted(len(book.runs), "run", ()), counted(len(book.traces), "trace", ())]
+        lines.append(f"{words_of(joined(held))}: {passed} of {measured} records passed")
     return lines
 
 
@@ -210,7 +214,7 @@ def _of_run(run: RunData) -> Iterator[str]:
     for r in (*found.errors, *found.failed):
         yield f"{r['status']}: {r['case']} {r['component']} {r['backend']}: {r['reason']}"
     if found.missing:
-        yield f"{len(found.missing)} planned measurements have no record"
+        yield f"planned, and without a record: {len(found.missing)}"
     if not run.label:
         yield from _precision_reached(run)
         measured = [r for r in run.records if r["status"] != "skipped"]

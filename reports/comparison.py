@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 
@@ -33,8 +33,6 @@ from .document import (
 from .render import write
 from .style import RC, save
 
-# names of files and folders are no formulas
-PLOTS: Any = RC | {"text.parse_math": False}
 # verdicts that call a change of a figure
 CALLS = ("slower", "faster", "implausible", "bigger", "smaller", "less accurate")
 WORDS = {
@@ -348,7 +346,7 @@ def draw(before: Sheet, after: Sheet, outcome: Outcome, folder: Path) -> list[Pi
             which = f", part {number} of {len(parts)}" if len(parts) > 1 else ""
             name = f"forest-{family.name}" + (f"-{number}" if which else "")
             title = f"{family.title}: {pair.after.name} over {pair.before.name}{which}"
-            with plt.rc_context(PLOTS):
+            with plt.rc_context(RC):
                 figure = changes_plot.forest(part, changes_plot.span_of(rows), title, family.axis)
                 svg = save(figure, folder / "plots" / f"{name}.png")
             alt = f"{family.title}: ratios of after to before, a row per figure, called ones filled{which}"

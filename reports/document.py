@@ -75,7 +75,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Table:
-    """``name``: of its file when exported. ``left``: how many columns are words. ``marks``: row number to its state."""
+    """``name``: of its file when exported. ``left``: how many columns are words."""
 
     name: str
     header: tuple[str, ...]
@@ -179,6 +179,12 @@ def plain(
     scaled = value * scale
     text = format(scaled, form) if form else str(scaled) if isinstance(scaled, int) else significant(scaled)
     return Num(text + unit, sources, float(scaled))
+
+
+def counted(number: int, noun: str, sources: tuple[str, ...]) -> Text:
+    """``1 launch``, ``6 rounds``."""
+    plural = f"{noun}es" if noun.endswith("ch") else f"{noun}s"
+    return (plain(number, sources), f" {noun if number == 1 else plural}")
 
 
 def words_of(text: Text) -> str:

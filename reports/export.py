@@ -16,8 +16,8 @@ from .document import Absent, Document, Num, Table, Text, inlines, words_of
 KINDS = ("csv", "parquet")
 
 
-def write_tables(document: Document, folder: Path, kind: str = "csv") -> list[Path]:
-    """One file per table, named as it is; the same document gives the same bytes.
+def check_kind(kind: str) -> None:
+    """Whether tables can be written so, asked before there are any.
 
     Raises:
         UserError: another kind, or Parquet without the package that writes it.
@@ -26,6 +26,15 @@ def write_tables(document: Document, folder: Path, kind: str = "csv") -> list[Pa
         raise UserError(f"unknown kind of table {kind!r}{nearest(kind, KINDS)}")
     if kind == "parquet" and importlib.util.find_spec("pyarrow") is None:
         raise UserError("Parquet files need pyarrow: pip install -e '.[parquet]'; csv needs nothing more")
+
+
+def write_tables(document: Document, folder: Path, kind: str = "csv") -> list[Path]:
+    """One file per table, named as it is; the same document gives the same bytes.
+
+    Raises:
+        UserError: another kind, or Parquet without the package that writes it.
+    """
+    check_kind(kind)
     tables = list(document.tables())
     names = _distinct([re.sub(r"[^\w.-]+", "-", table.name) or "table" for table in tables], "-{}")
     folder.mkdir(parents=True, exist_ok=True)

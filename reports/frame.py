@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,8 +11,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import pandas as pd
-import yaml
 
 from suites import everything, outcome
 from suites.backends import speed_reference
@@ -28,7 +29,7 @@ from . import trace as traces
 @dataclass(frozen=True)
 class RunData:
     """One run. ``label``: its folder as the document's sources name it; ``setting``: its machine and precision,
-    where a document holds several."""
+    where a document holds several, or its folder where a suite was run again."""
 
     folder: Path
     config: dict[str, Any]
@@ -37,6 +38,12 @@ class RunData:
     outcome: outcome.Outcome
     label: str = ""
     setting: str = ""
+    planned: tuple[tuple[str, str, str], ...] = ()
+
+    @cached_property
+    def _figures(self) -> dict[tuple[str, ...], Estimate | None]:
+        """Times and ratios that were asked for once: many tables show the same ones."""
+        return {}
 
     @cached_property
     def _index(self) -> dict[tuple[str, str, str], Line]:
@@ -64,11 +71,17 @@ class RunData:
 
     @cached_property
     def backends(self) -> list[str]:
-        return list(dict.fromkeys(r["backend"] for r in self.records if "workload" in r))
+        return self._in_order("backend", 2)
 
     @cached_property
     def components(self) -> list[str]:
-        return list(dict.fromkeys(r["component"] for r in self.records if "workload" in r))
+        return self._in_order("component", 1)
+
+    def _in_order(self, field: str, place: int) -> list[str]:
+        """What was measured, in the order of the plan, whichever records are missing."""
+        known = dict.fromkeys(r[field] for r in self.records if "workload" in r)
+        planned = dict.fromkeys(key[place] for key in self.planned)
+        return [name for name in planned if name in known] + [name for name in known if name not in planned]
 
     def duration_s(self, case: str) -> float:
         return float(next(r["workload"]["duration_s"] for r in self.records if r["case"] == case and "workload" in r))
@@ -77,6 +90,15 @@ class RunData:
         """What the case is computed on, and where that is written."""
         line = next(r for r in self.records if r["case"] == case and "workload" in r)
         return line["workload"], (self.source(line, "workload"),)
+
+    def arrays(self, kind: str, case: str) -> dict[str, np.ndarray]:
+        """What was kept of a case to be drawn: ``contours`` or ``spectra``; empty where the file is not there, or
+        damaged."""
+        try:
+            with np.load(self.folder / kind / f"{case}.npz", allow_pickle=False) as stored:
+                return {name: stored[name] for name in stored.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            return {}
 
     # ------------------------------------------------------------------ where figures come from
     def source(self, line: Line, field: str) -> str:
@@ -104,8 +126,12 @@ class RunData:
     # ------------------------------------------------------------------ figures
     def time(self, case: str, component: str, backend: str) -> Estimate | None:
         """Seconds of one steady call."""
-        line = self.find(case, component, backend)
-        return estimate(line["samples_s"], launches_of(line)) if line and line["status"] != "error" else None
+        key = (case, component, backend)
+        if key not in self._figures:
+            line = self.find(*key)
+            known = line is not None and line["status"] != "error"
+            self._figures[key] = estimate(line["samples_s"], launches_of(line)) if line and known else None
+        return self._figures[key]
 
     def speed_reference(self, backend: str) -> str | None:
         return speed_reference(backend, self.backends)
@@ -122,8 +148,11 @@ class RunData:
 
     def gain(self, ours: Line, theirs: Line) -> Estimate | None:
         """Paired ratio of two records: the second's time over the first's."""
-        launches = dict(zip(ours["rounds"], launches_of(ours), strict=True))
-        return paired_ratio(_by_round(theirs), _by_round(ours), launches)
+        key = (*key_of(ours), *key_of(theirs))
+        if key not in self._figures:
+            launches = dict(zip(ours["rounds"], launches_of(ours), strict=True))
+            self._figures[key] = paired_ratio(_by_round(theirs), _by_round(ours), launches)
+        return self._figures[key]
 
     def parts_over_whole(self, case: str, backend: str) -> list[tuple[float, float]]:
         """Per round the seconds of all parts and of the whole, where one call timed them all."""
@@ -176,17 +205,27 @@ def load(folder: Path) -> RunData:
     Raises:
         UserError: not a run folder, or records that this program cannot read.
     """
-    config_file = folder / "config.yaml"
-    if not config_file.is_file():
-        raise UserError(f"{folder}: not a run folder (no config.yaml)")
-    config = yaml.safe_load(config_file.read_text())
-    if not isinstance(config, dict) or config.get("suite", {}).get("name") not in SUITES:
-        raise UserError(f"{config_file}: is damaged")
-    planned = [tuple(key) for key in _json(folder / "plan.json").get("keys", [])]
+    config = traces.read_config(folder)
+    if config["suite"]["name"] not in SUITES or not {"measure", "weights"} <= set(config):
+        raise UserError(f"{folder / 'config.yaml'}: is damaged")
+    planned = [tuple(key) for key in traces.read_facts(folder / "plan.json").get("keys", [])]
     # a run that was resumed closed its records in another order; what was not planned, such as skips, comes first
     order = {key: place for place, key in enumerate(planned)}
     found = sorted(records(read_lines(folder / "records.jsonl")), key=lambda line: order.get(key_of(line), -1))
-    return RunData(folder, config, _json(folder / "environment.json"), found, outcome.judge(planned, found))
+    found = [_consistent(line) for line in found]
+    judged = outcome.judge(planned, found)
+    return RunData(
+        folder, config, traces.read_facts(folder / "environment.json"), found, judged, planned=tuple(planned)
+    )
+
+
+def _consistent(line: Line) -> Line:
+    """A record whose samples have lost their rounds or launches gives no times, and says why."""
+    counts = [len(line[name]) for name in ("samples_s", "rounds", "launches") if line.get(name)]
+    if len(set(counts)) < 2 and (not line.get("samples_s") or line.get("rounds")):
+        return line
+    reason = "its samples, rounds and launches do not fit together"
+    return line | {"status": "error", "reason": reason, "samples_s": [], "rounds": [], "launches": []}
 
 
 def load_book(folders: Sequence[Path]) -> Book:
@@ -195,7 +234,8 @@ def load_book(folders: Sequence[Path]) -> Book:
     Raises:
         UserError: a folder is none of these, or its records cannot be read.
     """
-    found = [inner for folder in folders for inner in _inner(folder)]
+    inner = [path for folder in folders for path in _inner(folder)]
+    found = list({path.resolve(): path for path in inner}.values())  # each once
     names = _distinct([folder.resolve() for folder in found])
     runs = [
         replace(load(folder), label="" if len(found) == 1 else name)
@@ -241,11 +281,14 @@ def _distinct(paths: Sequence[Path]) -> list[str]:
 
 
 def _settings(members: Sequence[Any]) -> list[tuple[str, list[Any]]]:
-    """The members grouped by machine and precision, each group with its short name: ``A fp32``."""
+    """The members grouped by machine and precision, each group with its short name: ``A fp32``; where a suite was run
+    more than once with the same, by folder as well."""
     machines: dict[str, list[Any]] = {}
-    for member in members:
+    for member in sorted(members, key=lambda m: not m.environment):
         gpus = {f.get("gpu_name") or f.get("device_name") for f in member.environment.get("backends", {}).values()}
         own = json.dumps([fingerprint(member.environment), sorted(g for g in gpus if g)], sort_keys=True)
+        # broken off before it said where it ran, it has no figures to tell apart
+        own = own if member.environment else next(iter(machines), own)
         machines.setdefault(own, []).append(member)
     policies = dict.fromkeys((m.config["precision"], m.config["profile"]) for m in members)
     groups: list[tuple[str, list[Any]]] = []
@@ -255,16 +298,26 @@ def _settings(members: Sequence[Any]) -> list[tuple[str, list[Any]]]:
             words = [letter if len(machines) > 1 else ""]
             words += [precision if len({p for p, _ in policies}) > 1 else ""]
             words += [profile if len({p for _, p in policies}) > 1 else ""]
-            if own_members:
-                groups.append((" ".join(filter(None, words)), own_members))
+            for folder, alike in _by_folder(own_members):
+                groups.append((" ".join(filter(None, [*words, folder])), alike))
     return groups
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text()) if path.is_file() else {}
-    except ValueError:
-        raise UserError(f"{path}: is damaged") from None
+def _by_folder(members: Sequence[Any]) -> list[tuple[str, list[Any]]]:
+    """All of them, if no suite is there twice; else by the folder that they are in, or each by its own."""
+    if not members or _each_once(members):
+        return [("", list(members))] if members else []
+    for name_of in (lambda m: m.label.rpartition("/")[0] or m.label, lambda m: m.label):
+        groups: dict[str, list[Any]] = {}
+        for member in members:
+            groups.setdefault(name_of(member), []).append(member)
+        if all(map(_each_once, groups.values())):
+            break
+    return list(groups.items())
+
+
+def _each_once(members: Sequence[Any]) -> bool:
+    return len({(type(m), m.config["suite"]["name"]) for m in members}) == len(members)
 
 
 def frame(*folders: str | Path) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from suites.sheet import Key, differences
 from . import changes_plot
 from .build import Built
 from .changes_plot import Called, Point, Series
-from .comparison import PLOTS, printable, ratio_number, recorded
+from .comparison import printable, ratio_number, recorded
 from .document import (
     Absent,
     Bullets,
@@ -29,13 +29,15 @@ from .document import (
     Section,
     Table,
     Text,
+    counted,
     estimate_of,
     plain,
     say,
+    words_of,
 )
 from .history_runs import Change, Group, Member, Trend, collect, facts_of, grouped, judged
 from .render import write
-from .style import save
+from .style import RC, save
 
 MIB = 2**20
 # of each group's changes, the terminal tells so many
@@ -92,9 +94,10 @@ def compose(
 def _summary(groups: Sequence[Group], unread: Sequence[tuple[str, str]]) -> list[Any]:
     count = sum(len(group.members) for group in groups)
     sources = tuple(f"{m.label}/records.jsonl" for group in groups for m in group.members)
-    text = say(
-        "{} runs could be read, {} could not.", plain(count, sources), plain(len(unread), tuple(n for n, _ in unread))
-    )
+    text = say("{} could be read", counted(count, "run", sources))
+    if unread:
+        text = say("{}, {} could not", text, plain(len(unread), tuple(name for name, _ in unread)))
+    text = (*text, ".")
     several = [group for group in groups if len(group.members) > 1]
     if not several:
         return [Paragraph(text), Paragraph(("**Nothing to compare**: a history needs two runs that are alike.",))]
@@ -103,8 +106,8 @@ def _summary(groups: Sequence[Group], unread: Sequence[tuple[str, str]]) -> list
 
 def _sum_of(group: Group) -> Text:
     sources = tuple(f"{m.label}/records.jsonl" for m in group.members)
-    count, changes = plain(len(group.members), sources), plain(len(group.changes), sources)
-    text = say("{}: {} runs, {} changes called", recorded(group.name, sources), count, changes)
+    runs, changes = counted(len(group.members), "run", sources), counted(len(group.changes), "change", sources)
+    text = say("{}: {}, {} called", recorded(group.name, sources), runs, changes)
     if group.changes:
         last = group.members[group.changes[-1].at]
         text = say("{}, the latest in {}", text, recorded(last.told(), (last.run.file("environment.json"),)))
@@ -197,10 +200,10 @@ def _runs(group: Group, number: int) -> Table:
         rows.append(
             (
                 recorded(member.label, source),
-                recorded(f"{member.time:%Y-%m-%d %H:%M}", (member.run.file("records.jsonl#*.time"),)),
+                recorded(f"{member.time:%Y-%m-%d %H:%M}", (member.run.file("records.jsonl#*/*/*.time"),)),
                 recorded(member.commit, source),
                 recorded(changed, source) if changed else "",
-                plain(launches, (member.run.file("records.jsonl#*.launches"),)),
+                plain(launches, (member.run.file("records.jsonl#*/*/*.launches"),)),
                 plain(sum(change.at == i for change in group.changes), (member.run.file("records.jsonl"),)),
             )
         )
@@ -336,7 +339,7 @@ def _drawn(group: Group, number: int, figure: Figure, out: Path) -> Iterator[Pic
     for i, part in enumerate(parts, 1):
         which = f", part {i} of {len(parts)}" if len(parts) > 1 else ""
         name = re.sub(r"[^\w.-]", "-", f"history-{number}-{figure.name}" + (f"-{i}" if which else ""))
-        with plt.rc_context(PLOTS):
+        with plt.rc_context(RC):
             drawn = changes_plot.over_runs(part, labels, figure.backend, figure.title + which, figure.unit)
             svg = save(drawn, out / "plots" / f"{name}.png")
         sources = tuple(member.run.file("records.jsonl") for member in group.members)
@@ -349,14 +352,14 @@ def told(groups: Sequence[Group], unread: Sequence[tuple[str, str]]) -> list[str
     lines = [f"cannot be read: {label}: {reason}" for label, reason in unread]
     several = [group for group in groups if len(group.members) > 1]
     for group in several:
-        lines.append(f"{group.name}: {len(group.members)} runs, {len(group.changes)} changes called")
+        lines.append(words_of(_sum_of(group)))
         found = [f"  {group.members[c.at].date} {printable(c.verdict.where)}: {_told(group, c)}" for c in group.changes]
         lines += found[-MOST_TOLD:]
         if len(found) > MOST_TOLD:
             lines.append(f"  and {len(found) - MOST_TOLD} earlier ones; see the report")
         gates = sum(count for _, _, count in group.unjudged)
-        lines += [f"  {gates} gates could not be judged; the report says why"] if gates else []
+        lines += [f"  gates that could not be judged: {gates}; the report says why"] if gates else []
     alone = sum(len(group.members) == 1 for group in groups)
     if alone:
-        lines.append(f"{alone} runs are like no other one, so there is nothing to compare them with")
+        lines.append(f"runs that are like no other one, and compared with nothing: {alone}")
     return lines

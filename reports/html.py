@@ -15,6 +15,8 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from suites.gate import FAILED, MEANING, PASSED, UNJUDGED
+
 from .document import (
     DASH,
     Absent,
@@ -36,16 +38,20 @@ from .document import (
 )
 
 PAGE = Path(__file__).parent / "page"
-# words that tell a state, and which of the badges is theirs
+BADGES = {PASSED: "good", FAILED: "bad", UNJUDGED: "warn"}
+# words that tell a state, and which of the badges is theirs: verdicts of gates, records, runs and traces
 STATES = {
-    "passed": "good",
-    "failed": "bad",
-    "fault": "bad",
-    "error": "warn",
+    **{verdict: BADGES[meaning] for verdict, meaning in MEANING.items()},
+    "too noisy": "off",
+    "not confirmed": "off",
+    "new": "off",
     "incomplete": "warn",
     "not_comparable": "warn",
-    "not comparable": "warn",
+    "not measured": "warn",
     "skipped": "off",
+    "ok": "good",
+    "at fault": "bad",
+    "inherited": "off",
 }
 # of the places that a figure is from, a tooltip names so many
 MOST_SOURCES = 3

@@ -14,6 +14,7 @@ from suites.statistics import Estimate
 
 from .frame import RunData
 from .plots_words import audio_of, interval, three_digits, titled
+from .roofs import Roof, device_of, roofs
 from .style import INK, STYLES, WIDTH, legend_below, mark, one_two_five, panels, plain_numbers
 
 SUITE, ON_DEVICE = "components", "_device"
@@ -30,27 +31,11 @@ class Point(NamedTuple):
     time: Estimate
 
 
-def device_of(backend: str) -> str:
-    return "cpu" if backend.endswith("_cpu") else "gpu"
-
-
-def roofs(data: RunData) -> dict[str, tuple[float, float]]:
-    """Per kind of device the best FLOP/s of a matrix product and bytes/s of a copy, of any framework."""
-    found: dict[str, tuple[float, float]] = {}
-    for backend, facts in data.environment.get("backends", {}).items():
-        peaks = facts.get("peaks")
-        if peaks:
-            flops, moved = found.get(device_of(backend), (0.0, 0.0))
-            best = max(flops, peaks["matmul_flops_per_s"]), max(moved, peaks["copy_bytes_per_s"])
-            found[device_of(backend)] = best
-    return found
-
-
 def roofline(data: RunData) -> Figure | None:
     """FLOP/s against FLOP per byte; where a component was timed on the device as well, that time counts."""
-    tops = roofs(data)
-    shown = {case: points for case in data.cases if (points := _points(data, case))}
-    if data.name != SUITE or not tops or not shown:
+    tops = roofs(data) if data.name == SUITE else {}
+    shown = {case: points for case in data.cases if tops and (points := _points(data, case))}
+    if not shown:
         return None
     figure, axes = panels(len(shown), 4.6, 1, WIDTH)
     for axis, (case, points) in zip(axes, shown.items(), strict=True):
@@ -85,34 +70,29 @@ def _work(data: RunData, case: str, component: str) -> dict[str, int] | None:
     return next((line["work"] for line in lines if line and line.get("work")), None)
 
 
-def _draw(axis: Axes, data: RunData, case: str, points: Sequence[Point], tops: dict[str, tuple[float, float]]) -> None:
+def _draw(axis: Axes, data: RunData, case: str, points: Sequence[Point], tops: dict[str, Roof]) -> None:
     for point in points:
         colour, marker = STYLES[point.backend]
         y = point.rate / 1e9
         axis.plot(point.intensity, y, color=colour, marker=marker, ls="", ms=7, label=point.backend, zorder=3)
-        flops, moved = tops.get(device_of(point.backend), (np.nan, np.nan))
-        share = 100 * point.rate / min(flops, point.intensity * moved)
+        top = tops.get(device_of(point.backend))
         told = f"{y:.3g} GFLOP/s at {point.intensity:.3g} FLOP per byte in {interval(point.time)}"
-        roof = f", {share:.0f} % of the roof" if np.isfinite(share) else ""
-        mark(
-            axis, point.intensity, y, f"{point.backend}, {point.component}, {audio_of(data, case)}: {told}{roof}"
-        )  # fmt: skip
-    knees = [flops / moved for flops, moved in tops.values()]
+        roof = f", {100 * point.rate / top.at(point.intensity):.0f} % of the roof" if top else ""
+        of = f"{point.backend}, {point.component}, {audio_of(data, case)}"
+        mark(axis, point.intensity, y, f"{of}: {told}{roof}")
+    knees = [top.knee for top in tops.values()]
     left = min([p.intensity for p in points] + knees) / 2
     right = max([p.intensity for p in points] + knees) * 3
-    lowest = min([p.rate for p in points] + [moved * left for _, moved in tops.values()]) / 1e9
+    lowest = min([p.rate for p in points] + [top.at(left) for top in tops.values()]) / 1e9
     axis.set(xscale="log", yscale="log", xlim=(left, right), ylim=(lowest / 1.6, None))
     axis.set(xlabel="work per traffic (FLOP per byte)", ylabel="achieved rate (GFLOP/s)")
-    for device, (flops, moved) in tops.items():
-        x = np.array([left, flops / moved, right])
-        axis.plot(x, np.minimum(flops, x * moved) / 1e9, color=INK, ls=LINES[device], lw=1.4, zorder=1)
-        mark(
-            axis,
-            flops / moved,
-            flops / 1e9,
-            f"roof of the {_roof(device, (flops, moved))}; they meet at {flops / moved:.3g} FLOP per byte",
-        )
-    axis.set_ylim(axis.get_ylim()[0], 2 * max([flops / 1e9 for flops, _ in tops.values()] + [axis.get_ylim()[1] / 2]))
+    for device, top in tops.items():
+        x = [left, top.knee, right]
+        axis.plot(x, [top.at(value) / 1e9 for value in x], color=INK, ls=LINES[device], lw=1.4, zorder=1)
+        told = f"roof of the {_roof(device, top)}; they meet at {top.knee:.3g} FLOP per byte"
+        mark(axis, top.knee, top.flops_per_s / 1e9, told)
+    highest = max(top.flops_per_s / 1e9 for top in tops.values())
+    axis.set_ylim(axis.get_ylim()[0], max(2 * highest, axis.get_ylim()[1]))
     plain_numbers(axis.xaxis, one_two_five(left, right, most=8))
     plain_numbers(axis.yaxis, one_two_five(*axis.get_ylim(), most=8))
 
@@ -132,14 +112,13 @@ SPOTS: tuple[tuple[int, int, str, str], ...] = (
 )
 
 
-def _name(axis: Axes, points: Sequence[Point], tops: dict[str, tuple[float, float]]) -> None:
+def _name(axis: Axes, points: Sequence[Point], tops: dict[str, Roof]) -> None:
     """Each component's name at one of its points, on nothing that is there already."""
     figure: Any = axis.figure
     scale = figure.dpi / 72
     taken = [_around(axis, p.intensity, p.rate / 1e9, 5 * scale) for p in points]
-    for flops, moved in tops.values():
-        for x in np.geomspace(*axis.get_xlim(), 120):
-            taken.append(_around(axis, x, min(flops, x * moved) / 1e9, 2 * scale))
+    for top in tops.values():
+        taken += [_around(axis, x, top.at(x) / 1e9, 2 * scale) for x in np.geomspace(*axis.get_xlim(), 120)]
     for device, top in tops.items():
         taken.append(_name_roof(axis, device, top, taken))
     whole = axis.get_window_extent()
@@ -160,13 +139,14 @@ def _name(axis: Axes, points: Sequence[Point], tops: dict[str, tuple[float, floa
         axis.annotate(component, (point.intensity, point.rate / 1e9), (dx, dy), **place)
 
 
-def _roof(device: str, top: tuple[float, float]) -> str:
-    return f"{device.upper()}: {three_digits(top[0] / 1e9)} GFLOP/s, {three_digits(top[1] / 1e9)} GB/s"
+def _roof(device: str, top: Roof) -> str:
+    flops, moved = (three_digits(value / 1e9) for value in top[:2])
+    return f"{device.upper()}: {flops} GFLOP/s, {moved} GB/s"
 
 
-def _name_roof(axis: Axes, device: str, top: tuple[float, float], taken: Sequence[Bbox]) -> Bbox:
+def _name_roof(axis: Axes, device: str, top: Roof, taken: Sequence[Bbox]) -> Bbox:
     """A roof's peaks where they cover least: left of its edge, or above its level part."""
-    flops, knee, right = top[0] / 1e9, top[0] / top[1], axis.get_xlim()[1]
+    flops, knee, right = top.flops_per_s / 1e9, top.knee, axis.get_xlim()[1]
     best: tuple[float, int, Any, Bbox] | None = None
     options = (((knee, flops), (-8, 2), "right"), ((right, flops), (-2, 3), "right"), ((knee, flops), (2, 3), "left"))
     for i, (where, offset, align) in enumerate(options):

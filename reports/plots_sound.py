@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,17 +29,10 @@ PIXELS: Any = {"aspect": "auto", "origin": "lower", "interpolation": "none"}
 SHOWN_DB, FLOOR_DB = 70.0, -160.0
 
 
-def _stored(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        return {}
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
-
-
 # ---------------------------------------------------------------------- F0
 def f0(data: RunData, case: str) -> Figure | None:
     """F0 of all backends below the mel that it was found in, and what differs in cents."""
-    arrays = _stored(data.folder / "contours" / f"{case}.npz")
+    arrays = data.arrays("contours", case)
     backends = [b for b in data.backends if f"f0.{b}" in arrays]
     if not backends or "mel" not in arrays:
         return None
@@ -120,7 +112,7 @@ def _cents(axis: Axes, backend: str, ours: np.ndarray, theirs: np.ndarray) -> No
 # ---------------------------------------------------------------------- spectrograms
 def spectra(data: RunData, case: str) -> Figure | None:
     """Spectrograms of all sides on one scale, and of what their waveforms differ by on its own."""
-    arrays = _stored(data.folder / "spectra" / f"{case}.npz")
+    arrays = data.arrays("spectra", case)
     sides = {b: arrays[f"spectrum.{b}"].astype(np.float32) for b in data.backends if f"spectrum.{b}" in arrays}
     if not sides:
         return None

@@ -69,6 +69,8 @@ class Known:
             return False
         if file == "records.jsonl":
             return not part or any(_has(line, part) for line in run.records)
+        if file == "plan.json":
+            return bool(run.planned)
         stored = {"environment.json": run.environment, "config.yaml": run.config}.get(file)
         return stored is not None and (not part or _reaches(stored, part.split(".")))
 

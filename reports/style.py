@@ -60,6 +60,7 @@ RC: Any = {
     "legend.frameon": False,
     "svg.hashsalt": "rvc-parity",
     "svg.fonttype": "path",
+    "text.parse_math": False,  # names of files and folders are no formulas
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": INK,

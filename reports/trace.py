@@ -18,6 +18,7 @@ from suites.record import Line, read_lines
 from suites.trace import FAULT, INHERITED
 
 Row = Mapping[str, Any]
+CONFIGURED = ("precision", "profile", "overrides")
 VERDICTS = {"ok": "ok", FAULT: "AT FAULT", INHERITED: "inherited"}
 
 
@@ -59,10 +60,43 @@ def load(folder: Path) -> Trace:
     rows = [_numbers(line) for line in lines if line["kind"] == "trace"]
     if not rows:
         raise UserError(f"{folder}: the trace ended before its first stage; see {folder / 'workers.log'}")
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    environment = json.loads((folder / "environment.json").read_text())
+    config, environment = read_config(folder), read_facts(folder / "environment.json")
     rows = [{**row, "probe": row["probe"], "path": row["path"]} for row in rows]
     return Trace(folder, config, environment, rows, [line for line in lines if line["kind"] == "spread"])
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration that a run or trace was made with.
+
+    Raises:
+        UserError: there is none, or it lacks what every one has.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{folder}: not a run folder (no config.yaml)")
+    try:
+        config = yaml.safe_load(path.read_text())
+        whole = isinstance(config["suite"]["name"], str) and all(name in config for name in CONFIGURED)
+    except (yaml.YAMLError, ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise UserError(f"{path}: is damaged")
+    return dict(config)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """A JSON file beside the records; empty where it is not there.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        found = json.loads(path.read_text()) if path.is_file() else {}
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: is damaged")
+    return found
 
 
 def _numbers(value: Any) -> Any:

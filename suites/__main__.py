@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from .errors import UserError, nearest
 
@@ -27,8 +28,15 @@ GITHUB = "annotations, and a table in the step summary; on by itself inside GitH
 MODELS = ("rmvpe", "hubert", "synthesizer", "pipeline", "all")
 
 
+class Parser(argparse.ArgumentParser):
+    """Its errors are one line, as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="python -m suites",
         description="Measures RVC inference in MLX against PyTorch: time, memory and numerical difference.",
         epilog="Exit codes: 0 passed; 1 a parity limit or gate failed; 2 could not measure or judge; 130 interrupted.",
@@ -268,12 +276,16 @@ def run_floors(args: argparse.Namespace) -> int:
 
 def run_report(args: argparse.Namespace) -> int:
     if args.history:
+        if args.runs or args.sources or args.tables:
+            raise UserError("--history is a report of its own: leave out the runs, --sources and --tables")
         return run_history(args)
     if not args.runs:
         raise UserError("report what? name run folders, or a folder of runs, or --history FOLDER")
     if args.sources:
         from reports.sources import check
 
+        if args.out or args.tables:
+            raise UserError("--sources prints and writes nothing: leave out --out and --tables")
         text, code = check(args.runs)
         print(text)
         return code
@@ -286,15 +298,18 @@ def report_of(folders: list[Path], out: Path, kind: str | None = None) -> int:
     """One report of all of them in the folder ``out``; ``kind``: its tables as csv or parquet too."""
     from reports import trace, trace_report
     from reports.build import write_document
+    from reports.export import check_kind, write_tables
 
+    if kind:
+        check_kind(kind)
     if len(folders) == 1 and out == folders[0] and trace.is_trace(out):
+        if kind:
+            raise UserError(f"{out}: a trace's tables are in its stages.csv; --out FOLDER makes others elsewhere")
         path, found = trace_report.write_report(out)
         print(trace.verdict(found).replace("`", ""), f"report: {path}", sep="\n")
         return PASSED if found.finding is None else FAILED
     built = write_document(folders, out)
     if kind:
-        from reports.export import write_tables
-
         written = write_tables(built.document, out / "tables", kind)
         print(f"tables: {out / 'tables'}, {len(written)} files")
     print(*built.notes, f"report: {built.path}", sep="\n")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from . import inputs, outcome
 from .config import Config, compose_config
 from .errors import UserError
 from .models import SUITES
+from .plan import requested_backends
+from .record import read_lines, records, write_whole
 from .run import Run, open_run, resume_run
 
 NAME = "all"
@@ -61,16 +65,26 @@ def open_folder(overrides: Sequence[str]) -> Path:
     first = compose_config("pipeline", [word for word in overrides if not word.startswith("audio=")])
     out = next((word.removeprefix("out=") for word in overrides if word.startswith("out=")), None)
     folder = Path(out).expanduser() if out else Path(first["paths"]["runs"]) / f"{datetime.now():%Y%m%d-%H%M%S}-all"
-    for step in steps():
-        composed(step, overrides, folder)  # what is wrong is told before hours of work
+    for config in [composed(step, overrides, folder) for step in steps()]:  # what is wrong is told before hours of work
+        requested_backends(config)
+        _check_weights(config)
+    audio = [word.removeprefix("audio=") for word in overrides if word.startswith("audio=")]
+    if audio and audio[-1] != "null":
+        inputs.read_audio(audio[-1])
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise UserError(f"{folder} holds something already; to complete it: run resume={folder}")
-        (folder / STATE).write_text(json.dumps({"overrides": list(overrides)}) + "\n")
+        write_whole(folder / STATE, json.dumps({"overrides": list(overrides)}) + "\n")
     except OSError as error:
         raise UserError(f"cannot write the run folder {folder}: {error.strerror}; set out=FOLDER") from None
     return folder
+
+
+def _check_weights(config: Config) -> None:
+    for name, path in config["weights"].items():
+        if isinstance(path, str) and not Path(path).expanduser().exists():
+            raise UserError(f"weights.{name}={path}: no such file")
 
 
 def is_everything(folder: Path) -> bool:
@@ -78,15 +92,21 @@ def is_everything(folder: Path) -> bool:
 
 
 def execute(folder: Path, finish: Callable[[Run], int], trace: Callable[[Config], int]) -> int:
-    """The steps that are not done; one that fails does not stop the others. The largest exit code."""
-    overrides = json.loads((folder / STATE).read_text())["overrides"]
+    """The steps that are not done; one that fails does not stop the others. The largest exit code.
+
+    ``finish``: executes a run and reports it. ``trace``: the same of a trace. Both return an exit code.
+    """
     code, wanted = 0, steps()
     for number, step in enumerate(wanted, 1):
         print(f"[{number}/{len(wanted)}] {step.kind} {step.name}", flush=True)
         try:
-            found = _step(step, folder, overrides, finish, trace)
+            found = _run(step, folder, finish) if step.kind == "run" else _trace(step, folder, trace)
         except UserError as error:
             print(f"error: {step.kind} {step.name}: {error}", file=sys.stderr)
+            found = ERROR
+        except Exception as error:
+            traceback.print_exc()
+            print(f"error: {step.kind} {step.name}: unexpected {type(error).__name__}", file=sys.stderr)
             found = ERROR
         if found == INTERRUPTED:
             return INTERRUPTED
@@ -94,15 +114,41 @@ def execute(folder: Path, finish: Callable[[Run], int], trace: Callable[[Config]
     return code
 
 
-def _step(
-    step: Step, folder: Path, overrides: Sequence[str], finish: Callable[[Run], int], trace: Callable[[Config], int]
-) -> int:
+def _state(folder: Path) -> dict[str, list[str]]:
+    try:
+        return {"traced": [], **json.loads((folder / STATE).read_text())}
+    except (ValueError, TypeError):
+        raise UserError(f"{folder / STATE}: is damaged") from None
+
+
+def _run(step: Step, folder: Path, finish: Callable[[Run], int]) -> int:
     own = folder / step.folder
-    if step.kind == "run":
-        begun = (own / "config.yaml").is_file()
-        return finish(resume_run(own) if begun else open_run(composed(step, overrides, folder)))
-    if (own / "report.md").is_file():
-        return 0
+    if not (own / "config.yaml").is_file():
+        return finish(open_run(composed(step, _state(folder)["overrides"], folder)))
+    known = _finished(own)
+    return finish(resume_run(own)) if known is None else known
+
+
+def _finished(folder: Path) -> int | None:
+    """The exit code of a run that has all of its records, and its report."""
+    if not ((folder / "plan.json").is_file() and (folder / "report.md").is_file()):
+        return None
+    try:
+        planned = [tuple(key) for key in json.loads((folder / "plan.json").read_text())["keys"]]
+    except (ValueError, KeyError):
+        return None  # resuming it tells what is wrong
+    code = outcome.judge(planned, records(read_lines(folder / "records.jsonl"))).exit_code
+    return None if code == ERROR else code
+
+
+def _trace(step: Step, folder: Path, trace: Callable[[Config], int]) -> int:
+    """A trace that was broken off has a report as well, and is walked anew."""
+    own, state = folder / step.folder, _state(folder)
+    if step.name in state["traced"]:
+        return 0  # what it has found is in the report of all
     if own.is_dir():
-        shutil.rmtree(own)  # a trace is not gone on with
-    return trace(composed(step, overrides, folder))
+        shutil.rmtree(own)
+    code = trace(composed(step, state["overrides"], folder))
+    if code not in (ERROR, INTERRUPTED):
+        write_whole(folder / STATE, json.dumps(state | {"traced": [*state["traced"], step.name]}) + "\n")
+    return code

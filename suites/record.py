@@ -59,6 +59,16 @@ class RecordFile:
         os.close(self._fd)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """A file that is there whole or not at all, whenever the process ends."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def _plain(value: Any) -> Any:
     """JSON has no NaN: it is kept as text, so that it is never read as a number."""
     if isinstance(value, dict):

@@ -26,7 +26,7 @@ from .launch import Worker, WorkerError, WorkerLost
 from .models import SUITES
 from .phases import ColdStartRun, MemoryRun
 from .plan import Case, Plan, make_plan, requested_backends
-from .record import SCHEMA, RecordFile, key_of, read_lines, records, samples
+from .record import SCHEMA, RecordFile, key_of, read_lines, records, samples, write_whole
 from .weights import Weights, cache_folder, find_weights, sha256
 
 RUN_FILES = ("config.yaml", "environment.json", "plan.json", "records.jsonl", "workers.log")
@@ -95,7 +95,9 @@ class Run:
         if self.resumed:
             self._same_inputs()
         self._try_load(plan)
-        if not self.resumed:
+        if revived:
+            self._keep_peaks()
+        if revived or not self.resumed:
             self._measure_peaks(plan)
         for backend in list(self.workers):  # every launch of a case has processes of its own
             self.drop(backend)
@@ -105,10 +107,9 @@ class Run:
         plan = plan._replace(components=components, absent=frozenset(reasons))
         if reasons and not any(plan.expected()):
             raise UserError(f"nothing is left to measure: {next(iter(reasons.values()))}")
-        if revived:
+        if revived or not self.resumed:
             self._describe(plan)
         if not self.resumed:
-            self._describe(plan)
             for (component, backend), reason in reasons.items():
                 self.file.append(self._base("all", component, backend) | {"status": "skipped", "reason": reason})
         return plan
@@ -201,8 +202,15 @@ class Run:
         """What each device does at best, on its own: the roof that components are held against."""
         for backend in plan.backends if self.measure.get("peaks") and self.suite.protocol == "timed" else ():
             with contextlib.suppress(WorkerError, WorkerLost):  # such as memory that does not suffice
-                if backend in self.workers:
+                if backend in self.workers and "peaks" not in self.facts[backend]:
                     self.facts[backend]["peaks"] = self.ask_quietly(self.workers[backend], "peaks", HELLO_TIMEOUT_S)
+
+    def _keep_peaks(self) -> None:
+        """Those that were measured before the interruption hold for what was measured beside them."""
+        stored = json.loads((self.folder / "environment.json").read_text())["backends"]
+        for backend, facts in stored.items():
+            if "peaks" in facts and backend in self.facts:
+                self.facts[backend]["peaks"] = facts["peaks"]
 
     def _insist(self, backend: str) -> None:
         """A worker that is lost is started once more: what it says of itself and of its model goes into all records."""
@@ -219,9 +227,9 @@ class Run:
             "weights": {name: {"label": w.label, "sha256": w.sha256} for name, w in self.weights.items()},
             "audio_sha256": self._audio_sha256(),
         }
-        (self.folder / "environment.json").write_text(json.dumps(facts, indent=1) + "\n")
+        write_whole(self.folder / "environment.json", json.dumps(facts, indent=1) + "\n")
         stored = {"suite": plan.suite, "backends": list(plan.backends), "keys": [list(key) for key in plan.expected()]}
-        (self.folder / "plan.json").write_text(json.dumps(stored, indent=1) + "\n")
+        write_whole(self.folder / "plan.json", json.dumps(stored, indent=1) + "\n")
 
     @contextlib.contextmanager
     def _progress(self, plan: Plan) -> Iterator[Any]:
@@ -430,7 +438,7 @@ def new_folder(config: Config, name: str) -> Path:
             raise UserError(f"{folder} holds something that is not a run; give out= a folder of its own")
         for file in RUN_FILES:  # of a run that never began
             (folder / file).unlink(missing_ok=True)
-        (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        write_whole(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     except OSError as error:
         raise UserError(f"cannot write the run folder {folder}: {error.strerror}; set out=FOLDER") from None
     return folder

@@ -23,7 +23,7 @@ from .launch import Worker, WorkerError, WorkerLost
 from .models import SUITES
 from .models.base import Probe
 from .plan import requested_backends
-from .record import SCHEMA, RecordFile
+from .record import SCHEMA, RecordFile, write_whole
 from .run import HELLO_TIMEOUT_S, Facts, new_folder, weights_of
 from .trace import FAULT, Pair, ProbeTrace, Row, device_kind
 
@@ -119,7 +119,7 @@ class TraceRun:
             "audio": self._audio(self.seconds(plain=False)).source,
             "floors": {name: floors.stored()[name] for name in ("schema", "made")},
         }
-        (self.folder / "environment.json").write_text(json.dumps(facts, indent=1) + "\n")
+        write_whole(self.folder / "environment.json", json.dumps(facts, indent=1) + "\n")
 
     # ------------------------------------------------------------------ walking
     def _pair(self) -> Pair:

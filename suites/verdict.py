@@ -64,6 +64,11 @@ def in_doubt(name: str, check: Check) -> bool:
     return to_error(name, check["floor"]) > FLOOR_CAP * to_error(name, check["base"])
 
 
+def shown(name: str, value: float) -> str:
+    """A correlation as far as it differs from one: in three digits, 0.999999998 would be 1."""
+    return f"1 - {1 - value:.3g}" if name.endswith("corr") and value < 1 else f"{value:.3g}"
+
+
 class Judge:
     """Compares with one reference's results; call it per component and backend."""
 
@@ -83,7 +88,7 @@ class Judge:
         except NotComparable as error:
             return {"status": "failed", "reason": f"parity: {error}", "parity": None}
         broken = {name: check for name, check in figures["limits"].items() if not check["passed"]}
-        told = (f"{n} {c['value']:.3g} (limit {c['limit']:.3g})" for n, c in broken.items())
+        told = (f"{n} {shown(n, c['value'])} (limit {shown(n, c['limit'])})" for n, c in broken.items())
         return {"status": "failed" if broken else "passed", "reason": "; ".join(told) or None, "parity": figures}
 
     def _reference_itself(self, component: str) -> dict[str, Any]:

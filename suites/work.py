@@ -25,7 +25,7 @@ def count(call: Callable[[], Any]) -> dict[str, int]:
     """FLOPs and bytes of one call of PyTorch's: ``flops_products``, ``flops_other``, ``bytes``."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
     class Traffic(TorchDispatchMode):
         """Bytes of all operators, and FLOPs of those that are no products."""
@@ -50,7 +50,12 @@ def count(call: Callable[[], Any]) -> dict[str, int]:
                 self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in (*made, *given))
             return found
 
-    traffic, products = Traffic(), FlopCounterMode(display=False)
+    def attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+        return int(sdpa_flop_count(query, key, value))
+
+    # PyTorch counts attention on GPUs, and leaves out the CPU's operator of its own
+    own = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
+    traffic, products = Traffic(), FlopCounterMode(display=False, custom_mapping=own)
     # cuDNN's recurrent layers are one opaque operator; without cuDNN they are matrix products that can be counted
     with torch.backends.cudnn.flags(enabled=False), products, traffic:
         call()

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from typing import Any
 
 from .. import cells, trace
 from ..cells import Row
-from ..document import Absent, Bullets, Cell, Code, Command, Link, Num, Paragraph, Section, Table, Text, plain, say
+from ..document import (
+    Absent,
+    Bullets,
+    Cell,
+    Code,
+    Command,
+    Inline,
+    Link,
+    Num,
+    Paragraph,
+    Section,
+    Table,
+    Text,
+    plain,
+    say,
+)
 from ..frame import Book, RunData
 
 SIDE_BY_SIDE = (
-    "One column per machine and precision, with its own backends' times: no ratio is formed across columns. "
+    "One column per machine and precision, or run, with its own backends' times: no ratio is formed across columns. "
     "Milliseconds, on the longest synthetic case that all of them have."
 )
 
@@ -57,30 +71,34 @@ def environment(book: Book) -> list[Section]:
     columns = [_facts(setting.run) for setting in known]
     names = list(dict.fromkeys(name for column in columns for name in column))
     rows = tuple((name, *(column.get(name, Absent()) for column in columns)) for name in names)
-    header = ("", *(setting.name or "this machine" for setting in known))
+    header = ("", *(setting.name or ("the others" if book.several else "this machine") for setting in known))
     return [Section("Hardware and software", [Table("environment", header, rows, len(header))])]
 
 
 def _facts(run: RunData) -> dict[str, Cell]:
-    env = run.environment
+    env, unknown = run.environment, Absent("the run's environment.json does not say")
 
-    def fact(value: Any, name: str, form: str = "", scale: float = 1.0) -> Num:
-        return plain(value, (run.file(f"environment.json#{name}"),), form, scale)
+    def fact(name: str, form: str = "", scale: float = 1.0) -> Inline:
+        value = env.get(name)
+        return unknown if value is None else plain(value, (run.file(f"environment.json#{name}"),), form, scale)
 
+    packages = ", ".join(f"{k} {v}" for k, v in env.get("packages", {}).items())
     facts: dict[str, Cell] = {
-        "CPU": say("{}, {} physical cores ({})", fact(env["cpu"], "cpu"), fact(env["cores_physical"], "cores_physical"),
-                   fact(env["machine"], "machine")),
-        "memory": say("{} GiB", fact(env["memory_bytes"], "memory_bytes", ".0f", 2**-30)),
-        "system": say("{}, Python {}", fact(env["os"], "os"), fact(env["python"], "python")),
-        "packages": fact(", ".join(f"{k} {v}" for k, v in env["packages"].items()), "packages"),
-        "threads": say("{} on every backend", fact(env["threads"], "threads")),
+        "CPU": say("{}, {} physical cores ({})", fact("cpu"), fact("cores_physical"), fact("machine")),
+        "memory": say("{} GiB", fact("memory_bytes", ".0f", 2**-30)),
+        "system": say("{}, Python {}", fact("os"), fact("python")),
+        "packages": Num(packages, (run.file("environment.json#packages"),)) if packages else unknown,
+        "threads": say("{} on every backend", fact("threads")),
         "precision": say("{} on every backend, profile {}", run.precision, str(run.config["profile"])),
-    }  # fmt: skip
-    for name, about in env["backends"].items():
+    }
+    for name, about in env.get("backends", {}).items():
         told = [f"{k} {about[k]}" for k in ("mlx", "torch", "gpu_name", "blas", "blas_gflops", "cuda") if about.get(k)]
-        used: list[str] = next((r["optimize"] for r in run.records if r["backend"] == name and r.get("optimize")), [])
-        told += [f"optimisations: {' '.join(used)}"] if used else []
-        facts[name] = fact(", ".join(told), f"backends.{name}")
+        line = next((r for r in run.records if r["backend"] == name and r.get("optimize")), None)
+        sources: tuple[str, ...] = (run.file(f"environment.json#backends.{name}"),)
+        if line is not None:
+            told.append(f"optimisations: {' '.join(line['optimize'])}")
+            sources = (*sources, run.source(line, "optimize"))
+        facts[name] = Num(", ".join(told), sources) if told else unknown
     return facts
 
 
@@ -94,26 +112,27 @@ def runs(book: Book) -> list[Section]:
         when = min((r["time"] for r in run.records if r.get("time")), default=None)
         dirty = " with uncommitted changes" if env.get("commit_clean") is False else ""
         dirty += " as stated, not read from git" if env.get("commit_stated") else ""
-        commit: Cell = (
-            Num((env.get("commit") or "unknown")[:12] + dirty, (run.file("environment.json#commit"),))
-            if env
-            else Absent()
-        )
-        load: Cell = (
-            plain(env["load_average_1min"], (run.file("environment.json#load_average_1min"),), ".2f")
-            if env
-            else Absent()
-        )
+        commit: Cell = Absent()
+        if env.get("commit"):
+            commit = Num(env["commit"][:12] + dirty, (run.file("environment.json#commit"),))
+        load: Cell = Absent()
+        if env.get("load_average_1min") is not None:
+            load = plain(env["load_average_1min"], (run.file("environment.json#load_average_1min"),), ".2f")
         measured = [r for r in run.records if r["status"] != "skipped"]
         passed = sum(r["status"] == "passed" for r in measured)
         told = say("{} of {}", plain(passed, (records,)), plain(len(measured), (records,)))
         date: Cell = Num(when[:16].replace("T", " "), (records,)) if when else Absent()
-        weights = "; ".join(f"{w['label']} (SHA-256 {w['sha256'][:8]})" for w in env.get("weights", {}).values())
+        weights = "; ".join(map(_weight, env.get("weights", {}).values()))
         about: Cell = Num(weights, (run.file("environment.json#weights"),)) if weights else Absent()
         words = (run.label or "this run", run.name, str(run.config["measure"]["name"]))
         rows.append((run, (*words, run.outcome.word, told, date, commit, load, about)))
     header = ("run", "suite", "measure", "verdict", "records passed", "begun", "commit", "load at the start", "weights")
-    return [Section("Runs", [cells.table(book, "runs", header, rows, 4)])] if rows else []
+    return [Section("Runs", [cells.table(book, "runs", header, rows, 3)])] if rows else []
+
+
+def _weight(facts: dict[str, str]) -> str:
+    digest = facts.get("sha256")
+    return facts.get("label", "unnamed") + (f" (SHA-256 {digest[:8]})" if digest else "")
 
 
 def reproduce(book: Book) -> list[Section]:
@@ -166,7 +185,7 @@ def problems(book: Book) -> list[Section]:
     for walked in book.traces:
         if walked.finding is not None:
             text = Num(trace.verdict(walked), (walked.file("records.jsonl"),))
-            items.append(say("{}: {}", walked.label or walked.model, text))
+            items.append((" ".join(filter(None, (walked.setting, f"trace of {walked.model}: "))), text))
     title = "Not measured, skipped, and failures"
     nothing = ("Nothing: every planned case has its record.",)
     return [Section(title, [Bullets(tuple(dict.fromkeys(items))) if items else Paragraph(nothing)])]
@@ -199,7 +218,21 @@ def _of_run(run: RunData) -> Iterator[Text]:
         yield (f"{case}, {component}, {backend}: planned, no record",)
     for backend, text in sorted({(r["backend"], text) for r in run.records for text in r.get("warnings", [])}):
         yield f"{backend} warned: ", told(text)
+    for case in run.cases:
+        yield from ((text,) for text in _undrawn(run, case))
     if run.suite.protocol == "timed" and not any(record.get("parity") for record in run.records):
         yield ("nothing was compared: the run has no second backend",)
     if not run.environment:
-        yield ("the run was broken off before it began to measure",)
+        yield ("environment.json is not there: the run was broken off before it began to measure",)
+    elif not run.planned:
+        yield ("plan.json is not there: whether everything planned was measured is not known",)
+
+
+def _undrawn(run: RunData, case: str) -> Iterator[str]:
+    """What was measured, but not kept to be drawn."""
+    own = [r for r in run.records if r["case"] == case and r["status"] in ("passed", "failed")]
+    pitched = any(r["component"] == "f0" and r["backend"] == r["reference"] for r in own)
+    if run.name in ("rmvpe", "pipeline") and pitched and not run.arrays("contours", case):
+        yield f"{case}: F0 is not drawn, contours/{case}.npz is not there or damaged"
+    if any(r.get("output") for r in own) and not run.arrays("spectra", case):
+        yield f"{case}: spectrograms are not drawn, spectra/{case}.npz is not there or damaged"

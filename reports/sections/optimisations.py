@@ -33,25 +33,28 @@ def ablation(book: Book) -> list[Section]:
 
 def _rows(run: RunData) -> Iterator[Row]:
     for case in run.cases:
-        for component in run.components:
-            name, _, side = component.rpartition(".")
-            for backend in run.backends if side == "on" else ():
-                with_, without = run.find(case, component, backend), run.find(case, f"{name}.off", backend)
-                if with_ and without:
-                    yield case, name, backend, *_cells(run, with_, without)
+        for name in dict.fromkeys(component.rpartition(".")[0] for component in run.components):
+            for backend in run.backends:
+                keys = [(case, f"{name}.{side}", backend) for side in ("on", "off")]
+                with_, without = (run.find(*key) for key in keys)
+                if with_ or without:
+                    times = [cells.time_ms(run, *key) for key in keys]
+                    yield case, name, backend, *times, *_cells(run, name.partition(".")[2], with_, without)
 
 
-def _cells(run: RunData, with_: Line, without: Line) -> Row:
-    option = with_["component"].split(".")[1]
-    known = option in optimisations()
-    effect: Cell = Absent() if not known else "yes" if option in with_["optimize"] else "superseded"
-    times = [cells.time_ms(run, x["case"], x["component"], x["backend"]) for x in (with_, without)]
-    gain, parity = run.gain(with_, without), with_["parity"] or {}
-    sources = (run.source(with_, "samples_s"), run.source(without, "samples_s"))
+def _cells(run: RunData, option: str, with_: Line | None, without: Line | None) -> Row:
+    found = [line for line in (with_, without) if line]
+    effect: Cell = Absent()
+    if with_ and option in optimisations():
+        effect = "yes" if option in with_["optimize"] else "superseded"
+    gain = run.gain(with_, without) if with_ and without else None
+    sources = tuple(run.source(line, "samples_s") for line in found)
     number: Cell = Absent() if gain is None else estimate_of(gain, sources, unit="×")
-    error = [
-        plain(parity[name], (run.source(with_, f"parity.{name}"),)) if parity.get(name) is not None else Absent()
-        for name in ("max_abs", "relative")
-    ]
-    status = with_["status"] if with_["status"] != "passed" else without["status"]
-    return *times, number, effect, *error, status
+    error = [_error(run, with_, name) for name in ("max_abs", "relative")]
+    status = next((line["status"] for line in found if line["status"] != "passed"), "passed")
+    return number, effect, *error, status if len(found) == 2 else "not measured"
+
+
+def _error(run: RunData, line: Line | None, name: str) -> Cell:
+    value = ((line or {}).get("parity") or {}).get(name)
+    return Absent() if line is None or value is None else plain(value, (run.source(line, f"parity.{name}"),))

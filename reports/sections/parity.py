@@ -143,7 +143,8 @@ def steps(book: Book) -> list[Section]:
     front = ("machine",) if book.several else ()
     section.blocks.append(Table("steps", (*front, *header), tuple(rows), len(front) + 2))
     for walked in book.traces:
-        section.blocks.append(_spread(walked)) if walked.spreads else None
+        if walked.spreads:
+            section.blocks.append(_spread(walked))
     return [section]
 
 
@@ -181,7 +182,8 @@ def _step_rows(walked: trace.Trace) -> Iterator[tuple[Cell, ...]]:
 
 def _spread(walked: trace.Trace) -> Paragraph:
     text = trace.spread_text(walked.spreads[0])
-    return Paragraph((f"{walked.model}: ", Num(text, (walked.file("records.jsonl#spread"),))))
+    where = f" ({walked.setting})" if walked.setting else ""
+    return Paragraph((f"{walked.model}{where}: ", Num(text, (walked.file("records.jsonl#spread"),))))
 
 
 # ---------------------------------------------------------------------- pitch
@@ -234,7 +236,8 @@ def _validation_rows(run: RunData) -> Iterator[Row]:
         missing = sum((c, b) == (component, backend) for _, c, b in run.outcome.missing)
         passed, failed = (sum(r["status"] == word for r in lines) for word in ("passed", "failed"))
         lacking = len(lines) - passed - failed + missing
-        source = (run.file(f"records.jsonl#*/{component}/{backend}.status"),)
+        source: tuple[str, ...] = (run.file(f"records.jsonl#*/{component}/{backend}.status"),) if lines else ()
+        source += (run.file("plan.json"),) if missing else ()
         status = "not measured" if lacking else "failed" if failed else "passed"
         counts = (plain(n, source) for n in (passed, failed, lacking))
         yield run.name, component, backend, *counts, *_closest(run, lines), status

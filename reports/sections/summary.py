@@ -9,7 +9,7 @@ from suites.record import Line, number
 from suites.statistics import Estimate
 
 from .. import cells, trace
-from ..document import Bullets, Cell, Code, Num, Paragraph, Section, Text, estimate_of, joined, plain, say
+from ..document import Bullets, Cell, Code, Num, Paragraph, Section, Text, counted, estimate_of, joined, plain, say
 from ..frame import Book, RunData
 from . import parity, phases, times
 
@@ -41,14 +41,16 @@ def summary(book: Book) -> Section:
 def _what(book: Book) -> Text:
     """Suites, measure, policies, weights and knobs: by run where there is one, in short where there are many."""
     if len(book.runs) != 1:
-        suites = ", ".join(dict.fromkeys(run.name for run in book.runs))
-        machines = plain(len(book.settings), tuple(run.file("environment.json") for run in book.runs))
-        count = plain(len(book.runs), tuple(run.file("records.jsonl") for run in book.runs))
-        parts = say("{} runs ({})", count, suites)
-        walked = tuple(one.file("records.jsonl") for one in book.traces)
-        if walked:
-            parts = (*parts, *say(", {} traces", plain(len(walked), walked)))
-        return (*parts, *(say(", {} machines or precisions", machines) if book.several else ()), ".")
+        held: list[Text] = []
+        if book.runs:
+            count = counted(len(book.runs), "run", tuple(run.file("records.jsonl") for run in book.runs))
+            held.append((*count, f" ({', '.join(dict.fromkeys(run.name for run in book.runs))})"))
+        if book.traces:
+            held.append(counted(len(book.traces), "trace", tuple(one.file("records.jsonl") for one in book.traces)))
+        if book.several:
+            facts = tuple(run.file("environment.json") for run in book.runs)
+            held.append(say("{} machines, precisions or folders", plain(len(book.settings), facts)))
+        return (*joined(held), ".")
     (run,) = book.runs
     config = run.config
     knobs = ("transpose", "index_rate", "protect", "rms_mix", "speaker")
@@ -57,7 +59,7 @@ def _what(book: Book) -> Text:
         for name in knobs
         if name in config["suite"]
     ]
-    weights = "; ".join(w["label"] for w in run.environment.get("weights", {}).values()) or "unknown"
+    weights = "; ".join(w.get("label", "unnamed") for w in run.environment.get("weights", {}).values())
     return (
         *say(
             "Suite {}, measure {}, precision {}, profile {}",
@@ -65,14 +67,13 @@ def _what(book: Book) -> Text:
         ),
         *(("; ", *joined(told)) if told else ()),
         "; weights: ",
-        Num(weights, (run.file("environment.json#weights"),)),
+        Num(weights, (run.file("environment.json#weights"),)) if weights else "unknown",
         ".",
     )  # fmt: skip
 
 
 def _who(book: Book, run: RunData, backend: str) -> Text:
-    where = f" on machine {run.setting}" if book.several else ""
-    return (Code(backend), where)
+    return (Code(backend), f" ({run.setting})" if run.setting else "")
 
 
 def _sweep(run: RunData) -> list[str]:
@@ -90,7 +91,7 @@ def _speed(book: Book) -> Iterator[Text]:
                 number_ = cells.gain_number(run, case, whole, backend)
                 factor = cells.realtime_factor(run, case, whole, backend)
                 source = number_.sources if isinstance(number_, Num) else ()
-                rounds = say("{} launches, {} rounds", plain(gain.launches, source), plain(gain.rounds, source))
+                rounds = say("{}, {}", counted(gain.launches, "launch", source), counted(gain.rounds, "round", source))
                 yield (
                     *say("{}, whole call on {} s of audio, {}: ", run.name, cells.seconds_of(run, case), run.precision),
                     *_who(book, run, backend),
@@ -113,11 +114,11 @@ def _precise(book: Book) -> Iterator[Text]:
             found = [r for case in run.cases if (r := run.find(case, run.suite.whole or "", backend)) and r["parity"]]
             if found:
                 told = joined(_worst(run, found)) or ("nothing judged",)
-                count = plain(len(found), tuple(run.source(r, "parity") for r in found))
+                count = counted(len(found), "case", tuple(run.source(r, "parity") for r in found))
                 yield (
                     *say("{}, {}: ", run.name, run.precision),
                     *_who(book, run, backend),
-                    *say(" against {}, whole call, worst of {} case(s): ", Code(found[0]["reference"]), count),
+                    *say(" against {}, whole call, worst of {}: ", Code(found[0]["reference"]), count),
                     *told,
                     ".",
                 )
@@ -146,7 +147,7 @@ def _shares(book: Book) -> Iterator[Text]:
             whole = run.time(case, run.suite.whole or "", backend)
             if parts and whole:
                 name = max(parts, key=lambda c: parts[c])
-                source = (run.file(f"records.jsonl#{case}/{name}/{backend}.samples_s"),)
+                source = (run.file(f"records.jsonl#{case}/*/{backend}.samples_s"),)
                 share = plain(100 * parts[name] / whole.value, source, ".0f", unit=" %")
                 yield (
                     *say("pipeline on {} s of audio, ", cells.seconds_of(run, case)),
@@ -173,7 +174,7 @@ def _memory(book: Book) -> Iterator[Text]:
 
 def _traces(book: Book) -> Iterator[Text]:
     for walked in book.traces:
-        where = f" on machine {walked.setting}" if book.several else ""
+        where = f" ({walked.setting})" if walked.setting else ""
         text = Num(trace.verdict(walked), (walked.file("records.jsonl"),))
         yield say("{}, stage by stage{}: {}", walked.model, where, text)
 
@@ -269,4 +270,4 @@ def _busy(book: Book) -> Iterator[Text]:
 
 
 def _name(book: Book, run: RunData) -> str:
-    return f"{run.name} on machine {run.setting}" if book.several else run.name
+    return f"{run.name} ({run.setting})" if run.setting else run.name

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from statistics import median
-from typing import NamedTuple
 
-from suites.record import Line
+from suites.record import Line, key_of
 from suites.statistics import Estimate
 
 from .. import cells, fits
 from ..cells import Row
-from ..document import Absent, Block, Cell, Code, Num, Paragraph, Section, Table, Text, plain, say
+from ..document import Absent, Cell, Code, Num, Paragraph, Section, Table, Text, plain, say
 from ..frame import Book, RunData, launches_of
+from ..roofs import Roof, device_of, roofs
 
 TITLES = {
     "rmvpe": "Pitch: RMVPE",
@@ -48,6 +48,12 @@ ROOFLINE = (
     "made of bytes means that values stayed in caches or that operators were fused; a program may also do less than "
     "what is counted (Williams, Waterman and Patterson, CACM 52(4), 2009)."
 )
+NO_PEAKS = "no peaks of this device were measured (`measure.peaks`)"
+PEAKS = {
+    "matrix product GFLOP/s": ("matmul_flops_per_s", 1e-9),
+    "of size": ("matmul_size", 1),
+    "copy GB/s": ("copy_bytes_per_s", 1e-9),
+}
 
 
 def of_suite(book: Book, suite: str) -> list[Section]:
@@ -251,27 +257,35 @@ def _precision_rows(run: RunData) -> Iterator[Row]:
     for case in run.cases:
         for component in run.components:
             for backend in run.backends:
-                line, gain = run.find(case, component, backend), run.speedup(case, component, backend)
-                if line and gain:
-                    yield run.name, case, component, backend, *_precision_cells(run, line, gain)
+                line = run.find(case, component, backend)
+                if line and line["samples_s"] and run.speed_reference(backend):
+                    yield run.name, case, component, backend, *_precision_cells(run, line)
 
 
-def _precision_cells(run: RunData, line: Line, gain: Estimate) -> Row:
-    samples, warm = (run.source(line, "samples_s"),), line.get("warmup") or []
+def _precision_cells(run: RunData, line: Line) -> Row:
+    key, warm = key_of(line), line.get("warmup") or []
     source = (run.source(line, "warmup"),)
     settled: Cell = Absent()
     if warm:
         settled = say("{} of {}", plain(sum(w["steady"] for w in warm), source), plain(len(warm), source))
-    calls = plain(median(float(w["calls"]) for w in warm), source) if warm else Absent()
     others = line.get("others_share")
+    gain, ratio = run.speedup(*key), cells.gain_number(run, *key)
+    none: Cell = ratio if isinstance(ratio, Absent) else Absent()
+    launches, rounds, known, seen = none, none, none, none
+    if gain and isinstance(ratio, Num):
+        launches, rounds = plain(gain.launches, ratio.sources), plain(gain.rounds, ratio.sources)
+        if gain.rounds > 1:
+            known = plain(100 * gain.half_width, ratio.sources, ".1f")
+        if gain.detectable is not None:
+            seen = plain(100 * gain.detectable, ratio.sources, ".1f")
     return (
-        plain(gain.launches, samples),
-        plain(gain.rounds, samples),
-        plain(line.get("calls") or 1, (run.source(line, "calls"),)),
-        calls,
+        launches,
+        rounds,
+        plain(line["calls"], (run.source(line, "calls"),)) if line.get("calls") else Absent(),
+        plain(median(float(w["calls"]) for w in warm), source) if warm else Absent(),
         settled,
-        plain(100 * gain.half_width, samples, ".1f") if gain.rounds > 1 else Absent(),
-        Absent() if gain.detectable is None else plain(100 * gain.detectable, samples, ".1f"),
+        known,
+        seen,
         Absent() if others is None else plain(100 * others, (run.source(line, "others_share"),), ".1f"),
     )
 
@@ -293,27 +307,6 @@ def _spread_rows(run: RunData) -> Iterator[Row]:
 
 
 # ---------------------------------------------------------------------- roofline
-class Roof(NamedTuple):
-    """The best that a device did in a run."""
-
-    flops_per_s: float
-    bytes_per_s: float
-    sources: tuple[str, ...]
-
-    def at(self, intensity: float) -> float:
-        return min(self.flops_per_s, intensity * self.bytes_per_s)
-
-
-def roof(run: RunData, device: str) -> Roof | None:
-    """``device``: cpu, or what is not."""
-    facts = run.environment.get("backends", {})
-    own = {b: f["peaks"] for b, f in facts.items() if f.get("peaks") and b.endswith("_cpu") == (device == "cpu")}
-    if not own:
-        return None
-    flops, moved = (max(p[name] for p in own.values()) for name in ("matmul_flops_per_s", "copy_bytes_per_s"))
-    return Roof(flops, moved, tuple(run.file(f"environment.json#backends.{b}.peaks") for b in own))
-
-
 def roofline(book: Book) -> tuple[list[Section], str]:
     """The table, or the reason why there is none."""
     runs = book.of("components")
@@ -321,62 +314,58 @@ def roofline(book: Book) -> tuple[list[Section], str]:
         return [], "no run of the suite `components`"
     rows = [(run, row) for run in runs for row in _roofline_rows(run)]
     if not rows:
-        return [], "the runs of `components` hold no FLOPs (PyTorch counts them) or no peaks (`measure.peaks`)"
+        return [], "the runs of `components` hold no FLOPs: PyTorch counts them"
     header = (
-        "component", "backend", "GFLOP", "MB", "FLOP per byte", "achieved GFLOP/s", "of the roof %", "limited by",
+        "case", "component", "backend", "GFLOP", "MB", "FLOP per byte", "achieved GFLOP/s", "of the roof %",
+        "limited by",
     )  # fmt: skip
-    section = Section("What the machine could do", [cells.table(book, "roofline", header, rows, 2, (ROOFLINE,))])
-    section.blocks.append(_peaks(book, runs))
+    section = Section("What the machine could do", [cells.table(book, "roofline", header, rows, 3, (ROOFLINE,))])
+    peaks = _peaks(book, runs)
+    section.blocks += [peaks] if peaks.rows else []
     return [section], ""
 
 
 def _roofline_rows(run: RunData) -> Iterator[Row]:
+    tops = roofs(run)
     for case in run.cases:
         for component in run.components:
             if f"{component}_device" in run.components:
                 continue  # where there are both, what stays on the device is looked at
             for backend in run.backends:
                 line, time = run.find(case, component, backend), run.time(case, component, backend)
-                top = roof(run, "cpu" if backend.endswith("_cpu") else "gpu")
-                if line and line.get("work") and time and top:
-                    yield component, backend, *_roofline_cells(run, line, time, top)
+                top = tops.get(device_of(backend))
+                if line and line.get("work") and time:
+                    yield case, component, backend, *_roofline_cells(run, line, time, top)
 
 
-def _roofline_cells(run: RunData, line: Line, time: Estimate, top: Roof) -> Row:
+def _roofline_cells(run: RunData, line: Line, time: Estimate, top: Roof | None) -> Row:
     work, counted, timed = line["work"], (run.source(line, "work"),), (run.source(line, "samples_s"),)
     flops, moved = work["flops_products"] + work["flops_other"], work["bytes"]
     intensity = flops / moved
-    bound = "arithmetic" if intensity * top.bytes_per_s > top.flops_per_s else "memory"
+    share: Cell = Absent(NO_PEAKS)
+    if top:
+        sources = (*counted, *timed, *top.sources)
+        share = plain(100 * flops / time.value / top.at(intensity), sources, ".0f")
     return (
         plain(flops / 1e9, counted),
         plain(moved / 1e6, counted),
         plain(intensity, counted),
         plain(flops / time.value / 1e9, (*counted, *timed)),
-        plain(100 * flops / time.value / top.at(intensity), (*counted, *timed, *top.sources), ".0f"),
-        bound,
+        share,
+        Absent() if top is None else "arithmetic" if intensity > top.knee else "memory",
     )
 
 
-def _peaks(book: Book, runs: Sequence[RunData]) -> Block:
+def _peaks(book: Book, runs: Sequence[RunData]) -> Table:
     rows: list[tuple[RunData, Row]] = []
     for run in runs:
         for backend, facts in run.environment.get("backends", {}).items():
-            found = facts.get("peaks")
+            found, source = facts.get("peaks"), (run.file(f"environment.json#backends.{backend}.peaks"),)
             if found:
-                source = (run.file(f"environment.json#backends.{backend}.peaks"),)
-                rows.append(
-                    (
-                        run,
-                        (
-                            backend,
-                            plain(found["matmul_flops_per_s"] / 1e9, source),
-                            plain(found["matmul_size"], source),
-                            plain(found["copy_bytes_per_s"] / 1e9, source),
-                        ),
-                    )
-                )
-    header = ("backend", "matrix product GFLOP/s", "of size", "copy GB/s")
-    return cells.table(book, "peaks", header, rows, 1, ("Peaks measured at the start of the run.",))
+                values = [(found.get(name), scale) for name, scale in PEAKS.values()]
+                row = [Absent() if value is None else plain(value, source, scale=scale) for value, scale in values]
+                rows.append((run, (backend, *row)))
+    return cells.table(book, "peaks", ("backend", *PEAKS), rows, 1, ("Peaks measured at the start of the run.",))
 
 
 def is_slower(gain: Estimate) -> bool:

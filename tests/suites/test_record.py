@@ -6,12 +6,14 @@ import errno
 import json
 import os
 
+import made_suites
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from suites.errors import UserError
-from suites.record import RecordFile, read_lines, records, samples
+from suites.record import SCHEMA_FILE, RecordFile, read_lines, records, samples, write_whole
 
 
 def sample(number: int, seconds: float = 0.1) -> dict:
@@ -109,3 +111,43 @@ def test_damage_is_told(tmp_path, text, message):
 def test_no_file(tmp_path):
     with pytest.raises(UserError, match="is this a run folder"):
         list(read_lines(tmp_path / "r.jsonl"))
+
+
+def strict() -> Draft202012Validator:
+    """The shipped schema, in which a field that it does not name is a fault."""
+    return Draft202012Validator(json.loads(SCHEMA_FILE.read_text()) | {"unevaluatedProperties": False})
+
+
+def test_made_records_are_like_real_ones(tmp_path):
+    """What tests of reports are made from has the fields of records, and no others."""
+    made_suites.make_everything(tmp_path / "all")
+    for path in (tmp_path / "all").glob("*/records.jsonl"):
+        for line in read_lines(path):
+            strict().validate(line)
+
+
+@pytest.mark.parametrize("field", ["work", "output"])
+def test_the_schema_knows_the_parts_of_a_field(tmp_path, field):
+    made_suites.make_suite(tmp_path / "run", "components")
+    line = records(read_lines(tmp_path / "run" / "records.jsonl"))[-1]
+    parts = {"work": ("flops_products", "flops_other", "bytes"), "output": ("samples", "sample_rate")}[field]
+    strict().validate(line | {field: dict.fromkeys(parts, 7)})
+    for wrong in ({}, dict.fromkeys(parts, 0.5), dict.fromkeys((*parts, "more"), 7)):
+        assert not strict().is_valid(line | {field: wrong})
+    assert not strict().is_valid(line | {"unheard": 1})
+
+
+def test_a_file_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "plan.json"
+    write_whole(path, "old")
+
+    def cut(self, text):
+        with self.open("w") as file:
+            file.write(text[:2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(path), "write_text", cut)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(path, "new one")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
