@@ -14,8 +14,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from .. import parity, sound
-from ..inputs import Audio
+from ..inputs import Audio, make_audio
 from ..parity import Figures
+from ..plan import Case
 from ..verdict import Check, Limits
 
 Settings = Mapping[str, Any]
@@ -60,6 +61,7 @@ class Suite:
     whole: ClassVar[str | None]  # the component that is the whole call: first calls and memory are its
     checkpoints: ClassVar[tuple[str, ...]]  # their names under ``weights``
     protocol: ClassVar[str] = "timed"  # how its cases are measured: see ``run.PROTOCOLS``
+    trained: ClassVar[bool] = False  # its figures mean something with trained weights only: RMVPE's are shipped
     takes_audio: ClassVar[bool] = True  # else it makes its own inputs, and audio=FILE means nothing
     counted: ClassVar[bool] = False  # every component is a call whose FLOPs and bytes are worth counting
     # inputs that the parity reference makes for all backends: input name, and the result that it is
@@ -126,6 +128,18 @@ class Suite:
     def call_of(self, component: str) -> str:
         """The call that times this component."""
         return component
+
+    def audio(self, case: Case, config: Mapping[str, Any]) -> Audio:
+        """What the case runs on; ``config``: the whole one.
+
+        Raises:
+            UserError: a file that cannot be used.
+        """
+        return make_audio(case.kind, case.seconds, case.path, config["seed"], config["suite"]["snr_db"])
+
+    def beside(self, settings: Settings) -> dict[str, str | None]:
+        """What is measured beside the backends, and why it cannot be, if so."""
+        return {}
 
     def frames(self, samples: int) -> int:
         """The model's frames in this many samples at 16 kHz."""
