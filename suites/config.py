@@ -163,7 +163,9 @@ def _check_accuracy(suite: Config, audio: str | None) -> None:
             if condition not in CONDITIONS or figure not in SHARES:
                 wrong, right = (condition, CONDITIONS) if condition not in CONDITIONS else (figure, SHARES)
                 raise UserError(f"suite.least.{condition}.{figure}{nearest(wrong, right)}")
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1):
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1
+            ):
                 raise UserError(f"suite.least.{condition}.{figure}={value}: a share from 0 to 1, or null, is expected")
     if suite.get("f0") is not None and audio is None:
         raise UserError(f"suite.f0={suite['f0']}: annotations of which recording? name it: audio=FILE")

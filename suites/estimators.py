@@ -6,6 +6,7 @@ Settings are the packages' documented defaults, but for the range and the step o
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import sys
@@ -21,7 +22,7 @@ RATE, HOP = 16000, 160
 # C1 to B6: what RMVPE was made for (Wei et al., 2023)
 LOW_HZ, HIGH_HZ = 32.7, 1975.5
 # as torchcrepe's own example has them: smoothing of periodicity, and the periodicity from which a frame is voiced
-CREPE_FRAMES, CREPE_VOICED = 3, 0.21
+CREPE_VOICING = {"median_frames": 3, "voiced_from": 0.21}
 
 Settings = dict[str, Any]
 
@@ -43,8 +44,11 @@ class Estimator(NamedTuple):
         return None
 
     def facts(self) -> dict[str, Any]:
-        return {"title": self.title, "package": f"{self.package} {importlib.metadata.version(self.package)}",
-                "neural": self.neural, "settings": self.settings}  # fmt: skip
+        """For the record; ``package`` with its version, where pip knows it by this name."""
+        package = self.package
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # another build of the same module
+            package += f" {importlib.metadata.version(self.package)}"
+        return {"title": self.title, "package": package, "neural": self.neural, "settings": self.settings}
 
 
 def _frames(audio: np.ndarray) -> int:
@@ -85,10 +89,11 @@ def _crepe(audio: np.ndarray, settings: Settings) -> np.ndarray:
     import torch
     import torchcrepe
 
+    network = {name: value for name, value in settings.items() if name not in CREPE_VOICING}
     given = torch.from_numpy(audio)[None]
-    pitch, periodicity = torchcrepe.predict(given, RATE, return_periodicity=True, device="cpu", **settings)
-    periodicity = torchcrepe.filter.median(periodicity, CREPE_FRAMES)
-    voiced = torchcrepe.threshold.At(CREPE_VOICED)(pitch, periodicity)
+    pitch, periodicity = torchcrepe.predict(given, RATE, return_periodicity=True, device="cpu", **network)
+    periodicity = torchcrepe.filter.median(periodicity, settings["median_frames"])
+    voiced = torchcrepe.threshold.At(settings["voiced_from"])(pitch, periodicity)
     return np.nan_to_num(voiced[0].double().numpy())
 
 
@@ -115,35 +120,19 @@ def _without_torchaudio() -> None:
         sys.modules |= {"torchaudio": empty, "torchaudio.transforms": transforms}
 
 
-STEP = 1000 / FRAMES_PER_S
+RANGE, STEP_S = {"fmin": LOW_HZ, "fmax": HIGH_HZ}, 1 / FRAMES_PER_S
+PRAAT = {"time_step": STEP_S, "pitch_floor": LOW_HZ, "pitch_ceiling": HIGH_HZ}
+WORLD = {"f0_floor": LOW_HZ, "f0_ceil": HIGH_HZ, "frame_period": 1000 * STEP_S}
+CREPE = RANGE | {"hop_length": HOP, "batch_size": 512, **CREPE_VOICING}
+FCPE = {"f0_min": LOW_HZ, "f0_max": HIGH_HZ, "decoder_mode": "local_argmax", "threshold": 0.006}
 ESTIMATORS = {
-    "pyin": Estimator(
-        "pYIN", "librosa", "librosa", False, {"fmin": LOW_HZ, "fmax": HIGH_HZ, "hop_length": HOP}, _pyin
-    ),
-    "praat": Estimator(
-        "Praat (autocorrelation)", "parselmouth", "praat-parselmouth", False,
-        {"time_step": 1 / FRAMES_PER_S, "pitch_floor": LOW_HZ, "pitch_ceiling": HIGH_HZ}, _praat,
-    ),
-    "harvest": Estimator(
-        "Harvest (WORLD)", "pyworld", "pyworld-prebuilt", False,
-        {"f0_floor": LOW_HZ, "f0_ceil": HIGH_HZ, "frame_period": STEP}, _harvest,
-    ),
-    "dio": Estimator(
-        "DIO with StoneMask (WORLD)", "pyworld", "pyworld-prebuilt", False,
-        {"f0_floor": LOW_HZ, "f0_ceil": HIGH_HZ, "frame_period": STEP}, _dio,
-    ),
-    "crepe": Estimator(
-        "CREPE full (torchcrepe)", "torchcrepe", "torchcrepe", True,
-        {"fmin": LOW_HZ, "fmax": HIGH_HZ, "hop_length": HOP, "model": "full", "batch_size": 512}, _crepe,
-    ),
-    "crepe_tiny": Estimator(
-        "CREPE tiny (torchcrepe)", "torchcrepe", "torchcrepe", True,
-        {"fmin": LOW_HZ, "fmax": HIGH_HZ, "hop_length": HOP, "model": "tiny", "batch_size": 512}, _crepe,
-    ),
-    "fcpe": Estimator(
-        "FCPE (torchfcpe)", "torchfcpe", "torchfcpe", True,
-        {"f0_min": LOW_HZ, "f0_max": HIGH_HZ, "decoder_mode": "local_argmax", "threshold": 0.006}, _fcpe,
-    ),
-}  # fmt: skip
+    "pyin": Estimator("pYIN", "librosa", "librosa", False, RANGE | {"hop_length": HOP}, _pyin),
+    "praat": Estimator("Praat (autocorrelation)", "parselmouth", "praat-parselmouth", False, PRAAT, _praat),
+    "harvest": Estimator("Harvest (WORLD)", "pyworld", "pyworld-prebuilt", False, WORLD, _harvest),
+    "dio": Estimator("DIO with StoneMask (WORLD)", "pyworld", "pyworld-prebuilt", False, WORLD, _dio),
+    "crepe_tiny": Estimator("CREPE tiny", "torchcrepe", "torchcrepe", True, CREPE | {"model": "tiny"}, _crepe),
+    "crepe": Estimator("CREPE full", "torchcrepe", "torchcrepe", True, CREPE | {"model": "full"}, _crepe),
+    "fcpe": Estimator("FCPE", "torchfcpe", "torchfcpe", True, FCPE, _fcpe),
+}
 # what stands in for the truth where there is none: two methods that have nothing in common, and no network
 CONSENSUS = ("pyin", "praat")

@@ -112,8 +112,8 @@ class Run:
         pairs = [(c, b) for c in components for b in plan.backends]
         reasons = {pair: reason for pair in pairs if (reason := self.suite.impossible(*pair))}
         beside = self._beside()
-        present = tuple(name for name, reason in beside.items() if reason is None)
-        plan = plan._replace(components=components, absent=frozenset(reasons), beside=present)
+        installed = tuple(name for name, reason in beside.items() if reason is None)
+        plan = plan._replace(components=components, absent=frozenset(reasons), beside=installed)
         if reasons and not any(plan.expected()):
             raise UserError(f"nothing is left to measure: {next(iter(reasons.values()))}")
         if revived:

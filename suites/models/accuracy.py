@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import inputs, testset, truth
+from .. import testset, truth
 from ..errors import UserError
 from ..estimators import ESTIMATORS
-from ..inputs import Audio
+from ..inputs import Audio, make_audio
 from ..parity import Figures
 from ..plan import Case
 from .base import Settings
@@ -21,7 +21,6 @@ class Accuracy(Rmvpe):
 
     protocol = "accuracy"
     trained = True
-    shared = ()
     about_parity = (
         "Each backend on its own values from the audio on, against the reference's. *Undecided* frames are closer to "
         "the voicing threshold, or to a tie of two bins, than the salience error: they are counted, and not judged."
@@ -30,7 +29,7 @@ class Accuracy(Rmvpe):
 
     def audio(self, case: Case, config: Mapping[str, Any]) -> Audio:
         if case.kind not in testset.CONDITIONS:
-            found = inputs.make_audio(case.kind, case.seconds, case.path, config["seed"], 0.0)
+            found = make_audio(case.kind, case.seconds, case.path, config["seed"], 0.0)
             return found._replace(f0_hz=_annotated(found, config["suite"]["f0"]))
         assert case.seconds is not None
         sung = testset.make(case.kind, case.seconds, config["seed"])
@@ -44,10 +43,12 @@ def _annotated(audio: Audio, path: str | Path | None) -> Any:
     if path is None:
         return None
     times, f0 = truth.read_f0(path)
-    frames = 1 + audio.samples.size // inputs.HOP_SAMPLES
+    frames = 1 + audio.samples.size // testset.HOP
     found = truth.on_frames(times, f0, frames)
     if not found.any():
-        raise UserError(f"suite.f0={path}: no voiced time lies within the recording's {audio.samples.size / 16000:.1f} s")
+        raise UserError(
+            f"suite.f0={path}: no voiced time lies within the recording's {audio.samples.size / testset.RATE:.1f} s"
+        )
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -32,7 +32,7 @@ class Rmvpe(Suite):
         "the audio on. *Undecided* frames are closer to the voicing threshold, or to a tie of two bins, than the "
         "salience error: they are counted, and not judged."
     )
-    details = (
+    details: ClassVar[tuple[tuple[str, str, str], ...]] = (
         ("mel", "max_abs", "mel max abs"),
         ("mel", "floor_max_abs", "its floor"),
         ("mel", "snr_db", "mel SNR dB"),

@@ -132,4 +132,6 @@ def in_noise(part: Part, snr_db: float, seconds: float, seed: int, rng: np.rando
 def _crowd(seed: int, seconds: float) -> tuple[np.ndarray, ...]:
     """Voices that are nowhere else in the test set."""
     seeds = (seed * BABBLE_VOICES + i + 10**6 for i in range(BABBLE_VOICES))
-    return tuple(np.concatenate([part.samples for part in voices(MIDDLE, min(BABBLE_S, seconds), own)]) for own in seeds)
+    return tuple(
+        np.concatenate([part.samples for part in voices(MIDDLE, min(BABBLE_S, seconds), own)]) for own in seeds
+    )

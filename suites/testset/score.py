@@ -87,7 +87,7 @@ def phrase(rng: np.random.Generator, low_hz: float, high_hz: float, sung: bool) 
     ends = np.cumsum([sum(seconds for seconds, *_ in syllable) for syllable in syllables]) + MARGIN_S
     steps = [step for syllable in syllables for step in syllable]
     melody = _sung if sung else _spoken
-    count = int(round((ends[-1] + MARGIN_S) * CONTROLS_PER_SECOND))
+    count = round(float(ends[-1] + MARGIN_S) * CONTROLS_PER_SECOND)
     semitones = melody(rng, speaker, count, ends)
     f0 = np.clip(speaker.f0_hz * 2 ** (semitones / 12), low_hz, high_hz)
     return Phrase(_tracks(rng, speaker, steps, count, f0), speaker.larynx)
