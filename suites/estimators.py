@@ -134,5 +134,5 @@ ESTIMATORS = {
     "crepe": Estimator("CREPE full", "torchcrepe", "torchcrepe", True, CREPE | {"model": "full"}, _crepe),
     "fcpe": Estimator("FCPE", "torchfcpe", "torchfcpe", True, FCPE, _fcpe),
 }
-# what stands in for the truth where there is none: two methods that have nothing in common, and no network
-CONSENSUS = ("pyin", "praat")
+# what stands in for the truth where there is none: two methods that have little in common, and no network
+CONSENSUS = ("praat", "harvest")
