@@ -10,7 +10,7 @@ from suites.estimators import ESTIMATORS
 from suites.testset import CONDITIONS, room, score, tract
 from suites.truth import accuracy
 
-SECONDS = 12.0
+SECONDS = 8.0
 
 
 @pytest.fixture(scope="module")
