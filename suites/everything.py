@@ -16,7 +16,17 @@ from .models import SUITES
 from .run import Run, open_run, resume_run
 
 NAME = "all"
-SUITES_IN_ORDER = ("rmvpe", "hubert", "synthesizer", "pipeline", "components", "memory", "cold_start", "ablation")
+SUITES_IN_ORDER = (
+    "rmvpe",
+    "hubert",
+    "synthesizer",
+    "pipeline",
+    "components",
+    "memory",
+    "cold_start",
+    "ablation",
+    "accuracy",
+)
 TRACES = ("rmvpe", "hubert", "synthesizer", "pipeline")
 STATE = "all.json"
 INTERRUPTED, ERROR = 130, 2
