@@ -28,7 +28,7 @@ from .models import SUITES
 from .phases import ColdStartRun, MemoryRun
 from .plan import Case, Plan, make_plan, requested_backends
 from .record import SCHEMA, RecordFile, key_of, read_lines, records, samples
-from .weights import Weights, cache_folder, find_weights, sha256, shipped
+from .weights import LEARNED_WEIGHTS, Weights, cache_folder, find_weights, is_there, sha256, shipped
 
 RUN_FILES = ("config.yaml", "environment.json", "plan.json", "records.jsonl", "workers.log")
 
@@ -328,14 +328,22 @@ class Run:
         log = self.folder / "workers.log"
         return Worker(backend, self.config["precision"], self.threads, log, environment)
 
-    def load(self, worker: Worker, suite: str | None = None, optimize: Any = None) -> Facts:
-        """The suite's model, or another suite's; ``optimize``: other optimisations than the run's."""
+    def load(
+        self,
+        worker: Worker,
+        suite: str | None = None,
+        optimize: Any = None,
+        paths: Mapping[str, str] | None = None,
+    ) -> Facts:
+        """The suite's model, or another suite's; ``optimize``, ``paths``: other optimisations and weights than the
+        run's."""
         name = suite or self.config["suite"]["name"]
+        own = paths or {name: str(self.weights[name].path) for name in SUITES[name].checkpoints}
         return worker.ask(
             "load",
             self.measure["timeout_s"],
             suite=name,
-            paths={name: str(self.weights[name].path) for name in SUITES[name].checkpoints},
+            paths=own,
             optimize=self.config["optimize"] if optimize is None else optimize,
             settings=self.settings,
         )
@@ -421,7 +429,10 @@ def weights_of(config: Config) -> dict[str, Weights]:
     names = [*SUITES[suite["name"]].checkpoints, *(["index"] if wish["index"] else [])]
     if SUITES[suite["name"]].trained and wish["rmvpe"] is None:
         return {"rmvpe": shipped()}
-    return {n: find_weights(n, wish[n], wish["seed"], size, suite.get("voice"), folder) for n in names}
+    found = {n: find_weights(n, wish[n], wish["seed"], size, suite.get("voice"), folder) for n in names}
+    if SUITES[suite["name"]].learned and wish["rmvpe"] is None and is_there():
+        found[LEARNED_WEIGHTS] = shipped()
+    return found
 
 
 def _digests(weights: dict[str, Weights]) -> dict[str, str]:

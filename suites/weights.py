@@ -18,6 +18,8 @@ from .errors import UserError
 MANIFESTS = Path(__file__).parent / "data" / "manifests"
 # a trained RMVPE: beside the packages in a clone, inside this one in an installed wheel
 SHIPPED = "rmvpe-small.safetensors"
+# under which a run knows it, where another network is timed
+LEARNED_WEIGHTS = "pitch"
 ASSETS = (Path(__file__).parents[1] / "assets", Path(__file__).parent / "assets")
 UPSTREAM_WIDTH, UPSTREAM_HIDDEN = 16, 256
 FORMAT = "rvc-parity/1"
@@ -195,6 +197,10 @@ def shipped() -> Weights:
     if path is None:
         raise UserError(f"the trained RMVPE {ASSETS[0] / SHIPPED} is missing; name another one: weights.rmvpe=FILE")
     return Weights(path, f"rmvpe: {SHIPPED}, trained, reduced width", sha256(path))
+
+
+def is_there() -> bool:
+    return any((folder / SHIPPED).is_file() for folder in ASSETS)
 
 
 def is_shipped(found: Weights) -> bool:

@@ -10,7 +10,7 @@ from suites.truth import SHARES
 
 from .. import cells
 from ..cells import Row
-from ..document import Absent, Cell, Code, Num, Paragraph, Section, Text, plain, say
+from ..document import Absent, Cell, Code, Num, Paragraph, Section, Text, joined, plain, say
 from ..frame import Book, RunData
 
 ABOUT = (
@@ -28,6 +28,8 @@ CONSENSUS = (
     "Where there is no truth, it is what two estimators of other kinds agree on: frames that both call voiced, within "
     "50 cents of each other. That is easy audio by choice, and says nothing about voicing."
 )
+# of the conditions, those that a summary tells
+HEADLINES = ("clean", "snr10", "file")
 SHARES_SHOWN = {
     "RPA %": "rpa",
     "RCA %": "rca",
@@ -106,6 +108,33 @@ def _least(run: RunData, line: Line) -> Cell:
 
 def _heading(name: str) -> str:
     return next(heading for heading, own in SHARES_SHOWN.items() if own == name).removesuffix(" %")
+
+
+def findings(book: Book) -> Iterator[Text]:
+    """For the summary: how right each backend is, clean and at 10 dB, and how far it is from the reference in all."""
+    for run in book.of("accuracy"):
+        for backend in run.backends:
+            lines = {r["case"]: r for r in lines_of(run, others=False) if r["backend"] == backend}
+            shown = [(case, lines[case]) for case in HEADLINES if figures(lines.get(case, {})).get("rpa") is not None]
+            told = [say(f"{case} {{}}", _figure(run, line, "rpa", ".1f", 100, "")) for case, line in shown]
+            if told:
+                where = f" on machine {run.setting}" if book.several else ""
+                head = say("accuracy, {}: {}{}, RPA in per cent: ", run.precision, Code(backend), where)
+                yield (*head, *joined(told), *_apart(run, list(lines.values())), ".")
+
+
+def _apart(run: RunData, lines: Sequence[Line]) -> Text:
+    """Mismatches and the largest difference over everything that was compared with another backend."""
+    compared = [line for line in lines if line["backend"] != line["reference"] and line["parity"]]
+    if not compared:
+        return ()
+    sources = tuple(run.source(line, "parity") for line in compared)
+    seconds = plain(sum(line["workload"]["duration_s"] for line in compared), sources, ".0f")
+    mismatches = plain(sum(line["parity"]["voicing_mismatches"] for line in compared), sources)
+    cents = plain(max(line["parity"]["max_cents"] for line in compared), sources)
+    beside = Code(compared[0]["reference"])
+    words = "; from {} over {} s of audio: {} voicing mismatches, at most {} cents"
+    return say(words, beside, seconds, mismatches, cents)
 
 
 # ---------------------------------------------------------------------- other estimators

@@ -197,7 +197,7 @@ def pitch(book: Book) -> tuple[list[Section], str]:
         "max cents", "RMS cents", "octave errors", "undecided", "verdict",
     )  # fmt: skip
     section = Section("F0 of the backends", [cells.table(book, "pitch", header, rows, 4, (PITCH,))])
-    if any(not run.suite.trained and not run.config["weights"]["rmvpe"] for run in runs):
+    if not all(run.finds_pitch for run in runs):
         why = "Synthetic weights have learnt no pitch: their F0 says how close the sides are, and nothing of a voice."
         section.blocks.append(Paragraph((why,)))
     return [section], ""

@@ -62,6 +62,8 @@ class Suite:
     checkpoints: ClassVar[tuple[str, ...]]  # their names under ``weights``
     protocol: ClassVar[str] = "timed"  # how its cases are measured: see ``run.PROTOCOLS``
     trained: ClassVar[bool] = False  # its figures mean something with trained weights only: RMVPE's are shipped
+    # calls whose results mean something with trained weights only: parity takes them from the shipped network's
+    learned: ClassVar[tuple[str, ...]] = ()
     takes_audio: ClassVar[bool] = True  # else it makes its own inputs, and audio=FILE means nothing
     counted: ClassVar[bool] = False  # every component is a call whose FLOPs and bytes are worth counting
     # inputs that the parity reference makes for all backends: input name, and the result that it is
@@ -170,6 +172,16 @@ class Suite:
     def sound(self, results: Results) -> tuple[np.ndarray, int] | None:
         """Samples and their rate, where the suite makes something to listen to."""
         return None
+
+
+# what comes before the names of results of the shipped network, where another one was timed
+LEARNED = "learned."
+
+
+def of_learned(results: Results) -> Results:
+    """The shipped network's results alone, under their own names; all, where there is no such network."""
+    own = {name.removeprefix(LEARNED): array for name, array in results.items() if name.startswith(LEARNED)}
+    return own or results
 
 
 def floor_of(reference: Results, name: str, figure: str) -> float | None:
