@@ -12,7 +12,7 @@ from .document import Document, Paragraph, Picture, Section, counted, joined, wo
 from .frame import Book, RunData, load_book
 from .plots import draw_all
 from .render import write
-from .sections import machines, optimisations, parity, phases, summary, times
+from .sections import accuracy, machines, optimisations, parity, phases, summary, times
 from .trace_plot import draw_heat
 
 # what a picture shows, by the first word of its name
@@ -26,6 +26,8 @@ ALT = {
     "ablation": "Gain of each optimisation, with intervals",
     "waterfall": "From nothing to everything, optimisation by optimisation",
     "samples": "Distribution of the samples",
+    "accuracy": "Accuracy of pitch against the signal-to-noise ratio, of RMVPE and of other estimators",
+    "voicing": "Voicing recall against voicing false alarms, of RMVPE and of other estimators",
     "roofline": "Achieved rate against what the machine could do at best",
     "f0": "F0 of all backends, and their difference in cents, on",
     "spectra": "Spectrograms of both sides and of their difference, on",
@@ -143,8 +145,10 @@ def _parts(book: Book, pictures: Pictures) -> Iterator[Part]:
     yield times.real_audio(book), "no run on a recording: audio=FILE, or the speech clip of `rmvpe`", "Real audio"
     yield parity.sections(book), "no run compares two backends", "Parity"
     yield _steps(book, pictures), "no trace among the runs: python -m suites trace all", "Parity, step by step"
+    found = _illustrated(accuracy.sections(book), pictures.of(book.of("accuracy"), "accuracy", "voicing"))
+    yield found, _no_run("accuracy"), "RMVPE accuracy"
     found, why = parity.pitch(book)
-    yield _illustrated(found, pictures.of(book.runs, "f0")), why, "RMVPE accuracy"
+    yield _illustrated(found, pictures.of(book.runs, "f0")), why, "F0 of the backends"
     yield _pictured("Spectrograms", pictures.of(book.runs, "spectra")), "no run makes audio", "Spectrograms"
     yield machines.sounds(book), "" if len(book.runs) > 1 else "no run makes audio", "To listen to"
     yield _illustrated(phases.memory(book), pictures.of(_memory_runs(book), "memory")), _no_run("memory"), "Memory"

@@ -22,6 +22,7 @@ from suites.models import SUITES
 from suites.models.base import Suite
 from suites.record import Line, key_of, read_lines, records
 from suites.statistics import Estimate, estimate, paired_ratio
+from suites.weights import LEARNED_WEIGHTS
 
 from . import trace as traces
 
@@ -63,6 +64,15 @@ class RunData:
     @property
     def suite(self) -> Suite:
         return SUITES[self.name]
+
+    @property
+    def finds_pitch(self) -> bool:
+        """Whether the F0 that it compares is a trained network's."""
+        return (
+            bool(self.config["weights"]["rmvpe"])
+            or self.suite.trained
+            or LEARNED_WEIGHTS in self.environment.get("weights", {})
+        )
 
     @cached_property
     def cases(self) -> list[str]:

@@ -9,7 +9,16 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from . import plots_ablation, plots_breakdown, plots_phases, plots_roofline, plots_samples, plots_sound, plots_times
+from . import (
+    plots_ablation,
+    plots_accuracy,
+    plots_breakdown,
+    plots_phases,
+    plots_roofline,
+    plots_samples,
+    plots_sound,
+    plots_times,
+)
 from .frame import RunData
 from .style import RC, save
 
@@ -26,6 +35,7 @@ OF_PROTOCOL: dict[str, dict[str, Callable[[RunData], Figure | None]]] = {
     },
     "memory": {"memory": plots_phases.memory, "growth": plots_phases.growth},
     "cold_start": {"first": plots_phases.first},
+    "accuracy": {"accuracy": plots_accuracy.accuracy, "voicing": plots_accuracy.voicing},
     "ablation": {"ablation": plots_ablation.ablation, "waterfall": plots_ablation.waterfall},
 }
 # of every case of a timed run

@@ -59,7 +59,7 @@ def f0(data: RunData, case: str) -> Figure | None:
     if bottom.get_legend_handles_labels()[1]:
         bottom.legend(**ABOVE)
     part = f", first {CONTOUR_SECONDS:g} s" if data.duration_s(case) > CONTOUR_SECONDS else ""
-    untrained = "" if data.config["weights"]["rmvpe"] else " of untrained weights"
+    untrained = "" if data.finds_pitch else " of untrained weights"
     figure.suptitle(titled(data, f"F0{untrained}, {audio_of(data, case)}{part}"))
     return figure
 

@@ -29,6 +29,16 @@ STYLES = {
     "mlx_cpu": ("#D55E00", "^"),
     "mlx_gpu": ("#CC79A7", "v"),
 }
+# other estimators, by Tol; dashed where they are lines
+OTHERS = {
+    "pyin": ("#882255", "P"),
+    "praat": ("#117733", "X"),
+    "harvest": ("#999933", "<"),
+    "dio": ("#AA4499", ">"),
+    "crepe": ("#332288", "h"),
+    "crepe_tiny": ("#6699CC", "p"),
+    "fcpe": ("#661100", "*"),
+}
 # what is black on white in print takes the page's colours in the HTML report
 INK, PAPER = "#000000", "#ffffff"
 # words on a coloured bar, whatever the page's ink is

@@ -25,6 +25,11 @@ BACKENDS = {
 DTYPES = {"fp32": "float32", "tf32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
+def device_of(name: str) -> str:
+    """Of a backend; what is measured beside the backends runs on the CPU."""
+    return BACKENDS[name].device if name in BACKENDS else "cpu"
+
+
 def speed_reference(backend: str, present: list[str]) -> str | None:
     """The PyTorch backend on the same device: the only one whose time a ratio may name."""
     same_device = {"mlx_cpu": ("torch_cpu",), "mlx_gpu": ("torch_cuda", "torch_mps")}

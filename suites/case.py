@@ -15,8 +15,10 @@ import numpy as np
 from . import floors, inputs, sound, verdict
 from .backends import parity_reference, speed_reference
 from .launch import Worker, WorkerError, WorkerLost
+from .models.base import LEARNED
 from .plan import Case, Plan
 from .statistics import LEAST_LAUNCHES, Estimate, paired_ratio
+from .weights import LEARNED_WEIGHTS
 
 if TYPE_CHECKING:
     from .models.base import Suite
@@ -71,6 +73,10 @@ class CaseRun:
             finally:
                 self.end()
             number += 1
+        try:
+            self._add_learned()
+        finally:
+            self.end()
         self.outputs = {backend: found for backend, found in self.outputs.items() if backend not in self.errors}
         # records come last: a case whose records are closed is not looked at again
         self._keep_contours(self.outputs)
@@ -328,6 +334,25 @@ class CaseRun:
         if self.reference.startswith("torch") and self.reference in self._alive():
             with self._guard(self.reference):
                 self.outputs[self.reference] |= self._fetch(self.reference, "", do="rounding")
+
+    def _add_learned(self) -> None:
+        """What only a trained network can show, in processes of its own: the timed one may be synthetic."""
+        network = self.run.weights.get(LEARNED_WEIGHTS)
+        if network is None or self.shared is None:
+            return
+        self.told("parity")
+        for backend in self._alive():
+            with self._guard(backend):
+                worker = self.workers[backend] = self._worker(backend)
+                self.run.hello(worker)
+                self.run.load(worker, paths={name: str(network.path) for name in self.suite.checkpoints})
+                worker.ask("prepare", self.timeout_s, inputs=self.shared)
+                found: Results = {}
+                for call in self.suite.learned:
+                    found |= self._fetch(backend, call)
+                if backend == self.reference and backend.startswith("torch"):
+                    found |= self._fetch(backend, "", do="rounding")
+                self.outputs[backend] |= {f"{LEARNED}{name}": array for name, array in found.items()}
 
     def _count_work(self) -> None:
         """FLOPs and bytes of every call that is a component by itself, where PyTorch is there to count them."""

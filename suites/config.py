@@ -14,8 +14,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from .backends import DTYPES
 from .errors import UserError, nearest
+from .estimators import ESTIMATORS
 from .floors import DERIVED
 from .models import SUITES
+from .testset import CONDITIONS
+from .truth import SHARES
 from .weights import ODD_RATES, SIZES, voice_names
 
 ROOT = Path(__file__).parents[1]
@@ -52,7 +55,7 @@ NUMBERS: dict[str, tuple[Any, float, float]] = {
 OPTIONAL = ("threads",)
 # values of these are file names: quoted for Hydra, whose grammar has its own use for spaces and brackets
 WEIGHTS = ("rmvpe", "hubert", "voice", "index")
-PATHS = ("audio", "out", *(f"weights.{name}" for name in WEIGHTS), "paths.runs", "paths.cache")
+PATHS = ("audio", "out", "suite.f0", *(f"weights.{name}" for name in WEIGHTS), "paths.runs", "paths.cache")
 
 
 def suite_names() -> list[str]:
@@ -136,6 +139,7 @@ def validate(config: Config) -> None:
             continue
         _check_number(config, name, kind, low, high)
     _check_files(config)
+    _check_accuracy(suite, config["audio"])
     for policy, limits in suite["limits"].items():
         for name, limit in limits.items():
             if limit not in (None, DERIVED) and (
@@ -146,6 +150,25 @@ def validate(config: Config) -> None:
         span = measure[name]
         if span["min"] > span["max"]:
             raise UserError(f"measure.{name}: min={span['min']} and max={span['max']} do not fit together")
+
+
+def _check_accuracy(suite: Config, audio: str | None) -> None:
+    """Of the suite ``accuracy``: conditions, estimators and least figures that there are."""
+    for name, known in (("conditions", CONDITIONS), ("estimators", ESTIMATORS)):
+        for wish in suite.get(name) or ():
+            if wish not in known:
+                raise UserError(f"suite.{name}: {wish}{nearest(str(wish), known)}")
+    for condition, least in suite.get("least", {}).items():
+        for figure, value in (least or {}).items():
+            if condition not in CONDITIONS or figure not in SHARES:
+                wrong, right = (condition, CONDITIONS) if condition not in CONDITIONS else (figure, SHARES)
+                raise UserError(f"suite.least.{condition}.{figure}{nearest(wrong, right)}")
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1
+            ):
+                raise UserError(f"suite.least.{condition}.{figure}={value}: a share from 0 to 1, or null, is expected")
+    if suite.get("f0") is not None and audio is None:
+        raise UserError(f"suite.f0={suite['f0']}: annotations of which recording? name it: audio=FILE")
 
 
 def _check_number(config: Config, name: str, kind: Any, low: float, high: float) -> None:

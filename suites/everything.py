@@ -20,7 +20,17 @@ from .record import read_lines, records, write_whole
 from .run import Run, open_run, resume_run
 
 NAME = "all"
-SUITES_IN_ORDER = ("rmvpe", "hubert", "synthesizer", "pipeline", "components", "memory", "cold_start", "ablation")
+SUITES_IN_ORDER = (
+    "rmvpe",
+    "hubert",
+    "synthesizer",
+    "pipeline",
+    "components",
+    "memory",
+    "cold_start",
+    "ablation",
+    "accuracy",
+)
 TRACES = ("rmvpe", "hubert", "synthesizer", "pipeline")
 STATE = "all.json"
 INTERRUPTED, ERROR = 130, 2

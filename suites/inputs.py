@@ -19,11 +19,15 @@ SHORTEST_SAMPLES = 2560
 
 
 class Audio(NamedTuple):
-    """``samples [n]`` float32, 16 kHz mono; ``f0_hz [1 + n // 160]`` where the truth is known."""
+    """``samples [n]`` float32, 16 kHz mono; ``f0_hz [1 + n // 160]`` where the truth is known.
+
+    ``scored``: frames that count when something is measured against the truth; None: all.
+    """
 
     samples: np.ndarray
     f0_hz: np.ndarray | None
     source: str
+    scored: np.ndarray | None = None
 
 
 def read_audio(path: str | Path) -> np.ndarray:

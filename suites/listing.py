@@ -58,7 +58,9 @@ def planned(config: Config) -> str:
     plan, suite = make_plan(config, present), SUITES[config["suite"]["name"]]
     components = suite.components(plan.components, {"has_f0": True})
     absent = {(c, b) for c in components for b in present if suite.impossible(c, b)}
-    plan = plan._replace(components=components, absent=frozenset(absent))
+    beside = suite.beside(config["suite"])
+    installed = tuple(name for name, reason in beside.items() if reason is None)
+    plan = plan._replace(components=components, absent=frozenset(absent), beside=installed)
     lines = [
         f"suite {plan.suite}: {config['suite']['summary']}",
         f"measure {config['measure']['name']}, precision {config['precision']}",
@@ -69,6 +71,8 @@ def planned(config: Config) -> str:
     lines += [f"  {name:18} {words}" for name, words in config["suite"]["components"].items()]
     lines.append("backends" if asked else "backends (those without a device here are skipped)")
     lines += [f"  {name:18} {reason or 'installed'}" for name, reason in reasons.items()]
+    lines += ["beside them"] if beside else []
+    lines += [f"  {name:18} {reason or 'installed'}" for name, reason in beside.items()]
     rounds, launches = config["measure"]["rounds"], config["measure"]["launches"]
     each = f"{_span(launches)} process launches of {_span(rounds)} rounds" if suite.protocol in TIMED else "one figure"
     lines.append(f"{len(list(plan.expected()))} records, {each} each")

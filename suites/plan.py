@@ -13,7 +13,7 @@ class Case(NamedTuple):
     """One workload that every backend runs. ``seconds``: None where the file decides."""
 
     name: str
-    kind: str  # synthetic, speech or file
+    kind: str  # synthetic, speech, file, or a condition of the test set
     seconds: float | None
     path: str | None
 
@@ -24,6 +24,7 @@ class Plan(NamedTuple):
     components: tuple[str, ...]
     backends: tuple[str, ...]
     absent: frozenset[tuple[str, str]] = frozenset()  # components that a backend does not have
+    beside: tuple[str, ...] = ()  # what is measured beside the backends, one record a case and component
 
     def expected(self) -> Iterator[tuple[str, str, str]]:
         """Every (case, component, backend) that must end with a record."""
@@ -32,6 +33,8 @@ class Plan(NamedTuple):
                 for backend in self.backends:
                     if (component, backend) not in self.absent:
                         yield case.name, component, backend
+                for name in self.beside:
+                    yield case.name, component, name
 
 
 def requested_backends(config: dict[str, Any]) -> tuple[list[str], bool]:
@@ -58,6 +61,9 @@ def cases(config: dict[str, Any]) -> tuple[Case, ...]:
         if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0.16 <= seconds <= 14400:
             raise UserError(f"durations: {seconds!r} is not a number of seconds from 0.16 to 14400")
     synthetic = [Case(f"synthetic-{s:g}s", "synthetic", float(s), None) for s in dict.fromkeys(durations)]
+    if "conditions" in config["suite"]:
+        longest = max(durations, default=0.0)
+        synthetic = [Case(name, name, float(longest), None) for name in config["suite"]["conditions"] if longest]
     speech = [Case("speech", "speech", None, None)] if config["suite"]["speech_clip"] else []
     if not synthetic + speech:
         raise UserError("durations=[] leaves nothing to run")

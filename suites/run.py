@@ -16,9 +16,10 @@ import psutil
 import yaml
 from tqdm import tqdm
 
-from . import environment, inputs
+from . import environment, inputs, truth
 from .ablation import AblationRun
-from .backends import BACKENDS, impossible
+from .accuracy import AccuracyRun
+from .backends import device_of, impossible
 from .case import CaseRun
 from .config import Config, validate
 from .errors import UserError
@@ -27,7 +28,7 @@ from .models import SUITES
 from .phases import ColdStartRun, MemoryRun
 from .plan import Case, Plan, make_plan, requested_backends
 from .record import SCHEMA, RecordFile, key_of, read_lines, records, samples, write_whole
-from .weights import Weights, cache_folder, find_weights, sha256
+from .weights import LEARNED_WEIGHTS, Weights, cache_folder, find_weights, is_there, sha256, shipped
 
 RUN_FILES = ("config.yaml", "environment.json", "plan.json", "records.jsonl", "workers.log")
 
@@ -35,7 +36,13 @@ HELLO_TIMEOUT_S = 180.0
 # of a sample, what the clock's step or cost may be before it is told
 POOR_CLOCK = 0.01
 SHORT_S = 0.001
-PROTOCOLS: dict[str, Any] = {"timed": CaseRun, "memory": MemoryRun, "cold_start": ColdStartRun, "ablation": AblationRun}
+PROTOCOLS: dict[str, Any] = {
+    "timed": CaseRun,
+    "memory": MemoryRun,
+    "cold_start": ColdStartRun,
+    "ablation": AblationRun,
+    "accuracy": AccuracyRun,
+}
 
 Facts = dict[str, Any]
 
@@ -78,6 +85,8 @@ class Run:
         path = self.config["audio"]
         if path is not None and not self.resumed:
             inputs.read_audio(path)
+        if self.config["suite"].get("f0") is not None:
+            truth.read_f0(self.config["suite"]["f0"])
 
     def plan(self) -> Plan:
         """What will be measured; backends have said what they are, and a model was loaded on each."""
@@ -104,7 +113,9 @@ class Run:
         components = self.suite.components(plan.components, self.model_facts)
         pairs = [(c, b) for c in components for b in plan.backends]
         reasons = {pair: reason for pair in pairs if (reason := self.suite.impossible(*pair))}
-        plan = plan._replace(components=components, absent=frozenset(reasons))
+        beside = self._beside()
+        installed = tuple(name for name, reason in beside.items() if reason is None)
+        plan = plan._replace(components=components, absent=frozenset(reasons), beside=installed)
         if reasons and not any(plan.expected()):
             raise UserError(f"nothing is left to measure: {next(iter(reasons.values()))}")
         if revived or not self.resumed:
@@ -112,7 +123,18 @@ class Run:
         if not self.resumed:
             for (component, backend), reason in reasons.items():
                 self.file.append(self._base("all", component, backend) | {"status": "skipped", "reason": reason})
+            for name, why in beside.items():
+                if why is not None:
+                    self.file.append(self._base("all", "all", name) | {"status": "skipped", "reason": why})
         return plan
+
+    def _beside(self) -> dict[str, str | None]:
+        """What is measured beside the backends; what a resumed run was begun with stays what it is."""
+        found = self.suite.beside(self.config["suite"])
+        if not self.resumed:
+            return found
+        begun = {name for *_, name in json.loads((self.folder / "plan.json").read_text())["keys"]}
+        return {name: reason for name, reason in found.items() if name in begun}
 
     def _revived(self, known: list[str]) -> list[str]:
         """Backends that could not be started before the interruption, and can now."""
@@ -242,9 +264,8 @@ class Run:
     def _case(self, case: Case, plan: Plan, scratch: Path, bar: Any) -> None:
         weight, start = case.seconds or 10.0, bar.n
         if any(key[0] == case.name and key not in self.done for key in plan.expected()):
-            suite = self.config["suite"]
             try:
-                audio = inputs.make_audio(case.kind, case.seconds, case.path, self.config["seed"], suite["snr_db"])
+                audio = self.suite.audio(case, self.config)
             except (UserError, ImportError, OSError) as error:
                 self._no_audio(case, plan, str(error))
                 return
@@ -315,14 +336,22 @@ class Run:
         log = self.folder / "workers.log"
         return Worker(backend, self.config["precision"], self.threads, log, environment)
 
-    def load(self, worker: Worker, suite: str | None = None, optimize: Any = None) -> Facts:
-        """The suite's model, or another suite's; ``optimize``: other optimisations than the run's."""
+    def load(
+        self,
+        worker: Worker,
+        suite: str | None = None,
+        optimize: Any = None,
+        paths: Mapping[str, str] | None = None,
+    ) -> Facts:
+        """The suite's model, or another suite's; ``optimize``, ``paths``: other optimisations and weights than the
+        run's."""
         name = suite or self.config["suite"]["name"]
+        own = paths or {name: str(self.weights[name].path) for name in SUITES[name].checkpoints}
         return worker.ask(
             "load",
             self.measure["timeout_s"],
             suite=name,
-            paths={name: str(self.weights[name].path) for name in SUITES[name].checkpoints},
+            paths=own,
             optimize=self.config["optimize"] if optimize is None else optimize,
             settings=self.settings,
         )
@@ -355,7 +384,7 @@ class Run:
             "case": case,
             "component": component,
             "backend": backend,
-            "device": BACKENDS[backend].device,
+            "device": device_of(backend),
             "precision": config["precision"],
             "profile": config["profile"],
             "time": datetime.now().astimezone().isoformat(timespec="milliseconds"),
@@ -406,7 +435,12 @@ def weights_of(config: Config) -> dict[str, Weights]:
     wish, suite = config["weights"], config["suite"]
     folder, size = cache_folder(config["paths"]["cache"]), config["measure"]["model"]
     names = [*SUITES[suite["name"]].checkpoints, *(["index"] if wish["index"] else [])]
-    return {n: find_weights(n, wish[n], wish["seed"], size, suite.get("voice"), folder) for n in names}
+    if SUITES[suite["name"]].trained and wish["rmvpe"] is None:
+        return {"rmvpe": shipped()}
+    found = {n: find_weights(n, wish[n], wish["seed"], size, suite.get("voice"), folder) for n in names}
+    if SUITES[suite["name"]].learned and wish["rmvpe"] is None and is_there():
+        found[LEARNED_WEIGHTS] = shipped()
+    return found
 
 
 def _digests(weights: dict[str, Weights]) -> dict[str, str]:

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import yaml
 
 from . import environment
-from .backends import BACKENDS, speed_reference
+from .backends import BACKENDS, device_of, speed_reference
 from .errors import UserError
+from .estimators import ESTIMATORS
 from .floors import is_count, to_error
 from .record import Line, key_of, number, read_lines, records
 from .statistics import fast_logs, paired_logs
@@ -251,7 +252,7 @@ def _contradiction(line: Line, taken: Sequence[Line], written: Sequence[Line], c
     config, env, backend = context.config, context.env, line["backend"]
     facts = env["backends"].get(backend, {})
     said = {"suite": config["suite"]["name"], "precision": config["precision"], "profile": config["profile"]}
-    said["device"] = BACKENDS[backend].device if backend in BACKENDS else None
+    said["device"] = device_of(backend) if backend in BACKENDS or backend in ESTIMATORS else None
     if line["status"] in MEASURED:
         said |= {"threads": env.get("threads"), "blas": facts.get("blas")}
     for name, expected in said.items():

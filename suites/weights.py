@@ -16,6 +16,11 @@ from . import recipe
 from .errors import UserError
 
 MANIFESTS = Path(__file__).parent / "data" / "manifests"
+# a trained RMVPE: beside the packages in a clone, inside this one in an installed wheel
+SHIPPED = "rmvpe-small.safetensors"
+# under which a run knows it, where another network is timed
+LEARNED_WEIGHTS = "pitch"
+ASSETS = (Path(__file__).parents[1] / "assets", Path(__file__).parent / "assets")
 UPSTREAM_WIDTH, UPSTREAM_HIDDEN = 16, 256
 FORMAT = "rvc-parity/1"
 SIZES = ("full", "tiny")
@@ -180,6 +185,26 @@ def find_weights(model: str, path: str | None, seed: int, size: str, voice: str 
     if not target.is_file():
         _generate(model, manifest_of(model, size, voice), seed, target)
     return Weights(target, f"{stem}: synthetic, seed {seed}, {size} size (time and parity only)", sha256(target))
+
+
+def shipped() -> Weights:
+    """The trained RMVPE of reduced width that comes with the project.
+
+    Raises:
+        UserError: it is not there.
+    """
+    path = next((folder / SHIPPED for folder in ASSETS if (folder / SHIPPED).is_file()), None)
+    if path is None:
+        raise UserError(f"the trained RMVPE {ASSETS[0] / SHIPPED} is missing; name another one: weights.rmvpe=FILE")
+    return Weights(path, f"rmvpe: {SHIPPED}, trained, reduced width", sha256(path))
+
+
+def is_there() -> bool:
+    return any((folder / SHIPPED).is_file() for folder in ASSETS)
+
+
+def is_shipped(found: Weights) -> bool:
+    return any((folder / SHIPPED).is_file() and sha256(folder / SHIPPED) == found.sha256 for folder in ASSETS)
 
 
 def metadata(model: str, manifest: dict[str, Any]) -> dict[str, str]:

@@ -298,6 +298,18 @@ class Session:
         self.model = WithLibrosa(self.model)
         return {}
 
+    def estimate(self, request: Request) -> Answer:
+        """Leave another estimator's F0 in a file, and time it; no model is needed, and no framework but its own."""
+        from .estimators import ESTIMATORS
+
+        found, audio = ESTIMATORS[request["name"]], np.load(request["audio"])
+        found.find(audio[: request["warm"]], found.settings)
+        start = time.perf_counter()
+        f0 = found.find(audio, found.settings)
+        seconds = time.perf_counter() - start
+        np.save(request["path"], f0)
+        return {"seconds": seconds, "facts": found.facts()}
+
     # ------------------------------------------------------------------ traces
     def trace_open(self, request: Request) -> Answer:
         """Begin to walk the model on the prepared inputs: as the reference, or beside it."""
@@ -444,7 +456,7 @@ TRACE_REQUESTS = (
     "inject",
 )
 TIMING_REQUESTS = ("warm", "time", "slow", "cold", "memory", "steady_memory", "librosa_mel", "peaks", "count")
-REQUESTS = ("hello", "load", "prepare", "output", "rounding", *TIMING_REQUESTS, *TRACE_REQUESTS)
+REQUESTS = ("hello", "load", "prepare", "output", "rounding", "estimate", *TIMING_REQUESTS, *TRACE_REQUESTS)
 
 
 def serve(session: Session, requests: Any, answers: Any) -> None:

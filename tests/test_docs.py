@@ -25,7 +25,15 @@ def test_every_point_has_a_test():
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "docs/measurement.md", "docs/parity.md", "docs/blas.md", "docs/gates.md", "docs/pytorch-to-mlx.md"],
+    [
+        "README.md",
+        "docs/accuracy.md",
+        "docs/measurement.md",
+        "docs/parity.md",
+        "docs/blas.md",
+        "docs/gates.md",
+        "docs/pytorch-to-mlx.md",
+    ],
 )
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text()

@@ -11,7 +11,7 @@ from suites.statistics import Estimate
 from .. import cells, trace
 from ..document import Bullets, Cell, Code, Num, Paragraph, Section, Text, counted, estimate_of, joined, plain, say
 from ..frame import Book, RunData
-from . import parity, phases, times
+from . import accuracy, parity, phases, times
 
 VERDICTS = {
     0: "**Passed**: every planned case was measured, and what was compared lies within its limits.",
@@ -32,7 +32,7 @@ def exit_code(book: Book) -> int:
 
 def summary(book: Book) -> Section:
     section = Section("Summary", [Paragraph((VERDICTS[exit_code(book)],)), Paragraph(_what(book))])
-    items = [*_speed(book), *_precise(book), *_shares(book), *_memory(book), *_traces(book)]
+    items = [*_speed(book), *_precise(book), *_shares(book), *_memory(book), *accuracy.findings(book), *_traces(book)]
     if items:
         section.blocks.append(Bullets(tuple(items)))
     return section

@@ -1,5 +1,6 @@
 """The suites by name; each module tells how one model is loaded, called and judged."""
 
+from .accuracy import Accuracy
 from .base import Suite
 from .components import Components
 from .hubert import Hubert
@@ -18,5 +19,6 @@ SUITES: dict[str, Suite] = {
     "memory": Memory(),
     "cold_start": ColdStart(),
     "ablation": Ablation(),
+    "accuracy": Accuracy(),
     "known": Known(),  # of the self-test: no configuration, hence in no list
 }

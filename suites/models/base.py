@@ -14,8 +14,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from .. import parity, sound
-from ..inputs import Audio
+from ..inputs import Audio, make_audio
 from ..parity import Figures
+from ..plan import Case
 from ..verdict import Check, Limits
 
 Settings = Mapping[str, Any]
@@ -60,6 +61,9 @@ class Suite:
     whole: ClassVar[str | None]  # the component that is the whole call: first calls and memory are its
     checkpoints: ClassVar[tuple[str, ...]]  # their names under ``weights``
     protocol: ClassVar[str] = "timed"  # how its cases are measured: see ``run.PROTOCOLS``
+    trained: ClassVar[bool] = False  # its figures mean something with trained weights only: RMVPE's are shipped
+    # calls whose results mean something with trained weights only: parity takes them from the shipped network's
+    learned: ClassVar[tuple[str, ...]] = ()
     takes_audio: ClassVar[bool] = True  # else it makes its own inputs, and audio=FILE means nothing
     counted: ClassVar[bool] = False  # every component is a call whose FLOPs and bytes are worth counting
     # inputs that the parity reference makes for all backends: input name, and the result that it is
@@ -127,6 +131,18 @@ class Suite:
         """The call that times this component."""
         return component
 
+    def audio(self, case: Case, config: Mapping[str, Any]) -> Audio:
+        """What the case runs on; ``config``: the whole one.
+
+        Raises:
+            UserError: a file that cannot be used.
+        """
+        return make_audio(case.kind, case.seconds, case.path, config["seed"], config["suite"]["snr_db"])
+
+    def beside(self, settings: Settings) -> dict[str, str | None]:
+        """What is measured beside the backends, and why it cannot be, if so."""
+        return {}
+
     def frames(self, samples: int) -> int:
         """The model's frames in this many samples at 16 kHz."""
         return 1 + samples // 160
@@ -156,6 +172,16 @@ class Suite:
     def sound(self, results: Results) -> tuple[np.ndarray, int] | None:
         """Samples and their rate, where the suite makes something to listen to."""
         return None
+
+
+# what comes before the names of results of the shipped network, where another one was timed
+LEARNED = "learned."
+
+
+def of_learned(results: Results) -> Results:
+    """The shipped network's results alone, under their own names; all, where there is no such network."""
+    own = {name.removeprefix(LEARNED): array for name, array in results.items() if name.startswith(LEARNED)}
+    return own or results
 
 
 def floor_of(reference: Results, name: str, figure: str) -> float | None:

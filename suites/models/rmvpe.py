@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from .. import parity, sound
 from ..inputs import Audio
 from ..parity import Figures
 from ..verdict import Limits
-from .base import Calls, Probe, Results, Settings, Suite
+from .base import Calls, Probe, Results, Settings, Suite, of_learned
 
 # the network's rounding floor is measured on the first 32 s: float64 is slow
 FLOOR_FRAMES = 3200
@@ -26,13 +26,15 @@ class Rmvpe(Suite):
     checkpoints = ("rmvpe",)
     shared = (("mel", "mel"), ("salience", "network"))
     extras = ("own_salience",)
+    learned = ("f0", "own_salience")
     about_time = "From audio in host memory to F0 in host memory"
     about_parity = (
         "`mel`, `network` and `decode` are compared on the reference's own input, `f0` on each side's own values from "
-        "the audio on. *Undecided* frames are closer to the voicing threshold, or to a tie of two bins, than the "
-        "salience error: they are counted, and not judged."
+        "the audio on; where the timed network is synthetic, with the shipped one, which finds pitch. *Undecided* "
+        "frames are closer to the voicing threshold, or to a tie of two bins, than the salience error: they are "
+        "counted, and not judged."
     )
-    details = (
+    details: ClassVar[tuple[tuple[str, str, str], ...]] = (
         ("mel", "max_abs", "mel max abs"),
         ("mel", "floor_max_abs", "its floor"),
         ("mel", "snr_db", "mel SNR dB"),
@@ -92,10 +94,10 @@ class Rmvpe(Suite):
             figures = parity.compare_f0(results["decode"], reference["decode"])
             checks = limits.check("voicing_mismatches", figures["voicing_mismatches"], 0)
             return figures | {"limits": checks | limits.check("f0_max_cents", figures["max_cents"], 0.0)}
-        return f0_figures(results, reference, limits, settings["threshold"])
+        return f0_figures(of_learned(results), of_learned(reference), limits, settings["threshold"])
 
     def contours(self, results: Mapping[str, Results], reference: str, audio: Audio) -> Results:
-        arrays = {f"f0.{backend}": found["f0"][:CONTOUR_FRAMES] for backend, found in results.items()}
+        arrays = {f"f0.{backend}": of_learned(found)["f0"][:CONTOUR_FRAMES] for backend, found in results.items()}
         arrays["mel"] = results[reference]["mel"][:, :CONTOUR_FRAMES].astype(np.float16)
         if audio.f0_hz is not None:
             arrays["f0.truth"] = audio.f0_hz[:CONTOUR_FRAMES]

@@ -38,7 +38,7 @@ def test_a_suite_may_have_its_own_budget_and_the_command_line_the_last_word():
     ("suite", "overrides", "message"),
     [
         ("rmvp", [], "unknown suite 'rmvp'; did you mean 'rmvpe'"),
-        ("zzz", [], "unknown suite 'zzz'; known: ablation, cold_start, components, hubert"),
+        ("zzz", [], "unknown suite 'zzz'; known: ablation, accuracy, cold_start, components"),
         ("rmvpe", ["duration=[5]"], "unknown override 'duration'; did you mean 'durations'"),
         ("rmvpe", ["weights.rmpve=x"], "unknown override 'weights.rmpve'; did you mean 'weights.rmvpe'"),
         ("rmvpe", ["measure=fulll"], "measure=fulll: there is no such measure; did you mean 'full'"),

@@ -67,7 +67,7 @@ def test_a_report_of_every_suite(finished):
     text = (folder / "report.md").read_text()
     page = (folder / "report.html").read_text()
     assert "**Passed**" in text
-    assert ("## F0 contours" in text) == (suite.whole == "convert")
+    assert ("## F0 of the backends" in text) == (suite.whole == "convert")
     assert ("<audio controls" in page) == (suite.whole == "convert")
     drawn = {"time.png", "speedup.png", *(["memory.png"] if suite.whole else [])}
     assert {p.name for p in (folder / "plots").iterdir()} >= drawn
