@@ -84,8 +84,13 @@ def figure(run: RunData, line: Line, value: Any, name: str, field: str) -> Inlin
     if isinstance(value, str):
         return Num(value, sources)
     if name.endswith("corr"):
-        return plain(float(value), sources, ".9g")
+        return Num(_correlation(float(value)), sources, float(value))
     return plain(value, sources)
+
+
+def _correlation(value: float) -> str:
+    """Close to one, by how far it is from it."""
+    return f"1 - {1 - value:.2g}" if 0.999 < value < 1 else f"{value:.4g}"
 
 
 def coverage(run_estimates: Sequence[Estimate | None], sources: tuple[str, ...]) -> Text:

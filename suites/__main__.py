@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="one document of one or several runs: markdown, HTML and plots")
     report.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folders of runs or traces, or of several")
     report.add_argument("--out", type=Path, metavar="FOLDER", help="where (default: in the only RUN, else ./report)")
+    report.add_argument("--name", default="report", metavar="NAME", help="of the files: NAME.md, NAME.html")
     report.add_argument("--tables", choices=("csv", "parquet"), help="every table as a file as well, in tables/")
     report.add_argument("--sources", action="store_true", help="print for every number the records that it is from")
     report.add_argument("--history", type=Path, metavar="FOLDER", help="all runs in it over time, with what changed")
@@ -279,6 +280,8 @@ def run_report(args: argparse.Namespace) -> int:
         if args.runs or args.sources or args.tables:
             raise UserError("--history is a report of its own: leave out the runs, --sources and --tables")
         return run_history(args)
+    if Path(args.name).name != args.name:
+        raise UserError(f"--name {args.name}: the name of a file, without its folder and ending")
     if not args.runs:
         raise UserError("report what? name run folders, or a folder of runs, or --history FOLDER")
     if args.sources:
@@ -290,11 +293,11 @@ def run_report(args: argparse.Namespace) -> int:
         print(text)
         return code
     if len(args.runs) == 1:
-        return report_of(args.runs, args.out or args.runs[0], args.tables)
-    return report_of(args.runs, args.out or Path("report"), args.tables)
+        return report_of(args.runs, args.out or args.runs[0], args.tables, args.name)
+    return report_of(args.runs, args.out or Path("report"), args.tables, args.name)
 
 
-def report_of(folders: list[Path], out: Path, kind: str | None = None) -> int:
+def report_of(folders: list[Path], out: Path, kind: str | None = None, name: str = "report") -> int:
     """One report of all of them in the folder ``out``; ``kind``: its tables as csv or parquet too."""
     from reports import trace, trace_report
     from reports.build import write_document
@@ -308,7 +311,7 @@ def report_of(folders: list[Path], out: Path, kind: str | None = None) -> int:
         path, found = trace_report.write_report(out)
         print(trace.verdict(found).replace("`", ""), f"report: {path}", sep="\n")
         return PASSED if found.finding is None else FAILED
-    built = write_document(folders, out)
+    built = write_document(folders, out, name)
     if kind:
         written = write_tables(built.document, out / "tables", kind)
         print(f"tables: {out / 'tables'}, {len(written)} files")
