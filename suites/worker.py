@@ -307,8 +307,9 @@ class Session:
         start = time.perf_counter()
         f0 = found.find(audio, found.settings)
         seconds = time.perf_counter() - start
-        np.save(request["path"], f0)
-        return {"seconds": seconds, "facts": found.facts()}
+        voided = ~(np.isfinite(f0) & (f0 >= 0))  # WORLD's may come out as NaN: that is no F0, so it is unvoiced
+        np.save(request["path"], np.where(voided, 0.0, f0))
+        return {"seconds": seconds, "facts": found.facts() | {"voided_frames": int(voided.sum())}}
 
     # ------------------------------------------------------------------ traces
     def trace_open(self, request: Request) -> Answer:

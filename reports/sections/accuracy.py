@@ -10,7 +10,7 @@ from suites.truth import SHARES
 
 from .. import cells
 from ..cells import Row
-from ..document import Absent, Cell, Code, Num, Paragraph, Section, Text, joined, plain, say
+from ..document import Absent, Cell, Code, Num, Paragraph, Section, Table, Text, joined, plain, say
 from ..frame import Book, RunData
 
 ABOUT = (
@@ -179,14 +179,20 @@ def _speed(run: RunData, lines: Sequence[Line]) -> Cell:
     return plain(sum(line["samples_s"][-1] for line in timed) / audio, sources, ".3g")
 
 
-def _settings(book: Book, runs: Sequence[RunData]) -> cells.Table:
-    """What was called, in which version, and how."""
+def _settings(book: Book, runs: Sequence[RunData]) -> Table:
+    """What was called, in which version, and how; and how often its result was no F0."""
     rows: list[tuple[RunData, Row]] = []
     for run in runs:
-        known = {line["backend"]: line for line in lines_of(run, others=True)}
-        for name, line in known.items():
-            source = (run.source(line, "estimator"),)
-            told = ", ".join(f"{key} {value}" for key, value in line["estimator"]["settings"].items())
-            facts = (Num(line["estimator"][key], source) for key in ("title", "package"))
-            rows.append((run, (Code(name), *facts, Num(told, source))))
-    return cells.table(book, "estimators-settings", ("name", "estimator", "package", "settings"), rows, 4)
+        own: dict[str, list[Line]] = {}
+        for line in lines_of(run, others=True):
+            own.setdefault(line["backend"], []).append(line)
+        for name, lines in own.items():
+            known, source = lines[0]["estimator"], (run.source(lines[0], "estimator"),)
+            told = ", ".join(f"{key} {value}" for key, value in known["settings"].items())
+            voided = sum(line["estimator"].get("voided_frames", 0) for line in lines)
+            count = plain(voided, tuple(run.source(line, "estimator") for line in lines))
+            rows.append(
+                (run, (Code(name), *(Num(text, source) for text in (known["title"], known["package"], told)), count))
+            )
+    header = ("name", "estimator", "package", "settings", "frames of NaN or below 0")
+    return cells.table(book, "estimators-settings", header, rows, 4)

@@ -110,7 +110,7 @@ def test_estimators_beside_it(run):
     assert found["estimators-rpa"][0] == ["torch_cpu", "99.0", "99.0", "99.0", "99.0", "0.1"]
     assert found["estimators-rpa"][3] == ["praat", "90.0", "90.0", "90.0", "–", "0.1"]
     assert [row[0] for row in found["estimators-settings"]] == list(NAMES[2:])
-    assert found["estimators-settings"][0][2:] == ["p 1.0", "fmin 32.7"]
+    assert found["estimators-settings"][0][2:] == ["p 1.0", "fmin 32.7", "0"]
 
 
 def test_a_missing_condition_is_told(run, tmp_path):

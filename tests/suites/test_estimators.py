@@ -45,6 +45,19 @@ def test_one_that_is_not_installed_is_skipped(monkeypatch):
     assert ESTIMATORS["praat"].missing() is None
 
 
+def test_what_is_no_number_is_unvoiced_and_counted(tmp_path, monkeypatch):
+    from suites.worker import Session
+
+    f0 = np.array([100.0, np.nan, -5.0, np.inf, 0.0])
+    broken = ESTIMATORS["praat"]._replace(find=lambda audio, settings: f0)
+    monkeypatch.setitem(ESTIMATORS, "praat", broken)
+    np.save(tmp_path / "audio.npy", np.zeros(640, np.float32))
+    asked = {"name": "praat", "audio": str(tmp_path / "audio.npy"), "path": str(tmp_path / "f0.npy"), "warm": 160}
+    answer = Session("torch_cpu", "fp32").estimate(asked)
+    assert answer["facts"]["voided_frames"] == 3
+    assert np.load(tmp_path / "f0.npy").tolist() == [100, 0, 0, 0, 0]
+
+
 def test_names_and_records_agree():
     import json
 
