@@ -20,6 +20,7 @@ from . import (
     plots_times,
 )
 from .frame import RunData
+from .plots_words import some
 from .style import RC, save
 
 Draw = Callable[[], Figure | None]
@@ -46,7 +47,7 @@ def figures(data: RunData) -> dict[str, Draw]:
     """By file name everything that a run of this protocol can have; a call gives None where the records lack it."""
     found: dict[str, Draw] = {name: partial(draw, data) for name, draw in OF_PROTOCOL[data.suite.protocol].items()}
     for kind, draw in OF_CASE.items() if data.suite.protocol == "timed" else ():
-        found |= {f"{kind}-{case}": partial(draw, data, case) for case in data.cases}
+        found |= {f"{kind}-{case}": partial(draw, data, case) for case in some(data.cases)}
     return found
 
 

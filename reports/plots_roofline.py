@@ -13,7 +13,7 @@ from matplotlib.transforms import Bbox
 from suites.statistics import Estimate
 
 from .frame import RunData
-from .plots_words import audio_of, interval, three_digits, titled
+from .plots_words import audio_of, interval, shown_of, some, three_digits, titled
 from .roofs import Roof, device_of, roofs
 from .style import INK, STYLES, WIDTH, legend_below, mark, one_two_five, panels, plain_numbers
 
@@ -34,15 +34,16 @@ class Point(NamedTuple):
 def roofline(data: RunData) -> Figure | None:
     """FLOP/s against FLOP per byte; where a component was timed on the device as well, that time counts."""
     tops = roofs(data) if data.name == SUITE else {}
-    shown = {case: points for case in data.cases if tops and (points := _points(data, case))}
-    if not shown:
+    found = {case: points for case in data.cases if tops and (points := _points(data, case))}
+    if not found:
         return None
+    shown = {case: found[case] for case in some(list(found))}
     figure, axes = panels(len(shown), 4.6, 1, WIDTH)
     for axis, (case, points) in zip(axes, shown.items(), strict=True):
         _draw(axis, data, case, points, tops)
         axis.set_title(audio_of(data, case), fontsize=9.5)
     legend_below(figure, axes, 5)
-    figure.suptitle(titled(data, "Achieved rate and the machine's best"))
+    figure.suptitle(titled(data, f"Achieved rate and the machine's best{shown_of(list(shown), list(found))}"))
     figure.draw_without_rendering()  # names are placed where the final axes leave room
     for axis, points in zip(axes, shown.values(), strict=True):
         _name(axis, points, tops)
