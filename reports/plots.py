@@ -51,14 +51,8 @@ def figures(data: RunData) -> dict[str, Draw]:
     return found
 
 
-def draw_all(data: RunData, folder: Path, prefix: str = "") -> dict[str, tuple[Path, str]]:
-    """Every figure that the records allow: its PNG and its SVG. The same records give the same bytes."""
-    drawn: dict[str, tuple[Path, str]] = {}
-    folder.mkdir(parents=True, exist_ok=True)
+def draw(job: Draw, path: Path) -> str | None:
+    """Write the PNG, and return the SVG; None where the records lack it. The same records give the same bytes."""
     with plt.rc_context(RC):
-        for name, draw in figures(data).items():
-            figure = draw()
-            if figure is not None:
-                path = folder / f"{prefix}{name}.png"
-                drawn[name] = path, save(figure, path)
-    return drawn
+        figure = job()
+        return None if figure is None else save(figure, path)
