@@ -10,28 +10,31 @@ from typing import NamedTuple
 from . import trace as traces
 from .document import Document, Paragraph, Picture, Section, counted, joined, words_of
 from .frame import Book, RunData, load_book
-from .plots import draw_all
+from .plots import draw as draw_one
+from .plots import figures
 from .render import write
 from .sections import accuracy, machines, optimisations, parity, phases, summary, times
 from .trace_plot import draw_heat
 
-# what a picture shows, by the first word of its name
+# what a picture shows, by the first word of its name; those that come first are drawn first
 ALT = {
     "time": "Time of one call against duration, with fitted lines",
     "speedup": "Speed-up per case and component, with intervals",
-    "breakdown": "What the time of one call is made of, on both sides",
-    "memory": "Peak memory against duration, with fitted lines",
+    "roofline": "Achieved rate against what the machine could do at best",
+    "waterfall": "From nothing to everything, optimisation by optimisation",
+    "ablation": "Gain of each optimisation, with intervals",
     "growth": "Memory over many lengths in one process",
     "first": "The first run in its phases",
-    "ablation": "Gain of each optimisation, with intervals",
-    "waterfall": "From nothing to everything, optimisation by optimisation",
-    "samples": "Distribution of the samples",
     "accuracy": "Accuracy of pitch against the signal-to-noise ratio, of RMVPE and of other estimators",
     "voicing": "Voicing recall against voicing false alarms, of RMVPE and of other estimators",
-    "roofline": "Achieved rate against what the machine could do at best",
+    "breakdown": "What the time of one call is made of, on both sides",
+    "memory": "Peak memory against duration, with fitted lines",
     "f0": "F0 of all backends, and their difference in cents, on",
     "spectra": "Spectrograms of both sides and of their difference, on",
+    "samples": "Distribution of the samples",
 }
+# figures of one document: more take minutes to draw, and a page of them is slow to read
+MOST_FIGURES = 60
 TITLE = "RVC inference in MLX beside PyTorch"
 # of the reasons for absent figures, the terminal tells so many
 MOST_ABSENCES = 12
@@ -45,10 +48,15 @@ class Built(NamedTuple):
 
 
 class Pictures:
-    """What was drawn, by run."""
+    """What was drawn, by run. ``complete``: all that the records allow."""
 
     def __init__(self) -> None:
         self.found: dict[int, dict[str, Picture]] = {}
+        self.complete = True
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.found.values()))
 
     def add(self, owner: RunData | traces.Trace, picture: Picture) -> None:
         self.found.setdefault(id(owner), {})[picture.name] = picture
@@ -89,12 +97,16 @@ def draw(book: Book, out: Path) -> Pictures:
     """Every figure that the records allow, in ``plots``."""
     pictures, folder = Pictures(), out / "plots"
     folder.mkdir(parents=True, exist_ok=True)
-    for run in book.runs:
-        prefix = f"{_prefix(run.label)}-" if run.label else ""
-        for name, (path, svg) in draw_all(run, folder, prefix).items():
-            alt = _alt(name, run)
-            picture = Picture(name, alt, f"plots/{path.name}", svg, (run.file("records.jsonl"),))
-            pictures.add(run, picture)
+    jobs = [(run, name, job) for run in book.runs for name, job in figures(run).items()]
+    jobs.sort(key=lambda one: list(ALT).index(one[1].partition("-")[0]))
+    for run, name, job in jobs:
+        if pictures.count == MOST_FIGURES:
+            pictures.complete = False
+            break
+        path = folder / f"{_prefix(run.label)}-{name}.png" if run.label else folder / f"{name}.png"
+        svg = draw_one(job, path)
+        if svg is not None:
+            pictures.add(run, Picture(name, _alt(name, run), f"plots/{path.name}", svg, (run.file("records.jsonl"),)))
     for walked in book.traces:
         name = f"{_prefix(walked.label)}-stages" if walked.label else "stages"
         path, svg = draw_heat(walked, folder / f"{name}.png")
@@ -124,6 +136,9 @@ def compose(book: Book, pictures: Pictures) -> Document:
         document.sections += found
         if not found and reason:
             document.absent.append((absent, (reason,)))
+    if not pictures.complete:
+        why = f"a document holds {MOST_FIGURES}; those of one run are in its own report: python -m suites report RUN"
+        document.absent.append(("Further figures", (why,)))
     document.sections += machines.problems(book)
     if document.absent:
         items = "; ".join(f"{title}: {''.join(str(i) for i in reason)}" for title, reason in document.absent)

@@ -50,6 +50,11 @@ class RunData:
     def _index(self) -> dict[tuple[str, str, str], Line]:
         return {key_of(line): line for line in self.records}
 
+    @cached_property
+    def _first_of(self) -> dict[str, Line]:
+        """By case the first of its records."""
+        return {line["case"]: line for line in reversed(self.records) if "workload" in line}
+
     def find(self, case: str, component: str, backend: str) -> Line | None:
         return self._index.get((case, component, backend))
 
@@ -94,11 +99,11 @@ class RunData:
         return [name for name in planned if name in known] + [name for name in known if name not in planned]
 
     def duration_s(self, case: str) -> float:
-        return float(next(r["workload"]["duration_s"] for r in self.records if r["case"] == case and "workload" in r))
+        return float(self._first_of[case]["workload"]["duration_s"])
 
     def workload_of(self, case: str) -> tuple[Line, tuple[str, ...]]:
         """What the case is computed on, and where that is written."""
-        line = next(r for r in self.records if r["case"] == case and "workload" in r)
+        line = self._first_of[case]
         return line["workload"], (self.source(line, "workload"),)
 
     def arrays(self, kind: str, case: str) -> dict[str, np.ndarray]:

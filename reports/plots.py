@@ -20,6 +20,7 @@ from . import (
     plots_times,
 )
 from .frame import RunData
+from .plots_words import some
 from .style import RC, save
 
 Draw = Callable[[], Figure | None]
@@ -46,18 +47,12 @@ def figures(data: RunData) -> dict[str, Draw]:
     """By file name everything that a run of this protocol can have; a call gives None where the records lack it."""
     found: dict[str, Draw] = {name: partial(draw, data) for name, draw in OF_PROTOCOL[data.suite.protocol].items()}
     for kind, draw in OF_CASE.items() if data.suite.protocol == "timed" else ():
-        found |= {f"{kind}-{case}": partial(draw, data, case) for case in data.cases}
+        found |= {f"{kind}-{case}": partial(draw, data, case) for case in some(data.cases)}
     return found
 
 
-def draw_all(data: RunData, folder: Path, prefix: str = "") -> dict[str, tuple[Path, str]]:
-    """Every figure that the records allow: its PNG and its SVG. The same records give the same bytes."""
-    drawn: dict[str, tuple[Path, str]] = {}
-    folder.mkdir(parents=True, exist_ok=True)
+def draw(job: Draw, path: Path) -> str | None:
+    """Write the PNG, and return the SVG; None where the records lack it. The same records give the same bytes."""
     with plt.rc_context(RC):
-        for name, draw in figures(data).items():
-            figure = draw()
-            if figure is not None:
-                path = folder / f"{prefix}{name}.png"
-                drawn[name] = path, save(figure, path)
-    return drawn
+        figure = job()
+        return None if figure is None else save(figure, path)

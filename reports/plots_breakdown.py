@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .frame import RunData
-from .plots_words import audio_of, interval, titled
+from .plots_words import audio_of, interval, shown_of, some, titled
 from .style import INK, ON_COLOUR, PAPER, PARTS, WIDTH, legend_below, mark
 
 # parts of a whole call that are timed by calls of their own; where one call times them all, they are its components
@@ -31,11 +31,10 @@ def parts_of(data: RunData) -> tuple[str, ...]:
 
 def breakdown(data: RunData) -> Figure | None:
     """Seconds of the parts side by side, a bar per backend, and the whole call as a tick."""
-    parts, shown = parts_of(data), {}
-    for case in data.cases:
-        backends = [b for b in data.backends if any(data.time(case, part, b) for part in parts)]
-        if backends:
-            shown[case] = backends
+    parts = parts_of(data)
+    known = {c: [b for b in data.backends if any(data.time(c, part, b) for part in parts)] for c in data.cases}
+    cases = [case for case, backends in known.items() if backends]
+    shown = {case: known[case] for case in some(cases)}
     if not shown:
         return None
     heights = [0.5 * len(backends) + 0.55 for backends in shown.values()]
@@ -48,7 +47,7 @@ def breakdown(data: RunData) -> Figure | None:
     legend_below(figure, list(axes[:, 0]), 7, handlelength=1.6, columnspacing=1.2)
     alone = data.suite.timed(tuple(data.components)) == tuple(data.components)
     what = "what one call is made of" + (", each part timed by itself" if alone else "")
-    figure.suptitle(titled(data, f"{data.name}: {what}"))
+    figure.suptitle(titled(data, f"{data.name}: {what}{shown_of(list(shown), cases)}"))
     return figure
 
 

@@ -13,7 +13,7 @@ from matplotlib.transforms import Bbox
 from suites.statistics import Estimate
 
 from .frame import RunData
-from .plots_words import audio_of, interval, three_digits, titled
+from .plots_words import audio_of, interval, shown_of, some, three_digits, titled
 from .roofs import Roof, device_of, roofs
 from .style import INK, STYLES, WIDTH, legend_below, mark, one_two_five, panels, plain_numbers
 
@@ -34,15 +34,16 @@ class Point(NamedTuple):
 def roofline(data: RunData) -> Figure | None:
     """FLOP/s against FLOP per byte; where a component was timed on the device as well, that time counts."""
     tops = roofs(data) if data.name == SUITE else {}
-    shown = {case: points for case in data.cases if tops and (points := _points(data, case))}
-    if not shown:
+    found = {case: points for case in data.cases if tops and (points := _points(data, case))}
+    if not found:
         return None
+    shown = {case: found[case] for case in some(list(found))}
     figure, axes = panels(len(shown), 4.6, 1, WIDTH)
     for axis, (case, points) in zip(axes, shown.items(), strict=True):
         _draw(axis, data, case, points, tops)
         axis.set_title(audio_of(data, case), fontsize=9.5)
     legend_below(figure, axes, 5)
-    figure.suptitle(titled(data, "Achieved rate and the machine's best"))
+    figure.suptitle(titled(data, f"Achieved rate and the machine's best{shown_of(list(shown), list(found))}"))
     figure.draw_without_rendering()  # names are placed where the final axes leave room
     for axis, points in zip(axes, shown.values(), strict=True):
         _name(axis, points, tops)
@@ -86,11 +87,15 @@ def _draw(axis: Axes, data: RunData, case: str, points: Sequence[Point], tops: d
     lowest = min([p.rate for p in points] + [top.at(left) for top in tops.values()]) / 1e9
     axis.set(xscale="log", yscale="log", xlim=(left, right), ylim=(lowest / 1.6, None))
     axis.set(xlabel="work per traffic (FLOP per byte)", ylabel="achieved rate (GFLOP/s)")
+    lines: list[Any] = []
     for device, top in tops.items():
         x = [left, top.knee, right]
-        axis.plot(x, [top.at(value) / 1e9 for value in x], color=INK, ls=LINES[device], lw=1.4, zorder=1)
+        rates = [top.at(value) / 1e9 for value in x]
+        lines += axis.plot(x, rates, color=INK, ls=LINES[device], lw=1.4, zorder=1)
         told = f"roof of the {_roof(device, top)}; they meet at {top.knee:.3g} FLOP per byte"
         mark(axis, top.knee, top.flops_per_s / 1e9, told)
+    # nothing is faster than a roof: above its slope there is room for words
+    axis.legend(lines, [_roof(*one) for one in tops.items()], loc="upper left", fontsize=8.5, borderaxespad=0.1)
     highest = max(top.flops_per_s / 1e9 for top in tops.values())
     axis.set_ylim(axis.get_ylim()[0], max(2 * highest, axis.get_ylim()[1]))
     plain_numbers(axis.xaxis, one_two_five(left, right, most=8))
@@ -119,8 +124,6 @@ def _name(axis: Axes, points: Sequence[Point], tops: dict[str, Roof]) -> None:
     taken = [_around(axis, p.intensity, p.rate / 1e9, 5 * scale) for p in points]
     for top in tops.values():
         taken += [_around(axis, x, top.at(x) / 1e9, 2 * scale) for x in np.geomspace(*axis.get_xlim(), 120)]
-    for device, top in tops.items():
-        taken.append(_name_roof(axis, device, top, taken))
     whole = axis.get_window_extent()
     for component in dict.fromkeys(p.component for p in points):
         own = sorted((p for p in points if p.component == component), key=lambda p: -p.rate)
@@ -142,25 +145,6 @@ def _name(axis: Axes, points: Sequence[Point], tops: dict[str, Roof]) -> None:
 def _roof(device: str, top: Roof) -> str:
     flops, moved = (three_digits(value / 1e9) for value in top[:2])
     return f"{device.upper()}: {flops} GFLOP/s, {moved} GB/s"
-
-
-def _name_roof(axis: Axes, device: str, top: Roof, taken: Sequence[Bbox]) -> Bbox:
-    """A roof's peaks where they cover least: left of its edge, or above its level part."""
-    flops, knee, right = top.flops_per_s / 1e9, top.knee, axis.get_xlim()[1]
-    best: tuple[float, int, Any, Bbox] | None = None
-    options = (((knee, flops), (-8, 2), "right"), ((right, flops), (-2, 3), "right"), ((knee, flops), (2, 3), "left"))
-    for i, (where, offset, align) in enumerate(options):
-        place: Any = {"textcoords": "offset points", "ha": align, "va": "bottom" if i else "center", "fontsize": 8.5}
-        text: Any = axis.annotate(_roof(device, top), where, offset, **place)
-        box = text.get_window_extent()
-        covered = sum(_overlap(box, other) for other in taken) + 10 * _outside(box, axis.get_window_extent())
-        text.remove()
-        if best is None or covered < best[0]:
-            best = covered, i, (where, offset, place), box
-    assert best is not None
-    where, offset, place = best[2]
-    axis.annotate(_roof(device, top), where, offset, **place)
-    return best[3]
 
 
 def _box(axis: Axes, point: Point, spot: tuple[int, int, str, str], size: Bbox, scale: float) -> Bbox:

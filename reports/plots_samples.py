@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from suites.record import Line
 
 from .frame import RunData, launches_of
-from .plots_words import audio_of, seconds, short, titled
+from .plots_words import audio_of, seconds, short, shown_of, some, titled
 from .style import INK, STYLES, WIDTH, legend_below, mark, panels
 
 # rows of one panel; samples that make a distribution; how many rows all panels together may have
@@ -30,7 +30,8 @@ class Panel(NamedTuple):
 
 def samples(data: RunData) -> Figure | None:
     """Every sample as percent of its record's median, a row per component and backend, launches apart."""
-    found = [panel for case in data.cases for panel in _panels(data, case)]
+    cases = some(data.cases)
+    found = [panel for case in cases for panel in _panels(data, case)]
     if not found:
         return None
     rows = max(len(panel.lines) for panel in found)
@@ -38,7 +39,8 @@ def samples(data: RunData) -> Figure | None:
     for axis, panel in zip(axes, found, strict=True):
         _draw(axis, data, panel)
     legend_below(figure, axes)
-    figure.suptitle(titled(data, f"{data.name}: samples about their median; each row of points is a process launch"))
+    what = f"samples about their median{shown_of(cases, data.cases)}; each row of points is a process launch"
+    figure.suptitle(titled(data, f"{data.name}: {what}"))
     return figure
 
 

@@ -81,12 +81,19 @@ def _gaps(contour: np.ndarray) -> np.ndarray:
     return np.where(contour > 0, contour, np.nan)
 
 
+def _alone(there: np.ndarray) -> list[int]:
+    """Frames that no line leads to: neither neighbour is there."""
+    beside = np.pad(there, 1)
+    return np.flatnonzero(there & ~beside[:-2] & ~beside[2:]).tolist()
+
+
 def _contour(axis: Axes, backend: str, contour: np.ndarray, is_reference: bool) -> None:
     colour, _ = STYLES[backend]
     broad: Any = {"lw": 2.6, "alpha": 0.6, "marker": ".", "ms": 5}
     narrow: Any = {"lw": 1.1, "ls": "--", "marker": ".", "ms": 2}
     t, shown = _seconds(contour), _gaps(contour)
-    axis.plot(t, shown, color=colour, label=backend, **(broad if is_reference else narrow))
+    look = (broad if is_reference else narrow) | {"markevery": _alone(contour > 0)}
+    axis.plot(t, shown, color=colour, label=backend, **look)
     for i in range(MARK_EVERY // 2, contour.size, MARK_EVERY):
         if contour[i] > 0:
             mark(axis, t[i], contour[i], f"{backend}, at {t[i]:.2f} s: {contour[i]:.5g} Hz")
@@ -95,9 +102,11 @@ def _contour(axis: Axes, backend: str, contour: np.ndarray, is_reference: bool) 
 def _cents(axis: Axes, backend: str, ours: np.ndarray, theirs: np.ndarray) -> None:
     colour, marker = STYLES[backend]
     t, both = _seconds(ours), (ours > 0) & (theirs > 0)
-    cents = np.zeros(ours.size)
+    cents = np.full(ours.size, np.nan)
     cents[both] = 1200 * np.log2(ours[both] / theirs[both])
-    axis.plot(t[both], cents[both], color=colour, marker=marker, mew=0, ls="", ms=3, label=backend)
+    # a line and some markers: one for every frame would be most of the page
+    some = sorted({*_alone(both), *np.flatnonzero(both)[:: MARK_EVERY // 5].tolist()})
+    axis.plot(t, cents, color=colour, marker=marker, mew=0, lw=0.8, ms=3, markevery=some, label=backend)
     for i in range(MARK_EVERY // 2, ours.size, MARK_EVERY):
         if both[i]:
             mark(axis, t[i], cents[i], f"{backend}, at {t[i]:.2f} s: {cents[i]:.2g} cents from the reference")

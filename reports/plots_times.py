@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -13,7 +14,7 @@ from suites.statistics import Estimate
 
 from . import fits
 from .frame import RunData
-from .plots_words import SYNTHETIC, audio_of, interval, short, three_digits, times, titled
+from .plots_words import SYNTHETIC, audio_of, interval, short, shown_of, some, three_digits, times, titled
 from .style import (
     INK,
     STYLES,
@@ -28,6 +29,8 @@ from .style import (
 
 # a figure with more panels has three in a row
 TWO_COLUMNS = 6
+# cases that have a row; durations that have a tick each
+MOST_ROWS, MOST_TICKS = 12, 8
 
 
 def sweep(data: RunData) -> list[str]:
@@ -65,9 +68,8 @@ def _time_panel(axis: Axes, data: RunData, component: str, cases: Sequence[str])
     for backend in data.backends:
         colour, marker = STYLES[backend]
         points = [(case, data.duration_s(case), e) for case in cases if (e := data.time(case, component, backend))]
+        _errorbars(axis, [x for _, x, _ in points], [e for *_, e in points], colour, marker, "y")
         for case, x, found in points:
-            spread = reach(found.low, found.value, found.high)
-            axis.errorbar(x, found.value, yerr=spread, color=colour, marker=marker, ms=5, capsize=2, ls="")
             mark(axis, x, found.value, f"{backend}, {component}, {audio_of(data, case)}: {interval(found)}")
         axis.plot([], [], color=colour, marker=marker, ms=5, label=backend)
         slope = draw_line(axis, [x for _, x, _ in points], [e.value for *_, e in points], colour)
@@ -82,8 +84,19 @@ def _time_panel(axis: Axes, data: RunData, component: str, cases: Sequence[str])
     axis.set_ylim(low, high)
     durations = sorted({data.duration_s(case) for case in cases})
     axis.set_xlim(durations[0] / 1.25, durations[-1] * 1.25)
-    plain_numbers(axis.xaxis, durations)
+    plain_numbers(axis.xaxis, durations if len(durations) <= MOST_TICKS else one_two_five(*axis.get_xlim(), MOST_TICKS))
     plain_numbers(axis.yaxis, one_two_five(low, high, most=5))
+
+
+def _errorbars(
+    axis: Axes, places: Sequence[float], found: Sequence[Estimate], colour: str, marker: str, along: str
+) -> None:
+    """Values with their intervals ``along`` x or y, all in one: single ones take long to draw."""
+    values = [e.value for e in found]
+    spread = [[e.value - e.low for e in found], [e.high - e.value for e in found]]
+    look: Any = {"color": colour, "marker": marker, "ls": "", "ms": 5 if along == "y" else 5.5}
+    look |= {"capsize": 2 if along == "y" else 2.5, f"{along}err": spread}
+    axis.errorbar(*((places, values) if along == "y" else (values, places)), **look)
 
 
 def draw_line(axis: Axes, x: Sequence[float], y: Sequence[float], colour: str, style: str = "-") -> float | None:
@@ -99,7 +112,7 @@ def draw_line(axis: Axes, x: Sequence[float], y: Sequence[float], colour: str, s
 
 def speedup(data: RunData) -> Figure | None:
     """Per component the ratio to PyTorch on the same device, a row per case."""
-    cases = data.cases
+    cases = some(data.cases, MOST_ROWS)
     components = [c for c in data.components if any(data.speedup(case, c, b) for case in cases for b in data.backends)]
     if not components:
         return None
@@ -111,26 +124,24 @@ def speedup(data: RunData) -> Figure | None:
     figure, axes = grid(len(components), 0.32 * len(cases) + 1.15, 0.3 * len(cases) + 1.1)
     columns = 2 if len(components) <= TWO_COLUMNS else 3
     for i, (axis, component) in enumerate(zip(axes, components, strict=True)):
-        _speedup_panel(axis, data, component)
+        _speedup_panel(axis, data, component, cases)
         axis.set_yticks(range(len(cases)), [short(case) for case in cases] if i % columns == 0 else [])
         axis.set_ylim(len(cases) - 0.5, -0.5)
     legend_below(figure, axes, 2)
-    figure.suptitle(titled(data, title))
+    figure.suptitle(titled(data, title + shown_of(cases, data.cases)))
     return figure
 
 
-def _speedup_panel(axis: Axes, data: RunData, component: str) -> None:
+def _speedup_panel(axis: Axes, data: RunData, component: str, cases: Sequence[str]) -> None:
     backends = [b for b in data.backends if data.speed_reference(b)]
     for k, backend in enumerate(backends):
         colour, marker = STYLES[backend]
         label = f"{backend} over {data.speed_reference(backend)}"
-        for i, case in enumerate(data.cases):
-            found = data.speedup(case, component, backend)
-            if found:
-                y = i + _apart(k, len(backends))
-                spread = reach(found.low, found.value, found.high)
-                axis.errorbar(found.value, y, xerr=spread, color=colour, marker=marker, ls="", ms=5.5, capsize=2.5)
-                mark(axis, found.value, y, f"{label}, {component}, {audio_of(data, case)}: {times(found)}")
+        rows = [(i + _apart(k, len(backends)), case) for i, case in enumerate(cases)]
+        points = [(y, case, e) for y, case in rows if (e := data.speedup(case, component, backend))]
+        _errorbars(axis, [y for y, *_ in points], [e for *_, e in points], colour, marker, "x")
+        for y, case, found in points:
+            mark(axis, found.value, y, f"{label}, {component}, {audio_of(data, case)}: {times(found)}")
         axis.plot([], [], color=colour, marker=marker, ls="", label=label)
     axis.set(xscale="log", title=component, xlabel="speed-up (×)")
     _ratio_axis(axis)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 from suites.statistics import Estimate
@@ -12,6 +13,8 @@ from .frame import RunData
 SYNTHETIC = "synthetic-"
 # characters that fit above a figure
 TITLE_CHARACTERS = 84
+# cases that have a panel of their own in a figure, or a figure of their own
+MOST_CASES = 6
 
 
 def titled(data: Any, text: str) -> str:
@@ -20,6 +23,18 @@ def titled(data: Any, text: str) -> str:
     told = ", ".join(parts)
     lines = -(-len(told) // TITLE_CHARACTERS)  # of about the same length: no word stands alone
     return textwrap.fill(told, TITLE_CHARACTERS if lines == 1 else min(TITLE_CHARACTERS, len(told) // lines + 8))
+
+
+def some(cases: Sequence[str], most: int = MOST_CASES) -> list[str]:
+    """Those that a figure has room for, from the first to the last: tables have them all."""
+    if len(cases) <= most:
+        return list(cases)
+    return [cases[round(i * (len(cases) - 1) / (most - 1))] for i in range(most)]
+
+
+def shown_of(shown: Sequence[str], cases: Sequence[str]) -> str:
+    """For titles, where not all are shown."""
+    return "" if len(shown) == len(cases) else f", {len(shown)} of {len(cases)} cases"
 
 
 def short(case: str) -> str:

@@ -6,6 +6,7 @@ ink and paper follow the page that it stands in.
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 from collections.abc import Sequence
@@ -19,8 +20,11 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from PIL import Image
 
 STYLES = {
     "torch_cpu": ("#0072B2", "o"),
@@ -79,6 +83,10 @@ RC: Any = {
     "figure.facecolor": PAPER,
     "axes.facecolor": PAPER,
 }
+# a coordinate of an SVG; scales need all of their digits
+NUMBER = re.compile(r"(scale\([^)]*\)|base64,[^\"]*)|(-?\d+\.\d{3,})")
+# a raster within an SVG
+IMAGE = re.compile(r'"data:image/png;base64,\s*([^"]+)"')
 # of the marks that answer to the pointer, in points
 REACH = 6.0
 
@@ -144,11 +152,14 @@ def one_two_five(low: float, high: float, most: int = 7) -> list[float]:
 
 
 def save(figure: Figure, path: Path) -> str:
-    """Write the PNG; return the SVG. The same figure gives the same bytes."""
-    figure.savefig(path, metadata={"Software": None})
+    """Write the PNG; return the SVG. The same figure gives the same bytes.
+
+    By the canvases themselves: ``savefig`` draws every figure once more, for a layout that it has already.
+    """
+    FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
     figure.set_layout_engine("none")  # the same layout for both, found once
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     width, height = (72 * inches for inches in figure.get_size_inches())
     pixels = figure.bbox.height
@@ -164,7 +175,28 @@ def save(figure: Figure, path: Path) -> str:
                 f'r="{REACH:g}"><title>{told}</title></circle>'
             )
     plt.close(figure)
-    return _page_colours(text[text.index("<svg") :].replace("</svg>", "".join(found) + "\n</svg>"), path.stem)
+    text = IMAGE.sub(_with_palette, _compact(text[text.index("<svg") :]))
+    return _page_colours(text.replace("</svg>", "".join(found) + "\n</svg>"), path.stem)
+
+
+def _compact(svg: str) -> str:
+    """Without comments and indentation, with coordinates in hundredths of a point."""
+    svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = NUMBER.sub(lambda m: m[1] or f"{float(m[2]):.2f}".rstrip("0").rstrip("."), svg)
+    return re.sub(r"\n\s*", "\n", svg)
+
+
+def _with_palette(match: re.Match[str]) -> str:
+    """A raster of few colours with one byte a pixel in place of four: the same picture, a fraction of the size."""
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(match[1]))).convert("RGBA"))
+    colours, indices = np.unique(pixels.reshape(-1, 4), axis=0, return_inverse=True)
+    if len(colours) > 256 or (colours[:, 3] < 255).any():
+        return match[0]
+    image = Image.fromarray(indices.reshape(pixels.shape[:2]).astype(np.uint8), mode="P")
+    image.putpalette(colours[:, :3].tobytes())
+    stream = io.BytesIO()
+    image.save(stream, format="png", optimize=True)
+    return f'"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"'
 
 
 def _page_colours(svg: str, name: str) -> str:

@@ -16,6 +16,7 @@ Two intervals, by what the samples allow:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from math import comb, exp, log, sqrt
 from statistics import fmean, median, stdev
 from typing import NamedTuple
@@ -88,11 +89,9 @@ def fast_logs(samples: Sequence[float], launches: Sequence[int]) -> dict[int, fl
 
 
 def _over_launches(typical: list[float], rounds: int) -> Estimate:
-    from scipy.stats import t
-
     n, centre = len(typical), fmean(typical)
     error = stdev(typical) / sqrt(n)
-    reach = float(t.ppf(0.5 + CONFIDENCE / 2, n - 1)) * error
+    reach = _t_quantile(0.5 + CONFIDENCE / 2, n - 1) * error
     return Estimate(
         exp(centre), exp(centre - reach), exp(centre + reach), CONFIDENCE, rounds, n, detectable(error, error, n, n)
     )
@@ -195,12 +194,25 @@ def detectable_rise(error: float, df: float, level: float, smallest: float = 0.0
     The power of a t-test by the normal approximation of the non-central t (Johnson and Welch,
     "Applications of the non-central t-distribution", Biometrika 1940).
     """
-    from scipy.stats import norm, t
-
-    bound, quantile = float(t.ppf(1 - level, df)), float(norm.ppf(power))
+    bound, quantile = _t_quantile(1 - level, df), _normal_quantile(power)
     shift = bound * (1 - 1 / (4 * df)) + quantile * sqrt(1 + bound**2 / (2 * df))
-    seen = log(1 + smallest) + float(t.ppf(power, df)) * error if smallest else 0.0
+    seen = log(1 + smallest) + _t_quantile(power, df) * error if smallest else 0.0
     return exp(min(max(shift * error, seen), 50.0)) - 1.0
+
+
+@cache
+def _t_quantile(probability: float, df: float) -> float:
+    """Student's; a report asks for the same few some thousand times."""
+    from scipy.stats import t
+
+    return float(t.ppf(probability, df))
+
+
+@cache
+def _normal_quantile(probability: float) -> float:
+    from scipy.stats import norm
+
+    return float(norm.ppf(probability))
 
 
 def moderated(differences: Sequence[Difference]) -> list[Difference]:

@@ -1,12 +1,15 @@
 """Figures: what they show, that they say so in words and units, and that nothing empty is drawn."""
 
+import base64
 import dataclasses
+import io
 import math
 import re
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from PIL import Image
 
 from reports import fits, plots, plots_ablation, style, trace_plot
 from reports.frame import RunData, load
@@ -231,10 +234,40 @@ def test_nothing_empty_is_drawn(name):
 
 def test_a_whole_run_is_drawn(tmp_path):
     data = load(make_run(tmp_path / "run", launches=3, rounds=6))
-    found = plots.draw_all(data, tmp_path / "plots", "cpu-")
-    assert set(found) == {"time", "speedup", "breakdown", "memory", "samples"}
-    assert all(path.name == f"cpu-{name}.png" and path.stat().st_size > 5000 for name, (path, _) in found.items())
-    assert all(svg.startswith("<svg") and svg.endswith("</svg>\n") for _, svg in found.values())
+    found = {name: plots.draw(job, tmp_path / f"{name}.png") for name, job in plots.figures(data).items()}
+    drawn = {name: svg for name, svg in found.items() if svg is not None}
+    assert set(drawn) == {"time", "speedup", "breakdown", "memory", "samples"}
+    assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in drawn)
+    assert all(svg.startswith("<svg") and svg.endswith("</svg>\n") for svg in drawn.values())
+    assert {path.stem for path in tmp_path.glob("*.png")} == set(drawn)
+
+
+def test_many_cases_are_thinned_out_and_that_is_said():
+    """A figure with a hundred panels takes a minute and tells nobody anything."""
+    lines = [record(f"synthetic-{d}s", "f0", b, 0.1 * d) for d in range(1, 41) for b in BOTH]
+    lines += [record(f"synthetic-{d}s", "convert", b, 0.1 * d) for d in range(1, 41) for b in BOTH]
+    data = run_of("pipeline", lines)
+    counts = {"breakdown": 6, "samples": 6}
+    for name, count in counts.items():
+        figure = drawn(name, data)
+        assert len(figure.axes) == count
+        assert f"{count} of 40 cases" in figure.get_suptitle().replace("\n", " ")
+    figure = drawn("speedup", data)
+    assert len(figure.axes[0].get_yticks()) == 12
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()][::11] == ["1 s", "40 s"]
+    assert len(drawn("time", data).axes[0].get_xticks()) <= 8  # every point, but not every tick
+    assert sum(text.startswith("mlx_cpu, f0") for text in marks(drawn("time", data))) == 40
+    assert len([name for name in plots.figures(data) if name.startswith("f0-")]) == 6
+
+
+def test_rasters_and_coordinates_are_small(tmp_path):
+    """Few colours need one byte a pixel, and no figure is sharper than a hundredth of a point."""
+    svg = style.save(drawn("spectra-synthetic-1s", sounds(tmp_path)), tmp_path / "one.png")
+    images = re.findall(r'data:image/png;base64,([^"]+)"', svg)
+    assert {Image.open(io.BytesIO(base64.b64decode(data))).mode for data in images} == {"P"}
+    assert "<!--" not in svg
+    bare = re.sub(r'scale\([^)]*\)|base64,[^"]*|aria-label="[^"]*"|<title>[^<]*', "", svg)
+    assert not re.search(r"\d\.\d{3}", bare)
 
 
 def test_figures_of_cases_have_their_names(tmp_path):

@@ -10,10 +10,10 @@ from pathlib import Path
 import made_suites
 import pytest
 
+from reports import build
 from reports.build import Pictures, compose
 from reports.document import Bullets, Document, Num, Paragraph, inlines, words_of
 from reports.frame import Book, load_book
-from reports.plots import draw_all
 from reports.sources import unfounded
 
 SUITES = ("rmvpe", "components", "memory")
@@ -123,16 +123,26 @@ def test_no_ratio_is_formed_across_precisions(precisions):
     assert len(book.settings) == 2
 
 
-def test_figures_name_the_machine(machines, tmp_path, monkeypatch):
-    """Of each kind the title, which is drawn by one function."""
+def test_figures_are_bounded_and_the_rest_is_told(machines, tmp_path, monkeypatch):
+    """What is compared first is drawn first, of every machine; files carry the run's name."""
     book, _ = machines
-    from reports import plots_times
-
-    run = next(run for run in book.runs if run.setting == "B" and run.name == "rmvpe")
-    monkeypatch.setattr("reports.plots.figures", lambda data: {"speedup": lambda: plots_times.speedup(data)})
-    ((path, svg),) = draw_all(run, tmp_path, "there-").values()
-    assert path.name == "there-speedup.png"
-    assert svg
+    drawn: list[str] = []
+    monkeypatch.setattr(build, "draw_one", lambda job, path: drawn.append(path.name) or "<svg></svg>")
+    monkeypatch.setattr(build, "draw_heat", lambda walked, path: (path, "<svg></svg>"))
+    monkeypatch.setattr(build, "MOST_FIGURES", 5)
+    pictures = build.draw(book, tmp_path)
+    assert drawn == [
+        "here-rmvpe-time.png",
+        "here-components-time.png",
+        "there-rmvpe-time.png",
+        "there-components-time.png",
+        "here-rmvpe-speedup.png",
+    ]
+    assert pictures.count == 5 + len(book.traces)
+    absent = dict(compose(book, pictures).absent)
+    assert absent["Further figures"] == (
+        "a document holds 5; those of one run are in its own report: python -m suites report RUN",
+    )
 
 
 def test_suites_of_one_machine_need_no_label(tmp_path):
