@@ -97,7 +97,13 @@ def draw(book: Book, out: Path) -> Pictures:
     """Every figure that the records allow, in ``plots``."""
     pictures, folder = Pictures(), out / "plots"
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = [(run, name, job) for run in book.runs for name, job in figures(run).items()]
+    shown = _memory_runs(book)
+    jobs = [
+        (run, name, job)
+        for run in book.runs
+        for name, job in figures(run).items()
+        if name != "memory" or any(run is one for one in shown)
+    ]
     jobs.sort(key=lambda one: list(ALT).index(one[1].partition("-")[0]))
     for run, name, job in jobs:
         if pictures.count == MOST_FIGURES:
