@@ -198,11 +198,12 @@ def _where(book: Book, run: RunData) -> Text:
 
 def skipped(run: RunData) -> list[tuple[str, str]]:
     """Backends that this machine lacks, and components that a backend cannot have, with the reason."""
-    found = []
+    found: dict[tuple[str, str], list[str]] = {}
     for r in run.outcome.skipped:
-        part = "" if r["component"] == "all" else f"{r['component'].removesuffix('.on').removesuffix('.off')}, "
-        found.append((f"{part}{r['backend']}", r["reason"]))
-    return list(dict.fromkeys(found))
+        parts = found.setdefault((r["backend"], r["reason"]), [])
+        if r["component"] != "all":
+            parts.append(r["component"].removesuffix(".on").removesuffix(".off"))
+    return [(", ".join([*dict.fromkeys(parts), backend]), reason) for (backend, reason), parts in found.items()]
 
 
 def _of_run(run: RunData) -> Iterator[Text]:
