@@ -28,9 +28,12 @@ COMPONENTS = {
     "memory": ("rmvpe", "pipeline"),
     "cold_start": ("rmvpe", "pipeline"),
     "ablation": ("rmvpe.gemm_conv.on", "rmvpe.gemm_conv.off", "rmvpe.blas.on", "rmvpe.blas.off"),
+    "accuracy": ("f0",),
 }
-CASES = {"rmvpe": ("synthetic-1s", "synthetic-2s", "speech"), "memory": ("synthetic-1s", "synthetic-2s", "growth")}
 USUAL = ("synthetic-1s", "synthetic-2s")
+CASES = {"rmvpe": (*USUAL, "speech"), "memory": (*USUAL, "growth"), "accuracy": ("clean", "snr10")}
+SECONDS = {"growth": 2.0, "speech": 1.5, "clean": 3.0, "snr10": 3.5}
+ESTIMATOR = "pyin"
 LAUNCHES, ROUNDS = 3, 2
 Line = dict[str, Any]
 
@@ -60,7 +63,7 @@ def make_suite(
     (folder / "plan.json").write_text(json.dumps({"suite": suite, "backends": BACKENDS, "keys": keys}))
     lines = [_skipped(folder.name, suite, precision)]
     for case in CASES.get(suite, USUAL):
-        for backend in BACKENDS:
+        for backend in _backends(suite):
             lines += _case(folder.name, suite, case, backend, precision, factor, rng)
     write_lines(folder, lines)
     if "f0" in COMPONENTS[suite]:
@@ -94,7 +97,7 @@ def _keys(suite: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _backends(suite: str) -> tuple[str, ...]:
-    return (OURS,) if suite == "ablation" else BACKENDS
+    return {"ablation": (OURS,), "accuracy": (*BACKENDS, ESTIMATOR)}.get(suite, BACKENDS)
 
 
 def _skipped(run: str, suite: str, precision: str) -> Line:
@@ -108,9 +111,7 @@ def _case(
     run: str, suite: str, case: str, backend: str, precision: str, factor: float, rng: np.random.Generator
 ) -> Iterator[Line]:
     """All components of a case on a backend; of the pipeline the parts add up to the whole."""
-    if backend not in _backends(suite):
-        return
-    seconds = {"growth": 2.0, "speech": 1.5}.get(case) or float(case[10:-1])
+    seconds = SECONDS.get(case) or float(case[10:-1])
     base = factor * seconds * (1.0 if backend == REFERENCE else 1.4)
     count = LAUNCHES * ROUNDS
     times = {c: base * 0.03 * (1 + i) * rng.uniform(0.97, 1.03, count) for i, c in enumerate(COMPONENTS[suite])}
@@ -127,7 +128,7 @@ def _case(
             "schema": SCHEMA, "kind": "record", "run": run, "suite": suite, **key, "device": "cpu",
             "precision": precision, "profile": "applio", "time": "2026-01-02T03:04:05.678+00:00",
             "optimize": ["gemm_conv"] if backend == OURS else [], "blas": "MKL", "threads": 2, "warnings": [],
-            "reference": backend if suite == "ablation" else REFERENCE,
+            "reference": backend if suite == "ablation" or backend == ESTIMATOR else REFERENCE,
             "workload": {
                 "audio": "made", "duration_s": seconds, "samples": int(16000 * seconds),
                 "frames": int(100 * seconds) + 1, "weights": "w",
@@ -140,7 +141,20 @@ def _case(
             **{name: cold[0][name] if cold else None for name in
                ("load_s", "first_call_s", "peak_rss_bytes", "peak_device_bytes")},
             "cold": cold, "parity": _parity(suite, component, backend, rng), "status": "passed", "reason": None,
+            **(_accuracy(backend, rng) if suite == "accuracy" else {}),
         }  # fmt: skip
+
+
+def _accuracy(backend: str, rng: np.random.Generator) -> Line:
+    shares = ("rpa", "rca", "octave_errors", "voicing_recall", "voicing_false_alarm", "overall_accuracy")
+    counts = ("frames", "scored_frames", "voiced_frames", "near_frames")
+    found: Line = {"truth": "exact", **{name: float(rng.uniform(0.1, 0.4)) for name in shares}}
+    found |= {name: int(rng.integers(200, 400)) for name in counts}
+    found |= {name: float(rng.uniform(3, 9)) for name in ("mean_cents", "p95_cents")}
+    if backend != ESTIMATOR:
+        return {"accuracy": found | {"limits": {"rpa": {"value": found["rpa"], "limit": 0.05, "passed": True}}}}
+    about = {"title": "pYIN", "package": "librosa 0.11", "neural": False, "settings": {"fmin": 32.7}}
+    return {"accuracy": found, "estimator": about}
 
 
 def _work(rng: np.random.Generator) -> dict[str, int]:
@@ -187,7 +201,7 @@ def _parity(suite: str, component: str, backend: str, rng: np.random.Generator) 
     if suite == "ablation":
         on = component.endswith(".on")
         return {"max_abs": float(rng.uniform(1e-7, 9e-7)), "relative": float(rng.uniform(1e-8, 9e-8))} if on else None
-    if backend == REFERENCE or suite in ("memory", "cold_start"):
+    if backend != OURS or suite in ("memory", "cold_start"):
         return None
     asked = [figure for name, figure, _ in SUITES[suite].details if name == component]
     found: Line = {figure: float(rng.uniform(1e-7, 9e-7)) for figure in asked}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from pathlib import Path
 
+import made_suites
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from reports import build
 from reports.build import Pictures, write_report
 from reports.document import significant
 from reports.frame import frame, load
+from reports.plots import figures
 from reports.sections.machines import command
 from suites.errors import UserError
 
@@ -118,6 +121,19 @@ def test_no_table_has_ragged_rows(run, undrawn):
     text = write_report(run).path.read_text()
     for block in re.findall(r"(?:^\|.*\|\n)+", text, flags=re.M):
         assert len({line.count("|") for line in block.splitlines()}) == 1
+
+
+def test_a_thousand_records(tmp_path, monkeypatch, undrawn):
+    """All of them are in the tables; how long it takes is printed. Figures do not grow with their number."""
+    monkeypatch.setitem(made_suites.CASES, "rmvpe", tuple(f"synthetic-{seconds}s" for seconds in range(1, 126)))
+    made_suites.make_suite(tmp_path / "run", "rmvpe")
+    started = time.perf_counter()
+    built = write_report(tmp_path / "run")
+    print(f"1,000 records without figures: {time.perf_counter() - started:.1f} s")
+    assert built.exit_code == 0
+    assert built.notes[-1] == "passed: 1000 of 1000 records passed"
+    assert {t.name: len(t.rows) for t in built.document.tables()}["rmvpe-time"] == 250
+    assert len(figures(load(tmp_path / "run"))) < 25
 
 
 FORMS = {0: "0", 123456.0: "123456", 0.0512: "0.0512", 1.5e-7: "1.50e-07", 1234.5: "1234", 2.5: "2.5"}

@@ -28,7 +28,7 @@ COUNTS = (
 )  # fmt: skip
 KEPT = ("schema", "round", "rounds", "launch", "launches", "calls", "seeds", "shape", "matmul_size", "values")
 # what digits are part of
-NAMES = ("f0", "fp32", "synthetic-1s", "synthetic-1.5s", "synthetic-2s")
+NAMES = ("f0", "fp32", "snr10", "synthetic-1s", "synthetic-1.5s", "synthetic-2s")
 
 
 def book_of(folder: Path) -> tuple[Book, Document]:

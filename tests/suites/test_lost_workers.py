@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from suites.__main__ import INTERRUPTED, finish
 from suites.case import CaseRun
 from suites.config import compose_config
 from suites.outcome import ERROR, PASSED
+from suites.plan import make_plan
 from suites.record import read_lines, records
 from suites.run import Run, open_run, resume_run
 
@@ -88,3 +91,16 @@ def test_a_case_is_closed_after_all_that_it_leaves(folder, monkeypatch):
         assert begun(folder) == INTERRUPTED
     assert resumed(folder) == PASSED
     assert (folder / "plots" / "f0-synthetic-1s.png").is_file()
+
+
+def test_a_backend_that_comes_back_leaves_the_peaks_that_are_known(folder, monkeypatch):
+    """What was measured before the interruption stands; the new one's are measured beside it."""
+    run = open_run(compose_config("rmvpe", [*SMALL, "measure.peaks=true", f"out={folder}"]))
+    stored = {"backends": {"torch_cpu": {"peaks": {"copy_bytes_per_s": 5.0}}}}
+    (folder / "environment.json").write_text(json.dumps(stored))
+    run.facts = {"torch_cpu": {}, "mlx_cpu": {}}
+    run.workers = {"torch_cpu": object(), "mlx_cpu": object()}
+    monkeypatch.setattr(run, "ask_quietly", lambda worker, do, timeout_s: {"copy_bytes_per_s": 7.0})
+    run._keep_peaks()
+    run._measure_peaks(make_plan(run.config, ["torch_cpu", "mlx_cpu"]))
+    assert [run.facts[b]["peaks"]["copy_bytes_per_s"] for b in ("torch_cpu", "mlx_cpu")] == [5.0, 7.0]
