@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import zlib
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -176,14 +177,24 @@ def save(figure: Figure, path: Path) -> str:
             )
     plt.close(figure)
     text = IMAGE.sub(_with_palette, _compact(text[text.index("<svg") :]))
-    return _page_colours(text.replace("</svg>", "".join(found) + "\n</svg>"), path.stem)
+    text = _page_colours(_own_names(text, path.stem))
+    return text.replace("</svg>", "".join(found) + "\n</svg>")
 
 
 def _compact(svg: str) -> str:
-    """Without comments and indentation, with coordinates in hundredths of a point."""
+    """Without comments and spaces that nothing needs, with coordinates in hundredths of a point."""
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = NUMBER.sub(lambda m: m[1] or f"{float(m[2]):.2f}".rstrip("0").rstrip("."), svg)
+    svg = re.sub(r'(?<= d=")[^"]+', lambda m: re.sub(r"\s*([A-Za-z])\s*", r"\1", m[0]), svg)
     return re.sub(r"\n\s*", "\n", svg)
+
+
+def _own_names(svg: str, name: str) -> str:
+    """Short identifiers of its own for what is referred to, since a page holds many figures; no others."""
+    figure, used = zlib.crc32(name.encode()), re.findall(r'(?:href="#|url\(#)([^")]+)', svg)
+    names = {old: f"f{figure:x}-{i:x}" for i, old in enumerate(dict.fromkeys(used))}
+    svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{names[m[1]]}"' if m[1] in names else "", svg)
+    return re.sub(r'(?:xlink:)?(href="#|url\(#)([^")]+)', lambda m: m[1] + names[m[2]], svg)
 
 
 def _with_palette(match: re.Match[str]) -> str:
@@ -199,13 +210,9 @@ def _with_palette(match: re.Match[str]) -> str:
     return f'"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"'
 
 
-def _page_colours(svg: str, name: str) -> str:
-    """Ink and paper by the page's style; identifiers of their own, since a page holds many figures."""
+def _page_colours(svg: str) -> str:
+    """Ink and paper by the page's style."""
     svg = svg.replace(INK, "var(--ink)").replace(PAPER, "var(--paper)")
-    prefix = re.sub(r"\W", "-", name)
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
-    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", svg)
-    svg = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', svg)
     # the page scales it; the size in points would overflow a phone
     return re.sub(
         r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1), count=1
