@@ -67,11 +67,11 @@ def test_sides_that_were_lost_in_turn_are_compared_in_the_end(folder, losing, lo
 def test_a_worker_that_is_lost_while_it_loads_is_started_again(folder, monkeypatch):
     lost = []
 
-    def load(self, worker, *arguments):
+    def load(self, worker, *arguments, **named):
         if worker.backend == "mlx_cpu" and not lost:
             lost.append(worker)
             worker.kill()
-        return whole(self, worker, *arguments)
+        return whole(self, worker, *arguments, **named)
 
     whole = Run.load
     monkeypatch.setattr(Run, "load", load)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from suites import timing
+from suites.case import CaseRun
 from suites.models.base import Steps
 from suites.run import poor_clock
 from suites.timing import clock, is_steady, timed
@@ -106,3 +108,12 @@ def test_a_poor_clock_is_told():
     assert poor_clock(None) is None
     assert poor_clock({"resolution_s": 1e-7, "overhead_s": 3e-7}) is None
     assert "samples of 1 ms are coarse" in poor_clock({"resolution_s": 1e-3, "overhead_s": 3e-7})
+
+
+def test_a_call_that_times_its_parts_is_repeated_by_its_own_length():
+    parts = {"blend": 0.0001, "convert": 0.9}
+    warmups = {(name, backend): [{"seconds": [s, 2 * s]}] for name, s in parts.items() for backend in ("a", "b")}
+    warmups["convert", "b"][0]["seconds"] = [0.5]
+    case = SimpleNamespace(warmups=warmups, suite=SimpleNamespace(call_of=lambda component: "convert"))
+    assert CaseRun._fastest(case, "convert") == 0.5
+    assert CaseRun._fastest(case, "another") is None
