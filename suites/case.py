@@ -282,7 +282,7 @@ class CaseRun:
         return self.suite.call_of(recorded)
 
     def _fastest(self, call: str) -> float | None:
-        """Of the backends the shortest time; a call that times its parts as well lasts as long as the longest of them."""
+        """Of the backends the shortest time; a call that times its parts too is as long as the longest of them."""
         longest: dict[str, float] = {}
         for (component, backend), launches in self.warmups.items():
             if self.suite.call_of(component) == call:
