@@ -7,6 +7,7 @@ from typing import Any
 
 from suites.record import Line
 from suites.statistics import LEAST_LAUNCHES, Estimate
+from suites.verdict import shown
 
 from .document import Absent, Cell, Code, Inline, Num, Table, Text, estimate_of, plain, say
 from .frame import Book, RunData
@@ -84,13 +85,8 @@ def figure(run: RunData, line: Line, value: Any, name: str, field: str) -> Inlin
     if isinstance(value, str):
         return Num(value, sources)
     if name.endswith("corr"):
-        return Num(_correlation(float(value)), sources, float(value))
+        return Num(shown(name, float(value)), sources, float(value))
     return plain(value, sources)
-
-
-def _correlation(value: float) -> str:
-    """Close to one, by how far it is from it."""
-    return f"1 - {1 - value:.2g}" if 0.999 < value < 1 else f"{value:.4g}"
 
 
 def coverage(run_estimates: Sequence[Estimate | None], sources: tuple[str, ...]) -> Text:

@@ -65,8 +65,8 @@ def in_doubt(name: str, check: Check) -> bool:
 
 
 def shown(name: str, value: float) -> str:
-    """A correlation as far as it differs from one: in three digits, 0.999999998 would be 1."""
-    return f"1 - {1 - value:.3g}" if name.endswith("corr") and value < 1 else f"{value:.3g}"
+    """A figure in three digits; a correlation close to one by how far it is from it: 0.999999998 would be 1."""
+    return f"1 - {1 - value:.2g}" if name.endswith("corr") and 0.999 < value < 1 else f"{value:.3g}"
 
 
 class Judge:
