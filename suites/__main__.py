@@ -280,8 +280,8 @@ def run_report(args: argparse.Namespace) -> int:
         if args.runs or args.sources or args.tables:
             raise UserError("--history is a report of its own: leave out the runs, --sources and --tables")
         return run_history(args)
-    if Path(args.name).name != args.name:
-        raise UserError(f"--name {args.name}: the name of a file, without its folder and ending")
+    if not args.name or Path(args.name).name != args.name:
+        raise UserError(f"--name {args.name!r}: the name of a file, without its folder and ending")
     if not args.runs:
         raise UserError("report what? name run folders, or a folder of runs, or --history FOLDER")
     if args.sources:

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import floors, truth, verdict
 from .backends import parity_reference
-from .case import workload
+from .case import single_calls, workload
 from .estimators import CONSENSUS
 from .inputs import SHORTEST_SAMPLES, Audio
 from .launch import Worker, WorkerError, WorkerLost
@@ -196,14 +196,7 @@ class AccuracyRun:
             name,
             reference=reference or name,
             workload=facts if reference else facts | {"weights": ""},
-            samples_s=[taken[number]["seconds"] for number in sorted(taken)],
-            rounds=sorted(taken),
-            launches=[taken[number]["launch"] for number in sorted(taken)],
-            calls=1,
-            warmup_s=[],
-            warmup=[],
-            parent_cpu_share=None,
-            others_share=None,
+            **single_calls(taken),
             load_s=None,
             first_call_s=None,
             peak_rss_bytes=None,

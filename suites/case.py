@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -466,6 +466,20 @@ def ratio_of(reference: dict[int, Facts], other: dict[int, Facts]) -> Estimate |
     launches = {number: line["launch"] for number, line in other.items()}
     times = [{number: line["seconds"] for number, line in lines.items()} for lines in (reference, other)]
     return paired_ratio(times[0], times[1], launches)
+
+
+def single_calls(taken: Mapping[int, Facts]) -> Facts:
+    """Of a record whose samples are one call each, made without a warm-up and without turns."""
+    return {
+        "samples_s": [taken[number]["seconds"] for number in sorted(taken)],
+        "rounds": sorted(taken),
+        "launches": [taken[number]["launch"] for number in sorted(taken)],
+        "calls": 1,
+        "warmup_s": [],
+        "warmup": [],
+        "parent_cpu_share": None,
+        "others_share": None,
+    }
 
 
 def workload(run: Run, audio: inputs.Audio, suite: Suite) -> Facts:

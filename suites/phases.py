@@ -12,7 +12,7 @@ import numpy as np
 
 from . import inputs
 from .backends import BACKENDS
-from .case import workload
+from .case import single_calls, workload
 from .launch import Worker, WorkerError, WorkerLost
 from .models import SUITES
 from .models.base import Suite
@@ -89,14 +89,7 @@ class PhaseRun:
             backend,
             reference=backend,
             workload=workload(self.run, self.audio, SUITES[component]),
-            samples_s=[taken[number]["seconds"] for number in sorted(taken)],
-            rounds=sorted(taken),
-            launches=[taken[number]["launch"] for number in sorted(taken)],
-            calls=1,
-            warmup_s=[],
-            warmup=[],
-            parent_cpu_share=None,
-            others_share=None,
+            **single_calls(taken),
             load_s=first.get("load_s"),
             first_call_s=first.get("first_call_s"),
             peak_rss_bytes=first.get("peak_rss_bytes"),
