@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .buffers import on_device
 from .checkpoint import CheckpointError, check_keys, normalise_keys, read_hubert
 from .gru import has_compiler
 from .layers import DTYPES, Layer, Weights
@@ -299,20 +300,20 @@ class Hubert:
         C is 768 for v2 voices and 256, through ``final_proj``, for v1. ``watch(path, array)`` is
         called after every stage, arrays in PyTorch's layouts.
         """
-        with mx.stream(self.device):
+        with on_device(self.device, self, "features"):
             extracted = self._extract(_check_audio(audio), watch)
             result = self._encode(extracted, version, profile, watch)
         return result if np.ndim(audio) == 2 else result[0]
 
     def extract(self, audio: np.ndarray) -> np.ndarray:
         """The seven convolutions alone: ``[n]`` or ``[B, n]`` to ``[H, 512]`` or ``[B, H, 512]``."""
-        with mx.stream(self.device):
+        with on_device(self.device, self, "extract"):
             result = np.array(self._extract(_check_audio(audio), None).astype(mx.float32))
         return result if np.ndim(audio) == 2 else result[0]
 
     def encode(self, extracted: np.ndarray, version: str = "v2", profile: str = "applio") -> np.ndarray:
         """What follows ``extract``: ``[H, 512]`` or ``[B, H, 512]`` to ``[.., H, 768 or 256]``."""
-        with mx.stream(self.device):
+        with on_device(self.device, self, "encode"):
             batch = mx.array(extracted.reshape(-1, *extracted.shape[-2:])).astype(self.dtype)
             result = self._encode(batch, version, profile, None)
         return result if np.ndim(extracted) == 3 else result[0]

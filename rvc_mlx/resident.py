@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from .buffers import on_device
 from .runtime import mx
 
 Outputs = Mapping[str, mx.array | list[mx.array]]
@@ -21,9 +22,10 @@ class Resident:
         self.work, self.device = work, device
 
     def __call__(self) -> Outputs:
-        with mx.stream(self.device):
+        with on_device(self.device, self, "work") as outlive:
             found = self.work()
             mx.eval(found)
+            outlive.extend(x.nbytes for value in found.values() for x in _pieces(value))
         return found
 
     def host(self, found: Outputs) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .buffers import on_device
 from .runtime import mx
 
 NEIGHBOURS = 8
@@ -42,7 +43,7 @@ class Bank:
             raise ValueError(f"the index holds vectors of {width} values, the features have {features.shape[1]}")
         step = max(1, BLOCK_VALUES // max(count, CANDIDATES * width))
         blocks = []
-        with mx.stream(self.device):
+        with on_device(self.device, self, "retrieve"):
             for i in range(0, len(features), step):
                 blocks.append(np.array(self._block(features[i : i + step])))
         return np.concatenate(blocks)

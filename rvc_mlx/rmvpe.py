@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .audio import HOP_SAMPLES, N_FFT, N_MELS, LogMel
+from .buffers import on_device
 from .checkpoint import CheckpointError, check_keys, read_state_dict
 from .gru import BiGRU
 from .layers import DTYPES
@@ -180,7 +181,7 @@ class RMVPE:
 
     def mel(self, audio: np.ndarray) -> np.ndarray:
         """``[n]`` 16 kHz mono in [-1, 1] to natural-log mel ``[128, F]``, F = 1 + n // 160."""
-        with mx.stream(self.device):
+        with on_device(self.device, self, "mel"):
             # contiguous on the device, so that the copy to NumPy is a plain one
             return np.array(mx.contiguous(self.log_mel(mx.array(_check_audio(audio))).T))
 
@@ -192,7 +193,7 @@ class RMVPE:
         mel = np.asarray(mel, dtype=np.float32)
         if mel.ndim not in (2, 3) or mel.shape[-2] != N_MELS:
             raise ValueError(f"mel must be [128, F] or [B, 128, F], not {list(mel.shape)}")
-        with mx.stream(self.device):
+        with on_device(self.device, self, "salience"):
             frames_first = mx.array(mel.reshape(-1, *mel.shape[-2:])).transpose(0, 2, 1)
             result = np.array(self._salience(frames_first, chunk))
         return result if mel.ndim == 3 else result[0]
@@ -241,8 +242,6 @@ class RMVPE:
             parts.append(mx.contiguous(part[:, start - first : min(frames, start + step) - first]))
             mx.eval(parts[-1])
             del part
-        if mx.metal.is_available():
-            mx.clear_cache()  # unbounded there, and the next input has other sizes
         return mx.concatenate(parts, axis=1)
 
     def _unet(self, x: mx.array) -> mx.array:
@@ -272,12 +271,12 @@ class RMVPE:
         salience = np.asarray(salience, dtype=np.float32)
         if salience.ndim != 2 or salience.shape[1] != N_BINS:
             raise ValueError(f"salience must be [F, {N_BINS}], not {list(salience.shape)}")
-        with mx.stream(self.device):
+        with on_device(self.device, self, "cents"):
             return _cents(mx.array(salience), threshold)
 
     def f0(self, audio: np.ndarray, threshold: float = 0.03) -> np.ndarray:
         """``[n]`` 16 kHz mono to Hz ``[F]``, float64, 100 frames a second, 0 where unvoiced."""
-        with mx.stream(self.device):
+        with on_device(self.device, self, "f0"):
             carry: Carry = {"x": mx.array(_check_audio(audio))}
             run(self.front, carry)
             # decoded block by block: the salience of an hour is half a gigabyte

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .buffers import on_device
 from .checkpoint import CheckpointError, check_keys, normalise_keys, read_voice
 from .config import REFINEGAN, SynthesizerConfig
 from .flow import flow_stages
@@ -169,21 +170,21 @@ class Synthesizer:
 
         Both are ``[B, 192, T]``, zero beyond an item's length. ``pitch`` is None for voices without.
         """
-        with mx.stream(self.device):
+        with on_device(self.device, self, "encode"):
             carry = self._phone(phone, lengths, pitch)
             run((*self.prior, Stage("x_mask", self._show_mask, product="x_mask")), carry, self._converted(watch))
             return _numpy(carry["m_p"]), _numpy(carry["logs_p"])
 
     def attention(self, x: np.ndarray, lengths: np.ndarray, layer: int = 0, watch: Watcher | None = None) -> np.ndarray:
         """One layer of the text encoder's attention alone: ``[B, C, T] -> [B, C, T]``."""
-        with mx.stream(self.device):
+        with on_device(self.device, self, "attention"):
             carry = self._attended(x, lengths)
             run(self.text_encoder.attentions[layer].stages(), carry, self._converted(watch))
             return _numpy(carry["x"])
 
     def flow(self, z_p: np.ndarray, mask: np.ndarray, speaker: np.ndarray, watch: Watcher | None = None) -> np.ndarray:
         """Reverse flow: ``z_p [B, 192, T]``, ``mask [B, 1, T]``, ``speaker [B]`` to ``z [B, 192, T]``."""
-        with mx.stream(self.device):
+        with on_device(self.device, self, "flow"):
             carry = self._flowing(z_p, mask, speaker)
             run(self.latent[2:4], carry, self._converted(watch))
             return _numpy(carry["x"])
@@ -196,7 +197,7 @@ class Synthesizer:
         """
         if not self.has_f0:
             raise ValueError("this voice has no pitch, hence no source")
-        with mx.stream(self.device):
+        with on_device(self.device, self, "source"):
             carry: Carry = {"draws": Draws.of(noise), "f0": _check_f0(f0)}
             run(self.decoder.source, carry, self._converted(watch), "dec.")
             return np.array(carry["source"].astype(mx.float32))
@@ -210,7 +211,7 @@ class Synthesizer:
         watch: Watcher | None = None,
     ) -> np.ndarray:
         """``z [B, 192, T]``, ``f0 [B, T]`` in Hz (None without pitch), ``speaker [B]`` to audio ``[B, N]``."""
-        with mx.stream(self.device):
+        with on_device(self.device, self, "decode"):
             carry: Carry = {"x": self._array(z), "f0": f0, "speaker": speaker, "draws": Draws.of(noise)}
             self._check_pitch(f0, (z.shape[0], z.shape[2]))
             self._embed_speaker(carry)
@@ -232,7 +233,7 @@ class Synthesizer:
         ``rate`` drops the leading ``int(T * (1 - rate))`` frames after the encoder has seen them.
         ``watch(path, array)`` is called after every stage, arrays in PyTorch's layouts.
         """
-        with mx.stream(self.device):
+        with on_device(self.device, self, "infer"):
             carry, told = self._entered(phone, lengths, pitch, f0, speaker, noise, rate), self._converted(watch)
             run((*self.prior, *self.latent), carry, told)
             return self._decode(carry, told)
@@ -385,8 +386,6 @@ class Synthesizer:
                 audio, hop = carry["x"][..., 0].astype(mx.float32), self.hop_samples
                 parts.append(mx.contiguous(audio[:, (a - low) * hop : None if b == frames else (b - low) * hop]))
                 mx.eval(parts[-1])  # one tile's activations at a time
-        if mx.metal.is_available():
-            mx.clear_cache()  # unbounded there, and the next input has other sizes
         return parts
 
     def _source_part(self, whole: Carry, first: int, last: int) -> Carry:
