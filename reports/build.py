@@ -254,6 +254,14 @@ def _precision_reached(run: RunData) -> Iterator[str]:
         if gains:
             known, seen = ([100 * f(g) for g in gains] for f in (lambda g: g.half_width, lambda g: g.detectable or 0.0))
             yield (
-                f"precision: {backend}'s speed-ups are known to {min(known):.1f} to {max(known):.1f} %; "
-                f"changes of {min(seen):.1f} to {max(seen):.1f} % would have shown"
+                f"precision: {backend}'s speed-ups are known to {_per_cent(known)}; "
+                f"changes of {_per_cent(seen)} would have shown"
             )
+
+
+def _per_cent(shares: list[float]) -> str:
+    """The least and the most; what is above 100 says only that nothing is known."""
+    best, worst = min(shares), max(shares)
+    if best > 100:
+        return "over 100 %, which is not at all"
+    return f"{best:.1f} to {worst:.1f} %" if worst <= 100 else f"{best:.1f} to over 100 %"

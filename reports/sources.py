@@ -7,11 +7,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from suites.record import Line, key_of
+from suites.record import key_of
 
 from .build import Pictures, compose
 from .document import Document, Num, numbers
-from .frame import Book, load_book
+from .frame import Book, RunData, load_book
 
 PASSED, FAILED = 0, 1
 MOST_SHOWN = 3
@@ -68,19 +68,23 @@ class Known:
         if run is None:
             return False
         if file == "records.jsonl":
-            return not part or any(_has(line, part) for line in run.records)
+            return not part or _told(run, part)
         if file == "plan.json":
             return bool(run.planned)
         stored = {"environment.json": run.environment, "config.yaml": run.config}.get(file)
         return stored is not None and (not part or _reaches(stored, part.split(".")))
 
 
-def _has(line: Line, part: str) -> bool:
-    """``case/component/backend.field``, with ``*`` for any."""
+def _told(run: RunData, part: str) -> bool:
+    """Whether a record has it: ``case/component/backend.field``, with ``*`` for any."""
     case, component, rest = part.split("/", 2)
     backend, _, field = rest.partition(".")
-    pattern = zip((case, component, backend), key_of(line), strict=True)
-    return all(fnmatchcase(own, wish) for wish, own in pattern) and _reaches(line, field.split("."))
+    wishes = (case, component, backend)
+    if "*" not in part:
+        line = run.find(*wishes)
+        return line is not None and _reaches(line, field.split("."))
+    lines = (line for line in run.records if all(map(fnmatchcase, key_of(line), wishes)))
+    return any(_reaches(line, field.split(".")) for line in lines)
 
 
 def _reaches(value: Any, path: Sequence[str]) -> bool:

@@ -1,16 +1,12 @@
 """Prepares the process for MLX; every module here takes ``mx`` from this one.
 
-Three things must happen before the first ``import mlx.core``:
+Two things must happen before the first ``import mlx.core``:
 
 * **BLAS.** MLX's Linux CPU wheel links the unoptimised reference BLAS but calls ``cblas_sgemm``
   by symbol, so an optimised library opened earlier with ``RTLD_GLOBAL`` takes over (30 to 50
   times faster). ``RVC_MLX_BLAS`` chooses: ``auto`` (default: the ``mkl`` package from PyPI,
   then a system OpenBLAS), ``reference`` (none), or the path of a library. In a process that
   also uses PyTorch, import that first: what is loaded later may bind to this library as well.
-* **Plans of convolutions.** On CUDA MLX keeps 128, one for every shape, and drops the oldest though
-  the kernels of it may be queued: many input lengths end in an illegal memory access. Here it keeps more
-  (``MLX_CUDA_CONV_CACHE_SIZE``), and the error that it raises for speed's sake after many misses is off
-  (``MLX_ENABLE_CACHE_THRASHING_CHECK``).
 * **TF32.** MLX rounds float32 matrix inputs to TF32 on GPUs that can. Here float32 means
   float32: ``MLX_ENABLE_TF32`` defaults to 0 and is read by MLX once, at import.
 """
@@ -93,8 +89,6 @@ def is_slow_blas() -> bool:
 
 if not _mlx_was_imported:
     os.environ.setdefault("MLX_ENABLE_TF32", "0")
-    os.environ.setdefault("MLX_CUDA_CONV_CACHE_SIZE", "16384")
-    os.environ.setdefault("MLX_ENABLE_CACHE_THRASHING_CHECK", "0")
     _preload_blas()
 
 import mlx.core as mx  # noqa: E402  (the order is this module's purpose)
