@@ -97,10 +97,13 @@ def test_outputs_that_are_freed_later_are_counted(made: Allocator) -> None:
 
 
 def test_a_call_that_fails_leaves_no_note(made: Allocator) -> None:
-    owner = Owner()
-    with pytest.raises(ValueError), on_device(None, owner, "infer"):
+
+    def fail() -> None:
         made.run(5 * MIB)
-        raise ValueError
+        raise ValueError("no sound")
+
+    with pytest.raises(ValueError, match="no sound"), on_device(None, Owner(), "infer"):
+        fail()
     assert not buffers._buffers.needs
 
 
