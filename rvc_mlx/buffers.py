@@ -35,7 +35,6 @@ class Buffers:
             ran.add(call)
             needs = self.needs.setdefault(owner, {})
             needs[call] = max(needs.get(call, 0), after - before + outlive)
-            return False
         if after <= SHARE * sum(sum(calls.values()) for calls in self.needs.values()) + SLACK_BYTES:
             return False
         mx.clear_cache()
