@@ -15,6 +15,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import FuncFormatter
 
 from suites import findings
 from suites.trace import FAULT, INHERITED, OK
@@ -67,8 +68,11 @@ def heat(trace: Trace) -> Figure:
     bottom.set_title("on own values: with everything inherited from before", fontsize=9.5, loc="left")
     bottom.set_xticks(range(len(parts)), parts, rotation=90, fontsize=8)
     bottom.set_xlabel("part of the model (in order)")
-    figure.colorbar(share, ax=top, label="error / limit (ratio)", extend="both", aspect=10, pad=0.01)
-    figure.colorbar(own, ax=bottom, label="RMS error /\nRMS (ratio)", extend="both", aspect=10, pad=0.01)
+    # the usual labels of powers are formulas, which the style prints as they are written
+    scale: dict[str, Any] = {"extend": "both", "aspect": 10, "pad": 0.01}
+    scale["format"] = FuncFormatter(lambda x, _: f"{x:g}")
+    figure.colorbar(share, ax=top, label="error / limit (ratio)", **scale)
+    figure.colorbar(own, ax=bottom, label="RMS error /\nRMS (ratio)", **scale)
     _legend(figure, cells)
     other, reference = trace.backends
     figure.suptitle(titled(trace, f"{trace.model}: {other} beside {reference}, part by part"))

@@ -199,6 +199,8 @@ def check(figure):
             named = [tick.get_text() for tick in axis.get_yticklabels()]
             # rows have names, which may stand at the panel to the left alone
             assert UNIT.search(axis.get_ylabel()) or not any(named) or any(re.search("[a-z]", name) for name in named)
+        ticks = [tick.get_text() for tick in (*axis.get_xticklabels(), *axis.get_yticklabels())]
+        assert not any("$" in text for text in ticks)  # a formula that nothing typesets
     told = marks(figure)
     assert told
     assert all(len(text) > 12 for text in told)
