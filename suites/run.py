@@ -257,7 +257,10 @@ class Run:
     def _progress(self, plan: Plan) -> Iterator[Any]:
         total = sum(case.seconds or 10.0 for case in plan.cases) * self._calls
         form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}, at most {remaining} left"
-        with tqdm(total=total, desc=plan.suite, bar_format=form, dynamic_ncols=True, disable=not self.shown) as bar:
+        # no smoothing: steps are as uneven as parity and a round, and the last one's rate says little of the rest
+        with tqdm(
+            total=total, desc=plan.suite, bar_format=form, smoothing=0, dynamic_ncols=True, disable=not self.shown
+        ) as bar:
             yield bar
 
     # ------------------------------------------------------------------ cases

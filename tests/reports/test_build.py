@@ -142,3 +142,15 @@ FORMS = {0: "0", 123456.0: "123456", 0.0512: "0.0512", 1.5e-7: "1.50e-07", 1234.
 @pytest.mark.parametrize(("value", "text"), FORMS.items())
 def test_printed_forms(value, text):
     assert significant(value) == text
+
+
+@pytest.mark.parametrize(
+    ("shares", "text"),
+    [
+        ([3.94, 59.2], "3.9 to 59.2 %"),
+        ([3.94, 6347.9], "3.9 to over 100 %"),
+        ([250.0, 900.0], "over 100 %, which is not at all"),
+    ],
+)
+def test_a_speedup_that_is_not_known_says_so(shares, text):
+    assert build._per_cent(shares) == text
