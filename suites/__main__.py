@@ -311,9 +311,12 @@ def report_of(folders: list[Path], out: Path, kind: str | None = None, name: str
         path, found = trace_report.write_report(out)
         print(trace.verdict(found).replace("`", ""), f"report: {path}", sep="\n")
         return PASSED if found.finding is None else FAILED
-    built = write_document(folders, out, name)
+    try:
+        built = write_document(folders, out, name)
+        written = write_tables(built.document, out / "tables", kind) if kind else []
+    except OSError as error:
+        raise UserError(f"cannot write the report in {out}: {error.strerror}; --out FOLDER for another place") from None
     if kind:
-        written = write_tables(built.document, out / "tables", kind)
         print(f"tables: {out / 'tables'}, {len(written)} files")
     print(*built.notes, f"report: {built.path}", sep="\n")
     return built.exit_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 from pathlib import Path
 
@@ -166,3 +167,16 @@ def test_parquet_without_its_package_is_told_before_the_work(run, capsys, monkey
         "error: Parquet files need pyarrow: pip install -e '.[parquet]'; csv needs nothing more\n"
     )
     assert files(run) == before
+
+
+@pytest.mark.parametrize("words", [[], ["--tables", "csv"]], ids=["document", "tables"])
+def test_a_full_disk_is_told_with_the_folder(words, run, tmp_path, capsys, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(*("reports.export.write_tables", full) if words else (build, "write", full))
+    assert main(["report", str(run), "--out", str(tmp_path / "out"), *words]) == 2
+    told = capsys.readouterr().err
+    assert told == f"error: cannot write the report in {tmp_path / 'out'}: No space left on device; " + (
+        "--out FOLDER for another place\n"
+    )
