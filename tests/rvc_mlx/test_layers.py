@@ -75,6 +75,26 @@ def test_grouped_convolution(methods, monkeypatch):
     compare(weights(module, methods).conv("layer", padding=8, groups=4), module, 12, 50)
 
 
+@WAYS
+@pytest.mark.parametrize(("stride", "dilation"), [(2, 1), (1, 2), (3, 2)])
+def test_grouped_convolution_with_steps(methods, stride, dilation):
+    module = nn.Conv1d(8, 8, 5, stride, padding=2, dilation=dilation, groups=4)
+    layer = weights(module, methods).conv("layer", stride=stride, padding=2, dilation=dilation, groups=4)
+    compare(layer, module, 8, 50)
+
+
+def test_grouped_convolution_on_cuda_is_not_cudnns(monkeypatch):
+    """It writes out of bounds there, with or without optimisations."""
+    module = nn.Conv1d(12, 12, 16, padding=8, groups=4)
+    monkeypatch.setattr(layers, "_computes_on_cuda", lambda: True)
+    layer = weights(module, frozenset()).conv("layer", padding=8, groups=4)
+    single = weights(module, frozenset())
+    monkeypatch.setattr(mx, "conv1d", lambda *_: pytest.fail("MLX's convolution"))
+    compare(layer, module, 12, 50)
+    with pytest.raises(pytest.fail.Exception):  # the others are still MLX's
+        compare(single.conv("layer", padding=8), nn.Conv1d(3, 12, 16, padding=8), 3, 50)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     stride=st.integers(1, 12),
