@@ -171,17 +171,20 @@ def component_rows(checks: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str,
 
 
 def to_error(name: str, value: float) -> float:
-    """A figure as an amount of error: of SNR and correlation more is better, of all others less."""
+    """A figure as an amount of error: of SNR and correlation more is better, of all others less.
+
+    Of both the amplitude of the difference over that of the signal; 1 - correlation is half its square.
+    """
     if name.endswith("snr_db"):
         return float(10.0 ** (-value / 20.0))
-    return 1.0 - value if name.endswith("corr") else value
+    return math.sqrt(2.0 * max(0.0, 1.0 - value)) if name.endswith("corr") else value
 
 
 def from_error(name: str, error: float) -> float:
     """The inverse of ``to_error``."""
     if name.endswith("snr_db"):
         return -20.0 * math.log10(error) if error > 0 else math.inf
-    return 1.0 - error if name.endswith("corr") else error
+    return 1.0 - 0.5 * error * error if name.endswith("corr") else error
 
 
 def is_count(name: str) -> bool:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -342,7 +343,7 @@ def config(**limits: Any) -> dict[str, Any]:
 ERRORS = {
     "salience_max_abs": 2e-6,
     "own_snr_db": 1e-4,
-    "own_corr": 1e-6,
+    "own_corr": 1e-3,
     "voicing_mismatches": 2.0,
     "equal_snr_db": 0.0,
 }
@@ -354,7 +355,7 @@ def test_derived_limits_are_safety_times_the_largest_error(table):
     limits = component_limits(config(**dict.fromkeys(ROWS, DERIVED)))
     assert limits["salience_max_abs"] == pytest.approx(SAFETY * 2e-6)
     assert limits["own_snr_db"] == pytest.approx(80 - 20 * math.log10(SAFETY))
-    assert limits["own_corr"] == pytest.approx(1 - SAFETY * 1e-6, abs=1e-15)
+    assert limits["own_corr"] == pytest.approx(1 - (SAFETY * 1e-3) ** 2 / 2, abs=1e-12)
     assert limits["voicing_mismatches"] == 2  # events are counted, not multiplied
     assert limits["equal_snr_db"] == math.inf
 
@@ -374,6 +375,17 @@ def test_what_the_table_lacks_is_not_judged(table):
         table(stored(components=components))
         found = component_limits(config(own_corr=DERIVED, salience_max_abs=2.0))
         assert found == {"own_corr": None, "salience_max_abs": 2.0}
+
+
+@given(st.floats(1e-6, 0.05))
+def test_snr_and_correlation_of_one_difference_are_the_same_error(size):
+    """Of a difference that is unlike the signal; so their limits, which multiply it, are one limit."""
+    rng = np.random.default_rng(0)
+    signal, other = rng.standard_normal((2, 4096))
+    other -= signal * (other @ signal) / (signal @ signal)
+    value = signal + size * other * np.linalg.norm(signal) / np.linalg.norm(other)
+    corr = value @ signal / np.linalg.norm(value) / np.linalg.norm(signal)
+    assert to_error("own_corr", corr) == pytest.approx(to_error("own_snr_db", -20 * math.log10(size)), rel=1e-2)
 
 
 @given(name=st.sampled_from(FIGURES), data=st.data())
