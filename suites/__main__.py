@@ -87,7 +87,10 @@ def parser() -> argparse.ArgumentParser:
     floor = commands.add_parser("floors", help="the table of rounding floors that limits are made from")
     floor.add_argument("--update", action="store_true", help="measure it anew (minutes) and store it")
     floor.add_argument(
-        "overrides", nargs="*", metavar="name=value", help="precision=, backends=[REFERENCE,OTHER], quick=true"
+        "overrides",
+        nargs="*",
+        metavar="name=value",
+        help="precision=, backends=[REFERENCE,OTHER], quick=true, merge=true",
     )
     commands.add_parser("doctor", help="what this machine has, and what slows it down")
     convert = commands.add_parser("convert", help="a checkpoint to .safetensors, or back to .pt")

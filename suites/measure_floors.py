@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,7 +41,7 @@ class Sample(NamedTuple):
 def samples(quick: bool) -> Iterator[Sample]:
     """Small models under several weights and lengths, full-size ones once, every kind of voice.
 
-    ``quick``: full-size models as configured only: for a lent GPU.
+    ``quick``: full-size models alone, and the voices as configured: for a lent GPU.
     """
     tiny = "measure=smoke"
     for seed in () if quick else (1, 2):
@@ -57,7 +57,7 @@ def samples(quick: bool) -> Iterator[Sample]:
                 "synthesizer", seconds, not quick and number % 2 == 0, (tiny, f"suite.voice={voice}", f"seed={number}")
             )
     for suite, seconds in (("rmvpe", 4.3), ("hubert", 4.3), ("synthesizer", 3.1)):
-        yield Sample(suite, seconds, False, ())
+        yield Sample(suite, seconds, quick and suite != "synthesizer", ())
     for suite, seconds in () if quick else (("rmvpe", 1.2), ("hubert", 1.2), ("synthesizer", 0.16)):
         yield Sample(suite, seconds, True, ())
 
@@ -139,8 +139,12 @@ def measure_components(precision: str, backends: str | None, quick: bool, suites
 
 
 def update(words: list[str]) -> str:
-    """Measure on this machine and store: other precisions and devices keep their tables."""
+    """Measure on this machine and store: other precisions and devices keep their tables.
+
+    With ``merge`` a stage keeps what it had, where that is more: several machines share a table.
+    """
     options = {"precision": "fp32", "backends": "", "quick": "false", "what": "stages,components", "suites": ""}
+    options["merge"] = "false"
     for word in words:
         name, _, value = word.partition("=")
         if name not in options:
@@ -152,11 +156,16 @@ def update(words: list[str]) -> str:
     stored = floors.stored()
     if "stages" in options["what"]:
         tables, kind = measure(precision, backends, quick)
-        policy = stored["policies"].setdefault(precision, {})
+        policy, key = stored["policies"].setdefault(precision, {}), f"{precision}/{kind}"
+        made = {"date": date.today().isoformat(), "cpu": environment.cpu_name(), **_gpu(kind)}
+        made |= {name: importlib.metadata.version(name) for name in PACKAGES}
+        if options["merge"] == "true" and kind in policy:
+            tables = floors.merged(policy[kind], tables)
+            earlier = {name: value for name, value in stored["made"][key].items() if name != "also"}
+            before = [text for text in [stored["made"][key].get("also"), _told(earlier)] if text]
+            made["also"] = "; ".join(before)
         policy[kind] = {model: dict(sorted(rows.items())) for model, rows in sorted(tables.items())}
-        versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-        made = {"date": date.today().isoformat(), "cpu": environment.cpu_name(), **versions}
-        stored["made"][f"{precision}/{kind}"] = made
+        stored["made"][key] = made
         _store(stored)
     if "components" in options["what"]:
         new = measure_components(precision, backends, quick, options["suites"])
@@ -164,6 +173,16 @@ def update(words: list[str]) -> str:
         stored["components"][precision] = old | {k: _larger(old.get(k, {}), rows) for k, rows in new.items()}
         _store(stored)
     return show()
+
+
+def _told(made: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in made.items())
+
+
+def _gpu(kind: str) -> dict[str, str]:
+    import torch
+
+    return {"gpu": torch.cuda.get_device_name()} if kind == "gpu" and torch.cuda.is_available() else {}
 
 
 def _store(table: dict[str, Any]) -> None:
@@ -184,7 +203,7 @@ def show() -> str:
     for precision, devices in floors.stored()["policies"].items():
         for device, tables in devices.items():
             made = floors.stored()["made"][f"{precision}/{device}"]
-            lines.append(f"{precision} on {device}: " + ", ".join(f"{k} {v}" for k, v in made.items()))
+            lines.append(f"{precision} on {device}: " + _told(made))
             for model, rows in tables.items():
                 count = sum(row["count"] for row in rows.values())
                 lines.append(f"  {model}: {len(rows)} kinds of stage, {count} values; largest excess")

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import hubert, inputs, pipeline, rmvpe, synthesizer
 
-from suites import floors
+from suites import floors, measure_floors
 from suites.config import compose_config
 from suites.errors import UserError
 from suites.floors import (
@@ -348,6 +348,22 @@ ERRORS = {
     "equal_snr_db": 0.0,
 }
 ROWS = {name: {"error": error, "count": 9} for name, error in ERRORS.items()}
+
+
+def test_machines_share_a_table_where_asked(table, monkeypatch):
+    """With ``merge`` of every figure the larger, and both machines named; without, the new one alone."""
+    row = {"rmse": 2.0, "max_abs": 3.0, "count": 4, "floor_rmse_relative": 1e-7}
+    old, new = row | {"rmse": 7.0}, row | {"max_abs": 9.0}
+    monkeypatch.setattr(measure_floors, "measure", lambda *_: ({"rmvpe": {"a#x": dict(new)}}, "gpu"))
+    monkeypatch.setattr(measure_floors.environment, "cpu_name", lambda: "second")
+    for merge, expected in (("true", new | {"rmse": 7.0, "count": 8}), ("false", new)):
+        made = {"fp32/gpu": {"date": "1999-01-01", "cpu": "first"}}
+        table(stored(made=made, policies={"fp32": {"gpu": {"rmvpe": {"a#x": dict(old)}}}}))
+        measure_floors.update(["what=stages", f"merge={merge}"])
+        assert floors.stored()["policies"]["fp32"]["gpu"]["rmvpe"]["a#x"] == expected
+        made = floors.stored()["made"]["fp32/gpu"]
+        assert made["cpu"] == "second"
+        assert made.get("also") == ("date 1999-01-01, cpu first" if merge == "true" else None)
 
 
 def test_derived_limits_are_safety_times_the_largest_error(table):
