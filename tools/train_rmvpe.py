@@ -4,7 +4,7 @@
     python tools/train_rmvpe.py --out OUT --steps 20000 --device cuda --minutes 9   # and again, until it is done
     python tools/train_rmvpe.py --out OUT --export                         # the checkpoint, from the state
     python tools/train_rmvpe.py --curves OUT/log.jsonl curves.png
-    python tools/train_rmvpe.py --card OUT/rmvpe-small.safetensors assets/README.md
+    python tools/train_rmvpe.py --score assets/rmvpe-small.safetensors OUT/rmvpe-small.safetensors --device cuda
 
 OUT receives state.pt (95 MB; goes on where it is present), log.jsonl (a JSON line every 100 steps) and, when a call
 ends, rmvpe-small.safetensors. Data at step k depend on the seed and k alone. Instead of --steps, --total-minutes
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import signal
 import sys
 import time
@@ -32,10 +33,11 @@ from reference_torch.checkpoint import CheckpointError
 from reference_torch.layers import check_device
 from reference_torch.rmvpe import RMVPEConfig
 from tools.training.curves import draw_curves
-from tools.training.export import as_model, export, fill_card
+from tools.training.export import as_model, export
 from tools.training.scores import best_threshold, listen, score
 from tools.training.state import Recipe, State, TrainingError, load_state
 from tools.training.step import STEPS_AT_ONCE, Stepper
+from tools.training.versus import fill_card, versus
 
 LOG_STEPS = 100
 MEASURED_STEPS = 200
@@ -151,9 +153,13 @@ def time_data(loop: Loop, repeats: int = 5) -> float:
     return (time.monotonic() - began) / repeats / STEPS_AT_ONCE
 
 
+def recipe_of(arguments: argparse.Namespace) -> Recipe:
+    return Recipe(**{name: getattr(arguments, name) for name in Recipe.__dataclass_fields__})
+
+
 def train(arguments: argparse.Namespace) -> int:
     """Begin or go on, then write the checkpoint of what has been learnt."""
-    recipe = Recipe(**{name: getattr(arguments, name) for name in Recipe.__dataclass_fields__})
+    recipe = recipe_of(arguments)
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / "state.pt"
     state = load_state(path, arguments.device, recipe) if path.exists() else State(recipe, arguments.device)
@@ -205,6 +211,8 @@ def parser() -> argparse.ArgumentParser:
         )
     command.add_argument("--precision", choices=("bf16", "fp32"), default=recipe.precision,
                          help="of the convolutions; fp32 uses TF32 on CUDA (default: %(default)s)")  # fmt: skip
+    command.add_argument("--repeatable", action="store_true",
+                         help="deterministic algorithms on CUDA: the same file again")  # fmt: skip
     command.add_argument("--channels-last", action="store_true", help="keep images with the channels last")
     command.add_argument(
         "--check-every", type=int, default=2000, help="steps between scores; 0: none (default: %(default)s)"
@@ -212,17 +220,21 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--check-batches",
         type=int,
-        default=4,  # those of the card: another number is another set of voices
-        help="held-out batches per condition for the checkpoint (default: %(default)s)",
+        default=32,  # those of the card: another number is another set of voices
+        help="held-out batches per condition for scores (default: %(default)s)",
     )
     command.add_argument("--export", action="store_true", help="only write the checkpoint, from OUT/state.pt")
+    command.add_argument("--score", type=Path, nargs="+", metavar="CHECKPOINT",
+                         help="only score files, the others against the first")  # fmt: skip
     command.add_argument("--curves", type=Path, nargs=2, metavar=("LOG", "PNG"), help="only draw a log")
-    command.add_argument("--card", type=Path, nargs=2, metavar=("CHECKPOINT", "README"), help="only fill a model card")
+    command.add_argument("--card", type=Path, metavar="README", help="with --score: write it into a model card as well")
     return command
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
-    if arguments.out is None:
+    if arguments.card and not arguments.score:
+        raise TrainingError("--card goes with --score CHECKPOINT")
+    if arguments.out is None and not arguments.score:
         raise TrainingError("give --out, the folder to work in")
     for name in ("width", "hidden", "batch", "frames", "check_batches"):
         if getattr(arguments, name) < 1:
@@ -244,18 +256,24 @@ def set_up(arguments: argparse.Namespace) -> None:
         torch.set_num_threads(arguments.threads)
     torch.backends.cuda.matmul.allow_tf32 = False  # the log-mel is a product of matrices, exact as in inference
     torch.backends.cudnn.allow_tf32 = True
-    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark = not arguments.repeatable  # it may choose another algorithm each time
+    if arguments.repeatable:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def dispatch(arguments: argparse.Namespace) -> int:
     if arguments.curves:
         draw_curves(*arguments.curves)
         return DONE
-    if arguments.card:
-        fill_card(*arguments.card)
-        return DONE
     check_arguments(arguments)
     set_up(arguments)
+    if arguments.score:
+        text = versus(arguments.score, recipe_of(arguments), arguments.check_batches, arguments.device)
+        print(text)
+        if arguments.card:
+            fill_card(text, arguments.card)
+        return DONE
     if not arguments.export:
         return train(arguments)
     state = load_state(arguments.out / "state.pt", arguments.device)

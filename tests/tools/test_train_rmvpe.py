@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tools.train_rmvpe import DONE, ERROR, INTERRUPTED, TIME_UP, Loop, main
-from tools.training.scores import Frames, best_threshold, score
+from tools.training.scores import Frames, best_threshold, difference, score
 from tools.training.state import Recipe, State, load_state
 from tools.training.step import Stepper, loss_of, make_logits
 
@@ -152,7 +152,8 @@ def test_steps_are_counted_from_the_time(tmp_path: Path, monkeypatch: pytest.Mon
         (["--out", "x", "--steps", "1", "--device", "abacus"], "unknown device"),
         (["--out", "x", "--export"], "no such file"),
         (["--curves", "none.jsonl", "x.png"], "no training log"),
-        (["--card", "none.safetensors", "none.md"], "none.safetensors"),
+        (["--score", "none.safetensors"], "none.safetensors"),
+        (["--card", "none.md"], "--score"),
     ],
 )
 def test_errors_are_one_line(
@@ -170,14 +171,31 @@ def test_another_recipe_is_refused(trained: Path, capsys: pytest.CaptureFixture[
     assert "precision fp32 (now bf16)" in capsys.readouterr().err
 
 
-def test_card_is_filled_from_the_checkpoint(trained: Path, tmp_path: Path) -> None:
-    card = tmp_path / "README.md"
+def test_card_is_filled_with_the_scores(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card, file = tmp_path / "README.md", str(trained / "rmvpe-small.safetensors")
     card.write_text(Path("assets/README.md").read_text())
     for _ in range(2):  # the second time replaces
-        assert main(["--card", str(trained / "rmvpe-small.safetensors"), str(card)]) == DONE
+        assert main(["--score", file, "--card", str(card), *SMALL]) == DONE
+        assert capsys.readouterr().out.strip() in card.read_text()
     text = card.read_text()
     assert text.count("| clean |") == 1
     assert "steps 4" in text
+    card.write_text("no marks")
+    assert main(["--score", file, "--card", str(card), *SMALL]) == ERROR
+    assert card.read_text() == "no marks"
+
+
+def test_scores_of_two_files_are_set_beside_each_other(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The shipped network finds what one of four steps does not; against itself nothing differs."""
+    shipped, other = "assets/rmvpe-small.safetensors", str(trained / "rmvpe-small.safetensors")
+    words = ["--batch", "2", "--frames", "64", "--check-batches", "2"]
+    assert main(["--score", shipped, other, shipped, *words]) == DONE
+    tables = capsys.readouterr().out.split("`")
+    clean = [line for line in "".join(tables).splitlines() if line.startswith("| clean |")]
+    assert len(clean) == 5  # three of scores, two of differences
+    assert clean[0] == clean[3]
+    assert float(clean[2].split("|")[2].split("±")[0]) < -20
+    assert clean[4].split("|")[2].strip() == "+0.00 ± 0.00"
 
 
 def test_curves_are_drawn(tmp_path: Path) -> None:
@@ -202,6 +220,17 @@ def test_scores_know_their_faults() -> None:
     assert (octave["rpa"], octave["rca"], octave["overall"]) == (0, 1, 0.2)
     assert score(frames(right + 60, sure))["rpa"] == 0
     assert score(frames(right, np.where(sure > 0.5, 0.01, 0.9)))["overall"] == 0
+
+
+def test_a_difference_and_its_error() -> None:
+    """Two batches, in one of which the other model misses half of what the first one finds."""
+    right, sure = np.full(100, 5010.0), np.where(np.arange(100) < 80, 0.9, 0.01)
+    good, half = frames(right, sure), frames(right, np.where(np.arange(100) < 40, 0.9, 0.01))
+    found = difference([good, good], [good, half], "rpa")
+    assert found.value == pytest.approx(-0.25)
+    assert found.error == pytest.approx(0.25)  # of the mean of 0 and -0.5
+    assert difference([good, good], [good, good], "rpa") == (0.0, 0.0)
+    assert difference([good], [half], "recall") == (pytest.approx(-0.5), None)
 
 
 def test_best_threshold_parts_the_voiced_from_the_rest() -> None:

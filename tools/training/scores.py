@@ -5,6 +5,7 @@ The figures are those of MIREX melody extraction (Poliner et al., 2007), within 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -39,20 +40,27 @@ class Frames(NamedTuple):
 
 
 @torch.no_grad()
-def listen(model: RMVPE, seed: int, batch: int, frames: int, batches: int) -> dict[str, Frames]:
-    """What ``model`` says of every stream; the streams depend on ``seed`` and the sizes alone."""
-    result = {}
+def listen_apart(model: RMVPE, seed: int, batch: int, frames: int, batches: int) -> dict[str, list[Frames]]:
+    """What ``model`` says of every stream, by batches; the streams depend on ``seed`` and the sizes alone."""
+    result: dict[str, list[Frames]] = {name: [] for name in STREAMS}
     for index, (name, conditions) in enumerate(STREAMS.items()):
-        parts = []
         for i in range(batches):
             made = make_batch(Draw(model.device, seed, HELD_OUT, index, i), batch, frames, conditions)
             salience = model.salience(model.log_mel(made.audio).cpu().numpy()).reshape(-1, 360)
             decided = (made.truth.weight > 0.5).flatten().cpu().numpy()
             truth = (made.truth.cents.flatten().cpu().numpy(), made.truth.voiced.flatten().cpu().numpy())
             columns = (*truth, model.cents(salience, 0.0), salience.max(1))
-            parts.append([column[decided] for column in columns])
-        result[name] = Frames(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+            result[name].append(Frames(*(column[decided] for column in columns)))
     return result
+
+
+def joined(parts: Sequence[Frames]) -> Frames:
+    return Frames(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def listen(model: RMVPE, seed: int, batch: int, frames: int, batches: int) -> dict[str, Frames]:
+    """``listen_apart`` with the batches of a stream joined."""
+    return {name: joined(parts) for name, parts in listen_apart(model, seed, batch, frames, batches).items()}
 
 
 def score(frames: Frames, threshold: float = THRESHOLD) -> dict[str, float | None]:
@@ -72,6 +80,27 @@ def score(frames: Frames, threshold: float = THRESHOLD) -> dict[str, float | Non
         "overall": float((found.sum() + (~said & ~voiced).sum()) / max(voiced.size, 1)),
         "cents": float(error[found].mean()) if found.any() else None,
     }
+
+
+class Difference(NamedTuple):
+    """A figure of one model less that of another, and the standard error that the choice of voices leaves."""
+
+    value: float
+    error: float | None
+
+
+def difference(one: Sequence[Frames], other: Sequence[Frames], figure: str) -> Difference:
+    """``other``'s figure less ``one``'s over the same batches; the error by a jackknife over these (Efron, 1981)."""
+
+    def of(kept: Sequence[int]) -> float:
+        ours, theirs = (score(joined([parts[i] for i in kept]))[figure] for parts in (other, one))
+        return float("nan") if ours is None or theirs is None else ours - theirs
+
+    n = len(one)
+    if n < 2:
+        return Difference(of(range(n)), None)
+    without = np.array([of([i for i in range(n) if i != gone]) for gone in range(n)])
+    return Difference(of(range(n)), float(np.sqrt((n - 1) * without.var())))
 
 
 def best_threshold(streams: dict[str, Frames], slack: float = 0.0005) -> float:
