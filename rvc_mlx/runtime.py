@@ -1,6 +1,6 @@
 """Prepares the process for MLX; every module here takes ``mx`` from this one.
 
-Two things must happen before the first ``import mlx.core``:
+Three things must happen before the first ``import mlx.core``:
 
 * **BLAS.** MLX's Linux CPU wheel links the unoptimised reference BLAS but calls ``cblas_sgemm``
   by symbol, so an optimised library opened earlier with ``RTLD_GLOBAL`` takes over (30 to 50
@@ -9,6 +9,9 @@ Two things must happen before the first ``import mlx.core``:
   also uses PyTorch, import that first: what is loaded later may bind to this library as well.
 * **TF32.** MLX rounds float32 matrix inputs to TF32 on GPUs that can. Here float32 means
   float32: ``MLX_ENABLE_TF32`` defaults to 0 and is read by MLX once, at import.
+* **Plans on CUDA.** MLX counts the convolutions, attentions and graphs that it has had to plan, and
+  raises from twice the size of its cache on, ever after ("cache thrashing"): a process that is
+  given audio of many lengths stops working. ``MLX_ENABLE_CACHE_THRASHING_CHECK`` defaults to 0.
 """
 
 from __future__ import annotations
@@ -89,6 +92,7 @@ def is_slow_blas() -> bool:
 
 if not _mlx_was_imported:
     os.environ.setdefault("MLX_ENABLE_TF32", "0")
+    os.environ.setdefault("MLX_ENABLE_CACHE_THRASHING_CHECK", "0")
     _preload_blas()
 
 import mlx.core as mx  # noqa: E402  (the order is this module's purpose)

@@ -25,6 +25,14 @@ def test_tf32_is_off_unless_asked_for():
     assert python(tell, MLX_ENABLE_TF32="1").stdout.strip() == "True"
 
 
+def test_audio_of_many_lengths_is_not_taken_for_thrashing_unless_asked_for():
+    """MLX on CUDA raises for ever once it has planned twice what its cache holds."""
+    name = "MLX_ENABLE_CACHE_THRASHING_CHECK"
+    tell = f"import os; from rvc_mlx import runtime; print(os.environ['{name}'])"
+    assert python(f"import os; os.environ.pop('{name}', None); {tell}").stdout.strip() == "0"
+    assert python(tell, **{name: "1"}).stdout.strip() == "1"
+
+
 @linux
 def test_a_fast_blas_answers_by_default():
     assert not runtime.is_slow_blas(), "install the extra 'mlx', or a system OpenBLAS"
