@@ -161,9 +161,7 @@ def update(words: list[str]) -> str:
         made |= {name: importlib.metadata.version(name) for name in PACKAGES}
         if options["merge"] == "true" and kind in policy:
             tables = floors.merged(policy[kind], tables)
-            earlier = {name: value for name, value in stored["made"][key].items() if name != "also"}
-            before = [text for text in [stored["made"][key].get("also"), _told(earlier)] if text]
-            made["also"] = "; ".join(before)
+            made["also"] = _told(stored["made"][key])
         policy[kind] = {model: dict(sorted(rows.items())) for model, rows in sorted(tables.items())}
         stored["made"][key] = made
         _store(stored)
@@ -176,7 +174,9 @@ def update(words: list[str]) -> str:
 
 
 def _told(made: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in made.items())
+    """Facts of one machine; those of earlier ones, which are text already, come last."""
+    own = ", ".join(f"{name} {value}" for name, value in made.items() if name != "also")
+    return f"{own}; also {made['also']}" if "also" in made else own
 
 
 def _gpu(kind: str) -> dict[str, str]:
