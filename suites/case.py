@@ -73,10 +73,6 @@ class CaseRun:
             finally:
                 self.end()
             number += 1
-        try:
-            self._add_learned()
-        finally:
-            self.end()
         self.outputs = {backend: found for backend, found in self.outputs.items() if backend not in self.errors}
         # records come last: a case whose records are closed is not looked at again
         self._keep_contours(self.outputs)
@@ -154,6 +150,7 @@ class CaseRun:
             self._keep_outputs(self.calls)
             self._add_rounding()
             self._count_work()
+            self._add_learned()  # last: it loads another network
 
     def begin(self, number: int) -> None:
         """Start a worker per backend, load, and hand over the inputs."""
@@ -336,15 +333,14 @@ class CaseRun:
                 self.outputs[self.reference] |= self._fetch(self.reference, "", do="rounding")
 
     def _add_learned(self) -> None:
-        """What only a trained network can show, in processes of its own: the timed one may be synthetic."""
+        """What only a trained network can show: the timed one may be synthetic, and makes way for it."""
         network = self.run.weights.get(LEARNED_WEIGHTS)
         if network is None or self.shared is None:
             return
         self.told("parity")
         for backend in self._alive():
             with self._guard(backend):
-                worker = self.workers[backend] = self._worker(backend)
-                self.run.hello(worker)
+                worker = self.workers[backend]
                 self.run.load(worker, paths={name: str(network.path) for name in self.suite.checkpoints})
                 worker.ask("prepare", self.timeout_s, inputs=self.shared)
                 found: Results = {}

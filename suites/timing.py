@@ -56,6 +56,8 @@ def is_steady(seconds: Sequence[float]) -> bool:
 
 def clock() -> dict[str, float]:
     """The clock's smallest step, and what timing an empty call reads: both in seconds, medians."""
+    gc.collect()
+    gc.freeze()  # what imports have left is not garbage, and looking at it takes PyTorch's worker seconds
     steps = [_step() for _ in range(50)]
     empty = [timed(lambda: None, 1, lambda: None).seconds for _ in range(20)]
     return {"resolution_s": median(steps), "overhead_s": median(empty)}

@@ -1,14 +1,27 @@
-"""The program as a user starts it."""
+"""The program as a user starts it; without a process of its own, which would import everything anew."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import subprocess
-import sys
 from pathlib import Path
+
+from suites.__main__ import main
 
 ROOT = Path(__file__).parents[1]
 
 
-def suites(*arguments: str, timeout_s: float = 230) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "suites", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=timeout_s)
+def suites(*arguments: str) -> subprocess.CompletedProcess[str]:
+    out, errors, here = io.StringIO(), io.StringIO(), Path.cwd()
+    os.chdir(ROOT)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+            try:
+                code = main(list(arguments))
+            except SystemExit as end:  # argparse's
+                code = end.code if isinstance(end.code, int) else 2
+    finally:
+        os.chdir(here)
+    return subprocess.CompletedProcess(list(arguments), code, out.getvalue(), errors.getvalue())
