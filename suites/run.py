@@ -25,6 +25,8 @@ from .config import Config, validate
 from .errors import UserError
 from .launch import Worker, WorkerError, WorkerLost
 from .models import SUITES
+from .pace import Pace
+from .pace import weight as weight_of
 from .phases import ColdStartRun, MemoryRun
 from .plan import Case, Plan, make_plan, requested_backends
 from .record import SCHEMA, RecordFile, key_of, read_lines, records, samples, write_whole
@@ -65,6 +67,7 @@ class Run:
         self.done = {key_of(line): line for line in records(lines) if line["status"] not in ("error", "not_comparable")}
         self.samples = samples(lines)
         self._waited_s = self._parent_cpu_s = 0.0
+        self.pace = Pace([])
         # of `selftest`: a share that every call of rvc_mlx takes longer; whether progress is shown
         self.slow, self.shown = 0.0, True
 
@@ -255,30 +258,32 @@ class Run:
 
     @contextlib.contextmanager
     def _progress(self, plan: Plan) -> Iterator[Any]:
-        total = sum(case.seconds or 10.0 for case in plan.cases) * self._calls
-        form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}, at most {remaining} left"
-        # no smoothing: steps are as uneven as parity and a round, and the last one's rate says little of the rest
-        with tqdm(
-            total=total, desc=plan.suite, bar_format=form, smoothing=0, dynamic_ncols=True, disable=not self.shown
-        ) as bar:
+        self.pace = Pace([weight_of(case.seconds) for case in plan.cases])
+        form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
+        total = sum(self.pace.weights) * self._calls
+        with tqdm(total=total, desc=plan.suite, bar_format=form, dynamic_ncols=True, disable=not self.shown) as bar:
             yield bar
 
     # ------------------------------------------------------------------ cases
     def _case(self, case: Case, plan: Plan, scratch: Path, bar: Any) -> None:
-        weight, start = case.seconds or 10.0, bar.n
+        weight, start, measured = weight_of(case.seconds), bar.n, False
         if any(key[0] == case.name and key not in self.done for key in plan.expected()):
             try:
                 audio = self.suite.audio(case, self.config)
             except (UserError, ImportError, OSError) as error:
                 self._no_audio(case, plan, str(error))
+                self.pace.ended(measured)
                 return
 
             def told(step: str, done: bool = False) -> None:
-                bar.set_description_str(f"{case.name} {step}")
+                bar.set_description_str(f"{case.name} {step}", refresh=False)
+                bar.set_postfix_str(self.pace.left())
                 if done:
                     bar.update(weight)
 
             PROTOCOLS[self.suite.protocol](self, case, audio, plan, scratch, told).execute()
+            measured = True
+        self.pace.ended(measured)
         bar.update(start + weight * self._calls - bar.n)
 
     def _no_audio(self, case: Case, plan: Plan, reason: str) -> None:
