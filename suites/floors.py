@@ -177,7 +177,10 @@ def to_error(name: str, value: float) -> float:
     """
     if name.endswith("snr_db"):
         return float(10.0 ** (-value / 20.0))
-    return math.sqrt(2.0 * max(0.0, 1.0 - value)) if name.endswith("corr") else value
+    if name.endswith("corr"):
+        distance = 1.0 - value
+        return 0.0 if distance < 0 else math.sqrt(2.0 * distance)  # what is no number stays none
+    return value
 
 
 def from_error(name: str, error: float) -> float:

@@ -221,7 +221,7 @@ def test_directions(name, base, good, bad):
         ("snr_db", 80, 120, 80),
         ("snr_db", 80, 80, 80 - 20 * np.log10(3)),
         ("snr_db", 80, 10, 60 - 20 * np.log10(3)),  # capped
-        ("corr", 0.99, 0.996, 0.988),
+        ("corr", 0.99, 0.996, 0.964),  # three times the amplitude: nine times the distance from one
         ("mismatches", 0, 2, 2),
     ],
 )
