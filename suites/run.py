@@ -278,8 +278,8 @@ class Run:
             def told(step: str, done: bool = False) -> None:
                 bar.set_description_str(f"{case.name} {step}", refresh=False)
                 bar.set_postfix_str(self.pace.left())
-                if done:
-                    bar.update(weight)
+                if done:  # some cases take more steps than others
+                    bar.update(min(weight, start + weight * self._calls - bar.n))
 
             PROTOCOLS[self.suite.protocol](self, case, audio, plan, scratch, told).execute()
             measured = True

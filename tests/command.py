@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import subprocess
 from pathlib import Path
 
+from jsonschema import Draft202012Validator
+
 from suites.__main__ import main
+from suites.record import SCHEMA_FILE
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,3 +29,8 @@ def suites(*arguments: str) -> subprocess.CompletedProcess[str]:
     finally:
         os.chdir(here)
     return subprocess.CompletedProcess(list(arguments), code, out.getvalue(), errors.getvalue())
+
+
+def strict() -> Draft202012Validator:
+    """The shipped schema of records, in which a field that it does not name is a fault."""
+    return Draft202012Validator(json.loads(SCHEMA_FILE.read_text()) | {"unevaluatedProperties": False})

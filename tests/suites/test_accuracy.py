@@ -7,10 +7,10 @@ import json
 import shutil
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import pytest
 import soundfile
+from command import strict
 from safetensors.numpy import save_file
 
 from suites import testset, weights
@@ -19,7 +19,7 @@ from suites.accuracy import ANNOTATIONS, EXACT, unknown
 from suites.config import compose_config
 from suites.errors import UserError
 from suites.models.accuracy import judged
-from suites.record import SCHEMA_FILE, read_lines, records
+from suites.record import read_lines, records
 from suites.truth import accuracy
 
 SMALL = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "threads=1", "suite.estimators=[praat]"]
@@ -47,9 +47,9 @@ def closed(folder):
 def test_every_backend_and_estimator_has_its_record(finished):
     folder, code = finished
     assert code == 0  # untrained: shown, and not judged
-    schema = json.loads(SCHEMA_FILE.read_text()) | {"unevaluatedProperties": False}
+    schema = strict()
     for line in read_lines(folder / "records.jsonl"):
-        jsonschema.validate(line, schema)
+        schema.validate(line)
     found = closed(folder)
     names = ("torch_cpu", "mlx_cpu", "praat")
     assert set(found) == {(case, name) for case in ("clean", "high") for name in names}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
-import jsonschema
 import pytest
+from command import strict
 from command import suites as run_suites
 
 from suites import sheet
@@ -14,7 +12,7 @@ from suites.listing import optimisations
 from suites.models import SUITES
 from suites.models.single import Ablation
 from suites.phases import MemoryRun
-from suites.record import SCHEMA_FILE, read_lines, records
+from suites.record import read_lines, records
 
 WORDS = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "durations=[0.5]", "threads=1"]
 
@@ -37,10 +35,10 @@ def finished(request, tmp_path_factory):
 
 def test_records_fit_their_schema_and_a_gate_can_read_them(finished):
     name, folder = finished
-    schema = json.loads(SCHEMA_FILE.read_text()) | {"unevaluatedProperties": False}  # strictly
+    schema = strict()
     lines = list(read_lines(folder / "records.jsonl"))
     for line in lines:
-        jsonschema.validate(line, schema)
+        schema.validate(line)
     found = sheet.from_runs([folder])
     assert found.entries
     assert {entry.status for entry in found.entries.values()} == {"passed"}, name

@@ -8,12 +8,12 @@ import os
 
 import made_suites
 import pytest
+from command import strict
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
 
 from suites.errors import UserError
-from suites.record import SCHEMA_FILE, RecordFile, read_lines, records, samples, write_whole
+from suites.record import RecordFile, read_lines, records, samples, write_whole
 
 
 def sample(number: int, seconds: float = 0.1) -> dict:
@@ -113,17 +113,13 @@ def test_no_file(tmp_path):
         list(read_lines(tmp_path / "r.jsonl"))
 
 
-def strict() -> Draft202012Validator:
-    """The shipped schema, in which a field that it does not name is a fault."""
-    return Draft202012Validator(json.loads(SCHEMA_FILE.read_text()) | {"unevaluatedProperties": False})
-
-
 def test_made_records_are_like_real_ones(tmp_path):
     """What tests of reports are made from has the fields of records, and no others."""
     made_suites.make_everything(tmp_path / "all")
+    schema = strict()
     for path in (tmp_path / "all").glob("*/records.jsonl"):
         for line in read_lines(path):
-            strict().validate(line)
+            schema.validate(line)
 
 
 @pytest.mark.parametrize("field", ["work", "output"])

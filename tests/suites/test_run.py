@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import signal
 import subprocess
@@ -11,15 +10,14 @@ import sys
 import time
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import psutil
 import pytest
 import soundfile
 import torch
-from command import ROOT, suites
+from command import ROOT, strict, suites
 
-from suites.record import SCHEMA_FILE, read_lines, records
+from suites.record import read_lines, records
 
 # one thread each: these runs stand beside other tests
 BOTH = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "measure.first_calls=0", "threads=1"]
@@ -73,10 +71,10 @@ def test_a_run_leaves_what_the_readme_says(finished):
 
 
 def test_records_fit_their_schema(finished):
-    schema = json.loads(SCHEMA_FILE.read_text()) | {"unevaluatedProperties": False}  # strictly
+    schema = strict()
     lines = list(read_lines(finished[0] / "records.jsonl"))
     for line in lines:
-        jsonschema.validate(line, schema)
+        schema.validate(line)
     closed = records(lines)
     assert len(closed) == 4 * 2
     assert sum(line["kind"] == "sample" for line in lines) == 4 * 2 * 2

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import json
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import pytest
 import soundfile
+from command import strict
 from command import suites as run_suites
 
 from suites import inputs
@@ -18,7 +17,7 @@ from suites.floors import component_limits
 from suites.models import SUITES
 from suites.models.pipeline import Recorder
 from suites.models.synthesizer import pitch_codes
-from suites.record import SCHEMA_FILE, read_lines, records
+from suites.record import read_lines, records
 from suites.verdict import Judge, Limits, in_doubt
 from suites.weights import find_weights, voice_names
 from suites.worker import named
@@ -45,10 +44,10 @@ def finished(request, tmp_path_factory):
 
 def test_a_run_measures_every_component_and_passes(finished):
     suite, folder = finished
-    schema = json.loads(SCHEMA_FILE.read_text()) | {"unevaluatedProperties": False}  # strictly
+    schema = strict()
     lines = list(read_lines(folder / "records.jsonl"))
     for line in lines:
-        jsonschema.validate(line, schema)
+        schema.validate(line)
     closed = records(lines)
     assert {r["status"] for r in closed} == {"passed"}
     components = compose_config(closed[0]["suite"], [])["suite"]["components"]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
-import jsonschema
 import pytest
+from command import strict
 
 from suites.__main__ import main
 from suites.faults import FAULTS
-from suites.record import SCHEMA_FILE, read_lines
+from suites.record import read_lines
 from suites.selftest import Outcome, summary
 from suites.tracer import TraceRun
 
@@ -45,10 +43,10 @@ def test_a_clean_trace_passes_and_leaves_its_records(capsys, tmp_path):
     assert out.splitlines()[-1] == f"report: {tmp_path / 't' / 'report.md'}"
     for name in ("report.md", "report.html", "records.jsonl", "config.yaml", "environment.json"):
         assert (tmp_path / "t" / name).stat().st_size > 0
-    schema = json.loads(SCHEMA_FILE.read_text()) | {"unevaluatedProperties": False}  # strictly
+    schema = strict()
     lines = list(read_lines(tmp_path / "t" / "records.jsonl"))
     for line in lines:
-        jsonschema.validate(line, schema)
+        schema.validate(line)
     assert {line["variant"] for line in lines} == {"as configured", "plain"}
     before = (tmp_path / "t" / "report.md").read_bytes()
     assert main(["report", str(tmp_path / "t")]) == 0
