@@ -145,11 +145,11 @@ class Difference(NamedTuple):
         return self._tail(-self.shift)
 
     def _tail(self, shift: float) -> float:
-        from scipy.stats import t
+        from scipy.special import stdtr
 
         if self.error == 0:  # equal samples throughout: any shift is certain
             return 0.0 if shift > 0 else 1.0
-        return float(t.sf(shift / self.error, self.df))
+        return float(stdtr(self.df, -shift / self.error))
 
 
 def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
@@ -177,7 +177,8 @@ def _trimmed(values: Sequence[float]) -> tuple[float, float, float]:
     inner = ordered[cut : len(ordered) - cut]
     held = [inner[0]] * cut + inner + [inner[-1]] * cut
     kept = len(inner)
-    squares = (len(values) - 1) * stdev(held) ** 2
+    mean = fmean(held)
+    squares = sum((value - mean) ** 2 for value in held)
     return fmean(inner), squares / (kept * (kept - 1)), kept - 1.0
 
 
