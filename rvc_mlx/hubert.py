@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from . import attention
 from .buffers import on_device
 from .checkpoint import CheckpointError, check_keys, normalise_keys, read_hubert
 from .gru import has_compiler
@@ -125,12 +126,25 @@ def fastest_gelu(methods: frozenset[str]) -> Layer:
     return mx.compile(gelu, shapeless=True) if "fuse_elementwise" in methods else gelu
 
 
+def fastest_attention(methods: frozenset[str]) -> Callable[[mx.array, mx.array, mx.array], mx.array]:
+    """Of ``q, k, v [B, heads, H, 64]``."""
+    scale, blocked = HEAD_CHANNELS**-0.5, attention.blocked_attention() if "block_attention" in methods else None
+
+    def attend(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        if blocked is not None and q.shape[2] >= attention.SHORTEST_FRAMES:
+            return blocked(q * scale, k, v)
+        return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale)
+
+    return attend
+
+
 class Network:
     """The stages; the carry's ``x`` goes from ``[B, N, 1]`` to ``[B, H, 768]``."""
 
     def __init__(self, config: HubertConfig, weights: Weights) -> None:
         self.config, self.weights = config, weights
         self.gelu = fastest_gelu(weights.methods)
+        self.attention = fastest_attention(weights.methods)
         convolutions = group("feature_extractor", tuple(self._conv_layer(i) for i in range(len(KERNELS))))
         self.extracting = (convolutions, leaf("transpose", lambda x: x))  # frames come first here already
         projection = (
@@ -197,7 +211,7 @@ class Network:
 
         def attend(carry: Carry) -> None:
             q, k, v = (split_heads(carry.pop(part)) for part in "qkv")
-            y = mx.fast.scaled_dot_product_attention(q, k, v, scale=HEAD_CHANNELS**-0.5)
+            y = self.attention(q, k, v)
             carry["x"] = y.transpose(0, 2, 1, 3).flatten(2)
 
         last = leaf("out_proj", self.weights.linear(f"{name}.out_proj"))

@@ -46,6 +46,13 @@ OPTIMIZATIONS = {
         gpu=False,
         float32_only=True,
     ),
+    "block_attention": Optimization(
+        "attention in blocks that fit the cache, with an exponential of its own",
+        models=("hubert",),
+        cpu=True,
+        gpu=False,
+        float32_only=True,
+    ),
     "compile_gru": Optimization("32 GRU steps at a time as one compiled graph", models=("rmvpe",), cpu=True, gpu=False),
     "gru_kernel": Optimization("all GRU steps in one GPU kernel", models=("rmvpe",), cpu=False, gpu=True),
     "tile": Optimization(

@@ -90,6 +90,8 @@ def _thread_counts(framework: str) -> dict[str, Any]:
 
 # what rvc_mlx takes at a time, in sizes that a short input is cut by as a long one is by the real ones
 PIECES = {
+    "attention.BLOCK_VALUES": 1 << 10,
+    "attention.SHORTEST_FRAMES": 1,
     "audio.BLOCK_FRAMES": 50,
     "layers.UNFOLD_VALUES": 1 << 16,
     "retrieval.BLOCK_VALUES": 1 << 14,

@@ -1,0 +1,67 @@
+"""Self-attention on CPUs in blocks of scores that stay in the cache.
+
+MLX's CPU backend evaluates exponentials one value at a time on x86, and makes an array of all
+scores: 27 million in every layer of HuBERT for half a minute. Here a block of rows is scored, made
+weights of and used up before the next one, and the exponential is arithmetic that compilers vectorise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .gru import has_compiler
+from .runtime import mx
+
+BLOCK_VALUES = 1 << 17  # scores of a block: half a MiB
+SHORTEST_FRAMES = 128  # of less MLX's own attention is as fast
+# exp(r) = 1 + r + r^2 P(r) for |r| <= log(2) / 2, highest power first, and log(2) in two parts, the
+# first one short enough for exact products: expf of the Cephes library (Moshier)
+EXP_P = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+LOG_2_HIGH, LOG_2_LOW, LOG_2_E = 0.693359375, -2.12194440e-4, 1.44269504088896341
+SMALLEST = -87.0  # exp of less is no normal float32
+
+Pair = tuple[mx.array, mx.array]
+
+
+def _mantissa_and_power(x: mx.array) -> Pair:
+    """Of exp(x), x <= 0: a factor near one, and the bits of the power of two that it is to be multiplied by."""
+    x = mx.maximum(x, SMALLEST)
+    power = mx.round(x * LOG_2_E)
+    r = x - power * LOG_2_HIGH - power * LOG_2_LOW
+    p = EXP_P[0] * r + EXP_P[1]
+    for coefficient in EXP_P[2:]:
+        p = p * r + coefficient
+    return p * r * r + r + 1.0, (power.astype(mx.int32) + 127) * (1 << 23)
+
+
+def exponential(parts: Callable[[mx.array], Pair] = _mantissa_and_power) -> Callable[[mx.array], mx.array]:
+    """exp of float32 values that are not positive; below -87 as of -87."""
+
+    def exp(x: mx.array) -> mx.array:
+        factor, bits = parts(x)
+        return factor * bits.view(mx.float32)
+
+    return exp
+
+
+def blocked_attention() -> Callable[[mx.array, mx.array, mx.array], mx.array]:
+    """``softmax(q k^T) v`` of ``[B, h, T, d]``, for float32; ``q`` has been scaled."""
+    exp = exponential(mx.compile(_mantissa_and_power, shapeless=True) if has_compiler() else _mantissa_and_power)
+
+    def rows(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        scores = q @ k
+        weights = exp(scores - mx.max(scores, axis=-1, keepdims=True))
+        return (weights @ v) / mx.sum(weights, axis=-1, keepdims=True)
+
+    def head(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        frames = q.shape[0]
+        count = -(-frames * frames // BLOCK_VALUES)
+        step = -(-frames // count)  # of equal sizes
+        return mx.concatenate([rows(q[i : i + step], k, v) for i in range(0, frames, step)])
+
+    def attend(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        k = k.transpose(0, 1, 3, 2)
+        items = zip(q, k, v, strict=True)
+        return mx.stack([mx.stack([head(*parts) for parts in zip(*item, strict=True)]) for item in items])
+
+    return attend

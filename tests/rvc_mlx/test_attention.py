@@ -1,0 +1,62 @@
+"""Attention in blocks, beside MLX's and float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rvc_mlx import attention
+from rvc_mlx.attention import blocked_attention, exponential
+from rvc_mlx.hubert import fastest_attention
+from rvc_mlx.runtime import mx
+
+
+@pytest.fixture(autouse=True)
+def _on_the_cpu():
+    with mx.stream(mx.cpu):
+        yield
+
+
+@given(st.lists(st.floats(-200, 0, width=32), min_size=1, max_size=50))
+def test_exponential(values):
+    with mx.stream(mx.cpu):
+        got = np.array(exponential()(mx.array(values, mx.float32)), np.float64)
+    want = np.exp(np.maximum(np.array(values), attention.SMALLEST))
+    assert np.abs(got / want - 1).max() < 1.2e-7
+    assert (got[np.array(values) == 0] == 1).all()
+
+
+def exact(q, k, v):
+    scores = np.float64(q) @ np.float64(k).transpose(0, 1, 3, 2) / 8
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True) @ v
+
+
+@pytest.mark.parametrize("frames", [1, 2, 31, 128, 200])
+@pytest.mark.parametrize("values", [1, 100, 1 << 17])
+def test_blocks_of_any_size(monkeypatch, frames, values):
+    """Also of a row at a time, and where the last one is shorter."""
+    monkeypatch.setattr(attention, "BLOCK_VALUES", values)
+    q, k, v = np.random.default_rng(frames).standard_normal((3, 2, 3, frames, 64), np.float32)
+    got = np.array(blocked_attention()(*(mx.array(x) for x in (q / 8, k, v))))
+    assert got.shape == q.shape
+    assert np.abs(got - exact(q, k, v)).max() < 3e-6
+
+
+def test_scores_of_any_size():
+    """All of the weight on one key, and none anywhere else."""
+    q, k, v = np.random.default_rng(3).standard_normal((3, 1, 1, 140, 64), np.float32)
+    q *= 3000
+    got = np.array(blocked_attention()(*(mx.array(x) for x in (q / 8, k, v))))
+    assert np.abs(got - exact(q, k, v)).max() < 1e-4
+
+
+@pytest.mark.parametrize(("frames", "own"), [(127, False), (128, True)])
+def test_short_inputs_are_mlxs(monkeypatch, frames, own):
+    seen = []
+    monkeypatch.setattr(attention, "blocked_attention", lambda: lambda q, k, v: seen.append(q.shape) or q)
+    attend = fastest_attention(frozenset({"block_attention"}))
+    attend(*(mx.zeros((1, 2, frames, 64)) for _ in range(3)))
+    assert bool(seen) == own
