@@ -4,7 +4,9 @@ MLX keeps every freed buffer and takes it again for arrays of nearly its size al
 in its source), so inputs of many lengths fill a device: a synthesizer on CUDA left 30 GiB after 50
 lengths of at most 1.6 s (suite ``memory``, without this). Here a call remembers what it added when
 it first ran on emptied buffers, and they are emptied again when more is kept than all calls together
-have needed. Calls of equal sizes never pay for that. Measured on CUDA; never run on Metal.
+have needed. Calls of equal sizes should not pay for that; on an H200 the synthesizer's and the
+pipeline's buffers were found empty after a few such calls all the same (suite ``memory``), which is
+not explained. Measured on CUDA; never run on Metal.
 """
 
 from __future__ import annotations

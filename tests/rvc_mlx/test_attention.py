@@ -60,3 +60,11 @@ def test_short_inputs_are_mlxs(monkeypatch, frames, own):
     attend = fastest_attention(frozenset({"block_attention"}))
     attend(*(mx.zeros((1, 2, frames, 64)) for _ in range(3)))
     assert bool(seen) == own
+
+
+def test_a_value_that_is_no_number_is_not_hidden():
+    q, k, v = np.random.default_rng(4).standard_normal((3, 1, 1, 130, 64), np.float32)
+    q[0, 0, 7, 3] = np.nan
+    got = np.array(blocked_attention()(*(mx.array(x) for x in (q, k, v))))
+    assert np.isnan(got[0, 0, 7]).all()
+    assert np.isfinite(np.delete(got[0, 0], 7, axis=0)).all()

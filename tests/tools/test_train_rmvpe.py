@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from tools.train_rmvpe import DONE, ERROR, INTERRUPTED, TIME_UP, Loop, main
 from tools.training.scores import Frames, best_threshold, difference, score
@@ -220,6 +221,16 @@ def test_scores_know_their_faults() -> None:
     assert (octave["rpa"], octave["rca"], octave["overall"]) == (0, 1, 0.2)
     assert score(frames(right + 60, sure))["rpa"] == 0
     assert score(frames(right, np.where(sure > 0.5, 0.01, 0.9)))["overall"] == 0
+
+
+@pytest.mark.parametrize("about", [None, "not json", "[1]", '{"training": 3}'])
+def test_a_file_of_somebody_else_is_scored_too(about: str | None, tmp_path: Path) -> None:
+    """What it says of itself is left out."""
+    from tools.training.versus import _facts
+
+    path = tmp_path / "x.safetensors"
+    save_file({"a": np.zeros(1, np.float32)}, path, None if about is None else {"about": about})
+    assert _facts(path) == f"{path.stat().st_size} bytes"
 
 
 def test_a_difference_and_its_error() -> None:

@@ -54,7 +54,10 @@ def fill_card(text: str, card: Path) -> None:
 
 
 def _facts(path: Path) -> str:
-    about = json.loads(read_metadata(path).get("about", "{}")).get("training", {})
+    try:
+        about = dict(json.loads(read_metadata(path)["about"])["training"])
+    except (KeyError, TypeError, ValueError):  # not made by this tool
+        about = {}
     return ", ".join([f"{path.stat().st_size} bytes", *(f"{name} {value}" for name, value in about.items())])
 
 
