@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from .errors import UserError, nearest
+from .base.errors import UserError, nearest
 
 PASSED, FAILED, ERROR, INTERRUPTED = 0, 1, 2, 130
 COMMANDS = ("list", "plan", "run", "report", "compare", "gate", "trace", "selftest", "floors", "doctor", "convert")
@@ -81,9 +81,9 @@ def parser() -> argparse.ArgumentParser:
     trace.add_argument("overrides", nargs="*", metavar="name=value", help=overrides)
     trace.add_argument("--all", action="store_true", dest="everything", help="print every value of every stage")
     tested = "; ".join(f"{name}: {what}" for name, what in SELFTESTS.items())
-    selftest = commands.add_parser("selftest", help="how often the harness itself is right")
-    selftest.add_argument("what", metavar="WHAT", choices=sorted(SELFTESTS), help=tested)
-    selftest.add_argument("overrides", nargs="*", metavar="name=value", help="out=FOLDER, count=NUMBER, ...")
+    faults = commands.add_parser("selftest", help="how often the harness itself is right")
+    faults.add_argument("what", metavar="WHAT", choices=sorted(SELFTESTS), help=tested)
+    faults.add_argument("overrides", nargs="*", metavar="name=value", help="out=FOLDER, count=NUMBER, ...")
     floor = commands.add_parser("floors", help="the table of rounding floors that limits are made from")
     floor.add_argument("--update", action="store_true", help="measure it anew (minutes) and store it")
     floor.add_argument(
@@ -103,24 +103,24 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_list(args: argparse.Namespace) -> int:
-    from . import listing
+    from .commands import listing
 
     print(listing.everything())
     return PASSED
 
 
 def run_plan(args: argparse.Namespace) -> int:
-    from . import listing
-    from .config import compose_config
+    from .commands import listing
+    from .measure.config import compose_config
 
     print(listing.planned(compose_config(args.suite, args.overrides)))
     return PASSED
 
 
 def run_run(args: argparse.Namespace) -> int:
-    from . import everything
-    from .config import compose_config
-    from .run import open_run, resume_run
+    from .measure import run_all
+    from .measure.config import compose_config
+    from .measure.runner import open_run, resume_run
 
     words = [args.suite, *args.overrides]
     resume = [text.removeprefix("resume=") for text in words if text.startswith("resume=") and text != "resume=null"]
@@ -128,11 +128,11 @@ def run_run(args: argparse.Namespace) -> int:
         if len(words) > 1 + (words[0] != f"resume={resume[0]}"):
             raise UserError("a resumed run keeps its own configuration; leave out the other overrides")
         folder = Path(resume[0]).expanduser()
-        return run_everything(folder) if everything.is_everything(folder) else finish(resume_run(folder))
-    if args.suite == everything.NAME:
+        return run_everything(folder) if run_all.is_everything(folder) else finish(resume_run(folder))
+    if args.suite == run_all.NAME:
         if args.multirun:
             raise UserError("run all takes no sweep; sweep a suite, or run it once for each value")
-        return run_everything(everything.open_folder(args.overrides))
+        return run_everything(run_all.open_folder(args.overrides))
     if args.multirun:
         return sweep(args.suite, args.overrides)
     return finish(open_run(compose_config(args.suite, args.overrides)))
@@ -140,9 +140,9 @@ def run_run(args: argparse.Namespace) -> int:
 
 def run_everything(folder: Path) -> int:
     """Every suite and trace in one folder, and the report of all of them."""
-    from . import everything
+    from .measure import run_all
 
-    code = everything.execute(folder, finish, lambda config: trace_one(config, everything=False))
+    code = run_all.execute(folder, finish, lambda config: trace_one(config, everything=False))
     if code == INTERRUPTED:
         print(f"interrupted; to go on: python -m suites run resume={folder}")
         return code
@@ -151,9 +151,9 @@ def run_everything(folder: Path) -> int:
 
 def finish(run: object) -> int:
     """Execute a run and write its report, also of a run that was broken off."""
-    from reports.build import write_report
+    from reports.documents.build import write_report
 
-    from .run import Run
+    from .measure.runner import Run
 
     assert isinstance(run, Run)
     interrupted = False
@@ -187,8 +187,9 @@ def sweep(suite: str, overrides: list[str]) -> int:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig
 
-    from .config import CONF, check_names, quoted, suite_names, to_plain
-    from .run import open_run
+    from .base.paths import CONF
+    from .measure.config import check_names, quoted, suite_names, to_plain
+    from .measure.runner import open_run
 
     if suite not in suite_names():
         raise UserError(f"unknown suite {suite!r}{nearest(suite, suite_names())}")
@@ -215,7 +216,7 @@ def sweep(suite: str, overrides: list[str]) -> int:
 
 
 def run_trace(args: argparse.Namespace) -> int:
-    from .config import compose_config
+    from .measure.config import compose_config
 
     if args.model not in MODELS:
         raise UserError(f"unknown model {args.model!r}{nearest(args.model, MODELS)}")
@@ -227,11 +228,11 @@ def run_trace(args: argparse.Namespace) -> int:
 def trace_one(config: dict[str, object], everything: bool) -> int:
     from tqdm import tqdm
 
-    from reports import trace as reports
-    from reports import trace_report
+    from reports.data import trace as reports
+    from reports.documents import trace_report
 
-    from .launch import WorkerLost
-    from .tracer import TraceRun, open_trace
+    from .measure.launch import WorkerLost
+    from .trace.run import TraceRun, open_trace
 
     stopped = None
     with tqdm(bar_format="{desc} {n} values, {elapsed}", dynamic_ncols=True, leave=False, disable=None) as bar:
@@ -259,10 +260,10 @@ def trace_one(config: dict[str, object], everything: bool) -> int:
 
 
 def run_selftest(args: argparse.Namespace) -> int:
-    from . import alarms, kills, known, selftest
+    from .selftest import alarms, faults, kills, known
 
     tests = {
-        "faults": selftest.faults,
+        "faults": faults.faults,
         "aa": alarms.aa,
         "power": alarms.power,
         "known": known.known,
@@ -272,7 +273,7 @@ def run_selftest(args: argparse.Namespace) -> int:
 
 
 def run_floors(args: argparse.Namespace) -> int:
-    from .measure_floors import show, update
+    from .selftest.floor_table import show, update
 
     print(update(args.overrides) if args.update else show())
     return PASSED
@@ -288,7 +289,7 @@ def run_report(args: argparse.Namespace) -> int:
     if not args.runs:
         raise UserError("report what? name run folders, or a folder of runs, or --history FOLDER")
     if args.sources:
-        from reports.sources import check
+        from reports.documents.sources import check
 
         if args.out or args.tables:
             raise UserError("--sources prints and writes nothing: leave out --out and --tables")
@@ -302,9 +303,10 @@ def run_report(args: argparse.Namespace) -> int:
 
 def report_of(folders: list[Path], out: Path, kind: str | None = None, name: str = "report") -> int:
     """One report of all of them in the folder ``out``; ``kind``: its tables as csv or parquet too."""
-    from reports import trace, trace_report
-    from reports.build import write_document
-    from reports.export import check_kind, write_tables
+    from reports.data import trace
+    from reports.documents import trace_report
+    from reports.documents.build import write_document
+    from reports.render.export import check_kind, write_tables
 
     if kind:
         check_kind(kind)
@@ -326,32 +328,32 @@ def report_of(folders: list[Path], out: Path, kind: str | None = None, name: str
 
 
 def run_gate(args: argparse.Namespace) -> int:
-    from reports import gate as texts
+    from reports.render import gate as texts
 
-    from . import sheet
-    from .gate import confirmed, judge, read_policy
+    from .gate.baseline import baseline_of, read_baseline, write_baseline
+    from .gate.judge import confirmed, judge, read_policy
 
     policy = read_policy(args.policy)
-    candidate = sheet.from_runs(args.runs)
+    candidate = baseline_of(args.runs)
     if args.update:
         if args.baseline.exists():
-            print(texts.terminal(judge(sheet.read(args.baseline), candidate, policy)), end="\n\n")
+            print(texts.terminal(judge(read_baseline(args.baseline), candidate, policy)), end="\n\n")
         itself = judge(candidate, candidate, policy)
         if itself.red:  # too few launches, or a machine on which nothing can be seen
             first = itself.red[0]
             raise UserError(f"no baseline: {first.kind}, {first.where} {first.metric}: {first.text}")
-        sheet.write(candidate, args.baseline)
+        write_baseline(candidate, args.baseline)
         seen = [v.detectable for v in itself.verdicts if v.detectable and v.metric == "time"]
         print(f"baseline: {args.baseline}, {len(candidate.entries)} entries; commit it")
         if seen:
             print(f"a run like it would show slowdowns of {100 * min(seen):.1f} to {100 * max(seen):.1f} %")
         return PASSED
-    baseline = sheet.read(args.baseline)
+    baseline = read_baseline(args.baseline)
     outcome = judge(baseline, candidate, policy)
     if args.confirm and any(v.kind in ("slower", "implausible") for v in outcome.verdicts):
         print(texts.terminal(outcome, args.everything))
         again = repeated(args.runs[0])
-        outcome = confirmed(outcome, judge(baseline, sheet.from_runs([again]), policy), policy)
+        outcome = confirmed(outcome, judge(baseline, baseline_of([again]), policy), policy)
     print(texts.terminal(outcome, args.everything))
     title = f"Gate of {candidate.facts['suite']}"
     if args.junit:
@@ -373,8 +375,8 @@ def repeated(folder: Path) -> Path:
     """The same run once more, in a folder beside it."""
     import yaml
 
-    from .config import compose_config
-    from .run import open_run
+    from .measure.config import compose_config
+    from .measure.runner import open_run
 
     if not folder.is_dir():
         raise UserError(f"{folder}: only a run can be repeated; leave out --confirm")
@@ -397,18 +399,18 @@ def write_text(path: Path, text: str) -> None:
 
 
 def run_compare(args: argparse.Namespace) -> int:
-    from reports import gate as texts
+    from reports.render import gate as texts
 
-    from . import sheet
-    from .gate import UNJUDGED, judge, read_policy
+    from .gate.baseline import baseline_of, read_baseline
+    from .gate.judge import UNJUDGED, judge, read_policy
 
     policy = read_policy(args.policy)
-    before = sheet.from_runs([args.before]) if args.before.is_dir() else sheet.read(args.before)
-    after = sheet.from_runs([args.after])
+    before = baseline_of([args.before]) if args.before.is_dir() else read_baseline(args.before)
+    after = baseline_of([args.after])
     outcome = judge(before, after, policy)
     print(texts.terminal(outcome, everything=True))
     if args.out:
-        from reports.comparison import write_comparison
+        from reports.documents.comparison import write_comparison
 
         print(f"report: {write_comparison(before, after, outcome, args.out)}")
     return ERROR if outcome.exit_code == UNJUDGED else PASSED
@@ -416,9 +418,9 @@ def run_compare(args: argparse.Namespace) -> int:
 
 def run_history(args: argparse.Namespace) -> int:
     """``report --history FOLDER``: all runs in it, by what the default gate would say of them."""
-    from reports.history import write_history
+    from reports.documents.history import write_history
 
-    from .gate import read_policy
+    from .gate.judge import read_policy
 
     built = write_history(args.history, args.out or args.history / "history", read_policy("default"))
     print(*built.notes, f"report: {built.path}", sep="\n")
@@ -426,13 +428,13 @@ def run_history(args: argparse.Namespace) -> int:
 
 
 def run_doctor(args: argparse.Namespace) -> int:
-    from .doctor import examine
+    from .commands.doctor import examine
 
     return examine()
 
 
 def run_convert(args: argparse.Namespace) -> int:
-    from .convert import convert
+    from .commands.convert import convert
 
     print(convert(args.input, args.output, args.model, args.check))
     return PASSED

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from suites.weights import MANIFESTS
+from suites.inputs.weights import MANIFESTS
 
 HF_TO_FAIRSEQ = {
     ".conv.weight": ".0.weight",

@@ -31,8 +31,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def tiny_state() -> dict[str, np.ndarray]:
     """RMVPE at width 4 and hidden size 64."""
-    from suites import recipe
-    from suites.weights import reduced_manifest
+    from suites.inputs import recipe
+    from suites.inputs.weights import reduced_manifest
 
     return recipe.make_state_dict(reduced_manifest(4, 64), 7)
 
@@ -40,8 +40,8 @@ def tiny_state() -> dict[str, np.ndarray]:
 @pytest.fixture(scope="session")
 def full_state() -> dict[str, np.ndarray]:
     """RMVPE at upstream's size, with the weights of the golden vectors."""
-    from suites import recipe
-    from suites.weights import reduced_manifest
+    from suites.inputs import recipe
+    from suites.inputs.weights import reduced_manifest
 
     return recipe.make_state_dict(reduced_manifest(16, 256), 25)
 
@@ -69,6 +69,6 @@ def golden() -> Callable[[str], tuple[dict[str, np.ndarray], dict[str, Any]]]:
 @pytest.fixture(scope="session")
 def voice() -> np.ndarray:
     """Four seconds of the synthetic voice."""
-    from suites.voice import synthesize
+    from suites.inputs.voice import synthesize
 
     return synthesize(4.0, seed=3).audio

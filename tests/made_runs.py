@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from suites.config import compose_config
-from suites.record import SCHEMA
+from suites.base.records import SCHEMA
+from suites.measure.config import compose_config
 
 COMPONENTS = ("mel", "network", "decode", "f0")
 BACKENDS = ("torch_cpu", "mlx_cpu")

@@ -12,10 +12,10 @@ import numpy as np
 import yaml
 from made_runs import ENVIRONMENT
 
-from suites.config import compose_config
-from suites.models import SUITES
-from suites.record import SCHEMA
-from suites.trace import FAULT, Row
+from suites.base.records import SCHEMA
+from suites.definitions import SUITES
+from suites.measure.config import compose_config
+from suites.trace.walk import FAULT, Row
 
 BACKENDS = ("torch_cpu", "mlx_cpu")
 OURS, REFERENCE = "mlx_cpu", "torch_cpu"

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from suites import recipe
-from suites.weights import reduced_hubert, reduced_manifest, reduced_voice, voice_names
+from suites.inputs import recipe
+from suites.inputs.weights import reduced_hubert, reduced_manifest, reduced_voice, voice_names
 
 VOICES = voice_names()
 SIDES = {"reference_torch": {}, "rvc_mlx": {"device": "cpu"}, "plain": {"device": "cpu", "optimize": "none"}}

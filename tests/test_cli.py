@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from small_models import hubert_state, module, rmvpe_state, snr_db
 
-from suites.weights import find_weights
+from suites.inputs.weights import find_weights
 
 ROOT = Path(__file__).parents[1]
 PAIR = ("reference_torch", "rvc_mlx")

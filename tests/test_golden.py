@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from suites import recipe
-from suites.weights import MANIFESTS
+from suites.inputs import recipe
+from suites.inputs.weights import MANIFESTS
 
 SIDES = [("reference_torch", {}), ("rvc_mlx", {"device": "cpu"}), ("rvc_mlx", {"device": "cpu", "optimize": "none"})]
 IDS = ["reference_torch", "rvc_mlx", "rvc_mlx-plain"]

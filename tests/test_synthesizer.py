@@ -11,7 +11,7 @@ from small_models import SIDES, VOICES, facts, inputs, module, synthesizer, voic
 from reference_torch import CheckpointError, Synthesizer
 from rvc_mlx.config import SynthesizerConfig
 from rvc_mlx.keys import state_shapes
-from suites import recipe
+from suites.inputs import recipe
 
 # another float32 implementation may err by this many times what the reference itself does
 FACTOR = 8.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from time import sleep
 
-from suites import inputs
-from suites.backends import impossible
-from suites.case import SETTLE_S, CaseRun
-from suites.run import Run
+from suites.base.backends import impossible
+from suites.inputs.recordings import make_audio
+from suites.measure.runner import Run
+from suites.measure.timed import SETTLE_S, CaseRun
 
 LAUNCHES, ROUNDS = 5, 50
 CASE_S = 0.5
@@ -33,7 +33,7 @@ class Launches:
     def __init__(self, run: Run, scratch: Path, count: int) -> None:
         plan = run.plan()
         self.run, self.case = run, plan.cases[0]
-        audio = inputs.make_audio(self.case.kind, self.case.seconds, None, run.config["seed"], 30)
+        audio = make_audio(self.case.kind, self.case.seconds, None, run.config["seed"], 30)
         self.launches: list[CaseRun] = []
         for number in range(count):
             launch = CaseRun(run, self.case, audio, plan, scratch, lambda *_, **__: None)

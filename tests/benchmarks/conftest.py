@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from bench_launches import CASE_S, LAUNCHES, Launches
 
-from suites import environment
-from suites.config import compose_config
-from suites.run import open_run
-from suites.sheet import facts_of
+from suites.base import environment
+from suites.gate.baseline import facts_of
+from suites.measure.config import compose_config
+from suites.measure.runner import open_run
 
 
 @pytest.fixture(scope="session")

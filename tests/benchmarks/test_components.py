@@ -9,8 +9,8 @@ from __future__ import annotations
 import pytest
 from bench_launches import BACKENDS, CLOCK, ROUNDS
 
-from suites.backends import speed_reference
-from suites.config import compose_config
+from suites.base.backends import speed_reference
+from suites.measure.config import compose_config
 
 COMPONENTS = list(compose_config("components", [])["suite"]["components"])
 

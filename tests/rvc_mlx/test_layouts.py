@@ -12,8 +12,8 @@ import pytest
 import small_models
 from small_models import inputs
 
-from suites.tracing import Walker
-from suites.voice import synthesize
+from suites.child.walks import Walker
+from suites.inputs.voice import synthesize
 
 PACKAGES = ("reference_torch", "rvc_mlx")
 SIDES = ("reference_torch", "rvc_mlx", "plain")

@@ -1,0 +1,1 @@
+"""Records as data: frames of records, runs of a folder, traces."""

@@ -1,0 +1,351 @@
+"""Records as data: what a report is made from, and ``frame(folder, ...)``, a pandas DataFrame with a row per record."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from suites.base import outcome
+from suites.base.backends import speed_reference
+from suites.base.environment import fingerprint
+from suites.base.errors import UserError
+from suites.base.records import Line, key_of, read_lines, records
+from suites.base.statistics import Estimate, estimate, paired_ratio
+from suites.definitions import SUITES
+from suites.definitions.base import Suite
+from suites.inputs.weights import LEARNED_WEIGHTS
+from suites.measure import run_all
+
+from . import trace as traces
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One run. ``label``: its folder as the document's sources name it; ``setting``: its machine and precision,
+    where a document holds several, or its folder where a suite was run again."""
+
+    folder: Path
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    records: list[Line]
+    outcome: outcome.Outcome
+    label: str = ""
+    setting: str = ""
+    planned: tuple[tuple[str, str, str], ...] = ()
+
+    @cached_property
+    def _figures(self) -> dict[tuple[str, ...], Estimate | None]:
+        """Times and ratios that were asked for once: many tables show the same ones."""
+        return {}
+
+    @cached_property
+    def _index(self) -> dict[tuple[str, str, str], Line]:
+        return {key_of(line): line for line in self.records}
+
+    @cached_property
+    def _first_of(self) -> dict[str, Line]:
+        """By case the first of its records."""
+        return {line["case"]: line for line in reversed(self.records) if "workload" in line}
+
+    def find(self, case: str, component: str, backend: str) -> Line | None:
+        return self._index.get((case, component, backend))
+
+    @property
+    def name(self) -> str:
+        return str(self.config["suite"]["name"])
+
+    @property
+    def precision(self) -> str:
+        return str(self.config["precision"])
+
+    @property
+    def suite(self) -> Suite:
+        return SUITES[self.name]
+
+    @property
+    def finds_pitch(self) -> bool:
+        """Whether the F0 that it compares is a trained network's."""
+        return (
+            bool(self.config["weights"]["rmvpe"])
+            or self.suite.trained
+            or LEARNED_WEIGHTS in self.environment.get("weights", {})
+        )
+
+    @cached_property
+    def cases(self) -> list[str]:
+        found = sorted({(r["workload"]["duration_s"], r["case"]) for r in self.records if "workload" in r})
+        return [name for _, name in found]
+
+    @cached_property
+    def backends(self) -> list[str]:
+        return self._in_order("backend", 2)
+
+    @cached_property
+    def components(self) -> list[str]:
+        return self._in_order("component", 1)
+
+    def _in_order(self, field: str, place: int) -> list[str]:
+        """What was measured, in the order of the plan, whichever records are missing."""
+        known = dict.fromkeys(r[field] for r in self.records if "workload" in r)
+        planned = dict.fromkeys(key[place] for key in self.planned)
+        return [name for name in planned if name in known] + [name for name in known if name not in planned]
+
+    def duration_s(self, case: str) -> float:
+        return float(self._first_of[case]["workload"]["duration_s"])
+
+    def workload_of(self, case: str) -> tuple[Line, tuple[str, ...]]:
+        """What the case is computed on, and where that is written."""
+        line = self._first_of[case]
+        return line["workload"], (self.source(line, "workload"),)
+
+    def arrays(self, kind: str, case: str) -> dict[str, np.ndarray]:
+        """What was kept of a case to be drawn: ``contours`` or ``spectra``; empty where the file is not there, or
+        damaged."""
+        try:
+            with np.load(self.folder / kind / f"{case}.npz", allow_pickle=False) as stored:
+                return {name: stored[name] for name in stored.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            return {}
+
+    # ------------------------------------------------------------------ where figures come from
+    def source(self, line: Line, field: str) -> str:
+        """A field of a record, as the document's sources name it."""
+        return self.file(f"records.jsonl#{'/'.join(key_of(line))}.{field}")
+
+    def file(self, name: str) -> str:
+        """``environment.json#threads`` and the like, of this run."""
+        return f"{self.label}/{name}" if self.label else name
+
+    def why(self, case: str, component: str, backend: str) -> str:
+        """Why there is no figure, as far as the records tell."""
+        key = (case, component, backend)
+        if key in self.outcome.missing:
+            return f"{', '.join(key)}: planned, no record"
+        line = self.find(*key)
+        if line is not None and line["status"] in ("error", "not_comparable"):
+            return f"{', '.join(key)}: {line['status']}, {line['reason']}"
+        for known in ((component, backend), ("all", backend)):
+            skipped = self.find("all", *known)
+            if skipped is not None:
+                return f"{backend}: {skipped['reason']}"
+        return ""
+
+    # ------------------------------------------------------------------ figures
+    def time(self, case: str, component: str, backend: str) -> Estimate | None:
+        """Seconds of one steady call."""
+        key = (case, component, backend)
+        if key not in self._figures:
+            line = self.find(*key)
+            known = line is not None and line["status"] != "error"
+            self._figures[key] = estimate(line["samples_s"], launches_of(line)) if line and known else None
+        return self._figures[key]
+
+    def speed_reference(self, backend: str) -> str | None:
+        return speed_reference(backend, self.backends)
+
+    def speedup(self, case: str, component: str, backend: str) -> Estimate | None:
+        """Paired ratio to PyTorch on the same device, same precision; None without one."""
+        beside = self.speed_reference(backend)
+        if beside is None:
+            return None
+        ours, theirs = (self.find(case, component, name) for name in (backend, beside))
+        if not ours or not theirs or "error" in (ours["status"], theirs["status"]):
+            return None
+        return self.gain(ours, theirs)
+
+    def gain(self, ours: Line, theirs: Line) -> Estimate | None:
+        """Paired ratio of two records: the second's time over the first's."""
+        key = (*key_of(ours), *key_of(theirs))
+        if key not in self._figures:
+            launches = dict(zip(ours["rounds"], launches_of(ours), strict=True))
+            self._figures[key] = paired_ratio(_by_round(theirs), _by_round(ours), launches)
+        return self._figures[key]
+
+    def parts_over_whole(self, case: str, backend: str) -> list[tuple[float, float]]:
+        """Per round the seconds of all parts and of the whole, where one call timed them all."""
+        if self.suite.timed(tuple(self.components)) == tuple(self.components):
+            return []
+        lines = [r for r in self.records if (r["case"], r["backend"]) == (case, backend) and r.get("samples_s")]
+        times = {r["component"]: _by_round(r) for r in lines}
+        whole = times.pop(self.suite.whole or "", {})
+        return [(sum(part[n] for part in times.values() if n in part), whole[n]) for n in sorted(whole)]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A machine with its software, and a precision policy. ``name``: short, empty where there is one only."""
+
+    name: str
+    run: RunData
+
+
+@dataclass(frozen=True)
+class Book:
+    """Everything that one document is made from."""
+
+    runs: list[RunData]
+    traces: list[traces.Trace]
+    settings: list[Setting]
+
+    @property
+    def several(self) -> bool:
+        return len(self.settings) > 1
+
+    def of(self, *suites: str) -> list[RunData]:
+        """The runs of these suites that measured something."""
+        return [run for run in self.runs if run.name in suites and run.cases]
+
+
+def _by_round(line: Line) -> dict[int, float]:
+    return dict(zip(line["rounds"], line["samples_s"], strict=True))
+
+
+def launches_of(line: Line) -> list[int]:
+    """Per sample the process launch that it was taken in; older records had one."""
+    found: list[int] = line.get("launches") or [0] * len(line["samples_s"])
+    return found
+
+
+def load(folder: Path) -> RunData:
+    """Read a run folder.
+
+    Raises:
+        UserError: not a run folder, or records that this program cannot read.
+    """
+    config = traces.read_config(folder)
+    if config["suite"]["name"] not in SUITES or not {"measure", "weights"} <= set(config):
+        raise UserError(f"{folder / 'config.yaml'}: is damaged")
+    planned = [tuple(key) for key in traces.read_facts(folder / "plan.json").get("keys", [])]
+    # a run that was resumed closed its records in another order; what was not planned, such as skips, comes first
+    order = {key: place for place, key in enumerate(planned)}
+    found = sorted(records(read_lines(folder / "records.jsonl")), key=lambda line: order.get(key_of(line), -1))
+    found = [_consistent(line) for line in found]
+    judged = outcome.judge(planned, found)
+    return RunData(
+        folder, config, traces.read_facts(folder / "environment.json"), found, judged, planned=tuple(planned)
+    )
+
+
+def _consistent(line: Line) -> Line:
+    """A record whose samples have lost their rounds or launches gives no times, and says why."""
+    counts = [len(line[name]) for name in ("samples_s", "rounds", "launches") if line.get(name)]
+    if len(set(counts)) < 2 and (not line.get("samples_s") or line.get("rounds")):
+        return line
+    reason = "its samples, rounds and launches do not fit together"
+    return line | {"status": "error", "reason": reason, "samples_s": [], "rounds": [], "launches": []}
+
+
+def load_book(folders: Sequence[Path]) -> Book:
+    """Runs, traces, and folders that hold several of them, as one document's data.
+
+    Raises:
+        UserError: a folder is none of these, or its records cannot be read.
+    """
+    inner = [path for folder in folders for path in _inner(folder)]
+    found = list({path.resolve(): path for path in inner}.values())  # each once
+    names = _distinct([folder.resolve() for folder in found])
+    runs = [
+        replace(load(folder), label="" if len(found) == 1 else name)
+        for folder, name in zip(found, names, strict=True)
+        if not traces.is_trace(folder)
+    ]
+    walked = [
+        traces.load(folder)._replace(label="" if len(found) == 1 else name)
+        for folder, name in zip(found, names, strict=True)
+        if traces.is_trace(folder)
+    ]
+    settings = _settings([*runs, *walked])
+    known = {id(member): name for name, members in settings for member in members}
+    runs = [replace(run, setting=known[id(run)]) for run in runs]
+    walked = [trace._replace(setting=known[id(trace)]) for trace in walked]
+    firsts = [Setting(name, next((r for r in runs if r.setting == name), runs[0])) for name, _ in settings if runs]
+    return Book(runs, walked, firsts)
+
+
+def _inner(folder: Path) -> list[Path]:
+    """The folder itself, or the runs in it: in the order of ``run all``, others after them by name."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    if (folder / "config.yaml").is_file():
+        return [folder]
+    order = [step.folder for step in run_all.steps()]
+    inner = sorted(
+        (path.parent for path in folder.glob("*/config.yaml")),
+        key=lambda p: (order.index(p.name) if p.name in order else len(order), p.name),
+    )
+    if not inner:
+        raise UserError(f"{folder}: neither a run folder nor a folder of runs (no config.yaml)")
+    return inner
+
+
+def _distinct(paths: Sequence[Path]) -> list[str]:
+    """The last parts of the paths: as many as tell them apart."""
+    for depth in range(1, 10):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(set(paths)):
+            return names
+    return [str(path) for path in paths]
+
+
+def _settings(members: Sequence[Any]) -> list[tuple[str, list[Any]]]:
+    """The members grouped by machine and precision, each group with its short name: ``A fp32``; where a suite was run
+    more than once with the same, by folder as well."""
+    machines: dict[str, list[Any]] = {}
+    for member in sorted(members, key=lambda m: not m.environment):
+        gpus = {f.get("gpu_name") or f.get("device_name") for f in member.environment.get("backends", {}).values()}
+        own = json.dumps([fingerprint(member.environment), sorted(g for g in gpus if g)], sort_keys=True)
+        # broken off before it said where it ran, it has no figures to tell apart
+        own = own if member.environment else next(iter(machines), own)
+        machines.setdefault(own, []).append(member)
+    policies = dict.fromkeys((m.config["precision"], m.config["profile"]) for m in members)
+    groups: list[tuple[str, list[Any]]] = []
+    for letter, found in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ" * 40, machines.values(), strict=False):
+        for precision, profile in policies:
+            own_members = [m for m in found if (m.config["precision"], m.config["profile"]) == (precision, profile)]
+            words = [letter if len(machines) > 1 else ""]
+            words += [precision if len({p for p, _ in policies}) > 1 else ""]
+            words += [profile if len({p for _, p in policies}) > 1 else ""]
+            for folder, alike in _by_folder(own_members):
+                groups.append((" ".join(filter(None, [*words, folder])), alike))
+    return groups
+
+
+def _by_folder(members: Sequence[Any]) -> list[tuple[str, list[Any]]]:
+    """All of them, if no suite is there twice; else by the folder that they are in, or each by its own."""
+    if not members or _each_once(members):
+        return [("", list(members))] if members else []
+    for name_of in (lambda m: m.label.rpartition("/")[0] or m.label, lambda m: m.label):
+        groups: dict[str, list[Any]] = {}
+        for member in members:
+            groups.setdefault(name_of(member), []).append(member)
+        if all(map(_each_once, groups.values())):
+            break
+    return list(groups.items())
+
+
+def _each_once(members: Sequence[Any]) -> bool:
+    return len({(type(m), m.config["suite"]["name"]) for m in members}) == len(members)
+
+
+def frame(*folders: str | Path) -> pd.DataFrame:
+    """One row per record of all runs, nested fields under dotted names, with the median of its samples."""
+    book = load_book([Path(folder) for folder in folders])
+    found = [
+        {**line, "machine": run.setting, "folder": str(run.folder)}
+        for run in book.runs
+        for line in run.records
+        if "workload" in line
+    ]
+    rows = pd.json_normalize(found, sep=".")
+    if len(rows):
+        rows["median_s"] = [median(samples) if samples else None for samples in rows["samples_s"]]
+    return rows

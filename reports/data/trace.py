@@ -1,0 +1,339 @@
+"""A trace's records to what people read: the terminal's table, report.md, report.html and a plot."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from suites.base.errors import UserError
+from suites.base.records import Line, read_lines
+from suites.trace import findings
+from suites.trace.findings import Finding
+from suites.trace.walk import FAULT, INHERITED
+
+Row = Mapping[str, Any]
+CONFIGURED = ("precision", "profile", "overrides")
+VERDICTS = {"ok": "ok", FAULT: "AT FAULT", INHERITED: "inherited"}
+
+
+class Trace(NamedTuple):
+    """What a trace's folder holds."""
+
+    folder: Path
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    rows: list[Line]
+    spreads: list[Line]
+    label: str = ""  # its folder, as a document's sources name it
+    setting: str = ""  # its machine and precision, where a document holds several
+
+    @property
+    def model(self) -> str:
+        return str(self.config["suite"]["name"])
+
+    def file(self, name: str) -> str:
+        """A file of this trace, as a document's sources name it."""
+        return f"{self.label}/{name}" if self.label else name
+
+    @property
+    def finding(self) -> Finding | None:
+        return findings.find(self.rows)
+
+    @property
+    def backends(self) -> tuple[str, str]:
+        return self.rows[0]["backend"], self.rows[0]["reference"]
+
+
+def load(folder: Path) -> Trace:
+    """Read a trace's folder.
+
+    Raises:
+        UserError: not one, or it holds no stage.
+    """
+    lines = list(read_lines(folder / "records.jsonl"))
+    rows = [_numbers(line) for line in lines if line["kind"] == "trace"]
+    if not rows:
+        raise UserError(f"{folder}: the trace ended before its first stage; see {folder / 'workers.log'}")
+    config, environment = read_config(folder), read_facts(folder / "environment.json")
+    rows = [{**row, "probe": row["probe"], "path": row["path"]} for row in rows]
+    return Trace(folder, config, environment, rows, [line for line in lines if line["kind"] == "spread"])
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration that a run or trace was made with.
+
+    Raises:
+        UserError: there is none, or it lacks what every one has.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{folder}: not a run folder (no config.yaml)")
+    try:
+        config = yaml.safe_load(path.read_text())
+        whole = isinstance(config["suite"]["name"], str) and all(name in config for name in CONFIGURED)
+    except (yaml.YAMLError, ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise UserError(f"{path}: is damaged")
+    return dict(config)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """A JSON file beside the records; empty where it is not there.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        found = json.loads(path.read_text()) if path.is_file() else {}
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: is damaged")
+    return found
+
+
+def _numbers(value: Any) -> Any:
+    """Infinities as they were before JSON, which has none."""
+    if isinstance(value, dict):
+        return {k: _numbers(v) for k, v in value.items()}
+    return float(value) if value in ("inf", "-inf", "nan") else value
+
+
+def is_trace(folder: Path) -> bool:
+    path = folder / "records.jsonl"
+    return path.is_file() and any(line["kind"] == "trace" for line in read_lines(path))
+
+
+# ---------------------------------------------------------------------- words and numbers
+def figure(value: float | None, form: str = ".1e") -> str:
+    if value is None:
+        return "–"
+    return "0" if value == 0 else f"{value:{form}}"
+
+
+def percent(share: float) -> str:
+    if math.isinf(share):
+        return "no limit" if share < 0 else ">1000"
+    return f"{100 * share:.0f}" if share < 10 else ">1000"
+
+
+HEADINGS = (
+    "stage",
+    "values",
+    "added error",
+    "% of limit",
+    "own values: error",
+    "relative",
+    "SNR dB",
+    "corr - 1",
+    "verdict",
+)
+
+
+def table(rows: Sequence[Row]) -> list[list[str]]:
+    """One line per part of the model; where something is at fault, one per stage of that part."""
+    marked = findings.with_inheritance(rows)
+    groups: dict[str, list[Row]] = {}
+    for row in marked:
+        groups.setdefault(findings.group_of(row["path"]), []).append(row)
+    lines = []
+    for name, members in groups.items():
+        faulty = [row for row in members if row["status"] == FAULT]
+        lines.append(_line(name, members))
+        lines += [
+            _line(f"  {row['path'].removeprefix(name)} {row['entry']}", [row]) for row in faulty[:6] if len(members) > 1
+        ]
+    return lines
+
+
+def _line(name: str, rows: Sequence[Row]) -> list[str]:
+    added, chained = findings.worst(rows), findings.worst(rows[-1:], "chained")
+    statuses = [row["status"] for row in rows]
+    status = next((s for s in (FAULT, INHERITED) if s in statuses), "ok")
+    own = "–" if "reason" in chained else figure(chained["max_abs"])
+    corr = chained.get("corr")
+    return [
+        name,
+        str(len(rows)),
+        "–" if "reason" in added else figure(added["max_abs"]),
+        "–" if "reason" in added else percent(added["share"]),
+        own,
+        figure(chained.get("relative")),
+        figure(chained.get("snr_db"), ".1f"),
+        "–" if corr is None else figure(corr - 1),
+        VERDICTS[status],
+    ]
+
+
+def aligned(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table for the terminal: the first column to the left, the others to the right."""
+    widths = [max(len(line[i]) for line in [headings, *lines]) for i in range(len(headings))]
+    told = []
+    for line in [headings, *lines]:
+        cells = [line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))]
+        told.append("  ".join(cells).rstrip())
+    return "\n".join(told)
+
+
+ALL_HEADINGS = (
+    "stage", "value", "shape", "added: max abs", "RMSE", "relative", "SNR dB", "corr - 1", "cos - 1", "argmax changed",
+    "% of limit", "own values: max abs", "relative", "verdict",
+)  # fmt: skip
+
+
+def full_lines(rows: Sequence[Row]) -> list[list[str]]:
+    """One line per value of every stage."""
+    lines = []
+    for row in findings.with_inheritance(rows):
+        added, chained = row["added"], row["chained"]
+        near = [figure(None if added.get(name) is None else added[name] - 1) for name in ("corr", "cosine")]
+        lines.append(
+            [
+                row["path"],
+                row["entry"],
+                "x".join(map(str, row["shape"])),
+                *(figure(added.get(name)) for name in ("max_abs", "rmse", "relative")),
+                figure(added.get("snr_db"), ".1f"),
+                *near,
+                str(added.get("argmax_changes", "–")),
+                "–" if "reason" in added else percent(findings.worst([row])["share"]),
+                *(figure(chained.get(name)) for name in ("max_abs", "relative")),
+                VERDICTS[row["status"]],
+            ]
+        )
+    return lines
+
+
+VALIDATION_HEADINGS = (
+    "part", "values", "added: max abs", "relative", "% of limit",
+    "own values: max abs", "relative", "corr - 1", "status",
+)  # fmt: skip
+
+
+def validation_lines(model: str, rows: Sequence[Row]) -> list[list[str]]:
+    """The field's table: of every part the worst that a stage adds, and what it hands on, on own values."""
+    lines = []
+    for item in findings.validation(model, rows):
+        added, chained = item["added"], item["chained"]
+        corr = chained.get("corr")
+        lines.append(
+            [
+                item["title"],
+                str(item["values"]),
+                figure(added["max_abs"]),
+                figure(added["relative"]),
+                percent(added["share"]) if item["values"] else "–",
+                figure(chained.get("max_abs")),
+                figure(chained.get("relative")),
+                "–" if corr is None else figure(corr - 1),
+                VERDICTS.get(item["status"], item["status"]),
+            ]
+        )
+    return lines
+
+
+def audible(rows: Sequence[Row]) -> list[str]:
+    """Pitch and audio as one hears them, on each side's own values, where a model makes them."""
+    from suites.metrics.audio import describe
+
+    lines = []
+    for row in rows:
+        heard = row.get("heard")
+        if not heard:
+            continue
+        where = f"{row['variant']}, {row['probe']}, `{row['path']}`"
+        if "level_db" in heard:
+            parts = [describe(heard)]
+            parts += [f"{label} {figure(heard[name], form)}" for name, label, form in AUDIO_FIGURES]
+        else:
+            parts = [f"{heard['voicing_mismatches']} of {heard['frames']} frames voiced otherwise"]
+            parts += [f"{label} {figure(heard[name], '.2g')}" for name, label in PITCH_FIGURES]
+        lines.append(f"{where}: " + ", ".join(parts))
+    return lines
+
+
+AUDIO_FIGURES = (
+    ("level_db", "level dB", "+.2g"),
+    ("delay_samples", "delay in samples", "+d"),
+    ("mr_stft", "multi-resolution STFT distance", ".2g"),
+    ("lsd_db", "log-spectral distance dB", ".2g"),
+    ("edge_start_snr_db", "SNR of the first 0.1 s, dB", ".1f"),
+    ("edge_end_snr_db", "of the last, dB", ".1f"),
+)
+PITCH_FIGURES = (
+    ("max_cents", "largest difference in cents"),
+    ("rms_cents", "RMS"),
+    ("octave_errors", "octave errors"),
+)
+
+
+def spread_text(line: Line) -> str:
+    """What the waveform correlation of two right answers is."""
+    s = line["spread"]
+
+    def told(name: str, form: str) -> str:
+        return f"{figure(s[f'{name}_min'], form)} to {figure(s[f'{name}_max'], form)}"
+
+    seeds, level = len(line["seeds"]), figure(s["abs_level_db_max"], ".2g")
+    return (
+        f"The same PyTorch model under {seeds} noise seeds, in pairs: waveform correlation {told('corr', '.3f')}, "
+        f"SNR {told('snr_db', '.1f')} dB, multi-resolution STFT distance {told('mr_stft', '.2g')}, "
+        f"log-spectral distance {told('lsd_db', '.2g')} dB, level within {level} dB. Two ports that draw other noise "
+        "can be no closer than this, and a port that is this far away may only draw other noise."
+    )
+
+
+def verdict(trace: Trace) -> str:
+    found = trace.finding
+    other, reference = trace.backends
+    stages = len(trace.rows)
+    if found is None:
+        return (
+            f"No stage at fault: all {stages} values of {other} lie within what rounding explains beside {reference}."
+        )
+    return found.sentence
+
+
+# ---------------------------------------------------------------------- terminal
+def terminal(trace: Trace, everything: bool = False) -> str:
+    other, reference = trace.backends
+    parts = [f"{trace.model}: {other} beside {reference}, {trace.config['precision']}, {weights(trace)}"]
+    parts += [f"optimisations as configured: {used_optimisations(trace)}"]
+    for i, (variant, probe) in enumerate(walks(trace)):
+        rows = [row for row in trace.rows if (row["variant"], row["probe"]) == (variant, probe)]
+        if i and not everything and findings.first_fault(rows) is None:
+            share = percent(findings.worst(rows)["share"])
+            parts += ["", f"{variant}, probe {probe}: {len(rows)} values, none above {share} % of its limit"]
+            continue
+        shown = aligned(ALL_HEADINGS, full_lines(rows)) if everything else aligned(HEADINGS, table(rows))
+        parts += ["", f"{variant}, probe {probe}", shown]
+    parts += ["", "validation", aligned(VALIDATION_HEADINGS, validation_lines(trace.model, trace.rows))]
+    parts += ["", *(text.replace("`", "") for text in audible(trace.rows))]
+    parts += [spread_text(line) for line in trace.spreads]
+    return "\n".join([*parts, "", verdict(trace).replace("`", "")])
+
+
+def command(trace: Trace) -> str:
+    """The command line that repeats the trace, with the overrides that it was given."""
+    words = [text for text in trace.config["overrides"] if not text.startswith("out=")]
+    return shlex.join(["python", "-m", "suites", "trace", trace.model, *words])
+
+
+def weights(trace: Trace) -> str:
+    return "; ".join(w["label"] for w in trace.environment["weights"].values())
+
+
+def used_optimisations(trace: Trace) -> str:
+    facts = trace.environment.get("backends", {}).get(trace.backends[0], {}).get("model", {})
+    return ", ".join(facts.get("optimize", [])) or "none"
+
+
+def walks(trace: Trace) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((row["variant"], row["probe"]) for row in trace.rows))

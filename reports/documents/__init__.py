@@ -1,0 +1,1 @@
+"""Whole documents: a run's report, comparisons, history, traces."""

@@ -1,0 +1,267 @@
+"""Runs' records to one document with its figures: markdown and HTML. The same records, the same bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ..data import trace as traces
+from ..data.frame import Book, RunData, load_book
+from ..figures.plots import draw as draw_one
+from ..figures.plots import figures
+from ..figures.trace_plot import draw_heat
+from ..render.document import Document, Paragraph, Picture, Section, counted, joined, words_of
+from ..render.render import write
+from ..tables import accuracy, machines, optimisations, parity, phases, summary, times
+
+# what a picture shows, by the first word of its name; those that come first are drawn first
+ALT = {
+    "time": "Time of one call against duration, with fitted lines",
+    "speedup": "Speed-up per case and component, with intervals",
+    "roofline": "Achieved rate against what the machine could do at best",
+    "waterfall": "From nothing to everything, optimisation by optimisation",
+    "ablation": "Gain of each optimisation, with intervals",
+    "growth": "Memory over many lengths in one process",
+    "first": "The first run in its phases",
+    "accuracy": "Accuracy of pitch against the signal-to-noise ratio, of RMVPE and of other estimators",
+    "voicing": "Voicing recall against voicing false alarms, of RMVPE and of other estimators",
+    "breakdown": "What the time of one call is made of, on both sides",
+    "memory": "Peak memory against duration, with fitted lines",
+    "f0": "F0 of all backends, and their difference in cents, on",
+    "spectra": "Spectrograms of both sides and of their difference, on",
+    "samples": "Distribution of the samples",
+}
+# figures of one document: more take minutes to draw, and a page of them is slow to read
+MOST_FIGURES = 60
+TITLE = "RVC inference in MLX beside PyTorch"
+# of the reasons for absent figures, the terminal tells so many
+MOST_ABSENCES = 12
+
+
+class Built(NamedTuple):
+    path: Path
+    notes: list[str]
+    exit_code: int
+    document: Document
+
+
+class Pictures:
+    """What was drawn, by run. ``complete``: all that the records allow."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, dict[str, Picture]] = {}
+        self.complete = True
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.found.values()))
+
+    def add(self, owner: RunData | traces.Trace, picture: Picture) -> None:
+        self.found.setdefault(id(owner), {})[picture.name] = picture
+
+    def of(self, runs: Sequence[RunData], *names: str) -> list[Picture]:
+        """In the order of the names, each of all runs; a name is that of its first word."""
+        return [
+            picture
+            for name in names
+            for run in runs
+            for key, picture in self.found.get(id(run), {}).items()
+            if key == name or key.startswith(f"{name}-")
+        ]
+
+
+def write_report(folder: Path) -> Built:
+    """The report of one run, or of a folder of runs, in that folder.
+
+    Raises:
+        UserError: neither of them.
+    """
+    return write_document([folder], folder)
+
+
+def write_document(folders: Sequence[Path], out: Path, name: str = "report") -> Built:
+    """``name``.md, its HTML page and ``plots`` in the folder ``out``, of all runs in ``folders``.
+
+    Raises:
+        UserError: a folder that is no run, or records that cannot be read.
+    """
+    book = load_book(folders)
+    document = compose(book, draw(book, out))
+    path = write(document, out, name)
+    return Built(path, notes(book, document), summary.exit_code(book), document)
+
+
+def draw(book: Book, out: Path) -> Pictures:
+    """Every figure that the records allow, in ``plots``."""
+    pictures, folder = Pictures(), out / "plots"
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = _memory_runs(book)
+    jobs = [
+        (run, name, job)
+        for run in book.runs
+        for name, job in figures(run).items()
+        if name != "memory" or any(run is one for one in shown)
+    ]
+    jobs.sort(key=lambda one: list(ALT).index(one[1].partition("-")[0]))
+    for run, name, job in jobs:
+        if pictures.count == MOST_FIGURES:
+            pictures.complete = False
+            break
+        path = folder / f"{_prefix(run.label)}-{name}.png" if run.label else folder / f"{name}.png"
+        svg = draw_one(job, path)
+        if svg is not None:
+            pictures.add(run, Picture(name, _alt(name, run), f"plots/{path.name}", svg, (run.file("records.jsonl"),)))
+    for walked in book.traces:
+        name = f"{_prefix(walked.label)}-stages" if walked.label else "stages"
+        path, svg = draw_heat(walked, folder / f"{name}.png")
+        alt = f"Error of every part of {walked.model}: added by the part, and on own values"
+        alt += f", machine {walked.setting}" if walked.setting else ""
+        pictures.add(walked, Picture(name, alt, f"plots/{path.name}", svg, (walked.file("records.jsonl"),)))
+    return pictures
+
+
+def _prefix(label: str) -> str:
+    return re.sub(r"[^\w.-]", "-", label)
+
+
+def _alt(name: str, run: RunData) -> str:
+    kind, _, case = name.partition("-")
+    words = f"{ALT[kind]} {case}".strip() if kind in ("f0", "spectra") else ALT[kind]
+    where = ", ".join(filter(None, (run.name, f"machine {run.setting}" if run.setting else "")))
+    return f"{words}: {where}"
+
+
+# ---------------------------------------------------------------------- the document
+def compose(book: Book, pictures: Pictures) -> Document:
+    """All sections that the records allow, and the reason for each one that they do not."""
+    title = book.runs[0].config["suite"]["summary"] if len(book.runs) == 1 and not book.traces else TITLE
+    document = Document(title, [summary.summary(book)])
+    for found, reason, absent in _parts(book, pictures):
+        document.sections += found
+        if not found and reason:
+            document.absent.append((absent, (reason,)))
+    if not pictures.complete:
+        why = f"a document holds {MOST_FIGURES}; those of one run are in its own report: python -m suites report RUN"
+        document.absent.append(("Further figures", (why,)))
+    document.sections += machines.problems(book)
+    if document.absent:
+        items = "; ".join(f"{title}: {''.join(str(i) for i in reason)}" for title, reason in document.absent)
+        document.sections.append(Section("Not in this report", [Paragraph((f"{items}.",))]))
+    document.sections += [*machines.environment(book), *machines.runs(book), *machines.reproduce(book)]
+    return document
+
+
+Part = tuple[list[Section], str, str]  # sections, why there are none, their title
+
+
+def _parts(book: Book, pictures: Pictures) -> Iterator[Part]:
+    for suite, title in times.TITLES.items():
+        found = _illustrated(times.of_suite(book, suite), pictures.of(book.of(suite), "time", "speedup", "breakdown"))
+        yield found, _no_run(suite), title
+    found, why = times.roofline(book)
+    yield _illustrated(found, pictures.of(book.of("components"), "roofline")), why, "What the machine could do"
+    yield times.slopes(book), "needs two durations of one suite", "Time against duration"
+    yield times.real_audio(book), "no run on a recording: audio=FILE, or the speech clip of `rmvpe`", "Real audio"
+    yield parity.sections(book), "no run compares two backends", "Parity"
+    yield _steps(book, pictures), "no trace among the runs: python -m suites trace all", "Parity, step by step"
+    found = _illustrated(accuracy.sections(book), pictures.of(book.of("accuracy"), "accuracy", "voicing"))
+    yield found, _no_run("accuracy"), "RMVPE accuracy"
+    found, why = parity.pitch(book)
+    yield _illustrated(found, pictures.of(book.runs, "f0")), why, "F0 of the backends"
+    yield _pictured("Spectrograms", pictures.of(book.runs, "spectra")), "no run makes audio", "Spectrograms"
+    yield machines.sounds(book), "" if len(book.runs) > 1 else "no run makes audio", "To listen to"
+    yield _illustrated(phases.memory(book), pictures.of(_memory_runs(book), "memory")), _no_run("memory"), "Memory"
+    yield _illustrated(phases.growth(book), pictures.of(book.of("memory"), "growth")), _no_run("memory"), "Growth"
+    found = _illustrated(phases.first_run(book), pictures.of(book.of("cold_start"), "first"))
+    yield found, _no_run("cold_start"), "First run against steady state"
+    found = _illustrated(optimisations.ablation(book), pictures.of(book.of("ablation"), "waterfall", "ablation"))
+    yield found, _no_run("ablation"), "Optimisations"
+    yield parity.validation(book), "no records", "Validation"
+    found = _illustrated(times.precision(book), pictures.of(book.of(*times.TITLES), "samples"))
+    yield found, "no run measures time", "How well the times are known"
+    yield machines.side_by_side(book), "", ""
+    yield summary.findings(book), "", ""
+
+
+def _no_run(suite: str) -> str:
+    return f"no run of `{suite}` among the runs: python -m suites run {suite}"
+
+
+def _memory_runs(book: Book) -> list[RunData]:
+    return book.of("memory") or book.runs
+
+
+def _illustrated(sections: list[Section], pictures: Sequence[Picture]) -> list[Section]:
+    """With the pictures at the end of the last of them."""
+    if sections:
+        sections[-1].blocks += pictures
+    return sections
+
+
+def _pictured(title: str, pictures: Sequence[Picture]) -> list[Section]:
+    return [Section(title, list(pictures))] if pictures else []
+
+
+def _steps(book: Book, pictures: Pictures) -> list[Section]:
+    found = [picture for walked in book.traces for picture in pictures.found.get(id(walked), {}).values()]
+    return _illustrated(parity.steps(book), found)
+
+
+# ---------------------------------------------------------------------- the terminal
+def notes(book: Book, document: Document) -> list[str]:
+    """What the terminal tells beside the report's path."""
+    lines: list[str] = []
+    for run in book.runs:
+        where = f"{run.label}: " if run.label else ""
+        lines += [where + text for text in _of_run(run)]
+    absent = [f"absent in {table.name}: {reason}" for table in document.tables() for reason in table.absences()]
+    absent = [text for text in dict.fromkeys(absent) if text.endswith("no record")]
+    lines += absent[:MOST_ABSENCES]
+    if len(absent) > MOST_ABSENCES:
+        lines.append(f"and {len(absent) - MOST_ABSENCES} more; see the notes below the tables")
+    for walked in book.traces:
+        if walked.finding is not None:
+            lines.append(f"{walked.label or walked.model}: {traces.verdict(walked)}".replace("`", ""))
+    if len(book.runs) + len(book.traces) > 1:
+        passed = sum(r["status"] == "passed" for run in book.runs for r in run.records)
+        measured = sum(r["status"] != "skipped" for run in book.runs for r in run.records)
+        held = [counted(len(book.runs), "run", ()), counted(len(book.traces), "trace", ())]
+        lines.append(f"{words_of(joined(held))}: {passed} of {measured} records passed")
+    return lines
+
+
+def _of_run(run: RunData) -> Iterator[str]:
+    found = run.outcome
+    if not run.label:
+        yield from (f"skipped {who}: {reason}" for who, reason in machines.skipped(run))
+    for r in (*found.errors, *found.failed):
+        yield f"{r['status']}: {r['case']} {r['component']} {r['backend']}: {r['reason']}"
+    if found.missing:
+        yield f"planned, and without a record: {len(found.missing)}"
+    if not run.label:
+        yield from _precision_reached(run)
+        measured = [r for r in run.records if r["status"] != "skipped"]
+        passed = sum(r["status"] == "passed" for r in measured)
+        yield f"{found.word}: {passed} of {len(measured)} records passed"
+
+
+def _precision_reached(run: RunData) -> Iterator[str]:
+    """Of all speed-ups of each backend: how well they are known."""
+    for backend in run.backends:
+        gains = [g for c in run.cases for p in run.components if (g := run.speedup(c, p, backend)) and g.detectable]
+        if gains:
+            known, seen = ([100 * f(g) for g in gains] for f in (lambda g: g.half_width, lambda g: g.detectable or 0.0))
+            yield (
+                f"precision: {backend}'s speed-ups are known to {_per_cent(known)}; "
+                f"changes of {_per_cent(seen)} would have shown"
+            )
+
+
+def _per_cent(shares: list[float]) -> str:
+    """The least and the most; what is above 100 says only that nothing is known."""
+    best, worst = min(shares), max(shares)
+    if best > 100:
+        return "over 100 %, which is not at all"
+    return f"{best:.1f} to {worst:.1f} %" if worst <= 100 else f"{best:.1f} to over 100 %"

@@ -1,0 +1,126 @@
+"""The report of one trace: report.md, report.html, stages.csv and its figure, from the folder's records alone."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from suites.base.records import Line
+from suites.metrics import floors
+
+from ..data import trace as traces
+from ..data.trace import Trace
+from ..figures.trace_plot import draw_heat
+from ..render.document import (
+    Absent,
+    Bullets,
+    Cell,
+    Code,
+    Command,
+    Document,
+    Num,
+    Paragraph,
+    Picture,
+    Section,
+    Table,
+    say,
+)
+from ..render.render import write
+
+ABOUT = (
+    "Every stage was computed twice by {other}: on its own values from the start (*own values*: the error as users "
+    "meet it), and on the reference's input (*added error*: what the stage itself does). The limit of the added error "
+    "is {safety} x excess x floor: the floor is the reference's rounding against float64 at that stage on this "
+    "input, the excess how much noisier than that a right backend was when the table of floors was measured "
+    "(docs/parity.md). `corr - 1` is the correlation's distance from one."
+)
+ALT = "added error of every part against its limit, and error on own values"
+
+
+def write_report(folder: Path) -> tuple[Path, Trace]:
+    """``report.md``, ``report.html``, ``stages.csv`` and ``plots``.
+
+    Raises:
+        UserError: not a trace's folder, or it holds no stage.
+    """
+    trace = traces.load(folder)
+    (folder / "plots").mkdir(exist_ok=True)
+    picture, svg = draw_heat(trace, folder / "plots" / "stages.png")
+    drawn = Picture("stages", ALT, f"plots/{picture.name}", svg, ("records.jsonl",))
+    path = write(document(trace, [drawn]), folder)
+    lines = [[*walk, *line] for walk, rows in _by_walk(trace) for line in traces.full_lines(rows)]
+    headings = ["variant", "probe", *_distinct(traces.ALL_HEADINGS)]
+    pd.DataFrame(lines, columns=headings).to_csv(folder / "stages.csv", index=False)
+    return path, trace
+
+
+def _by_walk(trace: Trace) -> list[tuple[tuple[str, str], list[Line]]]:
+    return [(walk, [r for r in trace.rows if (r["variant"], r["probe"]) == walk]) for walk in traces.walks(trace)]
+
+
+def _distinct(headings: Sequence[str]) -> list[str]:
+    """Headings as columns of a file: those of the own values say so."""
+    own = headings.index("own values: max abs")
+    return [*headings[: own + 1], *(f"own values: {name}" for name in headings[own + 1 : -1]), headings[-1]]
+
+
+def document(trace: Trace, pictures: Sequence[Picture]) -> Document:
+    """The finding first, then the field's table of validation, then every part."""
+    other, reference = trace.backends
+    found = Document(f"Where {other} differs from {reference}: {trace.model}", [_summary(trace)])
+    lines = traces.validation_lines(trace.model, trace.rows)
+    found.sections.append(Section("Validation", [_table(trace, "validation", traces.VALIDATION_HEADINGS, lines)]))
+    safety = _number(trace, f"{floors.SAFETY:g}")
+    stages = Section("Stages", [Paragraph(say(ABOUT, other=Code(other), safety=safety)), *pictures])
+    found.sections.append(stages)
+    for number, ((variant, probe), rows) in enumerate(_by_walk(trace), 1):
+        table = _table(trace, f"stages-{number}", traces.HEADINGS, traces.table(rows))
+        found.sections.append(Section(f"{variant}, probe {probe}", [table], level=3))
+    heard = tuple((_number(trace, line),) for line in traces.audible(trace.rows))
+    if heard:
+        about = Paragraph(("On each side's own values.",))
+        found.sections.append(Section("As one hears it", [about, Bullets(heard)]))
+    for line in trace.spreads:
+        told = Paragraph((_number(trace, traces.spread_text(line)),))
+        found.sections.append(Section("What correlation means here", [told]))
+    found.sections.append(_reproduce(trace))
+    return found
+
+
+def _summary(trace: Trace) -> Section:
+    state = "**Passed**: " if trace.finding is None else "**Failed**: "
+    facts = (Code(str(trace.config[name])) for name in ("precision", "profile"))
+    told = (traces.weights(trace), trace.environment.get("audio", "unknown"), traces.used_optimisations(trace))
+    environment = (Num(str(text), (trace.file("environment.json"),)) for text in told)
+    words = "Precision {}, profile {}; weights: {}; input: {}; optimisations as configured: {}."
+    verdict = Paragraph((state, _number(trace, traces.verdict(trace))))
+    return Section("Summary", [verdict, Paragraph(say(words, *facts, *environment))])
+
+
+def _number(trace: Trace, text: str) -> Num:
+    """Text with figures in it, or a figure: by its value where it is one."""
+    value = None
+    with contextlib.suppress(ValueError):
+        value = float(text)
+    return Num(text, (trace.file("records.jsonl"),), value)
+
+
+def _table(trace: Trace, name: str, headings: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
+    def cell(heading: str, text: str) -> Cell:
+        if heading in (headings[0], "verdict", "status"):
+            return text
+        return Absent() if text == "–" else _number(trace, text)
+
+    rows = tuple(tuple(cell(h, text) for h, text in zip(headings, line, strict=True)) for line in lines)
+    return Table(name, tuple(headings), rows)
+
+
+def _reproduce(trace: Trace) -> Section:
+    software = ", ".join(f"{k} {v}" for k, v in trace.environment.get("packages", {}).items() if v)
+    machine = Num(f"{trace.environment.get('cpu', '')}; {software}", (trace.file("environment.json"),))
+    words = "Every value of every stage: {}, and with all figures {}, beside this file."
+    files = Paragraph(say(words, Code("stages.csv"), Code("records.jsonl")))
+    return Section("Reproduce", [Command(traces.command(trace)), Paragraph((machine, ".")), files])

@@ -1,0 +1,1 @@
+"""The figures of reports, each drawn from records alone."""

@@ -1,0 +1,222 @@
+"""The figure of a trace: what each part of a model adds against its limit, and the error on own values."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import FuncFormatter
+
+from suites.trace import findings
+from suites.trace.walk import FAULT, INHERITED, OK
+
+from .style import INK, ON_COLOUR, PAPER, RC, WIDTH, mark, save
+from .words import titled
+
+if TYPE_CHECKING:
+    from ..data.trace import Trace
+
+# columns that can be named in the width of a page
+MOST_PARTS = 46
+# of the added error over its limit: the map's middle is the limit
+SHARES = (0.01, 100.0)
+# of the colour bar below which own errors are all alike: half a unit in float32's last place, about
+LEAST_OWN = 1e-9
+WORDS = {OK: "within the limit", FAULT: "at fault", INHERITED: "right in itself, inherits an error"}
+# lists of layers, as module paths name them
+LISTS = r"\.(?:layers|\w*_layers\w*|flows|ups|noise_convs|resblocks)(?:\.|$)"
+
+
+class Cell(NamedTuple):
+    """A part of the model on one probe. ``share``: of its limit; ``own``: RMS error on own values over RMS."""
+
+    share: float
+    own: float
+    status: str
+    values: int
+
+
+def draw_heat(trace: Trace, path: Path) -> tuple[Path, str]:
+    """``heat`` as PNG and SVG."""
+    with plt.rc_context(RC):
+        return path, save(heat(trace), path)
+
+
+def heat(trace: Trace) -> Figure:
+    """A column per part, a row per variant and probe: above the added error, below the error on own values."""
+    walks = [walk for walk in _walks(trace) if walk[0] in (findings.CONFIGURED, findings.PLAIN)] or _walks(trace)
+    of_walk = {walk: [r for r in trace.rows if (r["variant"], r["probe"]) == walk] for walk in walks}
+    parts, named = columns([[row["path"] for row in rows] for rows in of_walk.values()])
+    cells = {walk: _cells(rows, named) for walk, rows in of_walk.items()}
+    longest = max(len(part) for part in parts)
+    size = (WIDTH, 0.36 * 2 * len(walks) + 0.068 * longest + 2.5)
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=size, sharex=True, layout="constrained")
+    share = _block(top, parts, cells, "share", SHARES, "RdBu_r")
+    known = [c.own for row in cells.values() for c in row.values() if c.own > LEAST_OWN and math.isfinite(c.own)]
+    own = _block(bottom, parts, cells, "own", _decades(known), "viridis")
+    top.set_title("added by the part itself", fontsize=9.5, loc="left")
+    bottom.set_title("on own values: with everything inherited from before", fontsize=9.5, loc="left")
+    bottom.set_xticks(range(len(parts)), parts, rotation=90, fontsize=8)
+    bottom.set_xlabel("part of the model (in order)")
+    # the usual labels of powers are formulas, which the style prints as they are written
+    scale: dict[str, Any] = {"extend": "both", "aspect": 10, "pad": 0.01}
+    scale["format"] = FuncFormatter(lambda x, _: f"{x:g}")
+    figure.colorbar(share, ax=top, label="error / limit (ratio)", **scale)
+    figure.colorbar(own, ax=bottom, label="RMS error /\nRMS (ratio)", **scale)
+    _legend(figure, cells)
+    other, reference = trace.backends
+    figure.suptitle(titled(trace, f"{trace.model}: {other} beside {reference}, part by part"))
+    return figure
+
+
+def _walks(trace: Trace) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((row["variant"], row["probe"]) for row in trace.rows))
+
+
+# ---------------------------------------------------------------------- columns
+def columns(walks: Sequence[Sequence[str]]) -> tuple[list[str], dict[str, str]]:
+    """The parts in the model's order, and the part of every path: as fine as they can be named."""
+    for coarse in range(4):
+        named = {path: part_of(path, coarse) for walk in walks for path in walk}
+        parts = merged([list(dict.fromkeys(named[path] for path in walk)) for walk in walks])
+        if len(parts) <= MOST_PARTS:
+            break
+    return parts, named
+
+
+def part_of(path: str, coarse: int) -> str:
+    """``findings.group_of``; then segments and members of lists as one; then whole lists with what they are in."""
+    part = findings.group_of(path)
+    if coarse:
+        part = re.sub(r"\bblock\.\d+\.", "", part)
+        part = re.sub(r"\bsegment\.\d+\.", "segment.", part)
+        part = re.sub(r"\.\d+$", "", part)
+    if coarse > 1:
+        part = re.split(LISTS, part)[0]
+    if coarse > 2:
+        part = ".".join(part.split(".")[:3])
+    return part
+
+
+def merged(orders: Iterable[Sequence[str]]) -> list[str]:
+    """One order of all: what a later one has besides comes after its own predecessor."""
+    found: list[str] = []
+    for order in orders:
+        after = 0
+        for name in order:
+            if name not in found:
+                found.insert(after, name)
+            after = found.index(name) + 1
+    return found
+
+
+# ---------------------------------------------------------------------- cells
+def _cells(rows: Sequence[Any], named: dict[str, str]) -> dict[str, Cell]:
+    members: dict[str, list[Any]] = {}
+    for row in findings.with_inheritance(rows):
+        members.setdefault(named[row["path"]], []).append(row)
+    return {part: _cell(own) for part, own in members.items()}
+
+
+def _cell(rows: Sequence[Any]) -> Cell:
+    statuses = {row["status"] for row in rows}
+    status = next(s for s in (FAULT, INHERITED, OK) if s in statuses)
+    handed_on = {findings.group_of(row["path"]): row for row in rows}  # of each part the last value
+    own = [_relative(row) for row in handed_on.values()]
+    known = [value for value in own if not math.isnan(value)]
+    return Cell(findings.worst(rows)["share"], max(known, default=math.nan), status, len(rows))
+
+
+def _relative(row: Any) -> float:
+    """RMS error on own values over the value's RMS; infinite where there is nothing to compare."""
+    if "reason" in row["chained"]:
+        return math.inf
+    error = row["chained"].get("rmse")
+    if error is None or not row["rms"]:
+        return math.nan
+    return float(error) / float(row["rms"])
+
+
+def _decades(values: Sequence[float]) -> tuple[float, float]:
+    """Whole powers of ten about them, two of them apart at least."""
+    low = math.floor(math.log10(min(values, default=1e-7)))
+    high = math.ceil(math.log10(max(values, default=1e-5)))
+    return 10.0**low, 10.0 ** max(high, low + 2)
+
+
+# ---------------------------------------------------------------------- drawing
+def _block(
+    axis: Axes,
+    parts: Sequence[str],
+    cells: dict[tuple[str, str], dict[str, Cell]],
+    field: str,
+    limits: tuple[float, float],
+    colours: str,
+) -> Any:
+    """One quantity of all cells; a fault is crossed, what inherits an error is hatched."""
+    values = np.full((len(cells), len(parts)), np.nan)
+    for y, (walk, row) in enumerate(cells.items()):
+        for part, cell in row.items():
+            x = parts.index(part)
+            value = getattr(cell, field)
+            if not math.isnan(value):
+                values[y, x] = min(max(value, 0.5 * limits[0]), 2 * limits[1])
+            mark(axis, x, y, _told(part, walk, cell, field))
+            _status(axis, x, y, cell.status)
+    axis.set_yticks(range(len(cells)), [_row_name(walk, cells) for walk in cells], fontsize=8)
+    axis.set(xlim=(-0.5, len(parts) - 0.5), ylim=(len(cells) - 0.5, -0.5))
+    axis.grid(visible=False)
+    axis.tick_params(length=0)
+    edges = np.arange(len(parts) + 1) - 0.5, np.arange(len(cells) + 1) - 0.5
+    return axis.pcolormesh(*edges, np.ma.masked_invalid(values), norm=LogNorm(*limits), cmap=colours, ec=PAPER, lw=0.7)
+
+
+def _row_name(walk: tuple[str, str], cells: dict[tuple[str, str], dict[str, Cell]]) -> str:
+    variant, probe = walk
+    return f"{variant},\n{probe}" if len({v for v, _ in cells}) > 1 else probe
+
+
+def _status(axis: Axes, x: int, y: int, status: str) -> None:
+    if status == FAULT:
+        box = {"boxstyle": "circle,pad=0.12", "fc": "#ffffee", "ec": ON_COLOUR, "lw": 0.8}
+        axis.text(x, y, "×", ha="center", va="center", fontsize=9, fontweight="bold", color=ON_COLOUR, bbox=box)
+    elif status == INHERITED:
+        axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", ec=ON_COLOUR, lw=0, zorder=3))
+
+
+def _told(part: str, walk: tuple[str, str], cell: Cell, field: str) -> str:
+    where = f"{part}, {walk[0]}, probe {walk[1]}"
+    if field == "share":
+        if math.isinf(cell.share):
+            return f"{where}: added error without a limit that it could be within; {WORDS[cell.status]}"
+        return (
+            f"{where}: added error {100 * cell.share:.3g} % of its limit, worst of {cell.values}; {WORDS[cell.status]}"
+        )
+    if math.isnan(cell.own):
+        return f"{where}: no relative error on own values; {WORDS[cell.status]}"
+    return f"{where}: relative RMS error on own values {cell.own:.2g}; {WORDS[cell.status]}"
+
+
+def _legend(figure: Figure, cells: dict[tuple[str, str], dict[str, Cell]]) -> None:
+    statuses = {cell.status for row in cells.values() for cell in row.values()}
+    handles: list[Any] = []
+    if FAULT in statuses:
+        handles.append(Line2D([], [], ls="", marker="x", mew=2, color=INK, label=WORDS[FAULT]))
+    if INHERITED in statuses:
+        handles.append(Patch(fc="#dddddd", hatch="////", ec=ON_COLOUR, lw=0, label=WORDS[INHERITED]))
+    if len({len(row) for row in cells.values()}) > 1 or any(
+        math.isnan(c.own) for r in cells.values() for c in r.values()
+    ):
+        handles.append(Patch(fc=PAPER, ec=INK, lw=0.5, label="empty: no such value"))
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8.5)

@@ -1,0 +1,75 @@
+"""What figures say: titles, cases and measured values in words."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from suites.base.statistics import Estimate
+
+from ..data.frame import RunData
+
+SYNTHETIC = "synthetic-"
+# characters that fit above a figure
+TITLE_CHARACTERS = 84
+# cases that have a panel of their own in a figure, or a figure of their own
+MOST_CASES = 6
+
+
+def titled(data: Any, text: str) -> str:
+    """With the precision, and the machine where a document holds several; ``data``: a run or a trace."""
+    parts = [text, str(data.config["precision"]), *filter(None, [getattr(data, "setting", "")])]
+    told = ", ".join(parts)
+    lines = -(-len(told) // TITLE_CHARACTERS)  # of about the same length: no word stands alone
+    return textwrap.fill(told, TITLE_CHARACTERS if lines == 1 else min(TITLE_CHARACTERS, len(told) // lines + 8))
+
+
+def some(cases: Sequence[str], most: int = MOST_CASES) -> list[str]:
+    """Those that a figure has room for, from the first to the last: tables have them all."""
+    if len(cases) <= most:
+        return list(cases)
+    return [cases[round(i * (len(cases) - 1) / (most - 1))] for i in range(most)]
+
+
+def shown_of(shown: Sequence[str], cases: Sequence[str]) -> str:
+    """For titles, where not all are shown."""
+    return "" if len(shown) == len(cases) else f", {len(shown)} of {len(cases)} cases"
+
+
+def short(case: str) -> str:
+    """A case as ticks and titles name it: ``5 s``, ``speech``."""
+    length = case.removeprefix(SYNTHETIC)
+    return f"{length.removesuffix('s')} s" if length != case else case
+
+
+def audio_of(data: RunData, case: str) -> str:
+    """A case in a sentence."""
+    seconds = f"{data.duration_s(case):.3g} s"
+    return f"{seconds} of audio" if case.startswith(SYNTHETIC) else f"{case}, {seconds} of audio"
+
+
+def three_digits(value: float) -> str:
+    """Three digits, without an exponent where people would write none."""
+    return f"{float(f'{value:.3g}'):.6g}"
+
+
+def factor(value: float) -> str:
+    return f"{value:.2f} ×" if value < 10 else f"{three_digits(value)} ×"
+
+
+def seconds(value: float) -> str:
+    return f"{1e3 * value:.3g} ms" if value < 1 else f"{value:.3g} s"
+
+
+def interval(found: Estimate) -> str:
+    """``120 ms [118, 123]``; of a single sample there is no interval."""
+    scale, unit = (1e3, "ms") if found.value < 1 else (1.0, "s")
+    bounds = f" [{scale * found.low:.4g}, {scale * found.high:.4g}]" if found.rounds > 1 else ""
+    return f"{scale * found.value:.4g} {unit}{bounds}"
+
+
+def times(found: Estimate) -> str:
+    """A ratio: ``1.23 × [1.20, 1.26]``."""
+    bounds = f" [{found.low:.3g}, {found.high:.3g}]" if found.rounds > 1 else ""
+    return f"{found.value:.3g} ×{bounds}"

@@ -1,0 +1,229 @@
+"""What a report is made of: sections of text, tables and pictures, in which every number knows its records.
+
+A document is built once from records and rendered three ways: as markdown, as an HTML page, and as a list of its
+numbers with their sources. Plain strings are fixed words; whatever was measured or configured is a ``Num``.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from suites.base.statistics import Estimate
+
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Num:
+    """A printed figure. ``sources``: where it is from, as ``RUN/records.jsonl#case/component/backend.field``.
+
+    ``value``: the number itself in the table's unit, to sort and to export by; None where the text is no number.
+    ``low``, ``high``: its interval.
+    """
+
+    text: str
+    sources: tuple[str, ...]
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A figure that there is none of."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Code:
+    """Words in the typewriter face: names of backends, commands."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Link:
+    text: str
+    target: str
+
+
+Inline = str | Num | Absent | Code | Link
+Text = tuple[Inline, ...]
+Cell = Inline | Text
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    text: Text
+
+
+@dataclass(frozen=True)
+class Bullets:
+    items: tuple[Text, ...]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A block to copy into a terminal."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """``name``: of its file when exported. ``left``: how many columns are words."""
+
+    name: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    left: int = 1
+    about: Text = ()
+
+    def absences(self) -> list[str]:
+        """The reasons of its dashes, each once."""
+        found = [i.reason for row in self.rows for cell in row for i in inlines(cell) if isinstance(i, Absent)]
+        return list(dict.fromkeys(reason for reason in found if reason))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure. ``path``: of the PNG, relative to the document; ``svg``: the same to be hovered over."""
+
+    name: str
+    alt: str
+    path: str
+    svg: str = ""
+    sources: tuple[str, ...] = ()
+
+
+Block = Paragraph | Bullets | Command | Table | Picture
+
+
+@dataclass
+class Section:
+    """``level``: 2 for a section of its own, 3 within the one before."""
+
+    title: str
+    blocks: list[Block] = field(default_factory=list)
+    level: int = 2
+
+
+@dataclass
+class Document:
+    title: str
+    sections: list[Section]
+    # titles of sections that could not be made, with the reason
+    absent: list[tuple[str, Text]] = field(default_factory=list)
+
+    def tables(self) -> Iterator[Table]:
+        for section in self.sections:
+            yield from (block for block in section.blocks if isinstance(block, Table))
+
+
+def inlines(cell: Cell | Text) -> Text:
+    return cell if isinstance(cell, tuple) else (cell,)
+
+
+def say(words: str, *values: Cell, **named: Cell) -> Text:
+    """``"{} ran in {time}"`` with figures in the places: text whose numbers keep their sources."""
+    found: list[Inline] = []
+    index = iter(values)
+    for literal, name, _, _ in string.Formatter().parse(words):
+        if literal:
+            found.append(literal)
+        if name is not None:
+            found += inlines(named[name] if name else next(index))
+    return tuple(found)
+
+
+def joined(parts: Sequence[Cell], between: str = ", ") -> Text:
+    found: list[Inline] = []
+    for i, part in enumerate(parts):
+        found += [between, *inlines(part)] if i else inlines(part)
+    return tuple(found)
+
+
+# ---------------------------------------------------------------------- printed forms
+def significant(value: float, digits: int = 3) -> str:
+    """Rounded to ``digits`` significant ones, without an exponent from 0.001 to a million."""
+    if value == 0:
+        return "0"
+    if not 1e-3 <= abs(value) < 1e6:
+        return f"{value:.{digits - 1}e}"
+    text = f"{value:.{digits}g}"
+    if "e" in text:
+        return f"{value:.0f}"
+    return text
+
+
+def estimate_of(e: Estimate, sources: tuple[str, ...], scale: float = 1.0, unit: str = "") -> Num:
+    """A value with its interval; one sample has none."""
+    value, low, high = (scale * x for x in (e.value, e.low, e.high))
+    if unit == "×":
+        text = f"{value:.2f}×" + ("" if e.rounds == 1 else f" [{low:.2f}, {high:.2f}]")
+    else:
+        text = significant(value) + ("" if e.rounds == 1 else f" [{significant(low)}, {significant(high)}]")
+    return Num(text, sources, value, *((None, None) if e.rounds == 1 else (low, high)))
+
+
+def plain(
+    value: float | int | str, sources: tuple[str, ...], form: str = "", scale: float = 1.0, unit: str = ""
+) -> Num:
+    """A figure in a format of its own, or with three significant digits."""
+    if isinstance(value, str):
+        return Num(value, sources)
+    scaled = value * scale
+    text = format(scaled, form) if form else str(scaled) if isinstance(scaled, int) else significant(scaled)
+    return Num(text + unit, sources, float(scaled))
+
+
+def counted(number: int, noun: str, sources: tuple[str, ...]) -> Text:
+    """``1 launch``, ``6 rounds``."""
+    plural = f"{noun}es" if noun.endswith("ch") else f"{noun}s"
+    return (plain(number, sources), f" {noun if number == 1 else plural}")
+
+
+def words_of(text: Text) -> str:
+    """As plain text."""
+    return "".join(_words(i) for i in text)
+
+
+def _words(inline: Inline) -> str:
+    if isinstance(inline, str):
+        return inline
+    return DASH if isinstance(inline, Absent) else inline.text
+
+
+def numbers(document: Document) -> Iterator[tuple[str, Num]]:
+    """Every figure of the document with the place that it stands in."""
+    for section in document.sections:
+        for block in section.blocks:
+            for where, cell in _cells(block):
+                for inline in inlines(cell):
+                    if isinstance(inline, Num):
+                        yield f"{section.title}: {where}", inline
+
+
+def fixed_words(document: Document) -> Iterator[str]:
+    """What stands in the document whatever was measured."""
+    for section in document.sections:
+        yield section.title
+        for block in section.blocks:
+            for _, cell in _cells(block):
+                yield from (i if isinstance(i, str) else i.text for i in inlines(cell) if isinstance(i, str | Code))
+
+
+def _cells(block: Block) -> Iterator[tuple[str, Any]]:
+    if isinstance(block, Paragraph):
+        yield "text", block.text
+    elif isinstance(block, Bullets):
+        yield from (("list", item) for item in block.items)
+    elif isinstance(block, Table):
+        yield "about the table", block.about
+        for row in block.rows:
+            name = ", ".join(words_of(inlines(cell)) for cell in row[: block.left])
+            yield from ((f"{name}: {head}", cell) for head, cell in zip(block.header, row, strict=True))

@@ -1,0 +1,111 @@
+"""A document's tables as files to calculate with: CSV or Parquet, a file per table."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from suites.base.errors import UserError, nearest
+
+from .document import Absent, Document, Num, Table, Text, inlines, words_of
+
+KINDS = ("csv", "parquet")
+
+
+def check_kind(kind: str) -> None:
+    """Whether tables can be written so, asked before there are any.
+
+    Raises:
+        UserError: another kind, or Parquet without the package that writes it.
+    """
+    if kind not in KINDS:
+        raise UserError(f"unknown kind of table {kind!r}{nearest(kind, KINDS)}")
+    if kind == "parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise UserError("Parquet files need pyarrow: pip install -e '.[parquet]'; csv needs nothing more")
+
+
+def write_tables(document: Document, folder: Path, kind: str = "csv") -> list[Path]:
+    """One file per table, named as it is; the same document gives the same bytes.
+
+    Raises:
+        UserError: another kind, or Parquet without the package that writes it.
+    """
+    check_kind(kind)
+    tables = list(document.tables())
+    names = _distinct([re.sub(r"[^\w.-]+", "-", table.name) or "table" for table in tables], "-{}")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for table, name in zip(tables, names, strict=True):
+        path, rows = folder / f"{name}.{kind}", tidy(table)
+        if kind == "csv":
+            rows.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
+        else:
+            rows.to_parquet(path, engine="pyarrow", index=False)
+        paths.append(path)
+    return paths
+
+
+def tidy(table: Table) -> pd.DataFrame:
+    """A row per row. A column of figures becomes numbers in the header's unit, beside it ``low`` and ``high`` where
+    any of them has an interval, and ``note`` where a cell says more than its figure or why there is none."""
+    columns: dict[str, pd.Series] = {}
+    for index, head in enumerate(_distinct(table.header, " ({})")):
+        cells = [inlines(row[index]) for row in table.rows]
+        figures = [_figure(cell) for cell in cells]
+        if any(figure is not None for figure in figures):
+            columns |= _numbers(head, cells, figures)
+        else:
+            columns[head] = _words(None if _is_absent(cell) else words_of(cell) for cell in cells)
+    return pd.DataFrame(columns)
+
+
+def _numbers(head: str, cells: Sequence[Text], figures: Sequence[Num | None]) -> dict[str, pd.Series]:
+    found = {head: _floats([None if f is None else f.value for f in figures])}
+    lows, highs = ([None if f is None else getattr(f, bound) for f in figures] for bound in ("low", "high"))
+    for bound, values in (("low", lows), ("high", highs)):
+        if any(value is not None for value in values):
+            found[f"{head} {bound}"] = _floats(values)
+    notes = [_note(cell, figure) for cell, figure in zip(cells, figures, strict=True)]
+    if any(notes):
+        found[f"{head} note"] = _words(note or None for note in notes)
+    return found
+
+
+def _figure(cell: Text) -> Num | None:
+    """The number that the cell is: it stands first, and alone."""
+    values = [i for i in cell if isinstance(i, Num) and i.value is not None]
+    return values[0] if len(values) == 1 and cell[0] is values[0] else None
+
+
+def _note(cell: Text, figure: Num | None) -> str:
+    if figure is not None:
+        return words_of(cell[1:]).strip(" ,;")
+    if _is_absent(cell):
+        return next(i.reason for i in cell if isinstance(i, Absent))
+    return words_of(cell).strip()
+
+
+def _is_absent(cell: Text) -> bool:
+    return len(cell) == 1 and isinstance(cell[0], Absent)
+
+
+def _floats(values: Iterable[float | None]) -> pd.Series:
+    return pd.Series([float("nan") if value is None else float(value) for value in values], dtype="float64")
+
+
+def _words(values: Iterable[str | None]) -> pd.Series:
+    return pd.Series(list(values), dtype="string")
+
+
+def _distinct(names: Sequence[str], form: str) -> list[str]:
+    """Each name once: a second one of the same name, whatever its case, gets a number."""
+    found: list[str] = []
+    for name in names:
+        candidates = (name, *(name + form.format(i) for i in range(2, len(names) + 2)))
+        taken = {other.lower() for other in found}
+        found.append(next(candidate for candidate in candidates if candidate.lower() not in taken))
+    return found

@@ -1,0 +1,107 @@
+"""A gate's verdicts for people, for GitHub, for JUnit and as JSON. Pure: texts from an outcome."""
+
+from __future__ import annotations
+
+import json
+import math
+from xml.etree import ElementTree
+
+from suites.gate.judge import FAILED, MEANING, PASSED, Outcome, Verdict
+
+WARNED = {"too noisy": "warning", "new": "warning"}
+HEADER = ("verdict", "where", "gate", "change", "detectable", "what")
+
+
+def cells(verdict: Verdict) -> list[str]:
+    """One row: the change is relative, above 0 worse; *detectable* is the rise that the gate sees in 80 % of runs."""
+    change = "" if verdict.change is None else f"{100 * verdict.change:+.1f} %"
+    seen = "" if verdict.detectable is None else f"{100 * verdict.detectable:.1f} %"
+    return [_plain(text) for text in (verdict.kind, verdict.where, verdict.metric, change, seen, verdict.text)]
+
+
+def shown(outcome: Outcome, everything: bool) -> list[Verdict]:
+    """Those worth a row: all times, and of the rest what did not simply pass."""
+    return [v for v in outcome.verdicts if everything or v.kind != "passed" or v.metric == "time"]
+
+
+def terminal(outcome: Outcome, everything: bool = False) -> str:
+    """A table in plain text, what counts first, and the sum of it."""
+    rows = [list(HEADER), *(cells(v) for v in shown(outcome, everything))]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER) - 1)]
+    lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows]
+    return "\n".join([*lines, *summary(outcome)])
+
+
+def summary(outcome: Outcome) -> list[str]:
+    """The last lines: notes, counts by kind, the word."""
+    counts: dict[str, int] = {}
+    for verdict in outcome.verdicts:
+        counts[verdict.kind] = counts.get(verdict.kind, 0) + 1
+    told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    return [
+        *(f"note: {note}" for note in outcome.notes),
+        f"gate: {outcome.word} ({len(outcome.verdicts)} gates: {told})",
+    ]
+
+
+def markdown(outcome: Outcome, title: str, everything: bool = False) -> str:
+    """For GitHub's step summary."""
+    rows = [cells(v) for v in shown(outcome, everything)]
+    for row, verdict in zip(rows, shown(outcome, everything), strict=True):
+        row[0] = f"**{row[0]}**" if MEANING[verdict.kind] != PASSED else row[0]
+    lines = [f"## {title}: {outcome.word}", "", "| " + " | ".join(HEADER) + " |", "|---|---|---|---:|---:|---|"]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in row) + " |" for row in rows]
+    return "\n".join([*lines, "", *summary(outcome)]) + "\n"
+
+
+def workflow_commands(outcome: Outcome) -> list[str]:
+    """GitHub's workflow commands: an error per red gate, a warning per gate that could not see enough."""
+    lines = []
+    for verdict in outcome.verdicts:
+        level = "error" if MEANING[verdict.kind] != PASSED else WARNED.get(verdict.kind)
+        if level:
+            name = f"{verdict.kind}: {verdict.where} {verdict.metric}".replace("  ", " ")
+            title = _escaped(_plain(name)).replace(",", "%2C")
+            lines.append(f"::{level} title={title.replace('::', ':')}::{_escaped(verdict.text or verdict.kind)}")
+    return lines
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def junit(outcome: Outcome, name: str) -> str:
+    """One test case per gate; what fails the gate is a failure, what could not be judged an error."""
+    failed = [v for v in outcome.verdicts if MEANING[v.kind] == FAILED]
+    errors = [v for v in outcome.verdicts if MEANING[v.kind] not in (PASSED, FAILED)]
+    counts = {"tests": str(len(outcome.verdicts)), "failures": str(len(failed)), "errors": str(len(errors))}
+    suite = ElementTree.Element("testsuite", {"name": name, **counts})
+    for verdict in outcome.verdicts:
+        where = verdict.where or "run"
+        case = ElementTree.SubElement(suite, "testcase", {"classname": _plain(where), "name": _plain(verdict.metric)})
+        if MEANING[verdict.kind] != PASSED:
+            tag = "failure" if MEANING[verdict.kind] == FAILED else "error"
+            ElementTree.SubElement(case, tag, {"type": verdict.kind, "message": " ".join(cells(verdict))})
+        elif verdict.kind != "passed":
+            ElementTree.SubElement(case, "system-out").text = " ".join(cells(verdict))
+    root = ElementTree.Element("testsuites", counts)
+    root.append(suite)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _plain(text: str) -> str:
+    """One line that nothing interprets: no control characters, no lone surrogates."""
+    return "".join(c if c.isprintable() else " " for c in text).encode("utf-8", "replace").decode()
+
+
+def as_json(outcome: Outcome, baseline: str, candidate: str) -> str:
+    """Everything, for programs."""
+    gates = []
+    for verdict in outcome.verdicts:
+        figures = verdict._asdict()
+        figures |= {k: None for k, v in figures.items() if isinstance(v, float) and not math.isfinite(v)}
+        gates.append(dict(zip(("case", "component", "backend"), figures.pop("key"), strict=True)) | figures)
+    found: dict[str, object] = {"schema": 1, "baseline": baseline, "candidate": candidate, "verdict": outcome.word}
+    found |= {"exit_code": outcome.exit_code, "notes": outcome.notes, "gates": gates}
+    return json.dumps(found, indent=1, allow_nan=False) + "\n"

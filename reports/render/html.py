@@ -1,0 +1,372 @@
+"""A document as one HTML page that needs nothing beside it, but for the audio that it links to.
+
+The page reads without a script; the script adds sorting, tooltips, the choice of the theme and copying.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+from suites.gate.judge import FAILED, MEANING, PASSED, UNJUDGED
+
+from .document import (
+    DASH,
+    Absent,
+    Block,
+    Bullets,
+    Cell,
+    Code,
+    Command,
+    Document,
+    Inline,
+    Link,
+    Num,
+    Paragraph,
+    Picture,
+    Section,
+    Table,
+    inlines,
+    words_of,
+)
+
+PAGE = Path(__file__).parent / "page"
+BADGES = {PASSED: "good", FAILED: "bad", UNJUDGED: "warn"}
+# words that tell a state, and which of the badges is theirs: verdicts of gates, records, runs and traces
+STATES = {
+    **{verdict: BADGES[meaning] for verdict, meaning in MEANING.items()},
+    "too noisy": "off",
+    "not confirmed": "off",
+    "new": "off",
+    "incomplete": "warn",
+    "not_comparable": "warn",
+    "not measured": "warn",
+    "skipped": "off",
+    "ok": "good",
+    "at fault": "bad",
+    "inherited": "off",
+}
+# of the places that a figure is from, a tooltip names so many
+MOST_SOURCES = 3
+# more reasons for dashes than that are folded
+MOST_REASONS = 8
+# longer words than that break into lines in a cell
+LONG = 44
+# a heading that stays on one line
+SHORT = 16
+# rows from which on a table scrolls within itself, under its head
+TALL = 30
+# columns from which on it is printed on a page turned sideways
+WIDE = 9
+
+TEMPLATE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>{style}</style>
+<script>{script}</script>
+</head>
+<body>
+<a class="skip" href="#content">Skip to the content</a>
+<header class="top"><h1>{title}</h1></header>
+<div class="columns">
+{contents}
+<main id="content" tabindex="-1">
+{body}
+</main>
+</div>
+</body>
+</html>
+"""
+
+# Fixed words carry the few marks of markdown that the other form of the report prints as they are
+_CODE = r"`(?P<code>[^`]+)`"
+_STRONG = r"\*\*(?=\S)(?P<strong>[^*]+?)(?<=\S)\*\*"
+_EMPHASIS = r"(?<![\w*])\*(?=\S)(?P<em>[^*]+?)(?<=\S)\*(?![\w*])"
+_MARKS = re.compile(f"{_CODE}|{_STRONG}|{_EMPHASIS}")
+# Measured and recorded words may hold an asterisk that means one; only code is set apart
+_CODE_ONLY = re.compile(_CODE)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+def render(document: Document, folder: Path) -> str:
+    """The page; pictures without an SVG are read from ``folder``, the one that the page will stand in.
+
+    The same document gives the same bytes.
+
+    Raises:
+        FileNotFoundError: a picture has no SVG, and its PNG is not in the folder.
+    """
+    style, script = (_asset(name) for name in ("style.css", "script.js"))
+    anchors = _anchors([section.title for section in document.sections])
+    sections = [_section(section, anchor, folder) for section, anchor in zip(document.sections, anchors, strict=True)]
+    return TEMPLATE.format(
+        policy=_policy(script),
+        title=escape(document.title),
+        style=style,
+        script=script,
+        contents=_contents(document.sections, anchors),
+        body="\n".join(sections),
+    )
+
+
+def _asset(name: str) -> str:
+    return "\n" + (PAGE / name).read_text(encoding="utf-8")
+
+
+def _policy(script: str) -> str:
+    """Nothing is loaded from anywhere, and no script runs but this one.
+
+    Styles must stay free: figures carry theirs in attributes. ``file:`` is for pages opened from a disk, where
+    browsers disagree on what ``'self'`` means.
+    """
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:; "
+        "media-src 'self' file:; base-uri 'none'; form-action 'none'"
+    )
+
+
+# ---------------------------------------------------------------------- structure
+def _anchors(titles: Sequence[str]) -> list[str]:
+    """Names made of the titles, each once; ``content`` is the page's own."""
+    used, found = {"content"}, []
+    for title in titles:
+        plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+        name = slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "section"
+        number = 1
+        while name in used:
+            number += 1
+            name = f"{slug}-{number}"
+        used.add(name)
+        found.append(name)
+    return found
+
+
+def _contents(sections: Sequence[Section], anchors: Sequence[str]) -> str:
+    """The table of contents; subsections are a list within their section's item."""
+    items: list[tuple[str, list[str]]] = []
+    for section, anchor in zip(sections, anchors, strict=True):
+        link = f'<a href="#{anchor}">{escape(section.title)}</a>'
+        if section.level > 2 and items:
+            items[-1][1].append(f"<li>{link}</li>")
+        else:
+            items.append((link, []))
+    lines = [f"<li>{link}{_sublist(inner)}</li>" for link, inner in items]
+    return (
+        '<nav class="contents" aria-label="Contents"><details open><summary>Contents</summary>\n<ol>\n'
+        + "\n".join(lines)
+        + "\n</ol></details></nav>"
+    )
+
+
+def _sublist(items: Sequence[str]) -> str:
+    return f"<ol>{''.join(items)}</ol>" if items else ""
+
+
+def _section(section: Section, anchor: str, folder: Path) -> str:
+    tag = f"h{min(max(section.level, 2), 6)}"
+    heading = f'<{tag} id="{anchor}">{escape(section.title)}</{tag}>'
+    return "\n".join(["<section>", heading, *(_block(block, folder) for block in section.blocks), "</section>"])
+
+
+def _block(block: Block, folder: Path) -> str:
+    if isinstance(block, Paragraph):
+        return f"<p>{_text(block.text)}</p>"
+    if isinstance(block, Bullets):
+        return "\n".join(["<ul>", *(f"<li>{_text(item)}</li>" for item in block.items), "</ul>"])
+    if isinstance(block, Command):
+        return f'<div class="command"><pre tabindex="0"><code>{escape(block.text)}</code></pre></div>'
+    if isinstance(block, Picture):
+        return _picture(block, folder)
+    return _table(block)
+
+
+# ---------------------------------------------------------------------- text
+def _text(cell: Cell) -> str:
+    return "".join(_inline(inline) for inline in inlines(cell))
+
+
+def _inline(inline: Inline) -> str:
+    if isinstance(inline, Num):
+        return f'<span class="num"{_title(_about(inline))}>{_marked(inline.text, _CODE_ONLY)}</span>'
+    if isinstance(inline, Absent):
+        return _absent(inline)
+    if isinstance(inline, Code):
+        return f"<code>{escape(inline.text)}</code>"
+    if isinstance(inline, Link):
+        return _link(inline)
+    return _marked(inline, _MARKS)
+
+
+def _marked(text: str, marks: re.Pattern[str]) -> str:
+    """Escaped, with code, strong words and emphasis as elements; line breaks are kept."""
+    parts, end = [], 0
+    for match in marks.finditer(text):
+        parts += [escape(text[end : match.start()]), _element(match, marks)]
+        end = match.end()
+    return "".join([*parts, escape(text[end:])]).replace("\n", "<br>")
+
+
+def _element(match: re.Match[str], marks: re.Pattern[str]) -> str:
+    tag, inner = str(match.lastgroup), str(match[str(match.lastgroup)])
+    if tag == "code":
+        return f"<code>{escape(inner)}</code>"
+    if tag == "strong" and inner.lower() in STATES:
+        return _badge(inner)
+    return f"<{tag}>{_marked(inner, marks)}</{tag}>"
+
+
+def _badge(text: str) -> str:
+    """A state: its words, with the colour and the sign that the style gives them."""
+    return f'<strong class="badge {STATES[text.lower()]}">{escape(text)}</strong>'
+
+
+def _title(text: str) -> str:
+    return f' title="{escape(text)}"' if text else ""
+
+
+def _about(number: Num) -> str:
+    """What a figure's tooltip says: more digits, the interval, and the records."""
+    lines = []
+    if number.value is not None:
+        lines.append(f"value {number.value:.6g}")
+        if number.low is not None and number.high is not None:
+            lines[0] += f", interval {number.low:.6g} to {number.high:.6g}"
+    return "\n".join([*lines, *_sources(number.sources)])
+
+
+def _sources(sources: Sequence[str]) -> Iterator[str]:
+    yield from (f"from {source}" for source in sources[:MOST_SOURCES])
+    if len(sources) > MOST_SOURCES:
+        yield f"and {len(sources) - MOST_SOURCES} more"
+
+
+def _absent(absent: Absent) -> str:
+    """A dash for the eye, words for the ear."""
+    reason = absent.reason.replace("`", "")
+    told = f"none: {reason}" if reason else "none"
+    dash = f'<span aria-hidden="true">{DASH}</span><span class="hidden">{escape(told)}</span>'
+    return f'<span class="none"{_title(reason)}>{dash}</span>'
+
+
+def _link(link: Link) -> str:
+    """Text where the target is neither relative nor of the web; audio can be played where it stands."""
+    text, scheme = escape(link.text), _SCHEME.match(link.target)
+    if scheme:
+        if scheme[0].lower() not in ("http:", "https:"):
+            return text
+        return f'<a href="{escape(link.target)}" rel="noreferrer">{text}</a>'
+    if not re.search(r"(^|/)audio/[^/]+\.wav$", link.target):
+        return f'<a href="{escape(quote(link.target, safe="/#?=&;,+~%"))}">{text}</a>'
+    target = escape(quote(link.target))
+    player = f'<audio controls preload="none" src="{target}" aria-label="{text}"></audio>'
+    return f'<span class="sound"><a href="{target}">{text}</a> {player}</span>'
+
+
+# ---------------------------------------------------------------------- tables
+def _table(table: Table) -> str:
+    """In a box of its own that scrolls, so that a wide one never widens the page."""
+    about = f"<p>{_text(table.about)}</p>\n" if table.about else ""
+    css = (" tall" if len(table.rows) >= TALL else "") + (" wide" if len(table.header) >= WIDE else "")
+    name = escape(table.name.replace("-", " ").replace("_", " "))
+    head = "".join(_header(text, i >= table.left) for i, text in enumerate(table.header))
+    rows = ["<tr>" + "".join(_cell(c, i, table.left) for i, c in enumerate(row)) + "</tr>" for row in table.rows]
+    lines = [
+        f'{about}<div class="scroll table{css}" tabindex="0" role="region" aria-label="Table: {name}">',
+        f'<table data-name="{escape(table.name)}">',
+        f"<thead><tr>{head}</tr></thead>",
+        "<tbody>",
+        *rows,
+        "</tbody></table></div>",
+    ]
+    return "\n".join([*lines, *_reasons(table.absences())])
+
+
+def _header(text: str, right: bool) -> str:
+    """A corner that names nothing is no header."""
+    names = (["n"] if right else []) + (["short"] if len(text) <= SHORT else [])
+    css = f' class="{" ".join(names)}"' if names else ""
+    return f'<th scope="col"{css}>{_marked(text, _MARKS)}</th>' if text else f"<td{css}></td>"
+
+
+def _cell(cell: Cell, column: int, left: int) -> str:
+    """The first column names its row, where there is one of words."""
+    parts, words = inlines(cell), words_of(inlines(cell)).strip()
+    number = next((i for i in parts if not (isinstance(i, str) and not i.strip())), None)
+    value = _sortable(number) if isinstance(number, Num) else ""
+    css = ["n"] if column >= left else []
+    css += ["long"] if len(words) > LONG else []
+    attributes = f' class="{" ".join(css)}"' if css else ""
+    attributes += f' data-v="{value}"' if value else ""
+    nothing = any(isinstance(i, Absent) for i in parts) and not any(isinstance(i, Num) for i in parts)
+    attributes += " data-none" if nothing or words in ("", DASH) else ""
+    inner = _state(cell) or _text(cell)
+    return f'<th scope="row"{attributes}>{inner}</th>' if column == 0 and left else f"<td{attributes}>{inner}</td>"
+
+
+def _sortable(number: Num) -> str:
+    """As a script reads it; not a number sorts by its words."""
+    if number.value is None or math.isnan(number.value):
+        return ""
+    if math.isinf(number.value):
+        return "Infinity" if number.value > 0 else "-Infinity"
+    return repr(float(number.value))
+
+
+def _state(cell: Cell) -> str:
+    """The badge, where all of the cell is a word that tells a state."""
+    parts = inlines(cell)
+    if len(parts) != 1 or not isinstance(parts[0], str | Num):
+        return ""
+    text = parts[0] if isinstance(parts[0], str) else parts[0].text
+    if text.lower() not in STATES:
+        return ""
+    return _badge(text) if isinstance(parts[0], str) else f"<span{_title(_about(parts[0]))}>{_badge(text)}</span>"
+
+
+def _reasons(reasons: Sequence[str]) -> Iterator[str]:
+    """Why there are dashes; many reasons wait to be asked for."""
+    told = [_marked(reason, _CODE_ONLY) for reason in reasons]
+    if len(told) > MOST_REASONS:
+        items = "".join(f"<li>{text}</li>" for text in told)
+        yield f'<details class="note"><summary>{DASH}: {len(told)} reasons</summary><ul>{items}</ul></details>'
+    elif told:
+        yield f'<p class="note">{DASH}: {"; ".join(told)}.</p>'
+
+
+# ---------------------------------------------------------------------- pictures
+def _picture(picture: Picture, folder: Path) -> str:
+    alt = escape(picture.alt)
+    inner = _svg(picture) if picture.svg else _png(picture, folder)
+    told = _title("\n".join(_sources(picture.sources)))
+    return (
+        f'<figure data-name="{escape(picture.name)}"><div class="scroll" tabindex="0" role="region" '
+        f'aria-label="Figure: {alt}">{inner}</div>\n<figcaption{told}>{alt}</figcaption></figure>'
+    )
+
+
+def _svg(picture: Picture) -> str:
+    """The drawing in the page. One with marks is a group: nobody could reach what is inside an image."""
+    svg = picture.svg[picture.svg.index("<svg") :].rstrip()
+    role = "group" if 'class="mark"' in svg else "img"
+    box = re.search(r'<svg[^>]*? viewBox="[-\d.]+ [-\d.]+ ([\d.]+)', svg)
+    # the style needs the natural width: the smallest print of a wide figure must stay readable on a phone
+    width = f' style="--natural: {float(box[1]):g}"' if box else ""
+    return svg.replace("<svg", f'<svg role="{role}" aria-label="{escape(picture.alt)}"{width}', 1)
+
+
+def _png(picture: Picture, folder: Path) -> str:
+    data = base64.b64encode((folder / picture.path).read_bytes()).decode()
+    return f'<img alt="{escape(picture.alt)}" src="data:image/png;base64,{data}">'

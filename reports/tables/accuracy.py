@@ -1,0 +1,198 @@
+"""How right the pitch is: RMVPE on every backend against the truth, and other estimators on the same audio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from suites.base.records import Line
+from suites.inputs.testset import CONDITIONS
+from suites.metrics.pitch import SHARES
+
+from ..data.frame import Book, RunData
+from ..render.document import Absent, Cell, Code, Num, Paragraph, Section, Table, Text, joined, plain, say
+from . import cells
+from .cells import Row
+
+ABOUT = (
+    "F0 of the test set is exactly known (docs/accuracy.md); frames within 20 ms of where the voice starts or stops "
+    "are left out. *RPA*: of the voiced frames, those within 50 cents; *RCA*: the same, whatever the octave; *octave "
+    "errors*: within 50 cents of another octave; *recall*: voiced frames that are called voiced; *false alarm*: "
+    "unvoiced ones that are; *overall*: of all frames, those right in voicing and pitch. A frame that is called "
+    "unvoiced has no pitch, and counts as wrong. *Cents*: of the absolute error, over frames less than a semitone off."
+)
+BESIDE = (
+    "The same audio and frames, each estimator with its documented defaults over the range of RMVPE. *Seconds per "
+    "second*: processing time over audio time of one call, after one on the first second; the mean of all cases."
+)
+CONSENSUS = (
+    "Where there is no truth, it is what two estimators of other kinds agree on: frames that both call voiced, within "
+    "50 cents of each other. That is easy audio by choice, and says nothing about voicing."
+)
+# of the conditions, those that a summary tells
+HEADLINES = ("clean", "snr10", "file")
+SHARES_SHOWN = {
+    "RPA %": "rpa",
+    "RCA %": "rca",
+    "octave errors %": "octave_errors",
+    "recall %": "voicing_recall",
+    "false alarm %": "voicing_false_alarm",
+    "overall %": "overall_accuracy",
+}
+CENTS_SHOWN = {"mean cents": "mean_cents", "95th percentile cents": "p95_cents"}
+
+
+def sections(book: Book) -> list[Section]:
+    runs = [run for run in book.of("accuracy") if any(figures(line) for line in run.records)]
+    if not runs:
+        return []
+    rows = [(run, row) for run in runs for line in lines_of(run, others=False) for row in [_row(run, line, True)]]
+    header = ("case", "backend", "truth", "frames", "voiced", *SHARES_SHOWN, *CENTS_SHOWN, "at least %", "verdict")
+    first = Section("RMVPE accuracy", [cells.table(book, "accuracy", header, rows, 3, (ABOUT,)), *map(_weights, runs)])
+    if any("consensus" in str(figures(line).get("truth")) for run in runs for line in run.records):
+        first.blocks.append(Paragraph((CONSENSUS,)))
+    return [first, *_beside(book, runs)]
+
+
+def _weights(run: RunData) -> Paragraph:
+    """Which network it is, and whether its figures are judged."""
+    told = run.environment.get("weights", {}).get("rmvpe", {}).get("label", "unknown")
+    judged = any(figures(line).get("limits") for line in run.records)
+    why = "" if judged else " Its figures are shown and not judged: limits are those of the shipped checkpoint."
+    return Paragraph(say("Weights: {}.{}", Num(told, (run.file("environment.json#weights"),)), why))
+
+
+def figures(line: Line) -> Line:
+    """The field ``accuracy``; empty where there is none."""
+    return line.get("accuracy") or {}
+
+
+def lines_of(run: RunData, others: bool) -> Iterator[Line]:
+    """Records in the order of the conditions; ``others``: of the estimators beside RMVPE."""
+    for case in sorted(run.cases, key=_order):
+        for name in run.backends:
+            line = run.find(case, "f0", name)
+            if line is not None and bool(line.get("estimator")) == others:
+                yield line
+
+
+def _order(case: str) -> tuple[int, str]:
+    names = list(CONDITIONS)
+    return (names.index(case) if case in names else len(names), case)
+
+
+def _row(run: RunData, line: Line, judged: bool) -> Row:
+    found = figures(line)
+    why = found.get("reason", "") if found else line["reason"] or ""
+    numbers = [_figure(run, line, name, ".0f", 1, why) for name in ("scored_frames", "voiced_frames")]
+    numbers += [_figure(run, line, name, ".2f", 100, why) for name in SHARES_SHOWN.values()]
+    numbers += [_figure(run, line, name, ".3g", 1, why) for name in CENTS_SHOWN.values()]
+    front = (line["case"], line["backend"], found.get("truth") or Absent(why))
+    return (*front, *numbers, *((_least(run, line), line["status"]) if judged else ()))
+
+
+def _figure(run: RunData, line: Line, name: str, form: str, scale: float, why: str) -> Cell:
+    value = figures(line).get(name)
+    if value is None:
+        return Absent(why)
+    return plain(float(value), (run.source(line, f"accuracy.{name}"),), form, scale)
+
+
+def _least(run: RunData, line: Line) -> Cell:
+    """What is judged, in words; every limit is a number of the record."""
+    found: list[Cell] = []
+    for name, check in (figures(line).get("limits") or {}).items():
+        limit = plain(check["limit"], (run.source(line, f"accuracy.limits.{name}"),), "g", 100)
+        found += [*([", "] if found else []), f"{_heading(name)} ", limit]
+    return tuple(part for cell in found for part in (cell if isinstance(cell, tuple) else (cell,))) or Absent()
+
+
+def _heading(name: str) -> str:
+    return next(heading for heading, own in SHARES_SHOWN.items() if own == name).removesuffix(" %")
+
+
+def findings(book: Book) -> Iterator[Text]:
+    """For the summary: how right each backend is, clean and at 10 dB, and how far it is from the reference in all."""
+    for run in book.of("accuracy"):
+        for backend in run.backends:
+            lines = {r["case"]: r for r in lines_of(run, others=False) if r["backend"] == backend}
+            shown = [(case, lines[case]) for case in HEADLINES if figures(lines.get(case, {})).get("rpa") is not None]
+            told = [say(f"{case} {{}}", _figure(run, line, "rpa", ".1f", 100, "")) for case, line in shown]
+            if told:
+                where = f" on machine {run.setting}" if book.several else ""
+                head = say("accuracy, {}: {}{}, RPA in per cent: ", run.precision, Code(backend), where)
+                yield (*head, *joined(told), *_apart(run, list(lines.values())), ".")
+
+
+def _apart(run: RunData, lines: Sequence[Line]) -> Text:
+    """Mismatches and the largest difference over everything that was compared with another backend."""
+    compared = [line for line in lines if line["backend"] != line["reference"] and line["parity"]]
+    if not compared:
+        return ()
+    sources = tuple(run.source(line, "parity") for line in compared)
+    seconds = plain(sum(line["workload"]["duration_s"] for line in compared), sources, ".0f")
+    mismatches = plain(sum(line["parity"]["voicing_mismatches"] for line in compared), sources)
+    cents = plain(max(line["parity"]["max_cents"] for line in compared), sources)
+    beside = Code(compared[0]["reference"])
+    words = "; from {} over {} s of audio: {} voicing mismatches, at most {} cents"
+    return say(words, beside, seconds, mismatches, cents)
+
+
+# ---------------------------------------------------------------------- other estimators
+def _beside(book: Book, runs: Sequence[RunData]) -> list[Section]:
+    rows = [(run, _row(run, line, False)) for run in runs for line in lines_of(run, others=True)]
+    if not rows:
+        return []
+    header = ("case", "estimator", "truth", "frames", "voiced", *SHARES_SHOWN, *CENTS_SHOWN)
+    section = Section("Other estimators on the same audio", [Paragraph((BESIDE,))], level=3)
+    for name, share in (("rpa", "RPA %"), ("overall_accuracy", "overall %")):
+        cases = sorted({case for run in runs for case in run.cases}, key=_order)
+        matrix = [(run, row) for run in runs for row in _matrix(run, cases, name)]
+        about: Text = (f"{share.removesuffix(' %')} in per cent by condition.",)
+        section.blocks.append(
+            cells.table(book, f"estimators-{name}", ("estimator", *cases, "seconds per second"), matrix, 1, about)
+        )
+    section.blocks.append(cells.table(book, "estimators", header, rows, 3))
+    section.blocks.append(_settings(book, runs))
+    return [section]
+
+
+def _matrix(run: RunData, cases: Sequence[str], name: str) -> Iterator[Row]:
+    assert name in SHARES
+    for who in run.backends:
+        found = {case: line for case in cases if (line := run.find(case, "f0", who))}
+        if found:
+            row = [
+                _figure(run, found[case], name, ".1f", 100, figures(found[case]).get("reason") or "")
+                if case in found
+                else Absent(run.why(case, "f0", who))
+                for case in cases
+            ]
+            yield (who, *row, _speed(run, list(found.values())))
+
+
+def _speed(run: RunData, lines: Sequence[Line]) -> Cell:
+    timed = [line for line in lines if line["samples_s"]]
+    if not timed:
+        return Absent()
+    audio = sum(line["workload"]["duration_s"] for line in timed)
+    sources = tuple(run.source(line, "samples_s") for line in timed)
+    return plain(sum(line["samples_s"][-1] for line in timed) / audio, sources, ".3g")
+
+
+def _settings(book: Book, runs: Sequence[RunData]) -> Table:
+    """What was called, in which version, and how; and how often its result was no F0."""
+    rows: list[tuple[RunData, Row]] = []
+    for run in runs:
+        own: dict[str, list[Line]] = {}
+        for line in lines_of(run, others=True):
+            own.setdefault(line["backend"], []).append(line)
+        for name, lines in own.items():
+            known, source = lines[0]["estimator"], (run.source(lines[0], "estimator"),)
+            told = ", ".join(f"{key} {value}" for key, value in known["settings"].items())
+            voided = sum(line["estimator"].get("voided_frames", 0) for line in lines)
+            count = plain(voided, tuple(run.source(line, "estimator") for line in lines))
+            rows.append(
+                (run, (Code(name), *(Num(text, source) for text in (known["title"], known["package"], told)), count))
+            )
+    header = ("name", "estimator", "package", "settings", "frames of NaN or below 0")
+    return cells.table(book, "estimators-settings", header, rows, 4)

@@ -1,0 +1,260 @@
+"""How close: judged figures beside their limits, stage by stage where that was traced, and pitch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from suites.base.records import Line, number
+from suites.metrics.limits import to_error
+from suites.trace import findings
+
+from ..data import trace
+from ..data.frame import Book, RunData
+from ..render.document import Absent, Cell, Code, Num, Paragraph, Section, Table, plain, say
+from . import cells
+from .cells import Row
+
+SUITES = ("rmvpe", "hubert", "synthesizer", "pipeline", "components", "accuracy")
+NAMES = {
+    "rmvpe": "RMVPE",
+    "hubert": "HuBERT",
+    "synthesizer": "the synthesizer",
+    "pipeline": "the pipeline",
+    "components": "single parts",
+    "accuracy": "F0 on the test set",
+}
+FLOOR = (
+    "*Floor* is the reference's own rounding error on this input, found by computing it in float64 as well; where "
+    "three times that exceeds the limit, it is the limit. Of SNR and correlation more is better, of all other figures "
+    "less. *Of the limit*: the error over what is allowed."
+)
+STEPS = (
+    "Every stage was computed twice by {other}: on its own values from the start, and on what {reference} hands to "
+    "that stage. *Added* is what a part's stages do themselves, the worst of them; *own values* is what the part hands "
+    "on with everything inherited from before. `corr - 1` is the correlation's distance from one."
+)
+PITCH = (
+    "Both sides on the same audio. Frames that one side calls voiced and the other does not are mismatches; the error "
+    "of F0 is in cents, over the frames that both call voiced. *Undecided* frames are closer to the voicing threshold, "
+    "or to a tie of two bins, than the salience error: they are counted, and not judged."
+)
+
+PITCH_FIGURES = (
+    "frames", "voiced_frames", "voicing_mismatches", "voicing_error_rate", "max_cents", "rms_cents", "octave_errors",
+    "undecided_frames",
+)  # fmt: skip
+
+
+# ---------------------------------------------------------------------- judged figures
+def sections(book: Book) -> list[Section]:
+    """One subsection per suite."""
+    found = []
+    for suite in SUITES:
+        runs = [run for run in book.of(suite) if any(r.get("parity") for r in run.records)]
+        if runs:
+            section = Section(f"Parity of {NAMES[suite]}", level=3)
+            section.blocks.append(judged(book, runs, f"{suite}-parity"))
+            if runs[0].suite.details:
+                section.blocks.append(details(book, runs, f"{suite}-parity-details"))
+            found.append(section)
+    if not found:
+        return []
+    return [Section("Parity", [Paragraph((FLOOR,))]), *found]
+
+
+def judged(book: Book, runs: Sequence[RunData], name: str) -> Table:
+    """Each judged figure beside its limit; the reference's own rows are left out."""
+    rows = [(run, row) for run in runs for line in _compared(run) for row in _judged_rows(run, line)]
+    header = (
+        "case", "component", "backend", "reference", "figure", "value", "limit", "of the limit %",
+        "reference's own floor", "verdict",
+    )  # fmt: skip
+    return cells.table(book, name, header, rows, 5, (runs[0].suite.about_parity,))
+
+
+def _compared(run: RunData) -> Iterator[Line]:
+    for case in run.cases:
+        for component in run.components:
+            for backend in run.backends:
+                line = run.find(case, component, backend)
+                if line and line["backend"] != line["reference"]:
+                    yield line
+
+
+def _judged_rows(run: RunData, line: Line) -> Iterator[Row]:
+    head = (line["case"], line["component"], line["backend"], line["reference"])
+    checks = (line["parity"] or {}).get("limits", {})
+    if not checks:
+        told = line["status"] if not line["parity"] else "no limit under this policy"
+        yield (*head, "", Absent(line["reason"] or ""), Absent(), Absent(), Absent(), told)
+    for name, check in checks.items():
+        field = f"parity.limits.{name}"
+        figures = [cells.figure(run, line, check[part], name, field) for part in ("value", "limit", "floor")]
+        share = share_of_limit(name, check)
+        of_limit: Cell = Absent() if share is None else plain(100 * share, (run.source(line, field),), ".0f")
+        verdict = "passed" if check["passed"] else "failed"
+        yield (*head, name, figures[0], figures[1], of_limit, figures[2], verdict)
+
+
+def share_of_limit(name: str, check: Line) -> float | None:
+    """The error over what is allowed; None where nothing is allowed, or one of them has no size."""
+    error, allowed = to_error(name, number(check["value"])), to_error(name, number(check["limit"]))
+    if not (math.isfinite(error) and math.isfinite(allowed)) or allowed <= 0:
+        return None
+    return error / allowed
+
+
+def details(book: Book, runs: Sequence[RunData], name: str) -> Table:
+    """Figures without a limit, for those who want to look closer."""
+    suite = runs[0].suite
+    rows: list[tuple[RunData, Row]] = []
+    for run in runs:
+        for case in run.cases:
+            for backend in run.backends:
+                lines = {c: run.find(case, c, backend) for c in run.components}
+                known = {c: line for c, line in lines.items() if line and line["parity"]}
+                if known:
+                    found = [_detail(run, known.get(component), figure) for component, figure, _ in suite.details]
+                    rows.append((run, (case, backend, *found)))
+    header = ("case", "backend", *(heading for *_, heading in suite.details))
+    return cells.table(book, name, header, rows, 2)
+
+
+def _detail(run: RunData, line: Line | None, name: str) -> Cell:
+    if line is None:
+        return Absent()
+    return cells.figure(run, line, line["parity"].get(name), name, f"parity.{name}")
+
+
+# ---------------------------------------------------------------------- stage by stage
+def steps(book: Book) -> list[Section]:
+    """The traces: of every part of the models the worst that a stage adds, and what it hands on."""
+    if not book.traces:
+        return []
+    other, reference = book.traces[0].backends
+    section = Section("Parity, step by step", [Paragraph(say(STEPS, other=Code(other), reference=Code(reference)))])
+    rows: list[tuple[Cell, ...]] = []
+    for walked in book.traces:
+        rows += [(*_setting(book, walked), walked.model, *row) for row in _step_rows(walked)]
+    header = (
+        "model", "part", "values", "added: max abs", "added: relative", "of the limit %", "own values: max abs",
+        "own values: relative", "own values: corr - 1", "verdict",
+    )  # fmt: skip
+    front = ("machine",) if book.several else ()
+    section.blocks.append(Table("steps", (*front, *header), tuple(rows), len(front) + 2))
+    for walked in book.traces:
+        if walked.spreads:
+            section.blocks.append(_spread(walked))
+    return [section]
+
+
+def _setting(book: Book, walked: trace.Trace) -> tuple[str, ...]:
+    return (walked.setting,) if book.several else ()
+
+
+def _step_rows(walked: trace.Trace) -> Iterator[tuple[Cell, ...]]:
+    for item in findings.validation(walked.model, walked.rows):
+        added, chained = item["added"], item["chained"]
+        corr = chained.get("corr")
+
+        def cell(value: Any, form: str = ".1e", part: str = str(item["title"])) -> Cell:
+            text = trace.figure(value, form) if not isinstance(value, str) else value
+            known = isinstance(value, int | float) and math.isfinite(value)
+            source = (walked.file(f"records.jsonl#trace: {part}"),)
+            return Absent() if value is None else Num(text, source, float(value) if known else None)
+
+        share = added["share"] if item["values"] else None
+        of_limit = Absent() if share is None else cell(trace.percent(share))
+        if share is not None and math.isfinite(share) and isinstance(of_limit, Num):
+            of_limit = Num(of_limit.text, of_limit.sources, 100 * share)
+        yield (
+            str(item["title"]),
+            cell(int(item["values"]), "d"),
+            cell(added["max_abs"]),
+            cell(added["relative"]),
+            of_limit,
+            cell(chained.get("max_abs")),
+            cell(chained.get("relative")),
+            cell(None if corr is None else corr - 1),
+            trace.VERDICTS.get(item["status"], item["status"]),
+        )
+
+
+def _spread(walked: trace.Trace) -> Paragraph:
+    text = trace.spread_text(walked.spreads[0])
+    where = f" ({walked.setting})" if walked.setting else ""
+    return Paragraph((f"{walked.model}{where}: ", Num(text, (walked.file("records.jsonl#spread"),))))
+
+
+# ---------------------------------------------------------------------- pitch
+def pitch(book: Book) -> tuple[list[Section], str]:
+    """Voicing and F0 of the backends against each other."""
+    runs = [run for run in book.of("rmvpe", "pipeline", "accuracy") if "f0" in run.components]
+    rows = [(run, row) for run in runs for row in _pitch_rows(run)]
+    if not rows:
+        return [], "no run of `rmvpe`, `pipeline` or `accuracy` compares F0"
+    header = (
+        "suite", "case", "backend", "reference", "frames", "voiced", "voicing mismatches", "voicing error rate",
+        "max cents", "RMS cents", "octave errors", "undecided", "verdict",
+    )  # fmt: skip
+    section = Section("F0 of the backends", [cells.table(book, "pitch", header, rows, 4, (PITCH,))])
+    if not all(run.finds_pitch for run in runs):
+        why = "Synthetic weights have learnt no pitch: their F0 says how close the sides are, and nothing of a voice."
+        section.blocks.append(Paragraph((why,)))
+    return [section], ""
+
+
+def _pitch_rows(run: RunData) -> Iterator[Row]:
+    for line in _compared(run):
+        found = line["parity"] or {}
+        if line["component"] != "f0" or not found:
+            continue
+        facts = (cells.figure(run, line, found.get(name), name, f"parity.{name}") for name in PITCH_FIGURES)
+        checks = found.get("limits", {}).values()  # a record's status may have other reasons too
+        verdict = line["status"] if not checks else "passed" if all(c["passed"] for c in checks) else "failed"
+        yield run.name, line["case"], line["backend"], line["reference"], *facts, verdict
+
+
+# ---------------------------------------------------------------------- validation
+def validation(book: Book) -> list[Section]:
+    """Every component of every suite: how many records passed, and which figure came closest to its limit."""
+    rows = [(run, row) for run in book.runs for row in _validation_rows(run)]
+    if not rows:
+        return []
+    header = (
+        "suite", "component", "backend", "passed", "failed", "not measured", "closest figure", "of its limit %",
+        "status",
+    )  # fmt: skip
+    about = ("Every planned record by its verdict. Records without a limit pass where they were measured whole.",)
+    return [Section("Validation", [cells.table(book, "validation", header, rows, 3, about)])]
+
+
+def _validation_rows(run: RunData) -> Iterator[Row]:
+    keys = dict.fromkeys((r["component"], r["backend"]) for r in run.records if "workload" in r)
+    keys |= dict.fromkeys((component, backend) for _, component, backend in run.outcome.missing)
+    for component, backend in keys:
+        lines = [r for r in run.records if (r["component"], r["backend"]) == (component, backend) and "workload" in r]
+        missing = sum((c, b) == (component, backend) for _, c, b in run.outcome.missing)
+        passed, failed = (sum(r["status"] == word for r in lines) for word in ("passed", "failed"))
+        lacking = len(lines) - passed - failed + missing
+        source: tuple[str, ...] = (run.file(f"records.jsonl#*/{component}/{backend}.status"),) if lines else ()
+        source += (run.file("plan.json"),) if missing else ()
+        status = "not measured" if lacking else "failed" if failed else "passed"
+        counts = (plain(n, source) for n in (passed, failed, lacking))
+        yield run.name, component, backend, *counts, *_closest(run, lines), status
+
+
+def _closest(run: RunData, lines: Sequence[Line]) -> tuple[Cell, Cell]:
+    found = [
+        (share, name, line)
+        for line in lines
+        if line["backend"] != line["reference"]
+        for name, check in ((line["parity"] or {}).get("limits", {})).items()
+        if (share := share_of_limit(name, check)) is not None
+    ]
+    if not found:
+        return "", Absent()
+    share, name, line = max(found, key=lambda one: one[0])
+    return f"{name}, {line['case']}", plain(100 * share, (run.source(line, f"parity.limits.{name}"),), ".0f")

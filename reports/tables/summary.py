@@ -1,0 +1,286 @@
+"""What a reader should know first: verdicts and key findings, all of them computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from suites.base.records import Line, number
+from suites.base.statistics import Estimate
+from suites.metrics.limits import to_error
+
+from ..data import trace
+from ..data.frame import Book, RunData
+from ..render.document import (
+    Bullets,
+    Cell,
+    Code,
+    Num,
+    Paragraph,
+    Section,
+    Text,
+    counted,
+    estimate_of,
+    joined,
+    plain,
+    say,
+)
+from . import accuracy, cells, parity, phases, times
+
+VERDICTS = {
+    0: "**Passed**: every planned case was measured, and what was compared lies within its limits.",
+    1: "**Failed**: a limit was exceeded; see *Not measured, skipped, and failures*.",
+    2: "**Incomplete**: not everything planned could be measured; see *Not measured, skipped, and failures*.",
+}
+MODELS = ("rmvpe", "hubert", "synthesizer", "pipeline")
+# of the processors, what other work may take before a reader should know
+BUSY = 0.05
+MANY = 5
+
+
+def exit_code(book: Book) -> int:
+    """The worst of all runs; a trace that found a fault counts as a failure."""
+    codes = [run.outcome.exit_code for run in book.runs]
+    return max([*codes, *(int(walked.finding is not None) for walked in book.traces)], default=2)
+
+
+def summary(book: Book) -> Section:
+    section = Section("Summary", [Paragraph((VERDICTS[exit_code(book)],)), Paragraph(_what(book))])
+    items = [*_speed(book), *_precise(book), *_shares(book), *_memory(book), *accuracy.findings(book), *_traces(book)]
+    if items:
+        section.blocks.append(Bullets(tuple(items)))
+    return section
+
+
+def _what(book: Book) -> Text:
+    """Suites, measure, policies, weights and knobs: by run where there is one, in short where there are many."""
+    if len(book.runs) != 1:
+        held: list[Text] = []
+        if book.runs:
+            count = counted(len(book.runs), "run", tuple(run.file("records.jsonl") for run in book.runs))
+            held.append((*count, f" ({', '.join(dict.fromkeys(run.name for run in book.runs))})"))
+        if book.traces:
+            held.append(counted(len(book.traces), "trace", tuple(one.file("records.jsonl") for one in book.traces)))
+        if book.several:
+            facts = tuple(run.file("environment.json") for run in book.runs)
+            held.append(say("{} machines, precisions or folders", plain(len(book.settings), facts)))
+        return (*joined(held), ".")
+    (run,) = book.runs
+    config = run.config
+    knobs = ("transpose", "index_rate", "protect", "rms_mix", "speaker")
+    told = [
+        say(f"{name} {{}}", plain(config["suite"][name], (run.file(f"config.yaml#suite.{name}"),), "g"))
+        for name in knobs
+        if name in config["suite"]
+    ]
+    weights = "; ".join(w.get("label", "unnamed") for w in run.environment.get("weights", {}).values())
+    return (
+        *say(
+            "Suite {}, measure {}, precision {}, profile {}",
+            Code(run.name), Code(str(config["measure"]["name"])), Code(run.precision), Code(str(config["profile"])),
+        ),
+        *(("; ", *joined(told)) if told else ()),
+        "; weights: ",
+        Num(weights, (run.file("environment.json#weights"),)) if weights else "unknown",
+        ".",
+    )  # fmt: skip
+
+
+def _who(book: Book, run: RunData, backend: str) -> Text:
+    return (Code(backend), f" ({run.setting})" if run.setting else "")
+
+
+def _sweep(run: RunData) -> list[str]:
+    return [case for case in run.cases if case.startswith("synthetic")] or run.cases
+
+
+# ---------------------------------------------------------------------- speed
+def _speed(book: Book) -> Iterator[Text]:
+    """The whole call on the longest case, per backend that has a PyTorch beside it."""
+    for run in book.of(*MODELS):
+        case, whole = _sweep(run)[-1], run.suite.whole or ""
+        for backend in run.backends:
+            gain = run.speedup(case, whole, backend)
+            if gain:
+                number_ = cells.gain_number(run, case, whole, backend)
+                factor = cells.realtime_factor(run, case, whole, backend)
+                source = number_.sources if isinstance(number_, Num) else ()
+                rounds = say("{}, {}", counted(gain.launches, "launch", source), counted(gain.rounds, "round", source))
+                yield (
+                    *say("{}, whole call on {} s of audio, {}: ", run.name, cells.seconds_of(run, case), run.precision),
+                    *_who(book, run, backend),
+                    *say(" against {}: speed-up {} ", Code(str(run.speed_reference(backend))), number_),
+                    *say("({}; {}), realtime factor {}.", _word(gain), rounds, factor),
+                )
+
+
+def _word(gain: Estimate) -> str:
+    if gain.rounds == 1:
+        return "one round, so without an interval"
+    return "faster" if times.is_faster(gain) else "slower" if times.is_slower(gain) else "no difference shown"
+
+
+# ---------------------------------------------------------------------- precision
+def _precise(book: Book) -> Iterator[Text]:
+    """The judged figures of the whole call, each the worst of all cases."""
+    for run in book.of(*MODELS):
+        for backend in run.backends:
+            found = [r for case in run.cases if (r := run.find(case, run.suite.whole or "", backend)) and r["parity"]]
+            if found:
+                told = joined(_worst(run, found)) or ("nothing judged",)
+                count = counted(len(found), "case", tuple(run.source(r, "parity") for r in found))
+                yield (
+                    *say("{}, {}: ", run.name, run.precision),
+                    *_who(book, run, backend),
+                    *say(" against {}, whole call, worst of {}: ", Code(found[0]["reference"]), count),
+                    *told,
+                    ".",
+                )
+
+
+def _worst(run: RunData, found: Sequence[Line]) -> list[Cell]:
+    worst: dict[str, tuple[float, Line]] = {}
+    for line in found:
+        for name, check in line["parity"]["limits"].items():
+            value = number(check["value"])
+            if name not in worst or to_error(name, value) > to_error(name, worst[name][0]):
+                worst[name] = value, line
+    return [
+        say("{} {}", name, cells.figure(run, line, value, name, f"parity.limits.{name}"))
+        for name, (value, line) in worst.items()
+    ]
+
+
+# ---------------------------------------------------------------------- shares, memory, traces
+def _shares(book: Book) -> Iterator[Text]:
+    """Where the time of a conversion goes, on its longest case."""
+    for run in book.of("pipeline"):
+        case = _sweep(run)[-1]
+        for backend in run.backends:
+            parts = {c: e.value for c in run.components if c != run.suite.whole and (e := run.time(case, c, backend))}
+            whole = run.time(case, run.suite.whole or "", backend)
+            if parts and whole:
+                name = max(parts, key=lambda c: parts[c])
+                source = (run.file(f"records.jsonl#{case}/*/{backend}.samples_s"),)
+                share = plain(100 * parts[name] / whole.value, source, ".0f", unit=" %")
+                yield (
+                    *say("pipeline on {} s of audio, ", cells.seconds_of(run, case)),
+                    *_who(book, run, backend),
+                    *say(": {} of the time is {}.", share, Code(name)),
+                )
+
+
+def _memory(book: Book) -> Iterator[Text]:
+    for run in book.of("memory"):
+        for line in phases._lines(run, growth=False):
+            against = phases._against(run, line)
+            if (
+                isinstance(against, Num)
+                and line["case"] == _sweep(run)[-1]
+                and line["component"] in ("rmvpe", "pipeline")
+            ):
+                yield (
+                    *say("memory of {} on {} s of audio: ", line["component"], cells.seconds_of(run, line["case"])),
+                    *_who(book, run, line["backend"]),
+                    *say(" peaks at {} of PyTorch's, {}.", against, run.precision),
+                )
+
+
+def _traces(book: Book) -> Iterator[Text]:
+    for walked in book.traces:
+        where = f" ({walked.setting})" if walked.setting else ""
+        text = Num(trace.verdict(walked), (walked.file("records.jsonl"),))
+        yield say("{}, stage by stage{}: {}", walked.model, where, text)
+
+
+# ---------------------------------------------------------------------- findings
+def findings(book: Book) -> list[Section]:
+    """What the records show beside the summary: where MLX is slower, what does not pay, what to be careful with."""
+    items = [*_slower(book), *_unprofitable(book), *_near(book), *_unsettled(book), *_busy(book)]
+    return [Section("Findings", [Bullets(tuple(items))])] if items else []
+
+
+def _slower(book: Book) -> Iterator[Text]:
+    """Components that are slower, and that are faster, beyond doubt: the five most extreme."""
+    for run in book.of(*times.TITLES):
+        for backend in run.backends:
+            gains = [(g, case, c) for case in run.cases for c in run.components if (g := run.speedup(case, c, backend))]
+            slower = sorted((x for x in gains if times.is_slower(x[0])), key=lambda x: x[0].value)
+            faster = sorted((x for x in gains if times.is_faster(x[0])), key=lambda x: -x[0].value)
+            for word, found in (("slower", slower), ("faster", faster)):
+                if found:
+                    told = joined([_told(run, g, case, c, backend) for g, case, c in found[:MANY]])
+                    count = plain(len(found), cells.all_sources([run]))
+                    of = plain(len(gains), cells.all_sources([run]))
+                    head = say("{}, {}: ", run.name, run.precision)
+                    beside = Code(str(run.speed_reference(backend)))
+                    who = _who(book, run, backend)
+                    yield (
+                        *head,
+                        *who,
+                        *say(f" is {word} than {{}} in {{}} of {{}} places: ", beside, count, of),
+                        *told,
+                        ".",
+                    )
+
+
+def _told(run: RunData, gain: Estimate, case: str, component: str, backend: str) -> Text:
+    return say("{} on {} {}", component, case, cells.gain_number(run, case, component, backend))
+
+
+def _unprofitable(book: Book) -> Iterator[Text]:
+    for run in book.of("ablation"):
+        for backend in run.backends:
+            lost = []
+            for case in run.cases:
+                for component in run.components:
+                    name, _, side = component.rpartition(".")
+                    on, off = run.find(case, component, backend), run.find(case, f"{name}.off", backend)
+                    gain = run.gain(on, off) if side == "on" and on and off else None
+                    if on and off and gain and times.is_slower(gain):
+                        sources = (run.source(on, "samples_s"), run.source(off, "samples_s"))
+                        lost.append(say("{} on {} {}", name, case, estimate_of(gain, sources, unit="×")))
+            if lost:
+                yield (*say("optimisations that cost time on "), *_who(book, run, backend), ": ", *joined(lost), ".")
+
+
+def _near(book: Book) -> Iterator[Text]:
+    """The figure that is closest to its limit, of each run."""
+    for run in book.of(*times.TITLES):
+        known = [
+            (share, name, line)
+            for line in parity._compared(run)
+            for name, check in ((line["parity"] or {}).get("limits", {})).items()
+            if (share := parity.share_of_limit(name, check)) is not None
+        ]
+        if known:
+            share, name, line = max(known, key=lambda one: one[0])
+            told = plain(100 * share, (run.source(line, f"parity.limits.{name}"),), ".0f", unit=" %")
+            place = f"{line['component']} on {line['case']}"
+            head = (*say("{}, {}: ", run.name, run.precision), *_who(book, run, line["backend"]))
+            yield (*head, *say(" comes closest to a limit in {} of {}: {} of it.", name, place, told))
+
+
+def _unsettled(book: Book) -> Iterator[Text]:
+    for run in book.of(*times.TITLES):
+        warm = [w for line in run.records for w in line.get("warmup") or []]
+        late = sum(not w["steady"] for w in warm)
+        if late:
+            source = cells.all_sources([run], "warmup")
+            counts = plain(late, source), plain(len(warm), source)
+            yield say("{}: {} of {} warm-ups ended before the times had settled.", _name(book, run), *counts)
+
+
+def _busy(book: Book) -> Iterator[Text]:
+    for run in book.of(*times.TITLES):
+        shares = [line["others_share"] for line in run.records if line.get("others_share") is not None]
+        busy = [share for share in shares if share > BUSY]
+        if busy:
+            source = cells.all_sources([run], "others_share")
+            most = plain(100 * max(busy), source, ".0f", unit=" %")
+            counts = plain(len(busy), source), plain(len(shares), source)
+            words = "{}: other work took processors from {} of {} records, up to {}: their times are too long."
+            yield say(words, _name(book, run), *counts, most)
+
+
+def _name(book: Book, run: RunData) -> str:
+    return f"{run.name} ({run.setting})" if run.setting else run.name

@@ -1,0 +1,377 @@
+"""Time: whole calls, their parts, how well it is known, real audio, and what was reached of the machine's best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from statistics import median
+
+from suites.base.records import Line, key_of
+from suites.base.statistics import Estimate
+
+from ..data import fits
+from ..data.frame import Book, RunData, launches_of
+from ..data.roofs import Roof, device_of, roofs
+from ..render.document import Absent, Cell, Code, Num, Paragraph, Section, Table, Text, plain, say
+from . import cells
+from .cells import Row
+
+TITLES = {
+    "rmvpe": "Pitch: RMVPE",
+    "hubert": "Content features: HuBERT",
+    "synthesizer": "Synthesizer",
+    "pipeline": "Voice conversion: the whole pipeline",
+    "components": "Single parts",
+}
+ABOUT = (
+    "{what}, steady state. The realtime factor is processing time over audio time: smaller is faster, below 1 keeps "
+    "up with speech. The speed-up is PyTorch's time over MLX's on the same device, paired by round: above 1, MLX is "
+    "faster. "
+)
+PRECISION = (
+    "*Known to* is half of the speed-up's interval. *Smallest change seen*: what two runs like this one would tell "
+    "apart in 80 % of cases (one comparison, one-sided, 5 %). *Settled*: launches in which the warm-up ended because "
+    "calls had stopped becoming faster, and not for lack of time."
+)
+SPREAD = (
+    "Every launch is a fresh process of the same program, and gives its own median: from the lowest to the highest of "
+    "them, and the latter over the former."
+)
+REAL = (
+    "A recording in place of the synthetic voice. *Output* is what came out, by its samples and its rate; pitch and "
+    "features make no audio."
+)
+ROOFLINE = (
+    "FLOPs and bytes of one call, counted on the PyTorch side (matrix products, convolutions and attention; one FLOP "
+    "for each value of any other operator; every operator's tensors once in and once out of memory). *Of the roof*: "
+    "achieved over what this intensity allows, the smaller of the fastest matrix product and intensity times the "
+    "fastest copy, the best that any framework reached on that device within this run. More than 100 % of a roof "
+    "made of bytes means that values stayed in caches or that operators were fused; a program may also do less than "
+    "what is counted (Williams, Waterman and Patterson, CACM 52(4), 2009)."
+)
+NO_PEAKS = "no peaks of this device were measured (`measure.peaks`)"
+PEAKS = {
+    "matrix product GFLOP/s": ("matmul_flops_per_s", 1e-9),
+    "of size": ("matmul_size", 1),
+    "copy GB/s": ("copy_bytes_per_s", 1e-9),
+}
+
+
+def of_suite(book: Book, suite: str) -> list[Section]:
+    """One suite's times: the whole call, its parts, and their sum."""
+    runs = book.of(suite)
+    if not runs:
+        return []
+    first, whole = runs[0], runs[0].suite.whole
+    sections = [Section(TITLES[suite])]
+    about = ABOUT.format(what=first.suite.about_time)
+    if whole is not None:
+        sections[0].blocks.append(latency(book, runs, whole, f"{suite}-time", (about,)))
+    else:
+        sections[0].blocks.append(Paragraph((about + first.suite.about_components,)))
+    parts = [name for name in _components(runs) if name != whole]
+    if parts:
+        words = first.config["suite"]["components"]
+        told = "; ".join(f"`{name}`: {words[name].split(' (')[0]}" for name in parts if name in words)
+        inner = Section("Parts" if whole else "Every part", level=3)
+        inner.blocks += [
+            Paragraph((f"{told}.",)),
+            _about_parts(runs),
+            by_component(book, runs, parts, f"{suite}-parts"),
+        ]
+        if whole is not None:
+            inner.blocks.append(breakdown(book, runs, f"{suite}-breakdown"))
+        sections.append(inner)
+    return sections
+
+
+def _components(runs: Sequence[RunData]) -> list[str]:
+    return list(dict.fromkeys(name for run in runs for name in run.components))
+
+
+def _about_parts(runs: Sequence[RunData]) -> Paragraph:
+    """Whether the parts are of the very call that was timed, and how well they add up to it."""
+    whole, found = runs[0].suite.whole, []
+    if whole is None:
+        return Paragraph(("Times are in milliseconds.",))
+    for run in runs:
+        found += [pair for c in run.cases for b in run.backends for pair in run.parts_over_whole(c, b)]
+    if not found:
+        return Paragraph(
+            say(
+                "Each part is given the same input on every backend, host to host, in milliseconds. The whole call "
+                "({}) keeps its values on the device, so its parts may add up to more than it takes.",
+                Code(whole),
+            )
+        )
+    worst = max((s / w - 1 for s, w in found), key=abs)
+    tolerance = 100 * runs[0].config["suite"]["parts_tolerance"]
+    return Paragraph(
+        say(
+            "The parts of the very calls timed above, in milliseconds: each ends when its result is on the host. In "
+            "every round they must add up to the whole ({}) within {}; the furthest off was {}.",
+            Code(whole),
+            plain(tolerance, (runs[0].file("config.yaml#suite.parts_tolerance"),), "g", unit=" %"),
+            plain(100 * abs(worst), cells.all_sources(runs), ".3f", unit=" %"),
+        )
+    )
+
+
+def latency(book: Book, runs: Sequence[RunData], component: str, name: str, about: Text) -> Table:
+    """One component on all backends: time, realtime factor, speed-up."""
+    rows: list[tuple[RunData, Row]] = []
+    used: list[Estimate | None] = []
+    for run in runs:
+        for case in run.cases:
+            for backend in run.backends:
+                used += [run.time(case, component, backend), run.speedup(case, component, backend)]
+                head: Row = (case, backend, cells.seconds_of(run, case))
+                rest = (f(run, case, component, backend) for f in (cells.time_ms, cells.realtime_factor, cells.speedup))
+                rows.append((run, (*head, *rest)))
+    header = ("case", "backend", "audio s", "time ms", "realtime factor", "speed-up")
+    return cells.table(book, name, header, rows, 2, (*about, *cells.coverage(used, cells.all_sources(runs))))
+
+
+def by_component(book: Book, runs: Sequence[RunData], components: Sequence[str], name: str) -> Table:
+    """Every component: a column of milliseconds per backend, and one of speed-ups per pair."""
+    backends = list(dict.fromkeys(b for run in runs for b in run.backends))
+    faster = [b for b in backends if any(run.speed_reference(b) for run in runs)]
+    rows: list[tuple[RunData, Row]] = []
+    for run in runs:
+        for case in run.cases:
+            for component in (c for c in components if c in run.components):
+                row: list[Cell] = [case, component]
+                row += [cells.time_ms(run, case, component, b) if b in run.backends else Absent() for b in backends]
+                row += [cells.speedup(run, case, component, b) if b in run.backends else Absent() for b in faster]
+                rows.append((run, tuple(row)))
+    header = ("case", "component", *(f"{b} ms" for b in backends), *(f"speed-up of {b}" for b in faster))
+    return cells.table(book, name, header, rows, 2)
+
+
+def breakdown(book: Book, runs: Sequence[RunData], name: str) -> Table:
+    """Components side by side, medians in milliseconds, and what the parts of one call add up to."""
+    rows: list[tuple[RunData, Row]] = []
+    components = _components(runs)
+    for run in runs:
+        for case in run.cases:
+            for backend in run.backends:
+                times: list[Cell] = [_median_ms(run, case, c, backend) for c in components]
+                rows.append((run, (case, backend, *times, *_sums(run, case, backend))))
+    header = ["case", "backend", *(f"{c} ms" for c in components), "sum of the parts ms", "sum over whole %"]
+    if not any(run.parts_over_whole(c, b) for run in runs for c in run.cases for b in run.backends):
+        header, rows = header[:-2], [(run, row[:-2]) for run, row in rows]
+    return cells.table(book, name, header, rows, 2, ("Medians side by side.",))
+
+
+def _median_ms(run: RunData, case: str, component: str, backend: str) -> Num | Absent:
+    found = cells.time_ms(run, case, component, backend)
+    if isinstance(found, Absent):
+        return found
+    assert found.value is not None
+    return plain(found.value, found.sources)
+
+
+def _sums(run: RunData, case: str, backend: str) -> tuple[Cell, Cell]:
+    pairs = run.parts_over_whole(case, backend)
+    if not pairs:
+        return Absent(), Absent()
+    sources = (run.file(f"records.jsonl#{case}/*/{backend}.samples_s"),)
+    return (
+        plain(1e3 * median(s for s, _ in pairs), sources),
+        plain(100 * median(s / w for s, w in pairs), sources, ".2f"),
+    )
+
+
+# ---------------------------------------------------------------------- fitted slopes
+def slopes(book: Book) -> list[Section]:
+    """Of whole calls: what a second more of audio costs."""
+    rows: list[tuple[RunData, Row]] = []
+    for run in book.of("rmvpe", "hubert", "synthesizer", "pipeline"):
+        whole = run.suite.whole or ""
+        cases = [case for case in run.cases if case.startswith("synthetic")]
+        for backend in run.backends:
+            points = [(run.duration_s(c), e.value) for c in cases if (e := run.time(c, whole, backend))]
+            line = fits.line(*zip(*points, strict=True)) if len(points) > 1 else None
+            if line is not None:
+                sources = (run.file(f"records.jsonl#synthetic-*/{whole}/{backend}.samples_s"),)
+                facts = (plain(1e3 * line.slope, sources), plain(1e3 * line.intercept, sources))
+                rows.append((run, (run.name, backend, plain(len(points), sources), *facts)))
+    if not rows:
+        return []
+    header = ("suite", "backend", "durations", "ms per second of audio", "ms besides")
+    about = (
+        "A straight line through the times of whole calls over duration (least squares of relative errors). What is "
+        "besides is of the line, not measured: where times bend, it can be below zero.",
+    )
+    return [Section("Time against duration", [cells.table(book, "slopes", header, rows, 2, about)])]
+
+
+# ---------------------------------------------------------------------- real audio
+def real_audio(book: Book) -> list[Section]:
+    rows: list[tuple[RunData, Row]] = []
+    for run in book.of("rmvpe", "hubert", "synthesizer", "pipeline"):
+        for case in run.cases:
+            if run.suite.whole and not case.startswith("synthetic"):
+                rows += [(run, _real_row(run, case, run.suite.whole, backend)) for backend in run.backends]
+    if not rows:
+        return []
+    header = (
+        "suite", "case", "backend", "audio s", "time ms", "realtime factor", "output s", "output samples", "speed-up",
+    )  # fmt: skip
+    return [Section("Real audio", [cells.table(book, "real-audio", header, rows, 3, (REAL,))])]
+
+
+def _real_row(run: RunData, case: str, whole: str, backend: str) -> Row:
+    line = run.find(case, whole, backend)
+    made = (line or {}).get("output")
+    output: tuple[Cell, Cell] = (Absent(), Absent())
+    if line and made:
+        sources = (run.source(line, "output"),)
+        output = plain(made["samples"] / made["sample_rate"], sources, ".3f"), plain(made["samples"], sources)
+    facts = (cells.time_ms(run, case, whole, backend), cells.realtime_factor(run, case, whole, backend))
+    gain = cells.speedup(run, case, whole, backend)
+    return (run.name, case, backend, cells.seconds_of(run, case), *facts, *output, gain)
+
+
+# ---------------------------------------------------------------------- how well it is known
+def precision(book: Book) -> list[Section]:
+    """How well each speed-up is known, how launches differ, and what the machine was busy with."""
+    runs = book.of(*TITLES)
+    if not runs:
+        return []
+    section = Section("How well the times are known", [Paragraph((PRECISION,))])
+    rows = [(run, row) for run in runs for row in _precision_rows(run)]
+    header = (
+        "suite", "case", "component", "backend", "launches", "rounds", "calls a sample", "warm-up calls", "settled",
+        "speed-up known to %", "smallest change seen %", "processors taken by others %",
+    )  # fmt: skip
+    if rows:
+        section.blocks.append(cells.table(book, "precision", header, rows, 4))
+    spread = [(run, row) for run in runs for row in _spread_rows(run)]
+    if spread:
+        head = ("suite", "case", "backend", "launches", "lowest ms", "highest ms", "highest over lowest")
+        section.blocks.append(cells.table(book, "launches", head, spread, 3, (SPREAD,)))
+    return [section]
+
+
+def _precision_rows(run: RunData) -> Iterator[Row]:
+    for case in run.cases:
+        for component in run.components:
+            for backend in run.backends:
+                line = run.find(case, component, backend)
+                if line and line["samples_s"] and run.speed_reference(backend):
+                    yield run.name, case, component, backend, *_precision_cells(run, line)
+
+
+def _precision_cells(run: RunData, line: Line) -> Row:
+    key, warm = key_of(line), line.get("warmup") or []
+    source = (run.source(line, "warmup"),)
+    settled: Cell = Absent()
+    if warm:
+        settled = say("{} of {}", plain(sum(w["steady"] for w in warm), source), plain(len(warm), source))
+    others = line.get("others_share")
+    gain, ratio = run.speedup(*key), cells.gain_number(run, *key)
+    none: Cell = ratio if isinstance(ratio, Absent) else Absent()
+    launches, rounds, known, seen = none, none, none, none
+    if gain and isinstance(ratio, Num):
+        launches, rounds = plain(gain.launches, ratio.sources), plain(gain.rounds, ratio.sources)
+        if gain.rounds > 1:
+            known = plain(100 * gain.half_width, ratio.sources, ".1f")
+        if gain.detectable is not None:
+            seen = plain(100 * gain.detectable, ratio.sources, ".1f")
+    return (
+        launches,
+        rounds,
+        plain(line["calls"], (run.source(line, "calls"),)) if line.get("calls") else Absent(),
+        plain(median(float(w["calls"]) for w in warm), source) if warm else Absent(),
+        settled,
+        known,
+        seen,
+        Absent() if others is None else plain(100 * others, (run.source(line, "others_share"),), ".1f"),
+    )
+
+
+def _spread_rows(run: RunData) -> Iterator[Row]:
+    whole = run.suite.whole
+    for case in run.cases if whole else ():
+        for backend in run.backends:
+            line = run.find(case, whole or "", backend)
+            if line and line["samples_s"]:
+                groups: dict[int, list[float]] = {}
+                for seconds, launch in zip(line["samples_s"], launches_of(line), strict=True):
+                    groups.setdefault(launch, []).append(seconds)
+                medians = sorted(1e3 * median(group) for group in groups.values())
+                source = (run.source(line, "samples_s"),)
+                spread = plain(medians[-1] / medians[0], source, ".2f", unit="×")
+                ends = (plain(medians[0], source), plain(medians[-1], source))
+                yield run.name, case, backend, plain(len(medians), source), *ends, spread
+
+
+# ---------------------------------------------------------------------- roofline
+def roofline(book: Book) -> tuple[list[Section], str]:
+    """The table, or the reason why there is none."""
+    runs = book.of("components")
+    if not runs:
+        return [], "no run of the suite `components`"
+    rows = [(run, row) for run in runs for row in _roofline_rows(run)]
+    if not rows:
+        return [], "the runs of `components` hold no FLOPs: PyTorch counts them"
+    header = (
+        "case", "component", "backend", "GFLOP", "MB", "FLOP per byte", "achieved GFLOP/s", "of the roof %",
+        "limited by",
+    )  # fmt: skip
+    section = Section("What the machine could do", [cells.table(book, "roofline", header, rows, 3, (ROOFLINE,))])
+    peaks = _peaks(book, runs)
+    section.blocks += [peaks] if peaks.rows else []
+    return [section], ""
+
+
+def _roofline_rows(run: RunData) -> Iterator[Row]:
+    tops = roofs(run)
+    for case in run.cases:
+        for component in run.components:
+            if f"{component}_device" in run.components:
+                continue  # where there are both, what stays on the device is looked at
+            for backend in run.backends:
+                line, time = run.find(case, component, backend), run.time(case, component, backend)
+                top = tops.get(device_of(backend))
+                if line and line.get("work") and time:
+                    yield case, component, backend, *_roofline_cells(run, line, time, top)
+
+
+def _roofline_cells(run: RunData, line: Line, time: Estimate, top: Roof | None) -> Row:
+    work, counted, timed = line["work"], (run.source(line, "work"),), (run.source(line, "samples_s"),)
+    flops, moved = work["flops_products"] + work["flops_other"], work["bytes"]
+    intensity = flops / moved
+    share: Cell = Absent(NO_PEAKS)
+    if top:
+        sources = (*counted, *timed, *top.sources)
+        share = plain(100 * flops / time.value / top.at(intensity), sources, ".0f")
+    return (
+        plain(flops / 1e9, counted),
+        plain(moved / 1e6, counted),
+        plain(intensity, counted),
+        plain(flops / time.value / 1e9, (*counted, *timed)),
+        share,
+        Absent() if top is None else "arithmetic" if intensity > top.knee else "memory",
+    )
+
+
+def _peaks(book: Book, runs: Sequence[RunData]) -> Table:
+    rows: list[tuple[RunData, Row]] = []
+    for run in runs:
+        for backend, facts in run.environment.get("backends", {}).items():
+            found, source = facts.get("peaks"), (run.file(f"environment.json#backends.{backend}.peaks"),)
+            if found:
+                values = [(found.get(name), scale) for name, scale in PEAKS.values()]
+                row = [Absent() if value is None else plain(value, source, scale=scale) for value, scale in values]
+                rows.append((run, (backend, *row)))
+    return cells.table(book, "peaks", ("backend", *PEAKS), rows, 1, ("Peaks measured at the start of the run.",))
+
+
+def is_slower(gain: Estimate) -> bool:
+    return gain.rounds > 1 and gain.high < 1 and math.isfinite(gain.high)
+
+
+def is_faster(gain: Estimate) -> bool:
+    return gain.rounds > 1 and gain.low > 1

@@ -1,0 +1,38 @@
+"""Files that appear whole or not at all, and temporary folders that are always removed."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+
+def write_whole(path: Path, text: str) -> None:
+    """A file that is there whole or not at all, whenever the process ends."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for arrays on their way between processes, in memory where the system has such a place."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="rvc-parity-", dir=memory if memory.is_dir() else None) as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def in_files(arrays: Mapping[str, np.ndarray]) -> Iterator[dict[str, str]]:
+    """The paths of files that hold these arrays."""
+    with scratch_folder() as folder:
+        paths = {name: str(folder / f"input-{name}.npy") for name in arrays}
+        for name, array in arrays.items():
+            np.save(paths[name], array)
+        yield paths

@@ -1,0 +1,38 @@
+"""What a run's records amount to: an exit code and the reasons for it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from .records import Line, key_of
+
+PASSED, FAILED, ERROR = 0, 1, 2
+
+
+class Outcome(NamedTuple):
+    exit_code: int
+    failed: list[Line]
+    errors: list[Line]
+    missing: list[tuple[str, str, str]]
+    skipped: list[Line]
+
+    @property
+    def word(self) -> str:
+        return ("passed", "failed", "incomplete")[self.exit_code]
+
+
+def judge(planned: Iterable[tuple[str, str, str]], records: list[Line]) -> Outcome:
+    """A planned key without a record is an error, as is a result that cannot be compared."""
+    planned = list(planned)
+    by_status: dict[str, list[Line]] = {}
+    for line in records:
+        by_status.setdefault(line["status"], []).append(line)
+    have = {key_of(line) for line in records if line["status"] != "skipped"}
+    missing = [key for key in planned if key not in have]
+    failed = by_status.get("failed", [])
+    unknown = [
+        line for status, found in by_status.items() if status not in ("passed", "failed", "skipped") for line in found
+    ]
+    code = ERROR if unknown or missing or not planned else FAILED if failed else PASSED
+    return Outcome(code, failed, unknown, missing, by_status.get("skipped", []))

@@ -1,0 +1,301 @@
+"""The worker's part of a trace: walking a model stage by stage beside another process that does the same.
+
+The reference walks three times at once: in the run's precision on its own values; in float64 on
+its own values; and in float64 on the first one's values, stage by stage. The second tells how much
+rounding accumulates, the third how much each stage adds: the floors that limits come from.
+
+The other side walks twice: *chained*, on its own values, and *forced*, where after every stage the
+reference's values take the place of its own, so that what differs next is what the next stage adds.
+
+Only what changes from one stage to the next travels, as files that the parent removes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..metrics import locate, parity
+from ..metrics.audio import compare_audio, compare_pitch
+from ..metrics.limits import exceeds
+from ..metrics.parity import Figures, NotComparable
+from ..metrics.stages import inside
+
+Answer = dict[str, Any]
+# a whole-number entry has no rounding: any difference is one
+EXACT_KINDS = "iub"
+
+
+# as many carries as are in use at once: a pipeline's, a segment's, a model's and its blocks'
+KEPT_CARRIES = 5
+
+
+class Walker:
+    """One walk, and what its last stage changed."""
+
+    def __init__(self, events: Iterator[Any]) -> None:
+        self.events = iter(events)
+        self.event: Any = None
+        self.changed: list[str] = []
+        self._before: dict[int, tuple[Any, dict[str, Any]]] = {}
+        self._first = 0
+
+    def advance(self) -> bool:
+        """The next stage; False at the end. ``changed``: entries that are other objects than before."""
+        self.event = next(self.events, None)
+        if self.event is None:
+            return False
+        carry = self.event.carry
+        self._first = self._first or id(carry)
+        _, before = self._before.get(id(carry), (None, {}))
+        self.changed = [name for name, value in carry.items() if name not in before or before[name] is not value]
+        self.settle()
+        return True
+
+    def settle(self) -> None:
+        """Remember the carry as it is now. The carry itself is kept alive, so that its id stays its own."""
+        carry = self.event.carry
+        self._before.pop(id(carry), None)  # to the end: the latest
+        self._before[id(carry)] = (carry, dict(carry))
+        if len(self._before) > KEPT_CARRIES:  # of one long done with; the first is the outermost, used to the end
+            self._before.pop(next(key for key in self._before if key != self._first))
+
+    def array(self, name: str) -> np.ndarray | None:
+        """An entry in NumPy and PyTorch's axis order; None where it is absent or no array."""
+        carry, layout = self.event.carry, self.event.layout
+        if name not in carry:
+            return None
+        value = carry[name]
+        if layout is not None and value is not None:
+            return layout.public(self.event, name)
+        return value if isinstance(value, np.ndarray) else None
+
+    def force(self, name: str, array: np.ndarray) -> None:
+        if self.event.layout is None:
+            self.event.carry[name] = array.astype(self.event.carry[name].dtype)
+        else:
+            self.event.layout.private(self.event, name, array)
+
+
+UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
+# TF32 keeps as many digits as float16; which products use it is each library's own choice
+TF32_UNIT = 2.0**-11
+
+
+def unit_of(value: Any) -> float:
+    """Half a unit in the last place of 1 in the type that a value is kept in, at least float32's."""
+    return UNITS.get(str(getattr(value, "dtype", "")).rpartition(".")[2], 2.0**-24)
+
+
+def distance(value: np.ndarray, reference: np.ndarray) -> Figures:
+    """``rmse`` and ``max_abs``; infinite where they cannot be compared."""
+    try:
+        figures = parity.compare(value, reference)
+    except NotComparable:
+        return {"rmse": float("inf"), "max_abs": float("inf")}
+    return {name: figures[name] for name in ("rmse", "max_abs")}
+
+
+class ReferenceWalk:
+    """The reference's three walks in step."""
+
+    def __init__(
+        self,
+        chain: Iterator[Any],
+        exact: Iterator[Any] | None,
+        exact_chain: Iterator[Any] | None,
+        least_unit: float = 0.0,
+    ) -> None:
+        self.chain, self.least_unit = Walker(chain), least_unit
+        self.exact = Walker(exact) if exact is not None else None
+        self.exact_chain = Walker(exact_chain) if exact_chain is not None else None
+
+    def advance(self, until: str | None, leaf: bool, folder: Path) -> Answer:
+        """Go on to the stage ``until`` (None: the end): per entry changed on the way a file and its floors.
+
+        ``skipped``: stages passed over. Where ``until`` is a ``leaf`` on the other side, those inside it are
+        one stage there, so their rounding counts together: float64 goes on with its own values in between.
+        """
+        skipped: list[str] = []
+        names: dict[str, None] = {}
+        while self.chain.advance():
+            for other in (self.exact, self.exact_chain):
+                if other is not None:
+                    other.advance()
+            path, carry = self.chain.event.whole_path, self.chain.event.carry
+            names = dict.fromkeys(name for name in [*names, *self.chain.changed] if name in carry)
+            if path == until:
+                entries = {name: entry for name in names if (entry := self.entry(name, folder)) is not None}
+                self._force(entries)
+                return {"found": True, "skipped": skipped, "entries": entries}
+            if not (leaf and until is not None and inside(path, until)):
+                skipped.append(path)
+        return {"found": False, "skipped": skipped, "entries": {}}
+
+    def entry(self, name: str, folder: Path) -> Answer | None:
+        """A value in a file, its size and its floors; None where there is no such array."""
+        array = self.chain.array(name)
+        if array is None:
+            return None
+        path = folder / f"{name}.npy"
+        np.save(path, array)
+        wide = array.astype(np.float64) if array.dtype.kind == "f" else array
+        finite = bool(np.isfinite(wide).all()) if array.dtype.kind == "f" else True
+        facts = {
+            "file": str(path),
+            "shape": list(array.shape),
+            "exact": array.dtype.kind in EXACT_KINDS,
+            "unit": max(self.least_unit, unit_of(self.chain.event.carry[name])),
+            "rms": float(np.sqrt(np.mean(np.square(wide)))) if array.size and finite else 0.0,
+            "peak": float(np.abs(wide).max()) if array.size and finite else 0.0,
+        }
+        for floor, walker in (("added", self.exact), ("chained", self.exact_chain)):
+            other = walker.array(name) if walker is not None else None
+            facts[f"floor_{floor}"] = None if other is None else distance(array, other)
+        return facts
+
+    def _force(self, entries: Mapping[str, Answer]) -> None:
+        if self.exact is None:
+            return
+        for name, entry in entries.items():
+            if name in self.exact.event.carry and self.exact.array(name) is not None:
+                self.exact.force(name, np.load(entry["file"]))
+        self.exact.settle()
+
+
+class TracedWalk:
+    """The other side's two walks. The forced one leads; the chained one follows it by path."""
+
+    def __init__(self, forced: Iterator[Any], chain: Iterator[Any], sample_rate: int | None = None) -> None:
+        self.forced, self.chain, self.sample_rate = Walker(forced), Walker(chain), sample_rate
+        self.broken: str | None = None
+        self.result: np.ndarray | None = None
+        self.last = ""
+
+    def advance(self) -> Answer:
+        """The next stage's path, and the entries that it changed."""
+        if not self.forced.advance():
+            self._follow(None)
+            return {"path": None, "broken": self.broken}
+        event = self.forced.event
+        path = event.whole_path
+        self._follow(path)
+        arrays = [name for name in self.forced.changed if self.forced.array(name) is not None]
+        leaf, self.last = not inside(self.last, path), path
+        return {"path": path, "product": event.product, "changed": arrays, "leaf": leaf, "broken": self.broken}
+
+    def _follow(self, path: str | None) -> None:
+        """Own values may lead another way, into more segments, say: from there on there is no chain."""
+        if self.broken is not None:
+            return
+        try:
+            more = self.chain.advance()
+        except Exception as error:  # what a stage does with wrong values is a finding, not the end of the trace
+            self.broken = f"on its own values {path} raises {type(error).__name__}: {error}"
+            return
+        own = self.chain.event.whole_path if more else None
+        if own != path:
+            self.broken = f"on its own values it goes to {own or 'the end'} instead of {path or 'the end'}"
+        elif more:  # the last one's stays
+            self.result = self.chain.array(self.chain.event.product)
+
+    def whole(self, result: np.ndarray) -> Answer:
+        """The call as users make it, beside the result of its stages one by one."""
+        if self.result is None:
+            return {"reason": self.broken or "there is no result of the stages"}
+        return figures(result, self.result)
+
+    def judge(self, entries: Mapping[str, Answer], limits: Mapping[str, Mapping[str, float]]) -> Answer:
+        """Both walks beside the reference's values, which then take their place in the forced one."""
+        found = {}
+        for name, entry in entries.items():
+            reference = np.load(entry["file"])
+            found[name] = self._entry(name, reference, limits[name])
+            if self.forced.array(name) is not None:
+                self.forced.force(name, reference)
+        self.forced.settle()
+        return {"entries": found}
+
+    def _entry(self, name: str, reference: np.ndarray, limit: Mapping[str, float]) -> Answer:
+        path = self.forced.event.whole_path
+        answer: Answer = {}
+        own = self.forced.array(name)
+        if own is None and self.forced.event.carry.get(name, 0) is None:
+            return {"absent": True}  # a mask of ones is left out
+        if own is None:
+            return {"added": {"reason": f"{path} makes no {name} here"}}
+        argmax = path.endswith((":scores", ":weights", "sigmoid"))
+        answer["added"] = judged = figures(own, reference, argmax)
+        if exceeds(judged, limit):
+            axes = axes_of(self.forced.event.path, name, reference)
+            found = locate.locate(own, reference, axes, limit["max_abs"])
+            answer["where"] = {"kind": found.kind, "sentence": found.sentence, "facts": found.facts}
+        if self.broken is None:
+            chained = self.chain.array(name)
+            answer["chained"] = {"reason": "absent"} if chained is None else figures(chained, reference, argmax)
+            answer["heard"] = None if chained is None else self._heard(name, chained, reference)
+        return answer
+
+    def _heard(self, name: str, value: np.ndarray, reference: np.ndarray) -> Figures | None:
+        """Audio as one hears it, and pitch in cents, beside the tensor figures."""
+        try:
+            if name == "audio" and self.sample_rate:
+                return compare_audio(value.reshape(-1), reference.reshape(-1), self.sample_rate)
+            if name == "f0" and value.ndim == 1:
+                return compare_pitch(value, reference)
+        except NotComparable:
+            return None
+        return None
+
+
+def figures(value: np.ndarray, reference: np.ndarray, argmax: bool = False) -> Figures:
+    """The figures of a stage; where they cannot be had, ``reason`` says why.
+
+    ``argmax``: count the rows of the last axis whose largest value is elsewhere.
+    """
+    try:
+        found = parity.compare(value, reference)
+    except NotComparable as error:
+        return {"reason": str(error)}
+    found |= {"cosine": parity.cosine(value, reference), "relative": parity.relative(found, reference)}
+    if argmax:
+        found["argmax_changes"] = parity.argmax_changes(value, reference)
+    return found
+
+
+# the axes of a value by its name, where that tells, else by its rank and the part of the model it comes from
+AXES: dict[tuple[str, int], tuple[str, ...]] = {
+    ("source", 3): ("batch", "sample", "channel"),
+    ("voiced", 3): ("batch", "sample", "channel"),
+    ("mask", 3): ("batch", "channel", "frame"),
+    ("x_mask", 3): ("batch", "channel", "frame"),
+    ("features", 2): ("frame", "feature"),
+    ("features", 3): ("batch", "frame", "feature"),
+    ("retrieved", 2): ("frame", "feature"),
+    ("phone", 2): ("frame", "feature"),
+    ("audio", 2): ("batch", "sample"),
+}
+FRAMES_FIRST = {"fc", "flatten", "sigmoid", "transpose", "feature_projection", "final_proj", "emb_phone", "emb_pitch"}
+
+
+def axes_of(path: str, name: str, array: np.ndarray) -> tuple[str, ...]:
+    """What the axes of a stage's value mean, in PyTorch's order; see ``locate``."""
+    if (name, array.ndim) in AXES:
+        return AXES[name, array.ndim]
+    inner = set(re.split(r"[.:]", path))
+    if array.ndim == 4:
+        return ("batch", "channel", "row", "column") if inner & {"unet", "cnn"} else ("batch", "head", "query", "key")
+    if array.ndim == 1:
+        return ("sample",) if name in ("filtered", "padded", "joined", "audio", "trimmed") else ("frame",)
+    if array.ndim == 2:
+        return ("band", "frame") if inner & {"mel", "padded_log_mel"} else ("batch", "frame")
+    if array.ndim == 3:
+        hubert = "encoder" in inner and "enc_p" not in inner
+        if hubert or inner & FRAMES_FIRST:
+            return ("batch", "frame", "bin" if "sigmoid" in inner else "feature")
+        return ("batch", "channel", "sample" if inner & {"dec", "feature_extractor"} else "frame")
+    return ("feature",) * array.ndim

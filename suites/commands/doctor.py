@@ -1,0 +1,66 @@
+"""``doctor``: what this machine has, what is missing, and what slows it down."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from ..base import environment
+from ..base.backends import BACKENDS, impossible
+from ..inputs.weights import cache_folder
+from ..measure.launch import Worker, WorkerError, WorkerLost
+
+OK, MISSING, SLOW = "ok", "--", "!!"
+
+
+def examine() -> int:
+    """Print the findings; exit code 0 where at least one backend works, else 2."""
+    facts = environment.describe()
+    print(f"{facts['cpu']}, {facts['cores_physical']} cores, {facts['memory_bytes'] / 2**30:.0f} GiB, {facts['os']}")
+    print("Python", facts["python"] + ";", ", ".join(f"{k} {v}" for k, v in facts["packages"].items()))
+    working = sum(_backend(name, facts["cores_physical"]) for name in BACKENDS)
+    _surroundings(facts)
+    return 0 if working else 2
+
+
+def _tell(mark: str, text: str) -> None:
+    print(f"  {mark}  {text}")
+
+
+def _backend(name: str, threads: int) -> bool:
+    reason = impossible(name)
+    if reason is None:
+        with tempfile.TemporaryDirectory() as folder:
+            worker = Worker(name, "fp32", threads, Path(folder) / "log")
+            try:
+                facts = worker.ask("hello", 180, threads=threads)
+                reason = None if facts["available"] else facts["reason"]
+            except (WorkerError, WorkerLost) as error:
+                reason = f"cannot be started: {error}"
+            finally:
+                worker.close()
+    if reason is not None:
+        _tell(MISSING, f"{name}: {reason}")
+        return False
+    told = [f"{k} {facts[k]}" for k in ("mlx", "torch", "gpu_name", "blas", "blas_gflops") if facts.get(k)]
+    _tell(OK, f"{name}: {', '.join(told)}")
+    if facts.get("slow_blas"):
+        _tell(SLOW, f"{name} runs on MLX's slow reference BLAS (30 to 50 times slower): pip install mkl")
+    return True
+
+
+def _surroundings(facts: dict[str, object]) -> None:
+    if sys.platform == "linux" and shutil.which("g++") is None:
+        _tell(
+            SLOW, "no g++: MLX compiles CPU kernels at run time; without it the GRU steps are slower (apt install g++)"
+        )
+    load = float(str(facts["load_average_1min"]))
+    if load > 0.5 * (os.cpu_count() or 1):
+        _tell(SLOW, f"load average {load:.1f}: other programs are running, and times will scatter")
+    cache = cache_folder(None)
+    nearest = next(p for p in (cache, *cache.parents) if p.exists())
+    free = shutil.disk_usage(nearest).free
+    _tell(OK if free > 2**30 else SLOW, f"weights cache {cache}: {free / 2**30:.0f} GiB free")

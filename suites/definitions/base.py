@@ -1,0 +1,219 @@
+"""What the harness must know of a suite's model; every suite is one subclass in a module of its own.
+
+Parent and worker share it: the parent makes inputs, judges results and never sees a model; the
+worker loads the model and calls it. No framework is imported here: the worker hands over the
+package and the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from ..inputs.recordings import Audio, make_audio
+from ..metrics import parity
+from ..metrics.audio import compare_audio
+from ..metrics.limits import Check, Limits
+from ..metrics.parity import Figures
+from .plan import Case
+
+Settings = Mapping[str, Any]
+Results = dict[str, np.ndarray]
+Samples = Mapping[str, Mapping[int, float]]  # component: round: seconds
+
+
+class Steps(dict[str, np.ndarray]):
+    """The arrays of one call by name, and the ``seconds`` that its parts took."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: dict[str, float] = {}
+
+
+class OnDevice(NamedTuple):
+    """What a call left on the device; ``resident``: the package's ``Resident`` that made it."""
+
+    resident: Any
+    found: Any
+
+    def host(self) -> dict[str, np.ndarray]:
+        return self.resident.host(self.found)
+
+
+# A call's result; arrays that belong together are told apart by name: ``component.name`` later on.
+Result = np.ndarray | dict[str, np.ndarray] | OnDevice
+Calls = dict[str, Callable[[], Result]]
+
+
+class Probe(NamedTuple):
+    """One input that a trace walks a model on. ``settings`` go over the suite's."""
+
+    name: str
+    inputs: Results
+    settings: dict[str, Any] = {}  # noqa: RUF012  (never written to)
+
+
+class Suite:
+    """One model or chain of models. ``settings``: the suite's configuration, seed and profile."""
+
+    whole: ClassVar[str | None]  # the component that is the whole call: first calls and memory are its
+    checkpoints: ClassVar[tuple[str, ...]]  # their names under ``weights``
+    protocol: ClassVar[str] = "timed"  # how its cases are measured: see ``run.PROTOCOLS``
+    trained: ClassVar[bool] = False  # its figures mean something with trained weights only: RMVPE's are shipped
+    # calls whose results mean something with trained weights only: parity takes them from the shipped network's
+    learned: ClassVar[tuple[str, ...]] = ()
+    takes_audio: ClassVar[bool] = True  # else it makes its own inputs, and audio=FILE means nothing
+    counted: ClassVar[bool] = False  # every component is a call whose FLOPs and bytes are worth counting
+    # inputs that the parity reference makes for all backends: input name, and the result that it is
+    shared: ClassVar[tuple[tuple[str, str], ...]] = ()
+    extras: ClassVar[tuple[str, ...]] = ()  # calls that only parity needs; never timed
+    # a trace takes no more: what the pipeline hands over at once (its longest segment and the padding); None: any
+    longest_traced_s: ClassVar[float | None] = None
+    # the report: what the whole call is, how parity is judged, and the figures worth a column
+    about_time: ClassVar[str]
+    about_parity: ClassVar[str]
+    about_components: ClassVar[str] = ""  # of a suite without a whole call
+    details: ClassVar[tuple[tuple[str, str, str], ...]]  # component, figure, heading
+
+    # ------------------------------------------------------------------ in the worker
+    def load(self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings) -> Any:
+        """The model from its checkpoints; ``options``: dtype, device, and on MLX optimize."""
+        raise NotImplementedError
+
+    def facts(self, model: Any) -> dict[str, Any]:
+        """What the parent must know of a loaded model; JSON values."""
+        return {"optimize": sorted(getattr(model, "optimize", ()))}
+
+    def models(self, model: Any) -> tuple[Any, ...]:
+        """The models of the package in what ``load`` made."""
+        return (model,)
+
+    def calls(self, model: Any, given: Results, settings: Settings) -> Calls:
+        """Every component and extra call on the inputs ``given``, from NumPy to NumPy."""
+        raise NotImplementedError
+
+    def rounding(self, model: Any, exact: Any, given: Results, settings: Settings) -> Results:
+        """The reference's results beside those of ``exact``, the same model in float64."""
+        raise NotImplementedError
+
+    def walk(self, model: Any, given: Results, settings: Settings) -> Iterator[Any]:
+        """The whole call stage by stage, as the packages' ``stages.walk`` does it."""
+        raise NotImplementedError
+
+    def call(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
+        """The same call as users make it, in one go."""
+        raise NotImplementedError
+
+    def own_features(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
+        """What an index can be made of that holds some of the very features that are looked for."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------ in the parent
+    def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
+        """What a trace walks this model on, so that every way through it is taken."""
+        raise NotImplementedError
+
+    def components(self, configured: tuple[str, ...], facts: Mapping[str, Any]) -> tuple[str, ...]:
+        """Those that this model has."""
+        return configured
+
+    def impossible(self, component: str, backend: str) -> str | None:
+        """Why this backend cannot have this component, if so."""
+        return None
+
+    def timed(self, components: tuple[str, ...]) -> tuple[str, ...]:
+        """The calls of a round; a call may time several components at once."""
+        return components
+
+    def call_of(self, component: str) -> str:
+        """The call that times this component."""
+        return component
+
+    def audio(self, case: Case, config: Mapping[str, Any]) -> Audio:
+        """What the case runs on; ``config``: the whole one.
+
+        Raises:
+            UserError: a file that cannot be used.
+        """
+        return make_audio(case.kind, case.seconds, case.path, config["seed"], config["suite"]["snr_db"])
+
+    def beside(self, settings: Settings) -> dict[str, str | None]:
+        """What is measured beside the backends, and why it cannot be, if so."""
+        return {}
+
+    def frames(self, samples: int) -> int:
+        """The model's frames in this many samples at 16 kHz."""
+        return 1 + samples // 160
+
+    def inputs(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> Results:
+        """What a case hands to the model."""
+        return {"audio": audio.samples}
+
+    def figures(
+        self, component: str, results: Results, reference: Results, limits: Limits, settings: Settings
+    ) -> Figures:
+        """The comparison of one component; ``limits`` among them holds what is judged.
+
+        Raises:
+            NotComparable: see ``parity``.
+        """
+        raise NotImplementedError
+
+    def timing_fault(self, component: str, samples: Samples, settings: Settings) -> str | None:
+        """Why these samples cannot be trusted, if so."""
+        return None
+
+    def contours(self, results: Mapping[str, Results], reference: str, audio: Audio) -> Results:
+        """Per backend ``f0.NAME``, perhaps ``f0.truth`` and ``mel``, for the report; empty without F0."""
+        return {}
+
+    def sound(self, results: Results) -> tuple[np.ndarray, int] | None:
+        """Samples and their rate, where the suite makes something to listen to."""
+        return None
+
+
+# what comes before the names of results of the shipped network, where another one was timed
+LEARNED = "learned."
+
+
+def of_learned(results: Results) -> Results:
+    """The shipped network's results alone, under their own names; all, where there is no such network."""
+    own = {name.removeprefix(LEARNED): array for name, array in results.items() if name.startswith(LEARNED)}
+    return own or results
+
+
+def floor_of(reference: Results, name: str, figure: str) -> float | None:
+    """What float32 rounding does to the reference: ``floor_NAME`` beside ``exact_NAME`` of ``rounding``."""
+    if f"exact_{name}" not in reference:
+        return None
+    return parity.level(parity.compare(reference[f"floor_{name}"], reference[f"exact_{name}"]), figure)
+
+
+def compared(
+    name: str, results: Results, reference: Results, limits: Limits, judged: Mapping[str, str], floor: str | None = None
+) -> Figures:
+    """One array beside the reference's; ``judged``: figures and the names of their limits.
+
+    ``floor``: the array whose rounding counts, where it has another name.
+    """
+    figures = parity.compare(results[name], reference[name])
+    checks: dict[str, Check] = {}
+    for figure, limit in judged.items():
+        own = floor_of(reference, floor or name, figure)
+        checks |= limits.check(limit, parity.level(figures, figure), own)
+    return figures | {"limits": checks}
+
+
+# of an audio's figures as one hears it, those that a record keeps
+HEARD = ("level_db", "delay_samples", "mr_stft", "lsd_db", "edge_start_snr_db", "edge_end_snr_db")
+
+
+def heard(name: str, results: Results, reference: Results, sample_rate: int | None) -> Figures:
+    """Audio as one hears it, beside the tensor figures; nothing where the rate is not known."""
+    if sample_rate is None:
+        return {}
+    found = compare_audio(results[name].reshape(-1), reference[name].reshape(-1), sample_rate)
+    return {figure: found[figure] for figure in HEARD}

@@ -1,0 +1,77 @@
+"""HuBERT: the seven convolutions, the transformer behind them, and the whole call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..inputs.recordings import SAMPLE_RATE, Audio
+from ..metrics.limits import Limits
+from ..metrics.parity import Figures
+from .base import Calls, Probe, Results, Settings, Suite, compared
+
+# the rounding floor is measured on the first seconds: float64 is slow
+FLOOR_SECONDS = 15
+RECEPTIVE_SAMPLES, HOP_SAMPLES = 400, 320
+BATCH_SAMPLES = 9000
+
+
+class Hubert(Suite):
+    whole = "features"
+    checkpoints = ("hubert",)
+    shared = (("extracted", "extract"),)
+    longest_traced_s = 43.0
+    about_time = "From audio in host memory to content features in host memory"
+    about_parity = (
+        "`encode` is compared on the reference's own input, `features` on each side's own values from the audio on."
+    )
+    details = tuple(
+        (component, name, f"{component} {heading}")
+        for component in ("extract", "encode", "features")
+        for name, heading in (("max_abs", "max abs"), ("rmse", "RMSE"), ("snr_db", "SNR dB"), ("corr", "correlation"))
+    )
+
+    # ------------------------------------------------------------------ in the worker
+    def load(self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings) -> Any:
+        return package.Hubert.from_checkpoint(paths["hubert"], **options)
+
+    def calls(self, model: Any, given: Results, settings: Settings) -> Calls:
+        variant = (settings["version"], settings["profile"])
+        return {
+            "extract": lambda: model.extract(given["audio"]),
+            "encode": lambda: model.encode(given["extracted"], *variant),
+            "features": lambda: model.features(given["audio"], *variant),
+        }
+
+    def rounding(self, model: Any, exact: Any, given: Results, settings: Settings) -> Results:
+        samples = FLOOR_SECONDS * SAMPLE_RATE
+        head = {"audio": given["audio"][:samples], "extracted": given["extracted"][: self.frames(samples)]}
+        found: dict[str, Any] = {}
+        for kind, one in (("floor", model), ("exact", exact)):
+            found |= {f"{kind}_{name}": call() for name, call in self.calls(one, head, settings).items()}
+        return found
+
+    def walk(self, model: Any, given: Results, settings: Settings) -> Iterator[Any]:
+        return model.walk(given["audio"], settings["version"], settings["profile"])
+
+    def call(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
+        found = model.features(given["audio"], settings["version"], settings["profile"])
+        return found if found.ndim == 3 else found[None]
+
+    # ------------------------------------------------------------------ in the parent
+    def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
+        """The clip, and two short ones as a batch."""
+        half = min(audio.samples.size // 2, BATCH_SAMPLES)
+        batch = np.stack([audio.samples[:half], audio.samples[half : 2 * half]])
+        return Probe("clip", {"audio": audio.samples}), Probe("batch", {"audio": batch})
+
+    def frames(self, samples: int) -> int:
+        return (samples - RECEPTIVE_SAMPLES) // HOP_SAMPLES + 1
+
+    def figures(
+        self, component: str, results: Results, reference: Results, limits: Limits, settings: Settings
+    ) -> Figures:
+        return compared(component, results, reference, limits, {"max_abs": f"{component}_max_abs"})

@@ -1,0 +1,380 @@
+"""Voice conversion as a whole: one timed call, cut into its steps by the pipeline's own reports of them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..inputs.recordings import SAMPLE_RATE, Audio
+from ..metrics import parity
+from ..metrics.limits import Limits
+from ..metrics.parity import Figures, NotComparable
+from . import rmvpe
+from .base import Calls, Probe, Results, Samples, Settings, Steps, Suite, compared, floor_of, heard
+
+HOP_SAMPLES = 160
+# which part of the call a reported step ends; those of segments are reported as segment.NUMBER.NAME
+PARTS = {"filtered": "filter", "cuts": "filter", "padded": "filter", "f0": "f0", "pitch": "f0"}
+PARTS |= {"joined": "finish", "audio": "finish"}
+SEGMENT_PARTS = {"features": "content", "phone": "blend", "audio": "synthesis"}
+# the other settings are compared on the first five seconds, float64 rounding on the first three
+KNOBS = {"protect": 0.33, "index_rate": 0.75, "rms_mix": 0.25}
+KNOB_SECONDS, FLOOR_SECONDS = 5, 3
+INDEX_VECTORS = 256
+KEPT_FRAMES = 5
+# of the clip that a trace turns the knobs on
+OTHER_RATE = 22050
+# an undecided frame that moved by more than this fell the other way
+FLIPPED_CENTS = 1.0
+
+
+class Models(NamedTuple):
+    """A pipeline and the models in it."""
+
+    pipeline: Any
+    hubert: Any
+    rmvpe: Any
+    synthesizer: Any
+    optimize: list[str]
+
+    def with_windows(self, windows: Mapping[str, float] | None) -> Any:
+        """The pipeline, cutting long audio otherwise."""
+        if windows is None:
+            return self.pipeline
+        parts = (self.hubert, self.rmvpe, self.synthesizer)
+        return type(self.pipeline)(*parts, profile=self.pipeline.profile, windows=windows)
+
+
+class _Enough(Exception):
+    """Ends a conversion once what is wanted has been reported."""
+
+
+class Recorder:
+    """Keeps what a conversion reports, and how long each of its parts took."""
+
+    def __init__(self, until: str | None = None) -> None:
+        self.steps, self.until = Steps(), until
+        self.last = time.perf_counter()
+
+    def __call__(self, path: str, array: np.ndarray) -> None:
+        now = time.perf_counter()
+        self.steps[path] = array
+        table, name = (SEGMENT_PARTS, path.split(".")[-1]) if path.startswith("segment.") else (PARTS, path)
+        if name in table:  # the time of a step that is not listed goes to the next one that is
+            part = table[name]
+            self.steps.seconds[part] = self.steps.seconds.get(part, 0.0) + now - self.last
+            self.last = now
+        if path == self.until:
+            raise _Enough
+
+
+class Pipeline(Suite):
+    whole = "convert"
+    checkpoints = ("hubert", "rmvpe", "voice")
+    shared = (("padded", "front.padded"), ("f0", "front.f0"))
+    extras = ("salience", "given_f0", "knobs")
+    about_time = "From audio in host memory to converted audio in host memory"
+    about_parity = (
+        "Both sides draw the same noise. The steps are compared within a conversion that is handed the reference's F0, "
+        "`f0` on each side's own. `convert` is judged three times: with the reference's F0 (`given_f0`), with its own "
+        "(`own_f0`), and, on the first seconds, with protection, retrieval and the loudness mix switched on (`knobs`). "
+        "*Undecided* frames are closer to the voicing threshold, or to a tie of two bins, than the salience error: "
+        "they are counted, and not judged; where one fell the other way (*flipped*), neither is the audio with own F0."
+    )
+    details = (
+        ("filter", "filtered_relative", "filtered, relative"),
+        ("f0", "voicing_mismatches", "voicing mismatches"),
+        ("f0", "max_cents", "max cents"),
+        ("f0", "undecided_frames", "undecided"),
+        ("f0", "flipped_frames", "flipped"),
+        ("content", "max_abs", "features max abs"),
+        ("content", "snr_db", "features SNR dB"),
+        ("blend", "max_abs", "phone max abs"),
+        ("synthesis", "snr_db", "segments SNR dB"),
+        ("convert", "max_abs", "audio max abs, F0 given"),
+        ("convert", "snr_db", "SNR dB"),
+        ("convert", "own_snr_db", "SNR dB, own F0"),
+        ("convert", "own_corr", "correlation, own F0"),
+        ("convert", "own_level_db", "level dB, own F0"),
+        ("convert", "own_delay_samples", "delay in samples, own F0"),
+        ("convert", "knobs_snr_db", "SNR dB, knobs"),
+    )
+
+    # ------------------------------------------------------------------ in the worker
+    def load(
+        self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings
+    ) -> Models:
+        profile = settings["profile"]
+        hubert = package.Hubert.from_checkpoint(paths["hubert"], **options)
+        pitch = package.RMVPE.from_checkpoint(paths["rmvpe"], profile=profile, **options)
+        voice = package.Synthesizer.from_checkpoint(paths["voice"], profile=profile, **options)
+        used = {name for model in (hubert, pitch, voice) for name in getattr(model, "optimize", ())}
+        return Models(package.Pipeline(hubert, pitch, voice, profile=profile), hubert, pitch, voice, sorted(used))
+
+    def models(self, model: Any) -> tuple[Any, ...]:
+        return model.hubert, model.rmvpe, model.synthesizer
+
+    def facts(self, model: Any) -> dict[str, Any]:
+        names = ("sample_rate", "version", "has_f0", "vocoder", "phone_channels", "speakers")
+        return super().facts(model) | {name: getattr(model.synthesizer, name) for name in names}
+
+    def calls(self, model: Any, given: Results, settings: Settings) -> Calls:
+        return {
+            "convert": lambda: _convert(model, given["audio"], settings),
+            "front": lambda: _front(model, given["audio"], settings),
+            "salience": lambda: _salience(model, given["padded"]),
+            "given_f0": lambda: _convert(model, given["audio"], settings, given.get("f0")),
+            "knobs": lambda: _convert(model, *_head(given, KNOB_SECONDS, {**settings, **KNOBS})),
+        }
+
+    def rounding(self, model: Any, exact: Any, given: Results, settings: Settings) -> Results:
+        found: Results = {}
+        audio, settings, f0 = _head(given, FLOOR_SECONDS, settings)
+        for kind, one in (("floor", model), ("exact", exact)):
+            steps = _convert(one, audio, settings, f0)
+            found |= {f"{kind}_{name}": steps[path] for name, path in FLOORS.items()}
+        if model.synthesizer.has_f0:
+            padded = given["padded"].astype(np.float32)
+            mel = model.rmvpe.mel(padded)
+            found |= rmvpe.rounding(model.rmvpe, exact.rmvpe, padded, mel, settings["threshold"])
+        return found
+
+    def walk(self, model: Any, given: Results, settings: Settings) -> Iterator[Any]:
+        pipeline = model.with_windows(settings.get("windows"))
+        return pipeline.walk(given["audio"], settings.get("sample_rate", SAMPLE_RATE), **_knobs(model, settings, given))
+
+    def call(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
+        pipeline = model.with_windows(settings.get("windows"))
+        knobs = _knobs(model, settings, given)
+        return pipeline.convert(given["audio"], settings.get("sample_rate", SAMPLE_RATE), **knobs)[0]
+
+    def own_features(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
+        """Some of the very features of this input: a frame that is in the index has distance zero."""
+        events = self.walk(model, given, settings)
+        features = next(e.carry["features"] for e in events if e.whole_path == "segment.0.features")
+        return features[::KEPT_FRAMES]
+
+    # ------------------------------------------------------------------ in the parent
+    def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
+        """The clip with the suite's knobs; the knobs turned on a loud one of another rate, cut in two; F0 given."""
+        seconds = audio.samples.size / SAMPLE_RATE
+        windows = {"x_pad": 0.3, "x_query": 0.1 * seconds, "x_center": 0.6 * seconds, "x_max": 0.8 * seconds}
+        turned = {**KNOBS, "transpose": 3, "speaker": facts["speakers"] - 1}
+        turned |= {"windows": windows, "sample_rate": OTHER_RATE}
+        loud = (audio.samples * (1.2 / max(float(np.abs(audio.samples).max()), 1e-9))).astype(np.float32)
+        other = np.interp(np.arange(int(seconds * OTHER_RATE)) / OTHER_RATE * SAMPLE_RATE, np.arange(loud.size), loud)
+        frames = 1 + audio.samples.size // HOP_SAMPLES
+        own = audio.f0_hz if audio.f0_hz is not None else np.full(frames, 200.0)
+        given = {"audio": audio.samples, "own_f0": own}
+        return (
+            Probe("clip", {"audio": audio.samples}),
+            Probe("knobs", {"audio": other.astype(np.float32)}, turned),
+            Probe("given f0", given, {"autotune": 0.8, "rms_mix": 0.0}),
+        )
+
+    def components(self, configured: tuple[str, ...], facts: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(name for name in configured if name != "f0" or facts["has_f0"])
+
+    def timed(self, components: tuple[str, ...]) -> tuple[str, ...]:
+        return ("convert",)
+
+    def call_of(self, component: str) -> str:
+        return "convert"
+
+    def figures(
+        self, component: str, results: Results, reference: Results, limits: Limits, settings: Settings
+    ) -> Figures:
+        judges = {"filter": _filter_figures, "convert": _convert_figures}
+        if component in judges:
+            return judges[component](results, reference, limits, settings)
+        if component == "f0":
+            return _f0_figures(results, reference, limits, settings)
+        path, figure, floor = STEPS[component]
+        ours, theirs = _joined(results, path), _joined(reference, path)
+        figures = compared(path, ours, reference | theirs, limits, {figure: f"{component}_{figure}"}, floor)
+        return _with_knobs(figures, results, reference, limits) if component == "blend" else figures
+
+    def timing_fault(self, component: str, samples: Samples, settings: Settings) -> str | None:
+        """Parts that do not add up to the whole were not parts of it, or something runs between them."""
+        if component != self.whole:
+            return None
+        for number, whole in samples[self.whole].items():
+            total = sum(taken.get(number, 0.0) for part, taken in samples.items() if part != self.whole)
+            if abs(total / whole - 1.0) > settings["parts_tolerance"]:
+                return f"the parts add up to {100 * total / whole:.1f} % of the whole in round {number}"
+        return None
+
+    def contours(self, results: Mapping[str, Results], reference: str, audio: Audio) -> Results:
+        if "convert.f0" not in results[reference]:
+            return {}
+        # the clip was padded on both sides; what is drawn is the clip itself
+        edge = (results[reference]["convert.padded"].size - audio.samples.size) // 2 // HOP_SAMPLES
+        part = slice(edge, edge + min(audio.samples.size // HOP_SAMPLES, rmvpe.CONTOUR_FRAMES))
+        arrays = {f"f0.{backend}": found["convert.f0"][part] for backend, found in results.items()}
+        arrays["mel"] = results[reference]["salience.mel"][:, part].astype(np.float16)
+        if audio.f0_hz is not None:
+            arrays["f0.truth"] = audio.f0_hz[: part.stop - part.start]
+        return arrays
+
+    def sound(self, results: Results) -> tuple[np.ndarray, int]:
+        return results["convert.audio"], int(results["convert.sample_rate"])
+
+
+# component: the reported step that it is judged by, the figure, and the array of ``rounding`` beside it
+STEPS = {
+    "content": ("features", "max_abs", "features"),
+    "blend": ("phone", "max_abs", "phone"),
+    "synthesis": ("segments", "snr_db", "segment"),
+    "finish": ("audio", "snr_db", "audio"),
+}
+# array of ``rounding``: the reported step that it is
+FLOORS = {
+    "features": "segment.0.features",
+    "phone": "segment.0.phone",
+    "segment": "segment.0.audio",
+    "audio": "audio",
+}
+
+
+# ---------------------------------------------------------------------- in the worker
+def _convert(
+    model: Models,
+    audio: np.ndarray,
+    settings: Settings,
+    f0: np.ndarray | None = None,
+    recorder: Recorder | None = None,
+) -> Steps:
+    """A conversion and its steps; ``f0`` in Hz skips RMVPE."""
+    recorder = recorder or Recorder()
+    steps, knobs = recorder.steps, _knobs(model, settings)
+    steps["audio"], rate = model.pipeline.convert(audio, SAMPLE_RATE, f0=f0, watch=recorder, **knobs)
+    steps["sample_rate"] = np.array(rate)
+    return steps
+
+
+def _knobs(model: Models, settings: Settings, given: Results | None = None) -> dict[str, Any]:
+    """What a conversion is told; seeded vectors, and ``given["vectors"]``, stand for an index that was not given."""
+    knobs = {name: settings[name] for name in ("transpose", "index_rate", "protect", "rms_mix", "speaker", "index")}
+    if knobs["index"] is None and knobs["index_rate"] > 0:
+        rng = np.random.default_rng([settings["seed"], 5])
+        knobs["index"] = rng.standard_normal((INDEX_VECTORS, model.synthesizer.phone_channels), dtype=np.float32)
+        if given is not None and "vectors" in given:
+            knobs["index"] = np.concatenate([knobs["index"], given["vectors"]])
+    knobs |= {name: settings[name] for name in ("autotune",) if name in settings}
+    if given is not None and "own_f0" in given and model.synthesizer.has_f0:
+        knobs["f0"] = given["own_f0"]
+    return knobs | {"noise": settings["seed"]}
+
+
+def _front(model: Models, audio: np.ndarray, settings: Settings) -> dict[str, np.ndarray]:
+    """A conversion that ends once it knows its F0: the padded clip, and F0 where the voice has pitch."""
+    recorder = Recorder(until="f0" if model.synthesizer.has_f0 else "padded")
+    with contextlib.suppress(_Enough):
+        _convert(model, audio, settings, None, recorder)
+    return {name: recorder.steps[name] for name in ("padded", "f0") if name in recorder.steps}
+
+
+def _salience(model: Models, padded: np.ndarray) -> dict[str, np.ndarray]:
+    """What RMVPE makes of the padded clip, for the contours and the undecided frames."""
+    if not model.synthesizer.has_f0:
+        return {}
+    mel = model.rmvpe.mel(padded.astype(np.float32))
+    return {"mel": mel, "salience": model.rmvpe.salience(mel, **rmvpe.chunk_of(model.rmvpe))}
+
+
+def _head(given: Results, seconds: int, settings: Settings) -> tuple[np.ndarray, Settings, np.ndarray | None]:
+    """The first seconds of the clip and of its F0, which belongs to the padded clip."""
+    audio = given["audio"][: seconds * SAMPLE_RATE]
+    padding = given["padded"].size - given["audio"].size
+    f0 = given["f0"][: (audio.size + padding) // HOP_SAMPLES] if "f0" in given else None
+    return audio, settings, f0
+
+
+# ---------------------------------------------------------------------- in the parent
+def _joined(results: Results, path: str) -> Results:
+    """A step of the conversion with given F0, over all its segments."""
+    if path == "audio":
+        return {path: results["given_f0.audio"]}
+    name = "audio" if path == "segments" else path
+    pieces: list[np.ndarray] = []
+    while f"given_f0.segment.{len(pieces)}.{name}" in results:
+        pieces.append(results[f"given_f0.segment.{len(pieces)}.{name}"])
+    if not pieces:
+        raise NotComparable(f"the conversion reported no {name}")
+    return {path: np.concatenate(pieces, axis=pieces[0].ndim - 1 if name == "audio" else -2)}
+
+
+def _with_knobs(figures: Figures, results: Results, reference: Results, limits: Limits) -> Figures:
+    """Retrieval and protection do something only where they are switched on."""
+    name = "knobs.segment.0.phone"
+    mixed = parity.compare(results[name], reference[name])["max_abs"]
+    check = limits.check("knobs_blend_max_abs", mixed, floor_of(reference, "phone", "max_abs"), "blend_max_abs")
+    return figures | {"knobs_max_abs": mixed, "limits": figures["limits"] | check}
+
+
+def _relative(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The largest difference, over the largest value."""
+    largest, level = parity.compare(ours, theirs)["max_abs"], float(np.abs(theirs).max())
+    return largest / level if level > 0 else (0.0 if largest == 0 else np.inf)
+
+
+def _filter_figures(results: Results, reference: Results, limits: Limits, settings: Settings) -> Figures:
+    ours, theirs = results["given_f0.filtered"], reference["given_f0.filtered"]
+    figures = parity.compare(ours, theirs) | {"filtered_relative": _relative(ours, theirs)}
+    figures["padded_relative"] = _relative(results["given_f0.padded"], reference["given_f0.padded"])
+    cuts = (np.asarray(found["given_f0.cuts"]).ravel() for found in (results, reference))
+    figures["cut_mismatches"] = len(set(next(cuts).tolist()) ^ set(next(cuts).tolist()))
+    checks = limits.check("cut_mismatches", figures["cut_mismatches"], 0)
+    for name in ("filtered_relative", "padded_relative"):
+        checks |= limits.check(name, figures[name], limit="filtered_relative")
+    return figures | {"limits": checks}
+
+
+def _f0_view(found: Results) -> Results:
+    """The names that ``rmvpe.f0_figures`` knows, at the frames that the pipeline reports."""
+    frames = found["convert.f0"].size
+    kept = ("moved_salience", "exact_network", "floor_network", "moved_f0", "exact_f0", "floor_f0")
+    view = {name: found[name][:frames] for name in kept if name in found}
+    return view | {"f0": found["convert.f0"], "own_salience": found["salience.salience"][:frames]}
+
+
+def _f0_figures(results: Results, reference: Results, limits: Limits, settings: Settings) -> Figures:
+    ours, theirs = _f0_view(results), _f0_view(reference)
+    figures = rmvpe.f0_figures(ours, theirs, limits, settings["threshold"])
+    return figures | {"flipped_frames": _flipped(ours, theirs, settings["threshold"])}
+
+
+def _flipped(ours: Results, theirs: Results, threshold: float) -> int:
+    """Undecided frames that fell the other way; F0 of another length is the component ``f0``'s to tell."""
+    if ours["f0"].shape != theirs["f0"].shape:
+        return 0
+    error = parity.compare(ours["own_salience"], theirs["own_salience"])["max_abs"]
+    undecided = parity.undecided_frames(theirs["own_salience"], threshold, error)
+    a, b = ours["f0"][undecided], theirs["f0"][undecided]
+    both = (a > 0) & (b > 0)
+    cents = np.abs(1200.0 * np.log2(a[both] / b[both]))
+    return int(np.count_nonzero((a > 0) != (b > 0)) + np.count_nonzero(cents > FLIPPED_CENTS))
+
+
+def _convert_figures(results: Results, reference: Results, limits: Limits, settings: Settings) -> Figures:
+    if results["convert.sample_rate"] != reference["convert.sample_rate"]:
+        raise NotComparable("the sample rates differ")
+    figures = compared("given_f0.audio", results, reference, limits, {"snr_db": "given_f0_snr_db"}, "audio")
+    own = parity.compare(results["convert.audio"], reference["convert.audio"])
+    knobs = parity.compare(results["knobs.audio"], reference["knobs.audio"])
+    rate = int(reference["convert.sample_rate"])
+    figures |= heard("given_f0.audio", results, reference, rate)
+    figures |= {f"own_{name}": value for name, value in heard("convert.audio", results, reference, rate).items()}
+    figures |= {f"own_{name}": own[name] for name in ("max_abs", "rmse", "snr_db", "corr")}
+    figures |= {f"knobs_{name}": knobs[name] for name in ("max_abs", "rmse", "snr_db", "corr")}
+    checks = limits.check("knobs_snr_db", parity.level(knobs, "snr_db"), floor_of(reference, "audio", "snr_db"))
+    has_f0 = "convert.f0" in reference
+    if not has_f0 or not _flipped(_f0_view(results), _f0_view(reference), settings["threshold"]):
+        for name in ("snr_db", "corr"):
+            checks |= limits.check(f"own_{name}", parity.level(own, name), floor_of(reference, "audio", name))
+    return figures | {"limits": figures["limits"] | checks}

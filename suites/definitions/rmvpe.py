@@ -1,0 +1,176 @@
+"""RMVPE: audio to log-mel, log-mel to salience, salience to F0, and the whole call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..inputs.recordings import Audio
+from ..metrics import parity
+from ..metrics.audio import compare_pitch
+from ..metrics.limits import Limits
+from ..metrics.parity import Figures
+from .base import Calls, Probe, Results, Settings, Suite, of_learned
+
+# the network's rounding floor is measured on the first 32 s: float64 is slow
+FLOOR_FRAMES = 3200
+CONTOUR_FRAMES = 1500
+# 18 frames, padded to 32
+SHORT_SAMPLES = 2800
+
+
+class Rmvpe(Suite):
+    whole = "f0"
+    checkpoints = ("rmvpe",)
+    shared = (("mel", "mel"), ("salience", "network"))
+    extras = ("own_salience",)
+    learned = ("f0", "own_salience")
+    about_time = "From audio in host memory to F0 in host memory"
+    about_parity = (
+        "`mel`, `network` and `decode` are compared on the reference's own input, `f0` on each side's own values from "
+        "the audio on; where the timed network is synthetic, with the shipped one, which finds pitch. *Undecided* "
+        "frames are closer to the voicing threshold, or to a tie of two bins, than the salience error: they are "
+        "counted, and not judged."
+    )
+    details: ClassVar[tuple[tuple[str, str, str], ...]] = (
+        ("mel", "max_abs", "mel max abs"),
+        ("mel", "floor_max_abs", "its floor"),
+        ("mel", "snr_db", "mel SNR dB"),
+        ("network", "max_abs", "salience max abs"),
+        ("network", "snr_db", "salience SNR dB"),
+        ("f0", "salience_max_abs", "salience max abs, chained"),
+        ("f0", "frames", "frames"),
+        ("f0", "voiced_frames", "voiced"),
+        ("f0", "undecided_frames", "undecided"),
+        ("f0", "voicing_mismatches", "voicing mismatches"),
+        ("f0", "max_cents", "max cents"),
+        ("f0", "mean_cents", "mean cents"),
+        ("f0", "p95_cents", "95th percentile cents"),
+        ("f0", "octave_errors", "octave errors"),
+    )
+
+    # ------------------------------------------------------------------ in the worker
+    def load(self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings) -> Any:
+        return package.RMVPE.from_checkpoint(paths["rmvpe"], profile=settings["profile"], **options)
+
+    def calls(self, model: Any, given: Results, settings: Settings) -> Calls:
+        chunk = chunk_of(model)
+        return {
+            "mel": lambda: model.mel(given["audio"]),
+            "network": lambda: model.salience(given["mel"], **chunk),
+            "decode": lambda: model.decode(given["salience"], settings["threshold"]),
+            "f0": lambda: model.f0(given["audio"], settings["threshold"]),
+            "own_salience": lambda: model.salience(model.mel(given["audio"]), **chunk),
+        }
+
+    def rounding(self, model: Any, exact: Any, given: Results, settings: Settings) -> Results:
+        return rounding(model, exact, given["audio"], given["mel"], settings["threshold"])
+
+    def walk(self, model: Any, given: Results, settings: Settings) -> Iterator[Any]:
+        return model.walk(given["audio"], settings["threshold"])
+
+    def call(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
+        return model.f0(given["audio"], settings["threshold"])
+
+    # ------------------------------------------------------------------ in the parent
+    def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
+        """The clip with a stretch of digital silence; and so little that nearly half of the frames are mirrored."""
+        clip, n = audio.samples.copy(), audio.samples.size
+        clip[n * 6 // 10 : n * 7 // 10] = 0
+        return Probe("clip", {"audio": clip}), Probe("short", {"audio": audio.samples[:SHORT_SAMPLES]})
+
+    def figures(
+        self, component: str, results: Results, reference: Results, limits: Limits, settings: Settings
+    ) -> Figures:
+        if component == "mel":
+            return _mel_figures(results, reference, limits)
+        if component == "network":
+            figures = parity.compare(results["network"], reference["network"])
+            floor = _network_floor(reference)
+            return figures | {"limits": limits.check("salience_max_abs", figures["max_abs"], floor)}
+        if component == "decode":
+            figures = parity.compare_f0(results["decode"], reference["decode"])
+            checks = limits.check("voicing_mismatches", figures["voicing_mismatches"], 0)
+            return figures | {"limits": checks | limits.check("f0_max_cents", figures["max_cents"], 0.0)}
+        return f0_figures(of_learned(results), of_learned(reference), limits, settings["threshold"])
+
+    def contours(self, results: Mapping[str, Results], reference: str, audio: Audio) -> Results:
+        arrays = {f"f0.{backend}": of_learned(found)["f0"][:CONTOUR_FRAMES] for backend, found in results.items()}
+        arrays["mel"] = results[reference]["mel"][:, :CONTOUR_FRAMES].astype(np.float16)
+        if audio.f0_hz is not None:
+            arrays["f0.truth"] = audio.f0_hz[:CONTOUR_FRAMES]
+        return arrays
+
+
+def chunk_of(model: Any) -> dict[str, None]:
+    """The whole call picks the profile's block length by itself; the network alone must be told."""
+    return {} if model.profile == "applio" else {"chunk": None}
+
+
+def rounding(model: Any, exact: Any, audio: np.ndarray, mel: np.ndarray, threshold: float) -> Results:
+    """What float32 rounding does to RMVPE on this audio.
+
+    ``exact_*`` against ``floor_*``: the network alone, on the same mel. ``moved_*``: the chain
+    when only its mel is computed in float64.
+    """
+    chunk, head = chunk_of(model), mel[:, :FLOOR_FRAMES]
+    exact_mel = exact.mel(audio)
+    found = {
+        "exact_mel": exact_mel,
+        "moved_salience": model.salience(exact_mel.astype(np.float32), **chunk),
+        "exact_network": exact.salience(head, **chunk),
+        "floor_network": model.salience(head, **chunk),
+    }
+    for name, salience in (("moved", "moved_salience"), ("exact", "exact_network"), ("floor", "floor_network")):
+        found[f"{name}_f0"] = model.decode(found[salience], threshold)
+    return found
+
+
+def _mel_figures(results: Results, reference: Results, limits: Limits) -> Figures:
+    figures = parity.compare_mel(results["mel"], reference["mel"])
+    floor = 0.0
+    if "exact_mel" in reference:
+        exact = parity.compare_mel(reference["mel"], reference["exact_mel"])
+        floor, figures["floor_max_abs"] = exact["relative_max"], exact["max_abs"]
+    return figures | {"limits": limits.check("mel_relative", figures["relative_max"], floor)}
+
+
+def _network_floor(reference: Results) -> float:
+    if "exact_network" not in reference:
+        return 0.0
+    return float(parity.compare(reference["floor_network"], reference["exact_network"])["max_abs"])
+
+
+def f0_figures(results: Results, reference: Results, limits: Limits, threshold: float) -> Figures:
+    """The chain: ``f0`` and ``own_salience`` of both. Frames whose decision is closer to flipping
+    than the salience error are counted on their own: they say nothing about the implementation."""
+    salience = parity.compare(results["own_salience"], reference["own_salience"])
+    figures = compare_pitch(results["f0"], reference["f0"])
+    open_frames = parity.undecided_frames(reference["own_salience"], threshold, salience["max_abs"])
+    decided = parity.compare_f0(results["f0"][~open_frames], reference["f0"][~open_frames])
+    figures["undecided_frames"] = int(np.count_nonzero(open_frames))
+    figures |= {f"salience_{name}": salience[name] for name in ("max_abs", "rmse", "snr_db", "corr")}
+    floors = _chain_floors(reference, open_frames)
+    values = {"salience_max_abs": salience["max_abs"]}
+    values |= {"voicing_mismatches": decided["voicing_mismatches"], "f0_max_cents": decided["max_cents"]}
+    checks = [limits.check(name, value, floors.get(name, 0)) for name, value in values.items()]
+    return figures | {"limits": {name: check for found in checks for name, check in found.items()}}
+
+
+def _chain_floors(reference: Results, open_frames: np.ndarray) -> dict[str, float]:
+    """The network's own rounding, plus what the mel's rounding does to the chain."""
+    if "moved_salience" not in reference:
+        return {}
+    moved = parity.compare(reference["moved_salience"], reference["own_salience"])["max_abs"]
+    decided = ~open_frames
+    moved_f0 = parity.compare_f0(reference["moved_f0"][decided], reference["f0"][decided])
+    decided = decided[: reference["exact_f0"].size]
+    exact_f0 = parity.compare_f0(reference["floor_f0"][decided], reference["exact_f0"][decided])
+    return {
+        "salience_max_abs": _network_floor(reference) + moved,
+        "voicing_mismatches": exact_f0["voicing_mismatches"] + moved_f0["voicing_mismatches"],
+        "f0_max_cents": exact_f0["max_cents"] + moved_f0["max_cents"],
+    }

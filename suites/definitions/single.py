@@ -1,0 +1,61 @@
+"""Suites that measure each model in processes of its own: memory, first calls, optimisations."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rvc_mlx.optimize import OPTIMIZATIONS
+
+from ..base.backends import BACKENDS
+from .stack import Stack
+
+# model: the call that shows what an optimisation does to time and result
+SHOWN = {"rmvpe": "network", "hubert": "features", "synthesizer": "infer"}
+MEL, BLAS, EVERYTHING = "mel", "blas", "all"
+ON, OFF = "on", "off"
+
+
+class Memory(Stack):
+    protocol = "memory"
+    about_time = "One call of the whole model, host to host, after the first one"
+    about_parity = ""
+    details = ()
+
+
+class ColdStart(Stack):
+    protocol = "cold_start"
+    about_time = "One call of the whole model, host to host, after the warm-up"
+    about_parity = ""
+    details = ()
+
+
+class Ablation(Stack):
+    """Components are ``MODEL.OPTIMISATION.on`` and ``.off``."""
+
+    protocol = "ablation"
+    about_time = "One call, host to host"
+    about_parity = ""
+    details = ()
+
+    def components(self, configured: tuple[str, ...], facts: Mapping[str, Any]) -> tuple[str, ...]:
+        found = []
+        for model in configured:
+            own = [name for name, it in OPTIMIZATIONS.items() if model in it.models]
+            found += [f"{model}.{name}" for name in ([*own, EVERYTHING, BLAS] if model != MEL else ["device"])]
+        return tuple(f"{name}.{side}" for name in found for side in (ON, OFF))
+
+    def impossible(self, component: str, backend: str) -> str | None:
+        model, name, _ = component.split(".")
+        device = BACKENDS[backend].device
+        if BACKENDS[backend].framework != "mlx":
+            return "optimisations are rvc_mlx's alone"
+        if model == MEL and importlib.util.find_spec("librosa") is None:
+            return "librosa is not installed: pip install -e '.[compare]'"
+        if name == BLAS and (device != "cpu" or sys.platform != "linux"):
+            return "MLX chooses its BLAS by itself, except on Linux's CPU"
+        if name in OPTIMIZATIONS and not getattr(OPTIMIZATIONS[name], device):
+            return f"there is no such path on the {device.upper()}"
+        return None

@@ -1,0 +1,218 @@
+"""The voice synthesizer: text encoder, one attention layer, flow, source, decoder, and the whole call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..inputs.recordings import Audio
+from ..metrics import parity
+from ..metrics.limits import Check, Limits
+from ..metrics.parity import Figures, NotComparable
+from .base import Calls, Probe, Results, Settings, Suite, compared, floor_of, heard
+
+HOP_SAMPLES = 160
+# attention alone is shown on ten seconds at most: its cost grows with the square
+ATTENTION_FRAMES = 1000
+# decoding in float64 is slow: its rounding floor is measured on the first three seconds
+FLOOR_FRAMES = 300
+BATCH_FRAMES = 26
+# drops 7.8 of them: cut to 7, where rounding would make it 8
+DROPPING_RATE = 0.7
+LATENT_DEVIATION = 0.66666
+PITCH_LOW_HZ, PITCH_HIGH_HZ = 50.0, 1100.0
+
+
+class Synthesizer(Suite):
+    whole = "infer"
+    checkpoints = ("voice",)
+    takes_audio = False
+    shared = (("z_p", "latent"), ("z", "flow"))
+    extras = ("attention_steps",)
+    longest_traced_s = 43.0
+    about_time = "From content features, pitch and a noise seed in host memory to audio in host memory"
+    about_parity = (
+        "Every part is compared on the reference's own input, `infer` on each side's own values; both sides draw the "
+        "same noise. The steps inside the attention layer are compared one by one."
+    )
+    details = (
+        ("encode", "m_p_max_abs", "mean max abs"),
+        ("encode", "logs_p_max_abs", "log deviation max abs"),
+        ("attention", "max_abs", "attention max abs"),
+        ("flow", "max_abs", "flow max abs"),
+        ("source", "max_abs", "source max abs"),
+        ("decode", "max_abs", "decode max abs"),
+        ("decode", "snr_db", "decode SNR dB"),
+        ("infer", "max_abs", "infer max abs"),
+        ("infer", "snr_db", "infer SNR dB"),
+        ("infer", "corr", "infer correlation"),
+        ("infer", "level_db", "infer level dB"),
+        ("infer", "delay_samples", "infer delay, samples"),
+    )
+
+    # ------------------------------------------------------------------ in the worker
+    def load(self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings) -> Any:
+        return package.Synthesizer.from_checkpoint(paths["voice"], profile=settings["profile"], **options)
+
+    def facts(self, model: Any) -> dict[str, Any]:
+        names = ("sample_rate", "version", "has_f0", "vocoder", "phone_channels", "inter_channels", "speakers")
+        own = {name: getattr(model, name) for name in names}
+        return super().facts(model) | own | {"hidden_channels": model.config.hidden_channels}
+
+    def calls(self, model: Any, given: Results, settings: Settings) -> Calls:
+        seed = settings["seed"]
+        phone = (given["phone"], given["lengths"], given["pitch"] if model.has_f0 else None)
+        f0, speaker = given["f0"] if model.has_f0 else None, given["speaker"]
+
+        def encode() -> dict[str, np.ndarray]:
+            return dict(zip(("m_p", "logs_p"), model.encode(*phone), strict=True))
+
+        def latent() -> np.ndarray:
+            m_p, logs_p = model.encode(*phone)
+            return (m_p + np.exp(logs_p) * given["latent_noise"] * LATENT_DEVIATION).astype(m_p.dtype)
+
+        return {
+            "encode": encode,
+            "attention": lambda: model.attention(given["hidden"], given["hidden_lengths"]),
+            "flow": lambda: model.flow(given["z_p"], given["mask"], speaker),
+            "source": lambda: model.source(f0, seed),
+            "decode": lambda: model.decode(given["z"], f0, speaker, seed),
+            "infer": lambda: model.infer(*phone, f0, speaker, seed),
+            "latent": latent,
+            "attention_steps": lambda: _attention_steps(model, given),
+        }
+
+    def rounding(self, model: Any, exact: Any, given: Results, settings: Settings) -> Results:
+        frames = min(FLOOR_FRAMES, given["phone"].shape[1])
+        head = given | {name: given[name][:, :frames] for name in ("phone", "pitch", "f0")}
+        head |= {"lengths": np.array([frames]), "z": given["z"][:, :, :frames]}
+        found: dict[str, Any] = {}
+        for kind, one in (("floor", model), ("exact", exact)):
+            calls = self.calls(one, given, settings)
+            parts = {"attention": calls["attention"](), "flow": calls["flow"]()}
+            parts |= dict(calls["encode"]()) | _attention_steps(one, given)
+            if model.has_f0:
+                parts["source"] = calls["source"]()
+            short = self.calls(one, head, settings)
+            parts |= {"decode": short["decode"](), "infer": short["infer"]()}
+            found |= {f"{kind}_{name}": array for name, array in parts.items()}
+        return found
+
+    def walk(self, model: Any, given: Results, settings: Settings) -> Iterator[Any]:
+        return model.walk(*_arguments(model, given, settings))
+
+    def call(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
+        return model.infer(*_arguments(model, given, settings))
+
+    # ------------------------------------------------------------------ in the parent
+    def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
+        """One clip; and short ones of several lengths and speakers, the leading frames dropped."""
+        given = self.inputs(audio, settings, facts)
+        names = ("phone", "pitch", "f0", "lengths", "speaker")
+        one = {name: given[name] for name in names}
+        frames = min(given["phone"].shape[1], BATCH_FRAMES)
+        rng = np.random.default_rng([settings["seed"], 6])
+        f0 = np.where(rng.random((2, frames)) < 0.3, 0, rng.uniform(60, 800, (2, frames))).astype(np.float32)
+        several = {
+            "phone": rng.standard_normal((2, frames, facts["phone_channels"]), dtype=np.float32),
+            "pitch": pitch_codes(f0),
+            "f0": f0,
+            "lengths": np.array([frames, frames * 2 // 3]),
+            "speaker": np.array([facts["speakers"] - 1, 0]),
+        }
+        return Probe("clip", one), Probe("batch", several, {"rate": DROPPING_RATE})
+
+    def components(self, configured: tuple[str, ...], facts: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(name for name in configured if name != "source" or facts["has_f0"])
+
+    def frames(self, samples: int) -> int:
+        return samples // HOP_SAMPLES
+
+    def inputs(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> Results:
+        """Seeded features and noise, and the F0 that the synthetic voice was made with."""
+        assert audio.f0_hz is not None
+        frames, channels = self.frames(audio.samples.size), facts["hidden_channels"]
+        rng = np.random.default_rng([settings["seed"], 4])
+
+        def normal(*shape: int) -> np.ndarray:
+            return rng.standard_normal(shape, dtype=np.float32)
+
+        f0 = audio.f0_hz[None, :frames]
+        shown = min(frames, ATTENTION_FRAMES)
+        return {
+            "phone": normal(1, frames, facts["phone_channels"]),
+            "lengths": np.array([frames]),
+            "f0": f0.astype(np.float32),
+            "pitch": pitch_codes(f0),
+            "speaker": np.array([settings["speaker"]]),
+            "mask": np.ones((1, 1, frames), np.float32),
+            "latent_noise": normal(1, facts["inter_channels"], frames),
+            "hidden": normal(1, channels, shown),
+            "hidden_lengths": np.array([shown]),
+        }
+
+    def figures(
+        self, component: str, results: Results, reference: Results, limits: Limits, settings: Settings
+    ) -> Figures:
+        if component == "encode":
+            return _encode_figures(results, reference, limits)
+        if component == "attention":
+            return _attention_figures(results, reference, limits)
+        judged = {"flow": ("max_abs",), "source": ("max_abs",), "decode": ("max_abs", "snr_db"), "infer": ("snr_db",)}
+        figures = compared(component, results, reference, limits, {n: f"{component}_{n}" for n in judged[component]})
+        audio = component in ("decode", "infer")
+        return figures | (heard(component, results, reference, settings.get("sample_rate")) if audio else {})
+
+
+def _arguments(model: Any, given: Results, settings: Settings) -> tuple[Any, ...]:
+    pitch = (given["pitch"], given["f0"]) if model.has_f0 else (None, None)
+    return given["phone"], given["lengths"], *pitch, given["speaker"], settings["seed"], settings.get("rate")
+
+
+def pitch_codes(f0_hz: np.ndarray) -> np.ndarray:
+    """Hz to the voice's coarse pitch, 1 to 255: 50 to 1100 Hz, linear in mel; 1 where unvoiced."""
+
+    def to_mel(hz: Any) -> Any:
+        return 1127.0 * np.log1p(hz / 700.0)
+
+    low, high = to_mel(PITCH_LOW_HZ), to_mel(PITCH_HIGH_HZ)
+    codes = np.rint((to_mel(f0_hz) - low) * 254.0 / (high - low) + 1.0)
+    return np.where(f0_hz > 0, codes.clip(1, 255), 1).astype(np.int64)
+
+
+def _attention_steps(model: Any, given: Results) -> dict[str, np.ndarray]:
+    steps: dict[str, np.ndarray] = {}
+
+    def watch(path: str, array: np.ndarray) -> None:
+        steps[path.lstrip(":")] = array
+
+    model.attention(given["hidden"], given["hidden_lengths"], watch=watch)
+    return steps
+
+
+def _encode_figures(results: Results, reference: Results, limits: Limits) -> Figures:
+    figures: Figures = {}
+    checks: dict[str, Check] = {}
+    for name in ("m_p", "logs_p"):
+        one = parity.compare(results[f"encode.{name}"], reference[f"encode.{name}"])
+        figures |= {f"{name}_{figure}": value for figure, value in one.items()}
+        floor = floor_of(reference, name, "max_abs")
+        checks |= limits.check(f"{name}_max_abs", one["max_abs"], floor, "encode_max_abs")
+    return figures | {"limits": checks}
+
+
+def _attention_figures(results: Results, reference: Results, limits: Limits) -> Figures:
+    figures = compared("attention", results, reference, limits, {"max_abs": "attention_max_abs"})
+    names = [key for key in reference if key.startswith("attention_steps.")]
+    if sorted(names) != sorted(key for key in results if key.startswith("attention_steps.")):
+        raise NotComparable("the attention layer's steps have other names than the reference's")
+    for key in names:
+        name = key.removeprefix("attention_steps.")
+        value = parity.compare(results[key], reference[key])["max_abs"]
+        figures[f"{name}_max_abs"] = value
+        floor = floor_of(reference, name, "max_abs")
+        figures["limits"] |= limits.check(f"{name}_max_abs", value, floor, "attention_max_abs")
+    return figures

@@ -1,0 +1,241 @@
+"""Which weights a run uses: a real checkpoint, or seeded synthetic ones, made once and cached."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..base.errors import UserError
+from ..base.paths import DATA, PACKAGE, ROOT
+from . import recipe
+
+MANIFESTS = DATA / "manifests"
+# a trained RMVPE: beside the packages in a clone, inside this one in an installed wheel
+SHIPPED = "rmvpe-small.safetensors"
+# under which a run knows it, where another network is timed
+LEARNED_WEIGHTS = "pitch"
+ASSETS = (ROOT / "assets", PACKAGE / "assets")
+UPSTREAM_WIDTH, UPSTREAM_HIDDEN = 16, 256
+FORMAT = "rvc-parity/1"
+SIZES = ("full", "tiny")
+
+
+class Weights(NamedTuple):
+    path: Path
+    label: str
+    sha256: str
+
+
+def reduced_manifest(width: int, hidden: int) -> dict[str, Any]:
+    """RMVPE's tensors at another width of the U-Net and another size of the GRU."""
+    manifest = recipe.load_manifest(MANIFESTS / "rmvpe.json")
+
+    def scale(key: str, shape: list[int]) -> list[int]:
+        if key.startswith("fc.0."):
+            sizes = {3 * UPSTREAM_HIDDEN: 3 * hidden, UPSTREAM_HIDDEN: hidden}
+            return [sizes.get(n, n) for n in shape]
+        if key == "fc.1.weight":
+            return [shape[0], 2 * hidden]
+        if key.startswith("fc."):
+            return shape
+        # every channel count is a multiple of the width, no kernel size is
+        return [n * width // UPSTREAM_WIDTH if n % UPSTREAM_WIDTH == 0 else n for n in shape]
+
+    return manifest | {"tensors": _scaled(manifest["tensors"], scale)}
+
+
+def reduced_hubert() -> dict[str, Any]:
+    """HuBERT's tensors at width 128 (two heads), 32 convolution channels and a projection to 64."""
+    manifest = recipe.load_manifest(MANIFESTS / "hubert_contentvec.json")
+    sizes = {768: 128, 3072: 256, 512: 32, 256: 64}
+
+    def scale(key: str, shape: list[int]) -> list[int]:
+        if key.endswith("pos_conv_embed.conv.weight_v"):
+            return [128, 8, shape[2]]
+        if key.endswith("pos_conv_embed.conv.weight_g"):
+            return shape
+        return [sizes.get(n, n) for n in shape[:2]] + shape[2:]  # the rest are kernel sizes
+
+    config = manifest["config"] | {
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "conv_dim": [32] * 7,
+        "num_attention_heads": 2,
+        "classifier_proj_size": 64,
+    }
+    return manifest | {"tensors": _scaled(manifest["tensors"], scale), "config": config}
+
+
+def voice_manifest(name: str) -> dict[str, Any]:
+    """A voice as its checkpoint holds it: without the posterior encoder, which only training needs."""
+    manifest = recipe.load_manifest(MANIFESTS / f"{name}.json")
+    return manifest | {"tensors": [t for t in manifest["tensors"] if t["in_voice_checkpoint"]]}
+
+
+def reduced_voice(name: str) -> dict[str, Any]:
+    """A voice's tensors at a quarter of the encoder's and flow's width and an eighth of the vocoder's.
+
+    It takes the features of ``reduced_hubert``: 128 wide, 64 for a v1 voice.
+    """
+    manifest = voice_manifest(name)
+    common = {192: 48, 384: 96, 96: 24}
+    phone = 64 if manifest["version"] == "v1" else 128
+
+    def scale(key: str, shape: list[int]) -> list[int]:
+        if key == "emb_g.weight":
+            return [4, 32]
+        if key == "enc_p.emb_phone.weight":
+            return [48, phone]
+        if key == "enc_p.emb_pitch.weight":
+            return [shape[0], 48]
+        if ".emb_rel_" in key:
+            return [*shape[:2], 24]
+        if key.startswith("dec."):
+            return [48 if n == 192 else n // 8 if n % 8 == 0 else n for n in shape[:2]] + shape[2:]
+        sizes = common | ({768: 192} if key.startswith("enc_p.") else {1152: 288, 256: 32})
+        return [sizes.get(n, n) for n in shape[:2]] + shape[2:]
+
+    config = manifest["config"] | {
+        "inter_channels": 48,
+        "hidden_channels": 48,
+        "filter_channels": 192,
+        "upsample_initial_channel": 64,
+        "spk_embed_dim": 4,
+        "gin_channels": 32,
+    }
+    return manifest | {
+        "tensors": _scaled(manifest["tensors"], scale),
+        "config": config,
+        "config_list": list(config.values()),
+        "text_enc_hidden_dim": phone,
+    }
+
+
+# of the self-test alone: Applio pads odd upsampling rates by a rule of their own
+ODD_RATES = "odd_rates"
+
+
+def odd_voice() -> dict[str, Any]:
+    """A small voice whose upsampling rates are odd but for the last ones; 6 kHz."""
+    manifest, rates = reduced_voice("synth_v2_40k_f0"), (5, 3, 2, 2)
+    strides = {i: math.prod(rates[i + 1 :]) for i in range(len(rates))}
+
+    def scale(key: str, shape: list[int]) -> list[int]:
+        kind = re.match(r"dec\.(ups|noise_convs)\.(\d)\.weight(_v)?$", key)
+        if kind is None:
+            return shape
+        i = int(kind.group(2))
+        last = i == len(rates) - 1
+        taps = 2 * rates[i] if kind.group(1) == "ups" else 1 if last else 2 * strides[i] - strides[i] % 2
+        return [*shape[:2], taps]
+
+    sizes = {"upsample_rates": list(rates), "upsample_kernel_sizes": [2 * rate for rate in rates], "sr": 6000}
+    config = manifest["config"] | sizes
+    tensors = _scaled(manifest["tensors"], scale)
+    return manifest | {"tensors": tensors, "config": config, "config_list": list(config.values())}
+
+
+def _scaled(tensors: list[dict[str, Any]], scale: Callable[[str, list[int]], list[int]]) -> list[dict[str, Any]]:
+    return [entry | {"shape": scale(entry["key"], entry["shape"])} for entry in tensors]
+
+
+def voice_names() -> list[str]:
+    """Of the synthetic voices."""
+    return sorted(path.stem for path in MANIFESTS.glob("synth_*.json"))
+
+
+def cache_folder(configured: str | None) -> Path:
+    if configured:
+        return Path(configured).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "rvc-parity"
+
+
+def manifest_of(model: str, size: str, voice: str | None) -> dict[str, Any]:
+    """The tensors of ``rmvpe``, ``hubert`` or ``voice`` in one of the ``SIZES``; ``voice``: the manifest's name."""
+    if model == "rmvpe":
+        return reduced_manifest(UPSTREAM_WIDTH, UPSTREAM_HIDDEN) if size == "full" else reduced_manifest(4, 64)
+    if model == "hubert":
+        return recipe.load_manifest(MANIFESTS / "hubert_contentvec.json") if size == "full" else reduced_hubert()
+    assert voice is not None
+    if voice == ODD_RATES:
+        return odd_voice()
+    return voice_manifest(voice) if size == "full" else reduced_voice(voice)
+
+
+def find_weights(model: str, path: str | None, seed: int, size: str, voice: str | None, cache: Path) -> Weights:
+    """The checkpoint to load: the user's file, or a synthetic one from the cache.
+
+    Raises:
+        UserError: the file is missing, or the cache cannot be written.
+    """
+    if path is not None:
+        real = Path(path).expanduser()
+        if not real.exists():
+            raise UserError(f"weights.{model}={path}: no such file")
+        return Weights(real.resolve(), f"{model}: {real.name}", sha256(real))
+    stem = voice if model == "voice" else model
+    target = cache / f"{stem}-{size}-seed{seed}-recipe{recipe.RECIPE_VERSION}.safetensors"
+    if not target.is_file():
+        _generate(model, manifest_of(model, size, voice), seed, target)
+    return Weights(target, f"{stem}: synthetic, seed {seed}, {size} size (time and parity only)", sha256(target))
+
+
+def shipped() -> Weights:
+    """The trained RMVPE of reduced width that comes with the project.
+
+    Raises:
+        UserError: it is not there.
+    """
+    path = next((folder / SHIPPED for folder in ASSETS if (folder / SHIPPED).is_file()), None)
+    if path is None:
+        raise UserError(f"the trained RMVPE {ASSETS[0] / SHIPPED} is missing; name another one: weights.rmvpe=FILE")
+    return Weights(path, f"rmvpe: {SHIPPED}, trained, reduced width", sha256(path))
+
+
+def is_there() -> bool:
+    return any((folder / SHIPPED).is_file() for folder in ASSETS)
+
+
+def is_shipped(found: Weights) -> bool:
+    return any((folder / SHIPPED).is_file() and sha256(folder / SHIPPED) == found.sha256 for folder in ASSETS)
+
+
+def metadata(model: str, manifest: dict[str, Any]) -> dict[str, str]:
+    """What a .safetensors file says of itself; the loaders read it. A voice's tensors do not tell all."""
+    told = {"format": FORMAT, "model": model, "recipe": str(recipe.RECIPE_VERSION)}
+    if model == "voice":
+        config = manifest["config"]
+        told |= {"config": json.dumps(config), "version": manifest["version"], "f0": str(manifest["f0"])}
+        told |= {"vocoder": manifest["vocoder"], "sample_rate": str(config["sr"])}
+    return told
+
+
+def _generate(model: str, manifest: dict[str, Any], seed: int, target: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            part = Path(scratch) / target.name
+            save_file(recipe.make_state_dict(manifest, seed), part, metadata=metadata(model, manifest))
+            part.rename(target)  # whole or not at all
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot write the cached weights {target}: {error}; set paths.cache=FOLDER") from None
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content; of a folder (HuBERT's may be one), of its files' names and contents."""
+    if path.is_dir():
+        inside = sorted(p for p in path.rglob("*") if p.is_file())
+        return hashlib.sha256("".join(f"{p.relative_to(path)} {sha256(p)}\n" for p in inside).encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,130 @@
+"""The parent's side of a worker process: start, ask with a timeout, and notice its death."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..base.backends import worker_environment
+from ..base.paths import ROOT
+
+
+class WorkerError(RuntimeError):
+    """The backend answered with an error; the worker lives on."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(f"{kind}: {message}" if kind not in ("CheckpointError", "ValueError") else message)
+        self.kind = kind
+
+
+class WorkerLost(RuntimeError):
+    """The worker died or was ended because it took too long."""
+
+
+class Worker:
+    """One child process for one backend. Waiting for it costs no CPU time."""
+
+    def __init__(
+        self, backend: str, precision: str, threads: int, log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.backend, self.threads = backend, threads
+        child_in, self._requests = os.pipe()
+        self._answers, child_out = os.pipe()
+        self._pipes = [self._requests, self._answers]
+        self._buffer = b""
+        command = [sys.executable, "-m", "suites.child.server", "--backend", backend, "--precision", precision]
+        command += ["--requests", str(child_in), "--answers", str(child_out)]
+        self.started = time.monotonic()
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command,
+                pass_fds=(child_in, child_out),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=worker_environment(precision, threads) | dict(environment or {}),
+                cwd=ROOT,
+                start_new_session=True,
+            )
+        os.close(child_in)
+        os.close(child_out)
+
+    def ask(self, do: str, timeout_s: float, **arguments: Any) -> dict[str, Any]:
+        """Send one request and wait for its answer.
+
+        Raises:
+            WorkerError: the request failed in the worker.
+            WorkerLost: the worker died, or did not answer in time and was ended.
+        """
+        line = json.dumps({"do": do, **arguments}) + "\n"
+        try:
+            if not self._pipes:
+                raise OSError("closed")
+            os.write(self._requests, line.encode())
+        except OSError:
+            raise WorkerLost(self._epitaph()) from None
+        answer = json.loads(self._read_line(timeout_s, do))
+        if not answer.pop("ok"):
+            raise WorkerError(answer["kind"], answer["message"])
+        return answer
+
+    def _read_line(self, timeout_s: float, do: str) -> bytes:
+        while b"\n" not in self._buffer:
+            ready, _, _ = select.select([self._answers], [], [], timeout_s)
+            if not ready:
+                self.kill()
+                raise WorkerLost(f"{self.backend}: no answer to {do!r} within {timeout_s:g} s (timeout_s); ended")
+            data = os.read(self._answers, 1 << 16)
+            if not data:
+                raise WorkerLost(self._epitaph())
+            self._buffer += data
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return line
+
+    def _epitaph(self) -> str:
+        try:
+            code = self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            return f"{self.backend}: the worker closed its pipe"
+        if code < 0:
+            hint = " (out of memory?)" if -code == signal.SIGKILL else ""
+            return f"{self.backend}: the worker was killed by {signal.Signals(-code).name}{hint}"
+        return f"{self.backend}: the worker ended with exit code {code}"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.kill()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._close_pipes()
+
+    def _close_pipes(self) -> None:
+        while self._pipes:
+            os.close(self._pipes.pop())
+
+    def close(self) -> None:
+        """End the worker: it leaves when its pipe closes, and is killed if it does not."""
+        self._close_pipes()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.kill()

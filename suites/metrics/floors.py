@@ -1,0 +1,201 @@
+"""How far two correct implementations may differ at a stage: limits made from measured rounding.
+
+The rule (docs/parity.md): limit = SAFETY x excess x floor.
+
+* *floor*: how far the reference in the run's precision is from itself in float64, at this stage, on
+  this very input; at least half a unit in the last place of the value's own level.
+* *excess*: how many times the floor a backend known to be right differed from the reference when
+  the table in ``data/floors.json`` was measured, the worst of its variants, weights and inputs; at least 1.
+* *SAFETY*: the only constant that a person chose.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..base.errors import UserError
+from ..base.paths import DATA
+from ..base.records import number
+from .limits import SAFETY, from_error, is_count, to_error
+
+SCHEMA = 1
+TABLE = DATA / "floors.json"
+METRICS = {"rmse": "rms", "max_abs": "peak"}  # a figure, and the level of the value that it is relative to
+# no variant of a correct implementation is this much worse than the reference: the table is not made with one
+LARGEST_EXCESS = 50.0
+
+Entry = Mapping[str, Any]
+
+
+def place(path: str) -> str:
+    """A stage's path without its numbers: all layers of a kind share a row of the table.
+
+    The last number stays where it tells a convolution from a norm.
+    """
+    inner = re.sub(r"(^|\.)(block|segment)\.\d+\.", r"\1", path)
+    return re.sub(r"(?<=\.)(?<!conv\.)(?<!conv1\.)(?<!fc\.)\d+(?=[.:]|$)|(?<=\.)\d+(?=\.)", "*", inner)
+
+
+def floor(entry: Entry, metric: str, kind: str = "added") -> float:
+    """What rounding does to this value: measured where float64 was at hand, and no less than its last digit.
+
+    A reference that cannot be compared with its own float64 has no floor to grant.
+    """
+    found = entry[f"floor_{kind}"]
+    least = float(entry["unit"] * entry[METRICS[metric]])
+    return least if found is None or not math.isfinite(found[metric]) else max(least, found[metric])
+
+
+@functools.cache
+def stored() -> dict[str, Any]:
+    """The table that ships.
+
+    Raises:
+        UserError: it is missing, damaged, or of another version.
+    """
+    try:
+        table = json.loads(TABLE.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{TABLE}: cannot be read ({error}); python -m suites floors --update makes it anew") from None
+    version = table.get("schema") if isinstance(table, dict) else None
+    if version != SCHEMA:
+        raise UserError(f"{TABLE}: version {version}, this program knows {SCHEMA}")
+    return dict(table)
+
+
+# where a model stands in the pipeline
+INSIDE = {"f0": "rmvpe", "features": "hubert", "audio": "synthesizer"}
+
+
+def row_of(model: str, path: str, name: str) -> tuple[str, str]:
+    """The model whose table has this stage, and the row's name: the pipeline's models have tables of their own."""
+    where = place(path)
+    step, _, inner = where.partition(".")
+    if model == "pipeline" and inner and step in INSIDE:
+        model, where = INSIDE[step], inner
+    return model, f"{where}#{name}"
+
+
+class Tolerances:
+    """The limits of one model, precision policy and kind of device (``cpu`` or ``gpu``)."""
+
+    def __init__(self, model: str, tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+        self.model, self.tables = model, tables
+
+    @classmethod
+    def of(cls, model: str, precision: str, device: str) -> Tolerances:
+        """From the table; of a device that was never measured, the other one's."""
+        policy = stored()["policies"].get(precision, {})
+        found = policy.get(device) or policy.get("cpu") or policy.get("gpu") or {}
+        return cls(model, found)
+
+    def excess(self, path: str, name: str, metric: str) -> float:
+        """At least 1; of a stage that the table does not know, 1."""
+        model, key = row_of(self.model, path, name)
+        row = self.tables.get(model, {}).get(key, {})
+        return max(1.0, float(row.get(metric, 1.0)))
+
+    def chained_limits(self, path: str, entry: Entry) -> dict[str, float] | None:
+        """The same on own values, where rounding accumulates: with the excess of the noisiest stage of this model.
+
+        None: whole numbers, where one decision may change all, and values whose accumulated floor is not known.
+        """
+        found = entry["floor_chained"]
+        if entry["exact"] or found is None or not all(math.isfinite(found[metric]) for metric in METRICS):
+            return None
+        model, _ = row_of(self.model, path, "")
+        # a pipeline's own steps hand on what all of its models have accumulated
+        models = self.tables if model == "pipeline" else {model: self.tables.get(model, {})}
+        rows = [row for table in models.values() for row in table.values()]
+        worst = {metric: max([1.0, *(float(row[metric]) for row in rows)]) for metric in METRICS}
+        floors_of = {metric: max(floor(entry, metric, "chained"), floor(entry, metric)) for metric in METRICS}
+        return {metric: SAFETY * worst[metric] * floors_of[metric] for metric in METRICS}
+
+    def limits(self, path: str, name: str, entry: Entry) -> dict[str, float]:
+        """Per figure the largest error that is rounding; whole numbers must be equal."""
+        if entry["exact"]:
+            return dict.fromkeys(METRICS, 0.0)
+        return {metric: SAFETY * self.excess(path, name, metric) * floor(entry, metric) for metric in METRICS}
+
+
+# ---------------------------------------------------------------------- the suites' components
+DERIVED = "derived"
+
+
+def component_limits(config: Mapping[str, Any]) -> dict[str, float | None]:
+    """A run's limits by figure.
+
+    ``derived`` in the configuration: SAFETY times the largest error of the table; None where it has
+    none, and then the figure is shown and not judged.
+    """
+    suite, precision = config["suite"], config["precision"]
+    rows = _rows(suite["name"], stored()["components"].get(precision, {}))
+    limits: dict[str, float | None] = {}
+    for name, value in suite["limits"][precision].items():
+        if value != DERIVED:
+            limits[name] = value
+        elif name not in rows:
+            limits[name] = None
+        else:
+            limits[name] = from_error(name, rows[name]["error"] * (1 if is_count(name) else SAFETY))
+    return limits
+
+
+def _rows(suite: str, tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A suite's rows; one that is made of other suites' parts is judged as they are."""
+    if suite != "components":
+        return dict(tables.get(suite, {}))
+    features = tables.get("hubert", {}).get("features_max_abs")
+    others = {**tables.get("rmvpe", {}), **tables.get("synthesizer", {})}
+    others |= {"hubert_max_abs": features} if features else {}
+    own = tables.get(suite, {})
+    # of figures that both have, the larger: more runs stand behind it
+    return {n: max((t[n] for t in (others, own) if n in t), key=lambda row: row["error"]) for n in {**others, **own}}
+
+
+def component_rows(checks: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, dict[str, float]]:
+    """From judged figures, by the name of their limit, the largest error: the backend's or the reference's own."""
+    rows: dict[str, dict[str, float]] = {}
+    for name, check in checks:
+        value = to_error(name, number(check["value"]))
+        floor_of = 0.0 if check["floor"] is None else to_error(name, number(check["floor"]))
+        row = rows.setdefault(name, {"error": 0.0, "count": 0})
+        row["error"] = float(f"{max(row['error'], value, floor_of):.3g}")
+        row["count"] += 1
+    return rows
+
+
+# ---------------------------------------------------------------------- making the table
+def measured(model: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Tables from the rows of traces: per model, place and entry the largest ratios of error to floor."""
+    tables: dict[str, dict[str, dict[str, float]]] = {}
+    for row in rows:
+        if row["exact"] or "reason" in row["added"]:
+            continue
+        own, key = row_of(model, row["path"], row["entry"])
+        found = tables.setdefault(own, {}).setdefault(key, {"count": 0})
+        found["count"] += 1
+        for metric, level in METRICS.items():
+            floor_of, size = row["floor"][metric], row[level]
+            ratio = row["added"][metric] / floor_of if floor_of > 0 else 0.0
+            found[metric] = max(found.get(metric, 0.0), float(f"{ratio:.3g}"))
+            name = f"floor_{metric}_relative"
+            found[name] = max(found.get(name, 0.0), float(f"{floor_of / size if size > 0 else 0.0:.3g}"))
+    return tables
+
+
+def merged(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+    """Two sets of tables as one: of every figure the larger, of counts the sum."""
+    tables: dict[str, Any] = {model: dict(rows) for model, rows in a.items()}
+    for model, rows in b.items():
+        own = tables.setdefault(model, {})
+        for key, row in rows.items():
+            old = own.get(key, {})
+            largest = {name: max(old.get(name, 0.0), row.get(name, 0.0)) for name in {**old, **row}}
+            own[key] = largest | {"count": old.get("count", 0) + row["count"]}
+    return tables

@@ -1,0 +1,183 @@
+"""How often the trace is right: known faults must be found and placed, clean pairs must raise no alarm."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from rvc_mlx.optimize import OPTIMIZATIONS
+
+from ..base.errors import UserError
+from ..base.files import scratch_folder
+from ..faults import FAULTS, Fault
+from ..inputs.weights import voice_names
+from ..measure.config import compose_config
+from ..measure.launch import WorkerError
+from ..trace.run import TraceRun
+from ..trace.walk import Row, first_fault
+from .alarms import rate
+
+CLEAN_PAIRS = 60
+SECONDS = {"rmvpe": 0.7, "hubert": 0.6, "synthesizer": 0.6, "pipeline": 1.1}
+PLACED_SHARE, FALSE_SHARE = 0.95, 0.01
+
+
+@dataclass
+class Outcome:
+    """What one trace named. ``expect`` None: a clean pair."""
+
+    name: str
+    model: str
+    expect: str | None
+    path: str | None
+    where: str
+    probe: str
+    seconds: float
+    known: bool = False
+    error: str | None = None
+
+    @property
+    def detected(self) -> bool:
+        return self.path is not None
+
+    @property
+    def placed(self) -> bool:
+        return self.path is not None and self.expect is not None and re.fullmatch(self.expect, self.path) is not None
+
+
+def faults(words: Sequence[str]) -> int:
+    """``selftest faults``: 0 where every fault is found, 95 % are placed and at most 1 % of clean pairs accused."""
+    options = {"only": "", "clean": str(CLEAN_PAIRS), "seed": "0", "out": ""}
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in options:
+            raise UserError(f"unknown option {name!r}; known: {', '.join(f'{n}=' for n in options)}")
+        options[name] = value
+    chosen = [fault for fault in FAULTS.values() if re.search(options["only"], fault.key)]
+    if not chosen:
+        raise UserError(f"only={options['only']}: no fault of that name; all of them: {', '.join(FAULTS)}")
+    if not options["clean"].isdigit():
+        raise UserError(f"clean={options['clean']}: a whole number is expected")
+    folder = Path(options["out"] or f"runs/{datetime.now():%Y%m%d-%H%M%S}-selftest-faults")
+    folder.mkdir(parents=True, exist_ok=True)
+    outcomes = []
+    clean = int(options["clean"])
+    with (
+        tqdm(total=len(chosen) + clean, desc="selftest", dynamic_ncols=True) as bar,
+        (folder / "outcomes.jsonl").open("w") as file,
+    ):
+        for outcome in _all(chosen, clean, int(options["seed"])):
+            outcomes.append(outcome)
+            file.write(json.dumps(vars(outcome)) + "\n")
+            file.flush()
+            bar.update()
+    text, passed = summary(outcomes)
+    (folder / "report.md").write_text(text)
+    print(text)
+    print(f"report: {folder / 'report.md'}")
+    return 0 if passed else 1
+
+
+def _all(chosen: Sequence[Fault], clean: int, seed: int) -> Iterator[Outcome]:
+    yield from _injected(chosen)
+    yield from _clean(clean, seed)
+
+
+def _injected(chosen: Sequence[Fault]) -> Iterator[Outcome]:
+    """Faults of the same model and voice share a pair of workers."""
+    groups: dict[tuple[Any, ...], list[Fault]] = {}
+    for fault in chosen:
+        groups.setdefault((fault.model, fault.voice, fault.settings), []).append(fault)
+    for (model, voice, settings), members in groups.items():
+        overrides = [f"suite.{name}={value}" for name, value in settings]
+        overrides += [f"suite.voice={voice}"] if model in ("synthesizer", "pipeline") else []
+        run = _run(model, overrides)
+        with scratch_folder() as folder, run.started(folder):
+            probes = run.probes(SECONDS[model])
+            for fault in members:
+                yield _inject(run, fault, probes)
+
+
+def _run(model: str, overrides: Sequence[str]) -> TraceRun:
+    return TraceRun(compose_config(model, ["measure=smoke", *overrides]))
+
+
+def _inject(run: TraceRun, fault: Fault, probes: Sequence[Any]) -> Outcome:
+    start, worker, row, error = time.monotonic(), run.workers[run.other], None, None
+    worker.ask("inject", run.timeout_s, name=fault.key)
+    try:
+        run.load_other(fault.optimize)
+        row = first_fault(run.walk(probes, fault.optimize))
+    except WorkerError as problem:
+        error = str(problem)
+    worker.ask("inject", run.timeout_s, name=None)
+    return _outcome(fault.name, fault.model, fault.expect, row, start, known=fault.known, error=error)
+
+
+def _outcome(name: str, model: str, expect: str | None, row: Row | None, start: float, **more: Any) -> Outcome:
+    path, where, probe = (row.path, _told(row), row.probe) if row else (None, "", "")
+    return Outcome(name, model, expect, path, where, probe, time.monotonic() - start, **more)
+
+
+def _told(row: Row) -> str:
+    return str(row.where["sentence"]) if row.where else str(row.added.get("reason", ""))
+
+
+def _clean(count: int, seed: int) -> Iterator[Outcome]:
+    """Pairs without a fault: other weights, inputs, lengths, voices, profiles and optimisations each time."""
+    rng = np.random.default_rng([seed, 77])
+    models = ["rmvpe", "hubert", "synthesizer", "synthesizer", "pipeline"]
+    for i in range(count):
+        model = models[i % len(models)]
+        start = time.monotonic()
+        wish = rng.choice(["all", "none", "some"])
+        some = [name for name in OPTIMIZATIONS if rng.random() < 0.5]
+        optimize = f"[{','.join(some)}]" if wish == "some" else wish
+        overrides = [f"weights.seed={rng.integers(1000, 10**6)}", f"seed={rng.integers(10**6)}", f"optimize={optimize}"]
+        overrides += [f"profile={rng.choice(['applio', 'webui'])}"]
+        if model in ("synthesizer", "pipeline"):
+            overrides += [f"suite.voice={rng.choice([name for name in voice_names() if 'v2' in name])}"]
+        run = _run(model, overrides)
+        with scratch_folder() as folder, run.started(folder):
+            seconds = SECONDS[model] * float(rng.uniform(0.8, 2.2))
+            row = first_fault(run.walk(run.probes(seconds), "clean"))
+        yield _outcome(" ".join(overrides), model, None, row, start)
+
+
+# ---------------------------------------------------------------------- what it amounts to
+def summary(outcomes: Sequence[Outcome]) -> tuple[str, bool]:
+    """The report, and whether the trace is as good as it must be."""
+    injected = [o for o in outcomes if o.expect is not None]
+    clean, known = [o for o in outcomes if o.expect is None], [o for o in injected if o.known]
+    detected, placed = sum(o.detected for o in injected), sum(o.placed for o in injected)
+    accused = [o for o in clean if o.detected]
+    lines = [
+        "# How often the trace is right",
+        "",
+        rate("faults detected", detected, len(injected)),
+        rate("placed at the right innermost stage, first guess", placed, len(injected)),
+        rate("of them faults of published ports, placed", sum(o.placed for o in known), len(known)),
+        rate("clean pairs accused", len(accused), len(clean)),
+        "",
+        "| fault | model | stage named | where | seconds |",
+        "| :-- | :-- | :-- | :-- | --: |",
+    ]
+    for o in injected:
+        verdict = "" if o.placed else " **not placed**" if o.detected else f" **not detected** {o.error or ''}"
+        lines.append(_line(o.name + verdict, o))
+    lines += [_line(f"clean: {o.name} **accused**", o) for o in accused]
+    good = detected == len(injected) and placed >= PLACED_SHARE * len(injected)
+    return "\n".join(lines) + "\n", good and len(accused) <= FALSE_SHARE * len(clean)
+
+
+def _line(name: str, o: Outcome) -> str:
+    return f"| {name} | {o.model} | `{o.path}` | {o.where} | {o.seconds:.1f} |"

@@ -1,0 +1,216 @@
+"""Makes and shows the table of floors: traces of code known to be right, over sizes, weights, inputs and variants."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Iterator, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from ..base import environment
+from ..base.backends import DTYPES
+from ..base.errors import UserError, nearest
+from ..base.files import scratch_folder
+from ..base.records import read_lines, records
+from ..inputs.weights import voice_names
+from ..measure.config import compose_config
+from ..measure.runner import open_run
+from ..metrics import floors
+from ..metrics.limits import from_error
+from ..trace.findings import CONFIGURED, PLAIN
+from ..trace.run import TraceRun
+from ..trace.walk import device_kind
+
+PACKAGES = ("torch", "mlx", "numpy")
+# one for each vocoder
+QUICK_VOICES = ("synth_v2_40k_f0", "synth_v2_32k_f0_mrf", "synth_v2_24k_f0_refinegan")
+
+
+class Sample(NamedTuple):
+    """One trace that goes into the table."""
+
+    suite: str
+    seconds: float
+    plain: bool
+    overrides: tuple[str, ...]
+
+
+def samples(quick: bool) -> Iterator[Sample]:
+    """Small models under several weights and lengths, full-size ones once, every kind of voice.
+
+    ``quick``: full-size models alone, and the voices as configured: for a lent GPU.
+    """
+    tiny = "measure=smoke"
+    for seed in () if quick else (1, 2):
+        own = (tiny, f"weights.seed={seed}", f"seed={seed}")
+        for seconds in (0.5, 3.1):
+            for suite in ("rmvpe", "hubert"):
+                yield Sample(suite, seconds, True, own)
+        yield Sample("pipeline", 1.7, True, own)
+        yield Sample("hubert", 1.1, True, (*own, "suite.version=v1"))
+    for number, voice in enumerate(QUICK_VOICES if quick else voice_names()):
+        for seconds in (0.4,) if quick else (0.3, 2.3):
+            yield Sample(
+                "synthesizer", seconds, not quick and number % 2 == 0, (tiny, f"suite.voice={voice}", f"seed={number}")
+            )
+    for suite, seconds in (("rmvpe", 4.3), ("hubert", 4.3), ("synthesizer", 3.1)):
+        yield Sample(suite, seconds, quick and suite != "synthesizer", ())
+    for suite, seconds in () if quick else (("rmvpe", 1.2), ("hubert", 1.2), ("synthesizer", 0.16)):
+        yield Sample(suite, seconds, True, ())
+
+
+def measure(precision: str, backends: str | None, quick: bool) -> tuple[dict[str, Any], str]:
+    """The tables of this machine, and its kind of device.
+
+    Raises:
+        UserError: a stage differs so much that no correct variant can be meant.
+    """
+    found: dict[str, Any] = {}
+    kind = "cpu"
+    for sample in tqdm(list(samples(quick)), desc="floors"):
+        with scratch_folder() as folder:
+            common = [f"precision={precision}", "suite.trace.spread=false", f"durations=[{sample.seconds}]"]
+            common += [f"backends={backends}"] if backends else []
+            run = TraceRun(compose_config(sample.suite, [*sample.overrides, *common]))
+            rows = list(_rows(run, sample, folder))
+            kind = device_kind(run.other)
+        found = floors.merged(found, floors.measured(sample.suite, rows))
+    far = [
+        f"{model} {place}: {row[metric]:.3g} times its floor"
+        for model, table in found.items()
+        for place, row in table.items()
+        for metric in floors.METRICS
+        if row[metric] > floors.LARGEST_EXCESS
+    ]
+    if far:
+        raise UserError(f"no table was made; not rounding: {'; '.join(far[:4])}")
+    return found, kind
+
+
+def _rows(run: TraceRun, sample: Sample, folder: Path) -> Iterator[dict[str, Any]]:
+    with run.started(folder):
+        probes = run.probes(sample.seconds)
+        variants = [CONFIGURED, PLAIN] if sample.plain else [CONFIGURED]
+        for variant in variants:
+            if variant == PLAIN:
+                run.load_other("none")
+            for row in run.walk(probes, variant):
+                yield row.record()
+
+
+def component_samples(quick: bool) -> Iterator[Sample]:
+    """Runs whose figures go into the table of components."""
+    tiny = ("measure=smoke", "suite.speech_clip=false")
+    for seed in () if quick else (1, 2):
+        for suite in ("rmvpe", "hubert", "synthesizer", "pipeline", "components"):
+            own = (*tiny, f"weights.seed={seed}", f"seed={seed}")
+            for optimize in ("all", "none"):
+                yield Sample(suite, 2.1, False, (*own, f"optimize={optimize}"))
+    for voice in QUICK_VOICES if quick else voice_names():
+        yield Sample("synthesizer", 1.3, False, (*tiny, f"suite.voice={voice}"))
+    whole = {"rmvpe": 5.0, "hubert": 5.0, "synthesizer": 3.0, "pipeline": 3.0, "components": 3.0}
+    for suite, seconds in whole.items():
+        yield Sample(suite, seconds, False, ())
+
+
+def measure_components(precision: str, backends: str | None, quick: bool, suites: str = "") -> dict[str, Any]:
+    """Per suite and figure the largest errors of runs of code known to be right."""
+    once = ["measure.launches={min: 1, max: 1}", "measure.rounds={min: 1, max: 1}"]
+    once += ["measure.first_calls=0", "measure.warmup_seconds=0"]
+    found: dict[str, list[tuple[str, Any]]] = {}
+    chosen = [sample for sample in component_samples(quick) if not suites or sample.suite in suites.split(",")]
+    for sample in tqdm(chosen, desc="components"):
+        with scratch_folder() as folder:
+            words = [*sample.overrides, *once, f"precision={precision}", f"durations=[{sample.seconds}]"]
+            words += [f"out={folder / 'run'}", "threads=1" if "measure=smoke" in words else "threads=null"]
+            config = compose_config(sample.suite, [*words, *([f"backends={backends}"] if backends else [])])
+            # whatever the error, it is judged: so its figure and its floor are recorded
+            policy = config["suite"]["limits"][precision]
+            policy.update({name: from_error(name, float("inf")) for name in policy})
+            run = open_run(config)
+            run.execute()
+            lines = records(read_lines(folder / "run" / "records.jsonl"))
+        own = found.setdefault(sample.suite, [])
+        own += [(c["of"], c) for line in lines for c in ((line.get("parity") or {}).get("limits") or {}).values()]
+    return {suite: floors.component_rows(checks) for suite, checks in found.items()}
+
+
+def update(words: list[str]) -> str:
+    """Measure on this machine and store: other precisions and devices keep their tables.
+
+    With ``merge`` a stage keeps what it had, where that is more: several machines share a table.
+    """
+    options = {"precision": "fp32", "backends": "", "quick": "false", "what": "stages,components", "suites": ""}
+    options["merge"] = "false"
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in options:
+            raise UserError(f"unknown option {name!r}; known: {', '.join(f'{n}=' for n in options)}")
+        options[name] = value
+    precision, backends, quick = options["precision"], options["backends"] or None, options["quick"] == "true"
+    if precision not in DTYPES:
+        raise UserError(f"precision={precision}{nearest(precision, DTYPES)}")
+    stored = floors.stored()
+    if "stages" in options["what"]:
+        tables, kind = measure(precision, backends, quick)
+        policy, key = stored["policies"].setdefault(precision, {}), f"{precision}/{kind}"
+        made = {"date": date.today().isoformat(), "cpu": environment.cpu_name(), **_gpu(kind)}
+        made |= {name: importlib.metadata.version(name) for name in PACKAGES}
+        if options["merge"] == "true" and kind in policy:
+            tables = floors.merged(policy[kind], tables)
+            made["also"] = _told(stored["made"][key])
+        policy[kind] = {model: dict(sorted(rows.items())) for model, rows in sorted(tables.items())}
+        stored["made"][key] = made
+        _store(stored)
+    if "components" in options["what"]:
+        new = measure_components(precision, backends, quick, options["suites"])
+        old = stored["components"].get(precision, {})
+        stored["components"][precision] = old | {k: _larger(old.get(k, {}), rows) for k, rows in new.items()}
+        _store(stored)
+    return show()
+
+
+def _told(made: Mapping[str, str]) -> str:
+    """Facts of one machine; those of earlier ones, which are text already, come last."""
+    own = ", ".join(f"{name} {value}" for name, value in made.items() if name != "also")
+    return f"{own}; also {made['also']}" if "also" in made else own
+
+
+def _gpu(kind: str) -> dict[str, str]:
+    import torch
+
+    return {"gpu": torch.cuda.get_device_name()} if kind == "gpu" and torch.cuda.is_available() else {}
+
+
+def _store(table: dict[str, Any]) -> None:
+    floors.TABLE.write_text(json.dumps(table, indent=0, sort_keys=True) + "\n")
+    floors.stored.cache_clear()
+
+
+def _larger(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Devices share the components' limits: of each figure the larger."""
+    return {n: {k: max(v, old.get(n, {}).get(k, v)) for k, v in row.items()} for n, row in new.items()} | {
+        n: row for n, row in old.items() if n not in new
+    }
+
+
+def show() -> str:
+    """The table in short: per policy, device and model the stages that are noisiest."""
+    lines = [f"limit = {floors.SAFETY:g} x excess x floor; stored in {floors.TABLE}"]
+    for precision, devices in floors.stored()["policies"].items():
+        for device, tables in devices.items():
+            made = floors.stored()["made"][f"{precision}/{device}"]
+            lines.append(f"{precision} on {device}: " + _told(made))
+            for model, rows in tables.items():
+                count = sum(row["count"] for row in rows.values())
+                lines.append(f"  {model}: {len(rows)} kinds of stage, {count} values; largest excess")
+                for name, row in sorted(rows.items(), key=lambda item: -item[1]["rmse"])[:3]:
+                    lines.append(
+                        f"    {name:52} rmse {row['rmse']:5.2f}  max {row['max_abs']:5.2f}  "
+                        f"floor {row['floor_rmse_relative']:.1e} of the RMS"
+                    )
+    return "\n".join(lines)

@@ -1,0 +1,157 @@
+"""``selftest kills``: runs are killed at random moments, themselves or a worker of theirs, and then completed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from tqdm import tqdm
+
+from ..base.errors import UserError
+from ..base.paths import ROOT
+from ..base.records import read_lines, records
+
+COUNT = 100
+# one run takes some seconds more than this; kills come within it
+LONGEST_WAIT_S = 7.0
+KILLS_A_RUN = 5
+TIMEOUT_S = 300
+SETTINGS = (
+    "measure=smoke", "durations=[1]", "suite.speech_clip=false", "threads=1",
+    "measure.launches={min: 3, max: 3}", "measure.rounds={min: 3, max: 3}",
+)  # fmt: skip
+
+
+def kills(words: Sequence[str]) -> int:
+    """0 where no kill lost or doubled a record, and every completed run looks like an unbroken one."""
+    options = {"count": str(COUNT), "seed": "0"}
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in options or not value.isdigit():
+            raise UserError(f"{word}: count=NUMBER and seed=NUMBER are known")
+        options[name] = value
+    rng, left, faults = np.random.default_rng(int(options["seed"])), int(options["count"]), []
+    with (
+        tempfile.TemporaryDirectory(prefix="rvc-parity-") as scratch,
+        tqdm(total=left, desc="kills", disable=None) as bar,
+    ):
+        whole = Path(scratch) / "whole"
+        code, told = _run(["rmvpe", *SETTINGS, f"out={whole}"])
+        if code:
+            raise UserError(f"the unbroken run did not pass; nothing to compare with: {told}")
+        number = 0
+        while left > 0:
+            folder = Path(scratch) / f"run-{number}"
+            count = min(left, KILLS_A_RUN)
+            faults += broken_and_completed(folder, whole, count, rng, bar)
+            left, number = left - count, number + 1
+    for fault in faults:
+        print(fault)
+    print(f"{options['count']} kills in {number} runs: {len(faults)} faults")
+    return 1 if faults else 0
+
+
+def broken_and_completed(folder: Path, whole: Path, count: int, rng: np.random.Generator, bar: Any) -> list[str]:
+    """One run, killed ``count`` times and completed: what is wrong with it."""
+    faults: list[str] = []
+    words = ["rmvpe", *SETTINGS, f"out={folder}"]
+    for _ in range(count):
+        before = _lines(folder)
+        target = _kill(words, float(rng.uniform(0.2, LONGEST_WAIT_S)), worker=bool(rng.random() < 0.5), rng=rng)
+        after = _lines(folder)
+        if after[: len(before)] != before:
+            faults.append(f"{folder.name}: killing {target} lost or changed a line")
+        if (folder / "config.yaml").exists():
+            words = [f"resume={folder}"]
+        bar.update()
+    code, told = _run(words)
+    if code:
+        faults.append(f"{folder.name}: completing it ended with exit code {code}: {told}")
+        return faults
+    return faults + [f"{folder.name}: {fault}" for fault in flaws(folder, whole)]
+
+
+def flaws(folder: Path, whole: Path) -> list[str]:
+    """What a completed run has lost, doubled, or looks different in from an unbroken one."""
+    lines, found = list(read_lines(folder / "records.jsonl")), []
+    taken = [(x["case"], x["component"], x["backend"], x["round"]) for x in lines if x["kind"] == "sample"]
+    if len(taken) != len(set(taken)):
+        found.append("a sample was written twice")
+    keys = [sorted((r["case"], r["component"], r["backend"], r["status"]) for r in _closed(f)) for f in (folder, whole)]
+    if keys[0] != keys[1]:
+        found.append("its records are not those of an unbroken run")
+    for record in _closed(folder):
+        own = [x["round"] for x in lines if x["kind"] == "sample" and _key(x) == _key(record)]
+        if sorted(own) != record.get("rounds", []):
+            found.append(f"{_key(record)}: the record does not hold every sample")
+    own, other = structure(folder), structure(whole)
+    if own != other:
+        first = next((i for i, (a, b) in enumerate(zip(own, other, strict=False)) if a != b), min(len(own), len(other)))
+        told = " and ".join(repr(lines[first : first + 1]) for lines in (own, other))
+        found.append(f"its report has another structure: {told}, {len(own)} and {len(other)} lines")
+    return found
+
+
+def structure(folder: Path) -> list[str]:
+    """Headings, rows and pictures of a report, without any figure."""
+    text = (folder / "report.md").read_text()
+    return [re.sub(r"[\d.,–+-]+(e-?\d+)?", "0", line)[:40] for line in text.splitlines() if line[:1] in "#|!"]
+
+
+def _closed(folder: Path) -> list[dict[str, Any]]:
+    return records(read_lines(folder / "records.jsonl"))
+
+
+def _key(line: dict[str, Any]) -> tuple[str, str, str]:
+    return line["case"], line["component"], line["backend"]
+
+
+def _lines(folder: Path) -> list[bytes]:
+    """Those that were written to their end."""
+    path = folder / "records.jsonl"
+    return (
+        [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")] if path.exists() else []
+    )
+
+
+def _command(words: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "suites", "run", *words]
+
+
+def _run(words: Sequence[str]) -> tuple[int, str]:
+    """Exit code, and the last line that tells why."""
+    done = subprocess.run(_command(words), cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S)
+    lines = (done.stdout + done.stderr).splitlines()
+    told = [x.strip() for x in lines if x.startswith("error")][-1:]
+    # of a fault of the program: where it was, and what
+    inner = [i for i, x in enumerate(lines) if x.startswith("  File ")][-1:]
+    told += [x.strip() for i in inner for x in lines[i : i + 3]]
+    return done.returncode, "; ".join(told)
+
+
+def _kill(words: Sequence[str], wait_s: float, worker: bool, rng: np.random.Generator) -> str:
+    """Start, wait, kill; a run whose worker was killed goes on to its own end."""
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(_command(words), cwd=ROOT, stdout=quiet, stderr=quiet)
+    try:
+        process.wait(wait_s)
+        return "nothing: it had ended"
+    except subprocess.TimeoutExpired:
+        pass
+    children = psutil.Process(process.pid).children() if worker else []
+    if children:
+        children[rng.integers(len(children))].kill()
+        process.wait(TIMEOUT_S)
+        return "a worker"
+    process.kill()
+    process.wait()
+    time.sleep(0.2)  # its workers end with it
+    return "the run"

@@ -1,0 +1,121 @@
+"""``selftest known``: sleeps, work and memory of known size, read by the very requests that measure models."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from math import exp
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..base.backends import BACKENDS, impossible
+from ..base.errors import UserError
+from ..base.statistics import fast_logs
+from ..definitions.known import ALLOCATED_BYTES, SLEEP_S
+from ..measure.launch import Worker
+
+TIMEOUT_S = 120.0
+ROUNDS = 40
+# what may be off: of times, of what the clock adds to a 20 ms call, of the parent's share of a core, of memory
+TIME_SHARE, OVERHEAD_SHARE, PARENT_SHARE, MEMORY_SHARE = 0.02, 0.01, 0.01, 0.05
+
+
+class Reading(NamedTuple):
+    """``error``: of what was read, relative to what is known, or a share by itself."""
+
+    what: str
+    known: str
+    read: str
+    error: float
+    allowed: float
+
+    @property
+    def passed(self) -> bool:
+        return abs(self.error) <= self.allowed
+
+
+def known(words: Sequence[str]) -> int:
+    """0 where everything of known size is read right; ``words``: backend=NAME."""
+    backend = "torch_cpu" if impossible("torch_cpu") is None else "mlx_cpu"
+    for word in words:
+        name, _, value = word.partition("=")
+        if name != "backend" or value not in BACKENDS:
+            raise UserError(f"{word}: backend=NAME is the only option; one of {', '.join(BACKENDS)}")
+        backend = value
+    found = list(readings(backend))
+    width = max(len(one.what) for one in found)
+    print(f"{'':{width}}  {'known':>10}  {'read':>10}  {'off by':>8}  {'allowed':>8}")
+    for one in found:
+        error, allowed = (f"{100 * share:.3g} %" for share in (one.error, one.allowed))
+        verdict = "" if one.passed else "  off"
+        print(f"{one.what:{width}}  {one.known:>10}  {one.read:>10}  {error:>8}  {allowed:>8}{verdict}")
+    return 0 if all(one.passed for one in found) else 1
+
+
+def readings(backend: str) -> Iterator[Reading]:
+    """Every known size beside what is read of it."""
+    with tempfile.TemporaryDirectory(prefix="rvc-parity-") as scratch:
+        log = Path(scratch) / "log"
+        with _started(backend, log, _calibrated()) as worker:
+            sleep = _fast(worker, "sleep")
+            yield Reading("a sleep", _ms(SLEEP_S), _ms(sleep), sleep / SLEEP_S - 1, TIME_SHARE)
+            once, twice = _fast_pair(worker)
+            yield Reading("twice the work", _ms(2 * once), _ms(twice), twice / (2 * once) - 1, TIME_SHARE)
+            nothing = _fast(worker, "nothing")
+            yield Reading("a call that does nothing, in 20 ms", "0 ms", _ms(nothing), nothing / 0.02, OVERHEAD_SHARE)
+            busy = _parent_share(worker)
+            yield Reading("the parent meanwhile, of a core", "0 s", f"{busy:.4f} s/s", busy, PARENT_SHARE)
+        with _started(backend, log, 1) as worker:
+            held = worker.ask("memory", TIMEOUT_S)["rss_bytes"]
+            cold = worker.ask("cold", TIMEOUT_S, component="allocate", second=False)
+            peak = (cold["peak_rss_call_bytes"] or cold["peak_rss_bytes"]) - held
+            read = f"{peak / 2**20:.0f} MiB"
+            yield Reading("memory", "1024 MiB", read, peak / ALLOCATED_BYTES - 1, MEMORY_SHARE)
+
+
+def _started(backend: str, log: Path, turns: int) -> Worker:
+    worker = Worker(backend, "fp32", 1, log)
+    worker.ask("hello", TIMEOUT_S, threads=1)
+    worker.ask("load", TIMEOUT_S, suite="known", paths={}, optimize="all", settings={"turns": turns})
+    worker.ask("prepare", TIMEOUT_S, inputs={})
+    return worker
+
+
+def _calibrated() -> int:
+    """Turns of a loop that take about 10 ms here."""
+    start, turns = time.perf_counter(), 200_000
+    for i in range(turns):
+        _ = i
+    return max(1000, int(turns * 0.005 / (time.perf_counter() - start)))
+
+
+def _time(worker: Worker, **calls: int) -> dict[str, float]:
+    found: dict[str, Any] = worker.ask("time", TIMEOUT_S, calls=calls)["calls"]
+    return {name: one["seconds"][name] for name, one in found.items()}
+
+
+def _typical(samples: list[float]) -> float:
+    return exp(fast_logs(samples, [0] * len(samples))[0])
+
+
+def _fast(worker: Worker, call: str) -> float:
+    return _typical([_time(worker, **{call: 1})[call] for _ in range(ROUNDS)])
+
+
+def _fast_pair(worker: Worker) -> tuple[float, float]:
+    """In turns, so that both see the same machine."""
+    found = [_time(worker, work=1, twice=1) for _ in range(3 * ROUNDS)]
+    once, twice = ([one[name] for one in found] for name in ("work", "twice"))
+    return _typical(once), _typical(twice)
+
+
+def _parent_share(worker: Worker) -> float:
+    start, busy = time.monotonic(), time.process_time()
+    for _ in range(10):
+        worker.ask("time", TIMEOUT_S, calls={"sleep": 10})
+    return (time.process_time() - busy) / (time.monotonic() - start)
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g} ms" if seconds >= 1e-4 else f"{1e6 * seconds:.2g} us"

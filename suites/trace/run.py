@@ -1,0 +1,286 @@
+"""A trace as a run: workers, probes, variants, and what was found, kept in a run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..base import environment
+from ..base.backends import BACKENDS, impossible, parity_reference
+from ..base.errors import UserError
+from ..base.files import in_files, scratch_folder, write_whole
+from ..base.records import SCHEMA, RecordFile
+from ..definitions import SUITES
+from ..definitions.base import Probe
+from ..definitions.plan import requested_backends
+from ..inputs.recordings import SAMPLE_RATE, Audio, make_audio, read_audio
+from ..measure.config import Config
+from ..measure.launch import Worker, WorkerError, WorkerLost
+from ..measure.runner import HELLO_TIMEOUT_S, Facts, new_folder, weights_of
+from ..metrics import floors
+from ..metrics.floors import Tolerances
+from . import findings
+from .findings import CONFIGURED, PLAIN
+from .walk import FAULT, Pair, ProbeTrace, Row, device_kind
+
+# the same probes under other noise: how far apart two right answers may sound
+SPREAD_SEEDS = 4
+# what Linux calls an NVIDIA GPU, also under WSL
+GPU_DEVICES = ("nvidia[0-9]*", "dxg")
+
+Told = Callable[[str], None]
+
+
+class TraceRun:
+    """One model on two sides, walked on every probe in every variant; rows go to ``records.jsonl`` at once."""
+
+    def __init__(self, config: Config, told: Told = lambda text: None) -> None:
+        self.config, self.told = config, told
+        self.suite = SUITES[config["suite"]["name"]]
+        # the two sides take turns: a second thread of each would only spin while the other works
+        self.threads = config["threads"] or 1
+        self.timeout_s = config["measure"]["timeout_s"]
+        self.reference, self.other = choose(config)
+        self.weights = weights_of(config)
+        self.workers: dict[str, Worker] = {}
+        self.facts: dict[str, Facts] = {}
+        self.optimize: list[str] = []
+        self.rows: list[Row] = []
+        self.folder: Path
+
+    # ------------------------------------------------------------------ the whole trace
+    def execute(self, folder: Path) -> None:
+        self.file = RecordFile(folder / "records.jsonl")
+        with self.started(folder):
+            self._describe()
+            for row in self._variants():
+                self._keep(row)
+            self._pin()
+            self._spread()
+        self.file.close()
+
+    @contextlib.contextmanager
+    def started(self, folder: Path) -> Iterator[None]:
+        """With both workers running and their models loaded."""
+        self.folder = folder
+        try:
+            self._start()
+            yield
+        finally:
+            for worker in self.workers.values():
+                worker.kill()
+
+    def load_other(self, optimize: Any) -> None:
+        self._load(self.other, optimize)
+
+    def _start(self) -> None:
+        for name in (self.reference, self.other):
+            self.told(f"starting {name}")
+            worker = Worker(name, self.config["precision"], self.threads, self.folder / "workers.log")
+            self.workers[name] = worker
+        for name, worker in self.workers.items():
+            try:
+                self.facts[name] = worker.ask("hello", HELLO_TIMEOUT_S, threads=self.threads)
+                if not self.facts[name]["available"]:
+                    raise UserError(f"backend {name}: {self.facts[name]['reason']}")
+                self.facts[name] |= {"model": self._load(name, self.config["optimize"])}
+            except (WorkerError, WorkerLost) as error:
+                raise UserError(str(error)) from None
+        self.optimize = self.facts[self.other]["model"]["optimize"]
+
+    def _load(self, name: str, optimize: Any) -> Facts:
+        self.told(f"loading the model on {name}")
+        paths = {n: str(self.weights[n].path) for n in self.suite.checkpoints}
+        loaded = self.workers[name].ask(
+            "load",
+            self.timeout_s,
+            suite=self.config["suite"]["name"],
+            paths=paths,
+            optimize=optimize,
+            settings=self.settings,
+        )
+        return dict(loaded["facts"])
+
+    @property
+    def settings(self) -> Facts:
+        index = self.weights.get("index")
+        own = {"seed": self.config["seed"], "profile": self.config["profile"]}
+        return self.config["suite"] | own | {"index": str(index.path) if index else None}
+
+    def _describe(self) -> None:
+        facts = environment.describe() | {
+            "threads": self.threads,
+            "backends": self.facts,
+            "weights": {name: {"label": w.label, "sha256": w.sha256} for name, w in self.weights.items()},
+            "audio": self._audio(self.seconds(plain=False)).source,
+            "floors": {name: floors.stored()[name] for name in ("schema", "made")},
+        }
+        write_whole(self.folder / "environment.json", json.dumps(facts, indent=1) + "\n")
+
+    # ------------------------------------------------------------------ walking
+    def _pair(self) -> Pair:
+        rate = self.facts[self.reference]["model"].get("sample_rate")
+        return Pair(self.workers[self.reference], self.workers[self.other], self.timeout_s, sample_rate=rate)
+
+    def _audio(self, seconds: float) -> Audio:
+        """The input, no longer than the model ever gets at once: so memory stays bounded."""
+        config, longest = self.config, self.suite.longest_traced_s
+        if config["audio"] is not None:
+            audio = make_audio("file", None, config["audio"], config["seed"], 0.0)
+        else:
+            audio = make_audio("synthetic", seconds, None, config["seed"], config["suite"]["snr_db"])
+        if longest is None or audio.samples.size <= longest * SAMPLE_RATE:
+            return audio
+        count = int(longest * SAMPLE_RATE)
+        self.told(f"the first {longest:g} s: in a conversion this model gets no more at once")
+        f0 = None if audio.f0_hz is None else audio.f0_hz[: 1 + count // 160]
+        return audio._replace(samples=audio.samples[:count], f0_hz=f0, source=f"{audio.source}, first {longest:g} s")
+
+    def check_audio(self) -> None:
+        """A file that cannot be used is an error before anything is started."""
+        if self.config["audio"] is not None:
+            read_audio(self.config["audio"])
+
+    def probes(self, seconds: float) -> tuple[Probe, ...]:
+        found = self.suite.probes(self._audio(seconds), self.settings, self.facts[self.reference]["model"])
+        return tuple(map(self._with_vectors, found))
+
+    def _with_vectors(self, probe: Probe) -> Probe:
+        """Where features are looked up among seeded vectors, some of the reference's own are among them."""
+        wanted = {**self.settings, **probe.settings}
+        if not wanted.get("index_rate") or wanted["index"]:
+            return probe
+        worker = self.workers[self.reference]
+        with in_files(probe.inputs) as files, scratch_folder() as folder:
+            worker.ask("prepare", self.timeout_s, inputs=files)
+            worker.ask("own_features", self.timeout_s, settings=probe.settings, path=str(folder / "vectors.npy"))
+            return probe._replace(inputs={**probe.inputs, "vectors": np.load(folder / "vectors.npy")})
+
+    def seconds(self, plain: bool) -> float:
+        """What the user asked for, else what the suite finds enough; without optimisations a CPU is slow."""
+        asked = any(text.startswith("durations=") for text in self.config["overrides"])
+        durations = self.config["durations"]
+        first = durations if isinstance(durations, int | float) else durations[0]
+        trace = self.config["suite"]["trace"]
+        if plain and device_kind(self.other) == "cpu" and self.config["measure"]["model"] == "full":
+            return min(trace["plain_seconds"], first) if asked else trace["plain_seconds"]
+        return float(first if asked else trace["seconds"])
+
+    def walk(self, probes: Iterable[Probe], variant: str) -> Iterator[Row]:
+        tolerances = Tolerances.of(self.config["suite"]["name"], self.config["precision"], device_kind(self.other))
+        for probe in probes:
+            for row in ProbeTrace(self._pair(), probe, variant, tolerances).rows():
+                self.told(f"{variant}, {probe.name}: {row.path}")
+                yield row
+
+    def _variants(self) -> Iterator[Row]:
+        """As configured; and with every optimisation off, whose stages are the finest."""
+        yield from self.walk(self.probes(self.seconds(plain=False)), CONFIGURED)
+        if self.optimize and self.config["suite"]["trace"]["plain"]:
+            self.load_other("none")
+            yield from self.walk(self.probes(self.seconds(plain=True)), PLAIN)
+
+    def _keep(self, row: Row) -> None:
+        self.rows.append(row)
+        base = {
+            "schema": SCHEMA,
+            "kind": "trace",
+            "suite": self.config["suite"]["name"],
+            "case": row.probe,
+            "component": row.path,
+            "backend": self.other,
+            "reference": self.reference,
+            "precision": self.config["precision"],
+            "profile": self.config["profile"],
+        }
+        self.file.append(base | row.record())
+
+    def _pin(self) -> None:
+        """A fault that is gone with every optimisation off belongs to one: each is left out in turn."""
+        rows = [row.record() for row in self.rows]
+        found = findings.find(rows)
+        walked_plain = any(row.variant == PLAIN for row in self.rows)
+        if found is None or found.variant != CONFIGURED or not walked_plain or self._faulty(PLAIN):
+            return
+        # on the very input that the fault was seen on: a shorter one may not have it
+        probes = [p for p in self.probes(self.seconds(plain=False)) if p.name == found.probe]
+        for name in self.optimize:
+            self.load_other([other for other in self.optimize if other != name])
+            for row in self.walk(probes, f"without {name}"):
+                self._keep(row)
+            if not self._faulty(f"without {name}"):
+                return
+
+    def _faulty(self, variant: str) -> bool:
+        return any(row.variant == variant and row.status == FAULT for row in self.rows)
+
+    def _spread(self) -> None:
+        """How far the reference is from itself under other noise, where it takes any."""
+        rate = self.facts[self.reference]["model"].get("sample_rate")
+        if rate is None or not self.config["suite"]["trace"]["spread"]:
+            return
+        self.told("the reference under other noise")
+        probe = self.probes(self.seconds(plain=False))[0]
+        pair = self._pair()
+        with in_files(probe.inputs) as files:
+            pair.ask(pair.reference, "prepare", inputs=files)
+            seeds = [self.config["seed"] + i for i in range(SPREAD_SEEDS)]
+            answer = pair.ask(pair.reference, "trace_spread", seeds=seeds, settings=probe.settings, sample_rate=rate)
+        line = {"schema": SCHEMA, "kind": "spread", "suite": self.config["suite"]["name"], "case": probe.name}
+        line |= {"component": "noise", "backend": self.reference, "seeds": seeds, "spread": answer["spread"]}
+        self.file.append(line)
+
+
+def choose(config: Config) -> tuple[str, str]:
+    """The reference, and the backend that is traced beside it.
+
+    Raises:
+        UserError: one of them is not there, or more than two were named.
+    """
+    names, asked = requested_backends(config)
+    reasons = {name: impossible(name) for name in names}
+    if asked:
+        if len(names) != 2:
+            raise UserError(f"backends={names}: a trace needs two: the reference and the one beside it")
+        for name, reason in reasons.items():
+            if reason:
+                raise UserError(f"backend {name}: {reason}")
+        first = next((name for name in names if BACKENDS[name].framework == "torch"), names[0])
+        if config["precision"] != "fp32" and "torch_cuda" in names:
+            first = "torch_cuda"  # TF32 exists there only, and CPUs are slow in half precision
+        return first, next(name for name in names if name != first)
+    present = [name for name, reason in reasons.items() if reason is None and _works(name)]
+    torch = [name for name in present if BACKENDS[name].framework == "torch"]
+    mlx = [name for name in present if BACKENDS[name].framework == "mlx"]
+    if not torch or not mlx:
+        raise UserError("a trace needs PyTorch and MLX; install both: pip install -e '.[mlx,torch]'")
+    on_gpu = config["precision"] != "fp32" and "torch_cuda" in torch
+    return "torch_cuda" if on_gpu else parity_reference(torch), mlx[-1]
+
+
+@functools.cache
+def _works(name: str) -> bool:
+    """Whether a backend with a GPU in its name finds one; the others do. Asked once a process: it starts a worker."""
+    if BACKENDS[name].device == "cpu":
+        return True
+    if sys.platform == "linux" and not any(any(Path("/dev").glob(pattern)) for pattern in GPU_DEVICES):
+        return False
+    with scratch_folder() as folder, Worker(name, "fp32", 1, folder / "log") as worker:
+        try:
+            return bool(worker.ask("hello", HELLO_TIMEOUT_S, threads=1)["available"])
+        except (WorkerError, WorkerLost):
+            return False
+
+
+def open_trace(config: Config) -> Path:
+    """A new folder ``<time>-trace-<model>`` under ``runs``, or ``out=``."""
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-trace-{config['suite']['name']}"
+    return new_folder(config | {"trace": True}, name)

@@ -1,0 +1,48 @@
+"""The published documents say what the records beside them give, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from reports.data.frame import load_book
+from reports.documents import build, sources
+from reports.render.markdown import render
+
+ROOT = Path(__file__).parents[3]
+FOLDERS = sorted(p.parent for p in (ROOT / "reports" / "benchmarks").glob("*/BENCHMARKS.md"))
+
+
+def test_there_are_some():
+    assert FOLDERS
+
+
+@pytest.fixture(params=FOLDERS, ids=lambda p: p.name)
+def published(request, monkeypatch, tmp_path):
+    """The document, and one made anew; its pictures, which take long to draw, are those that are there."""
+    folder = request.param.relative_to(ROOT)
+    monkeypatch.chdir(ROOT)
+    text = (folder / "BENCHMARKS.md").read_text("utf-8")
+    named = [Path(name) for name in re.findall(r"^!\[.*\]\((.*)\)$", text, re.MULTILINE)]
+
+    monkeypatch.setattr(build, "draw_one", lambda job, path: "" if Path("plots", path.name) in named else None)
+    monkeypatch.setattr(build, "draw_heat", lambda walked, path: (path, ""))
+    book = load_book([folder])
+    return folder, text, named, book, build.compose(book, build.draw(book, tmp_path))
+
+
+def test_the_document_is_what_the_records_give(published):
+    _, text, _, _, made = published
+    assert render(made) == text
+
+
+def test_every_picture_is_there_and_no_other(published):
+    folder, _, named, _, _ = published
+    assert sorted(named) == sorted(p.relative_to(folder) for p in (folder / "plots").glob("*.png"))
+
+
+def test_every_number_is_founded(published):
+    *_, book, made = published
+    assert not sources.unfounded(made, book)

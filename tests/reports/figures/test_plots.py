@@ -1,0 +1,420 @@
+"""Figures: what they show, that they say so in words and units, and that nothing empty is drawn."""
+
+import base64
+import dataclasses
+import io
+import math
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from reports.data import fits
+from reports.data.frame import RunData, load
+from reports.data.roofs import roofs
+from reports.data.trace import Trace
+from reports.figures import ablation as ablation_figures
+from reports.figures import plots, style, trace_plot
+from suites.base import outcome
+from suites.measure.config import compose_config
+from suites.trace.walk import FAULT, INHERITED
+from tests.made_runs import make_run
+
+UNIT = re.compile(r"\((s|ms|%.*|×.*|MiB|Hz|kHz|dB.*|cents|ln|number|ratio|FLOP per byte|GFLOP/s|in order)\)")
+
+
+# ---------------------------------------------------------------------- made-up data
+def record(case, component, backend, seconds=0.1, samples=9, launches=3, **more):
+    """A record with little noise; ``more`` goes over its fields."""
+    times = [seconds * (1 + 0.01 * ((7 * i) % 5)) for i in range(samples)]
+    length = re.search(r"([\d.]+)s$", case)
+    return {
+        "case": case,
+        "component": component,
+        "backend": backend,
+        "status": "passed",
+        "reason": None,
+        "reference": "torch_cpu",
+        "workload": {"duration_s": float(length[1]) if length else 1.0},
+        "samples_s": times,
+        "rounds": list(range(samples)),
+        "launches": [i * launches // samples for i in range(samples)],
+        "cold": [],
+        **more,
+    }
+
+
+def run_of(suite, records, folder=None, environment=None, setting=""):
+    config = compose_config(suite, ["measure=smoke"])
+    found = outcome.judge([(r["case"], r["component"], r["backend"]) for r in records], records)
+    return RunData(folder, config, environment or {}, records, found, "", setting)
+
+
+BOTH = ("torch_cpu", "mlx_cpu")
+
+
+def pipeline(folder=None):
+    parts = {"f0": 0.2, "content": 0.3, "synthesis": 1.0, "convert": 1.6}
+    lines = [
+        record(f"synthetic-{d}s", part, backend, seconds * d * (1 + BOTH.index(backend)))
+        for d in (1, 5)
+        for part, seconds in parts.items()
+        for backend in BOTH
+    ]
+    return run_of("pipeline", lines, folder)
+
+
+def phases(suite, **more):
+    """Records of fresh processes, of two lengths."""
+    launch = {"base_rss_bytes": 2**27, "peak_rss_load_bytes": 2**28, "peak_device_bytes": 2**28, "load_s": 0.5}
+    lines = [
+        record(f"synthetic-{d}s", "rmvpe", b, cold=[launch | {"peak_rss_call_bytes": 2**29 + d * 2**24} | more] * 2)
+        for d in (2, 10)
+        for b in BOTH
+    ]
+    return run_of(suite, lines)
+
+
+def ablation():
+    gains = {"gemm_conv": 3.0, "tile": 0.9, "all": 4.0, "blas": 9.0}
+    lines = [
+        record("synthetic-1s", f"rmvpe.{name}.{side}", "mlx_cpu", 0.1 * (factor if side == "off" else 1))
+        for name, factor in gains.items()
+        for side in ("on", "off")
+    ]
+    return run_of("ablation", lines)
+
+
+def components(peaks=True, work=True):
+    done = {"flops_products": 10**9, "flops_other": 10**7, "bytes": 10**8}
+    lines = [
+        record("synthetic-2s", name, b, 0.02, work=done if work and b == "torch_cpu" else None)
+        for name in ("mel", "mel_device", "gru_device")
+        for b in BOTH
+    ]
+    found = {"matmul_flops_per_s": 2e11, "copy_bytes_per_s": 3e10, "matmul_size": 2048}
+    slower = found | {"matmul_flops_per_s": 1e11, "copy_bytes_per_s": 4e10}
+    given = {"torch_cpu": {"peaks": found}, "mlx_cpu": {"peaks": slower}} if peaks else {b: {} for b in BOTH}
+    return run_of("components", lines, environment={"backends": given})
+
+
+def sounds(folder):
+    """A pipeline run that has kept spectra and contours."""
+    data = pipeline(folder)
+    rng = np.random.default_rng(0)
+    for name in ("spectra", "contours"):
+        (folder / name).mkdir(parents=True)
+    level = rng.uniform(-80, -20, (128, 100)).astype(np.float16)
+    given = {f"spectrum.{b}": level for b in BOTH} | {"residual.mlx_cpu": level - 90}
+    np.savez(folder / "spectra" / "synthetic-1s.npz", sample_rate=np.array(40000), **given)
+    f0 = np.where(np.arange(101) % 20 < 15, 200.0, 0.0)
+    contours = {"f0.torch_cpu": f0, "f0.mlx_cpu": np.roll(f0, 1), "f0.truth": f0}
+    np.savez(folder / "contours" / "synthetic-1s.npz", mel=rng.standard_normal((128, 101)), **contours)
+    return data
+
+
+def stage(path, variant="as configured", status="ok", share=0.3, own=1e-6):
+    error = {"max_abs": share * 1e-6, "rmse": share * 1e-7}
+    return {
+        "variant": variant,
+        "probe": "clip",
+        "path": path,
+        "entry": "x",
+        "rms": 1.0,
+        "added": error,
+        "chained": {"max_abs": own, "rmse": own},
+        "floor": {"max_abs": 1e-7},
+        "floor_chained": None,
+        "limit": {"max_abs": 1e-6},
+        "status": status,
+        "backend": "mlx_cpu",
+        "reference": "torch_cpu",
+    }
+
+
+def walked(setting=""):
+    """A fault in the second of four parts; the third inherits it, the fourth is not off."""
+    rows = [
+        stage("mel"),
+        stage("unet.encoder.layers.0.conv.0", status=FAULT, share=20.0, own=1e-2),
+        stage("cnn", own=1e-3),
+        stage("f0", own=1e-7),
+        *(stage(path, "plain") for path in ("mel", "unet.encoder.layers.0.conv.0", "unet.encoder.bn", "cnn", "f0")),
+    ]
+    return Trace(None, {"suite": {"name": "rmvpe"}, "precision": "fp32"}, {}, rows, [], "", setting)
+
+
+FIRST = {"start_s": 0.1, "import_s": 0.4, "first_call_s": 0.3, "steady_s": 0.2}
+GROWTH = {
+    "growth": {
+        "start": {"rss_bytes": 2**29},
+        "series": [{"seconds": 1.0 + i, "rss_bytes": 2**29 + i * 2**20} for i in range(12)],
+        "limit_bytes": 2**26,
+    }
+}
+
+
+def grown():
+    lines = [record("growth", "rmvpe", b, cold=[GROWTH]) for b in BOTH]
+    return run_of("memory", lines)
+
+
+MADE = {
+    "time": pipeline,
+    "speedup": pipeline,
+    "breakdown": pipeline,
+    "samples": pipeline,
+    "memory": lambda: phases("memory"),
+    "growth": grown,
+    "first": lambda: phases("cold_start", **FIRST),
+    "ablation": ablation,
+    "waterfall": ablation,
+    "roofline": components,
+}
+
+
+def drawn(name, data):
+    return plots.figures(data)[name]()
+
+
+def marks(figure):
+    return [text for *_, text in getattr(figure, "named_marks", [])]
+
+
+@pytest.fixture(autouse=True)
+def _in_style():
+    with plt.rc_context(style.RC):
+        yield
+    plt.close("all")
+
+
+# ---------------------------------------------------------------------- all figures
+def check(figure):
+    """Something in every axis, units on every one, and words for what is shown."""
+    bars = [axis for axis in figure.axes if axis.get_label() == "<colorbar>"]
+    for axis in figure.axes:
+        if axis not in bars:
+            assert axis.has_data()
+            assert UNIT.search(axis.get_xlabel()) or not any(t.get_visible() for t in axis.get_xticklabels()), axis
+            named = [tick.get_text() for tick in axis.get_yticklabels()]
+            # rows have names, which may stand at the panel to the left alone
+            assert UNIT.search(axis.get_ylabel()) or not any(named) or any(re.search("[a-z]", name) for name in named)
+        ticks = [tick.get_text() for tick in (*axis.get_xticklabels(), *axis.get_yticklabels())]
+        assert not any("$" in text for text in ticks)  # a formula that nothing typesets
+    told = marks(figure)
+    assert told
+    assert all(len(text) > 12 for text in told)
+    assert figure.get_suptitle()
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_figure_says_what_it_shows(name, tmp_path):
+    figure = drawn(name, MADE[name]())
+    check(figure)
+    assert style.save(figure, tmp_path / "one.png").count('class="mark"') > 1
+
+
+@pytest.mark.parametrize("name", ["time", "samples", "growth", "waterfall", "roofline"])
+def test_the_same_records_give_the_same_bytes(name, tmp_path):
+    paths = [tmp_path / folder / "one.png" for folder in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+    texts = [style.save(drawn(name, MADE[name]()), path) for path in paths]
+    assert texts[0] == texts[1]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_machine_is_named_where_there_are_several(name):
+    data = dataclasses.replace(MADE[name](), setting="Machine Two")
+    assert "Machine Two" in drawn(name, data).get_suptitle().replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_nothing_empty_is_drawn(name):
+    data = MADE[name]()
+    lines = [{**r, "samples_s": [], "rounds": [], "launches": [], "cold": []} for r in data.records]
+    assert drawn(name, run_of(data.name, lines)) is None
+
+
+def test_a_whole_run_is_drawn(tmp_path):
+    data = load(make_run(tmp_path / "run", launches=3, rounds=6))
+    found = {name: plots.draw(job, tmp_path / f"{name}.png") for name, job in plots.figures(data).items()}
+    drawn = {name: svg for name, svg in found.items() if svg is not None}
+    assert set(drawn) == {"time", "speedup", "breakdown", "memory", "samples"}
+    assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in drawn)
+    assert all(svg.startswith("<svg") and svg.endswith("</svg>\n") for svg in drawn.values())
+    assert {path.stem for path in tmp_path.glob("*.png")} == set(drawn)
+
+
+def test_many_cases_are_thinned_out_and_that_is_said():
+    """A figure with a hundred panels takes a minute and tells nobody anything."""
+    lines = [record(f"synthetic-{d}s", "f0", b, 0.1 * d) for d in range(1, 41) for b in BOTH]
+    lines += [record(f"synthetic-{d}s", "convert", b, 0.1 * d) for d in range(1, 41) for b in BOTH]
+    data = run_of("pipeline", lines)
+    counts = {"breakdown": 6, "samples": 6}
+    for name, count in counts.items():
+        figure = drawn(name, data)
+        assert len(figure.axes) == count
+        assert f"{count} of 40 cases" in figure.get_suptitle().replace("\n", " ")
+    figure = drawn("speedup", data)
+    assert len(figure.axes[0].get_yticks()) == 12
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()][::11] == ["1 s", "40 s"]
+    assert len(drawn("time", data).axes[0].get_xticks()) <= 8  # every point, but not every tick
+    assert sum(text.startswith("mlx_cpu, f0") for text in marks(drawn("time", data))) == 40
+    assert len([name for name in plots.figures(data) if name.startswith("f0-")]) == 6
+
+
+def test_figures_of_one_page_share_no_identifier(tmp_path):
+    """And everything that refers to something finds it."""
+    svgs = [style.save(drawn("growth", grown()), tmp_path / f"{name}.png") for name in ("a", "b")]
+    found = [set(re.findall(r' id="([^"]+)"', svg)) for svg in svgs]
+    assert found[0]
+    assert not found[0] & found[1]
+    assert [set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg)) for svg in svgs] == found
+
+
+def test_rasters_and_coordinates_are_small(tmp_path):
+    """Few colours need one byte a pixel, and no figure is sharper than a hundredth of a point."""
+    svg = style.save(drawn("spectra-synthetic-1s", sounds(tmp_path)), tmp_path / "one.png")
+    images = re.findall(r'data:image/png;base64,([^"]+)"', svg)
+    assert {Image.open(io.BytesIO(base64.b64decode(data))).mode for data in images} == {"P"}
+    assert "<!--" not in svg
+    bare = re.sub(r'scale\([^)]*\)|base64,[^"]*|aria-label="[^"]*"|<title>[^<]*', "", svg)
+    assert not re.search(r"\d\.\d{3}", bare)
+
+
+def test_figures_of_cases_have_their_names(tmp_path):
+    data = sounds(tmp_path)
+    assert {"f0-synthetic-1s", "spectra-synthetic-5s"} <= set(plots.figures(data))
+    for name in ("f0-synthetic-1s", "spectra-synthetic-1s"):
+        check(drawn(name, data))
+        assert drawn(name.replace("1s", "5s"), data) is None
+
+
+# ---------------------------------------------------------------------- single figures
+def test_the_slope_is_in_the_panel():
+    figure = drawn("time", pipeline())
+    whole = next(axis for axis in figure.axes if axis.get_title() == "convert")
+    slopes = [text.get_text() for text in whole.get_legend().get_texts()]
+    assert [float(text.split()[0]) for text in slopes] == pytest.approx([1600, 3200], rel=0.05)
+    assert all(text.endswith(" ms per s") for text in slopes)
+
+
+def test_a_mark_tells_the_time_with_its_interval():
+    told = next(text for text in marks(drawn("time", pipeline())) if text.startswith("mlx_cpu, f0, 1 s"))
+    assert re.fullmatch(r"mlx_cpu, f0, 1 s of audio: [\d.]+ ms \[[\d.]+, [\d.]+\]", told)
+
+
+def test_parts_add_up_to_the_bar():
+    figure = drawn("breakdown", pipeline())
+    ends = [max(bar.get_x() + bar.get_width() for bar in axis.patches) for axis in figure.axes]
+    assert ends == pytest.approx([2 * 1.5 * 1.02, 10 * 1.5 * 1.02], rel=0.02)
+
+
+def test_spectra_of_both_sides_share_a_scale(tmp_path):
+    figure = drawn("spectra-synthetic-1s", sounds(tmp_path))
+    scales = [axis.images[0].get_clim() for axis in figure.axes if axis.images]
+    assert scales[0] == scales[1] != scales[2]
+
+
+def test_a_waterfall_ends_where_everything_is_on():
+    (way,) = ablation_figures.ways(ablation())
+    assert [step.name for step in way.steps] == ["gemm_conv", "tile"]
+    assert way.start.value / (3.0 * 0.9) / way.together == pytest.approx(way.end.value)
+    told = marks(drawn("waterfall", ablation()))
+    assert any("nothing on" in text for text in told)
+    assert any("do not explain 1.48 ×" in text for text in told)
+
+
+def test_the_roof_is_the_best_of_a_device():
+    assert roofs(components())["cpu"][:2] == (2e11, 4e10)
+    told = marks(drawn("roofline", components()))
+    assert any(text.startswith("mlx_cpu, mel,") and "10.1 FLOP per byte" in text for text in told)
+
+
+@pytest.mark.parametrize("lacking", ["peaks", "work"])
+def test_no_roofline_without_both_halves(lacking):
+    assert drawn("roofline", components(**{lacking: False})) is None
+
+
+def test_few_samples_are_no_distribution():
+    lines = [record("synthetic-1s", "f0", b, samples=1, launches=1) for b in BOTH]
+    assert drawn("samples", run_of("pipeline", lines)) is None
+
+
+def test_panels_of_samples_hold_twelve_rows():
+    lines = [record("synthetic-1s", f"part{i}", b) for i in range(10) for b in BOTH]
+    assert [len(axis.get_yticks()) for axis in drawn("samples", run_of("components", lines)).axes] == [10, 10]
+
+
+# ---------------------------------------------------------------------- traces
+def test_added_and_inherited_errors_are_told_apart(tmp_path):
+    path, svg = trace_plot.draw_heat(walked(), tmp_path / "stages.png")
+    assert path.stat().st_size > 5000
+    figure = trace_plot.heat(walked("Machine Two"))
+    check(figure)
+    assert "Machine Two" in figure.get_suptitle()
+    told = marks(figure)
+    fault = "unet.encoder.layers.0, as configured, probe clip: added error 2e+03 % of its limit"
+    assert any(text.startswith(fault) and text.endswith("at fault") for text in told)
+    assert any(text.startswith("cnn, as configured") and text.endswith("inherits an error") for text in told)
+    assert any(text.startswith("f0, as configured") and text.endswith("within the limit") for text in told)
+    names = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert {trace_plot.WORDS[FAULT], trace_plot.WORDS[INHERITED], "empty: no such value"} == names
+    assert svg.count('class="mark"') == len(told)
+
+
+def test_what_cannot_be_compared_is_at_the_end_of_the_scale():
+    rows = [stage("mel"), stage("cnn") | {"added": {"reason": "NaN"}, "chained": {"reason": "NaN"}, "status": FAULT}]
+    figure = trace_plot.heat(walked()._replace(rows=rows))
+    assert any("without a limit" in text for text in marks(figure))
+
+
+def test_parts_keep_the_order_of_the_model():
+    assert trace_plot.merged([["a", "c", "d"], ["a", "b", "c"], ["x", "a"]]) == ["x", "a", "b", "c", "d"]
+
+
+def test_many_parts_become_coarser():
+    walk = [f"segment.{s}.audio.enc_p.encoder.attn_layers.{i}.conv_q" for s in range(3) for i in range(30)]
+    parts, named = trace_plot.columns([walk])
+    assert parts == ["segment.audio.enc_p.encoder.attn_layers"]
+    assert set(named) == set(walk)
+
+
+# ---------------------------------------------------------------------- fits
+def test_a_line_goes_through_what_lies_on_one():
+    found = fits.line([1, 5, 60], [0.3 + 0.2 * d for d in (1, 5, 60)])
+    assert (found.intercept, found.slope) == pytest.approx((0.3, 0.2))
+    assert found.at(np.array([10.0])) == pytest.approx([2.3])
+
+
+def test_a_line_weighs_relative_errors():
+    durations, values = np.array([1.0, 2, 5, 10]), np.array([1.0, 2.4, 4.4, 12])
+    found = fits.line(durations, values)
+    best = (((found.at(durations) - values) / values) ** 2).sum()
+    for a, b in ((1e-3, 0), (-1e-3, 0), (0, 1e-3), (0, -1e-3)):
+        other = fits.Line(found.intercept + a, found.slope + b)
+        assert (((other.at(durations) - values) / values) ** 2).sum() > best
+
+
+@pytest.mark.parametrize("durations", [[], [1], [2, 2]])
+def test_no_line_through_one_duration(durations):
+    assert fits.line(durations, [1.0] * len(durations)) is None
+
+
+def test_a_line_needs_positive_values():
+    with pytest.raises(ValueError, match="positive"):
+        fits.line([1, 2], [1.0, 0.0])
+
+
+# ---------------------------------------------------------------------- ticks
+@pytest.mark.parametrize("low", [1e-4, 0.03, 0.9, 7])
+@pytest.mark.parametrize("reach", [1.02, 1.5, 10, 1e6])
+def test_ticks_are_few_and_inside(low, reach):
+    found = style.one_two_five(low, low * reach)
+    assert 1 <= len(found) <= 8
+    assert found == sorted(found)
+    assert all(low <= v <= low * reach and math.isfinite(v) for v in found)

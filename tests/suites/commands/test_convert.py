@@ -1,0 +1,208 @@
+"""Conversion keeps every value, both ways, and refuses what is not a model."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import checkpoints as made
+import numpy as np
+import pytest
+import torch
+
+from reference_torch.checkpoint import read_hubert, read_metadata, read_voice
+from rvc_mlx import checkpoint as ours
+from suites.base.errors import UserError
+from suites.commands import convert as module
+from suites.commands.convert import convert
+
+
+@pytest.fixture
+def checkpoint(tmp_path, tiny_state):
+    torch.save({k: torch.from_numpy(v) for k, v in tiny_state.items()}, tmp_path / "a.pt")
+    return tmp_path / "a.pt"
+
+
+def assert_bits(given: dict, expected: dict):
+    assert given.keys() == expected.keys()
+    for key, value in expected.items():
+        assert given[key].dtype == value.dtype, key
+        assert torch.equal(given[key], value), key
+
+
+def test_there_and_back(tmp_path, checkpoint, tiny_state):
+    text = convert(checkpoint, tmp_path / "a.safetensors")
+    assert "rmvpe, 741 tensors" in text
+    convert(tmp_path / "a.safetensors", tmp_path / "b.pt", "rmvpe")
+    assert_bits(torch.load(tmp_path / "b.pt", weights_only=True), made.tensors(tiny_state))
+    metadata = read_metadata(tmp_path / "a.safetensors")
+    assert {k: metadata[k] for k in ("format", "model", "source")} == {
+        "format": "rvc-parity/1", "model": "rmvpe", "source": "a.pt",
+    }  # fmt: skip
+    assert len(metadata["source_sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("a.pt", "is the input itself"), ("a.bin", r"write \.safetensors"), ("nowhere/a.safetensors", "nowhere")],
+)
+def test_bad_targets(tmp_path, checkpoint, name, message):
+    with pytest.raises((UserError, OSError), match=message):
+        convert(checkpoint, tmp_path / name, "rmvpe")
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_another_model(tmp_path, checkpoint):
+    made.save_voice(tmp_path / "v.pth")
+    with pytest.raises(UserError, match="this looks like a voice checkpoint; expected RMVPE"):
+        convert(tmp_path / "v.pth", tmp_path / "a.safetensors", "rmvpe")
+    with pytest.raises(UserError, match="this looks like an RMVPE checkpoint; expected voice"):
+        convert(checkpoint, tmp_path / "a.safetensors", "voice")
+    torch.save({"a": torch.zeros(2)}, tmp_path / "x.pt")
+    with pytest.raises(UserError, match="expected RMVPE, HuBERT or a voice"):
+        convert(tmp_path / "x.pt", tmp_path / "a.safetensors")
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_incomplete_rmvpe(tmp_path, tiny_state):
+    torch.save(made.tensors({k: v for k, v in tiny_state.items() if k != "cnn.bias"}), tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"a\.pt: not a checkpoint of this RMVPE: 1 missing \(cnn\.bias\)"):
+        convert(tmp_path / "a.pt", tmp_path / "a.safetensors")
+
+
+EXTRAS = {"epoch": 3, "model_name": "Zoë", "loss": float("inf"), "nested": {"a": [1, {"b": 2.5}], "t": True, "n": None}}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("name", ["synth_v2_40k_f0", "synth_v2_32k_f0_mrf", "synth_v2_48k_nof0", "synth_v1_40k_f0"])
+def test_voice_there_and_back(tmp_path, name, dtype):
+    source = made.save_voice(tmp_path / "v.pth", name, dtype, **EXTRAS)
+    convert(source, tmp_path / "v.safetensors")
+    convert(tmp_path / "v.safetensors", tmp_path / "w.pth")
+    before, after = (torch.load(p, weights_only=True) for p in (source, tmp_path / "w.pth"))
+    assert_bits(after.pop("weight"), before.pop("weight"))
+    assert after == before
+    assert after["config"][15] == 109  # the stale count too
+    voices = [side(p) for side in (read_voice, ours.read_voice) for p in (source, tmp_path / "v.safetensors")]
+    for voice in voices[1:]:
+        assert voice[1:] == voices[0][1:]
+        assert all(np.array_equal(voice.state[k], v) for k, v in voices[0].state.items())
+    size = sum(v.nbytes for v in made.toy_state(name).values()) * (2 if dtype == torch.float32 else 1)
+    assert (tmp_path / "v.safetensors").stat().st_size < size + 100_000
+
+
+def test_metadata_of_a_voice(tmp_path):
+    source = made.save_voice(tmp_path / "v.pth", **EXTRAS, odd=(1, 2), blob=torch.ones(2))
+    text = convert(source, tmp_path / "v.safetensors")
+    assert "left out, since JSON cannot hold them: blob, odd" in text
+    metadata = read_metadata(tmp_path / "v.safetensors")
+    assert (metadata["version"], metadata["f0"], metadata["vocoder"]) == ("v2", "1", "HiFi-GAN")
+    assert (metadata["sample_rate"], metadata["profile"], metadata["model"]) == ("40000", "applio", "voice")
+    assert json.loads(metadata["config"]) == made.manifest("synth_v2_40k_f0")["config"]
+    assert json.loads(metadata["extras"]) == EXTRAS | {"sr": 40000}
+
+
+def test_export_of_the_webui(tmp_path):
+    made.save_voice(tmp_path / "v.pth", info="200epoch", sr="40k")
+    convert(tmp_path / "v.pth", tmp_path / "v.safetensors")
+    assert read_metadata(tmp_path / "v.safetensors")["profile"] == "webui"
+    convert(tmp_path / "v.safetensors", tmp_path / "w.safetensors")
+    assert read_metadata(tmp_path / "w.safetensors")["profile"] == "webui"
+    convert(tmp_path / "w.safetensors", tmp_path / "w.pth")
+    assert torch.load(tmp_path / "w.pth", weights_only=True)["sr"] == "40k"
+
+
+def test_in_memory_names_come_back_as_on_disk(tmp_path):
+    state = made.toy_state("synth_v2_40k_f0")
+    made.save_voice(tmp_path / "v.pth", state=made.in_memory_names(state))
+    convert(tmp_path / "v.pth", tmp_path / "v.safetensors")
+    convert(tmp_path / "v.safetensors", tmp_path / "w.pth")
+    assert_bits(torch.load(tmp_path / "w.pth", weights_only=True)["weight"], made.tensors(state, torch.float16))
+
+
+@pytest.mark.parametrize("layout", ["fairseq", "folder"])
+def test_hubert_there_and_back(tmp_path, layout):
+    state = made.toy_state("hubert_contentvec")
+    state["final_proj.weight"] = state["final_proj.weight"].astype(np.float16)
+    if layout == "fairseq":
+        source = made.save_fairseq(tmp_path / "h.pt", state)
+    else:
+        source = made.save_folder(tmp_path / "h", state)
+    assert "hubert, 213 tensors" in convert(source, tmp_path / "h.safetensors")
+    convert(tmp_path / "h.safetensors", tmp_path / "i.pt")
+    assert_bits(torch.load(tmp_path / "i.pt", weights_only=True), made.tensors(state))
+    for read in (read_hubert, ours.read_hubert):
+        for path in (source, tmp_path / "h.safetensors", tmp_path / "i.pt"):
+            given = read(path)
+            assert given.keys() == state.keys()
+            assert all(np.array_equal(given[k], v) for k, v in state.items())
+    assert read_metadata(tmp_path / "h.safetensors")["source"] == source.name
+
+
+def test_hostile_voice(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (os.system, (f"touch {tmp_path / 'was_run'}",))
+
+    made.save_voice(tmp_path / "v.pth", note=Evil())
+    with pytest.raises(UserError, match="refused: the pickle asks for"):
+        convert(tmp_path / "v.pth", tmp_path / "v.safetensors")
+    assert not (tmp_path / "was_run").exists()
+    assert not (tmp_path / "v.safetensors").exists()
+
+
+def test_check_on_every_side(tmp_path, checkpoint):
+    text = convert(checkpoint, tmp_path / "a.safetensors", check=True)
+    assert "rvc_mlx: RMVPE loads both, and gives bit for bit the same salience [101, 360]" in text
+    assert "reference_torch: RMVPE loads both" in text
+
+
+def fake_side(folder: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "fake_side.py").write_text(f"import numpy as np, pathlib\nclass Synthesizer:\n{body}")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setattr(module, "SIDES", {"fake_side": "torch_cpu"})
+
+
+FAKE = """
+    phone_channels, has_f0 = 4, True
+    @classmethod
+    def from_checkpoint(cls, path, device):
+        self = cls(); self.path = path
+        return self
+    def infer(self, phone, lengths, pitch, f0, speaker, noise):
+        assert phone.shape == (1, 20, 4) and f0.shape == pitch.shape == (1, 20) and lengths[0] == 20
+        return np.full((1, 8), {value})
+"""
+
+
+def test_check_notices_a_difference_of_one_bit(tmp_path, monkeypatch):
+    source = made.save_voice(tmp_path / "v.pth")
+    fake_side(tmp_path, FAKE.format(value="1.0"), monkeypatch)
+    assert "fake_side: Synthesizer loads both" in convert(source, tmp_path / "v.safetensors", check=True)
+    fake_side(tmp_path, FAKE.format(value="1.0 if self.path.endswith('.pth') else np.nextafter(1, 2)"), monkeypatch)
+    with pytest.raises(UserError, match="fake_side: audio of the two files differs"):
+        convert(source, tmp_path / "v.safetensors", check=True)
+
+
+def test_check_says_what_is_not_installed(tmp_path, checkpoint, monkeypatch):
+    monkeypatch.setattr(module, "impossible", lambda name: f"{name} is not installed")
+    with pytest.raises(UserError, match="install mlx or torch"):
+        convert(checkpoint, tmp_path / "a.safetensors", check=True)
+    one = lambda name: "mlx is not installed" if name == "mlx_cpu" else None  # noqa: E731
+    monkeypatch.setattr(module, "impossible", one)
+    text = convert(checkpoint, tmp_path / "a.safetensors", check=True)
+    assert "rvc_mlx: not checked, mlx is not installed" in text
+
+
+def test_command_line(tmp_path):
+    made.save_voice(tmp_path / "v.pth")
+    argv = [sys.executable, "-m", "suites", "convert", str(tmp_path / "v.pth"), str(tmp_path / "v.safetensors")]
+    done = subprocess.run([*argv, "--model", "voice"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "voice, " in done.stdout
+    done = subprocess.run([*argv, "--model", "hubert"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1

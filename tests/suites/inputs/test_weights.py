@@ -1,0 +1,102 @@
+"""Synthetic weights: the same everywhere, made once, whole or not at all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from suites.base.errors import UserError
+from suites.inputs import recipe
+from suites.inputs.weights import (
+    MANIFESTS,
+    find_weights,
+    reduced_hubert,
+    reduced_manifest,
+    reduced_voice,
+    voice_manifest,
+)
+
+
+def test_full_size_is_the_manifest():
+    manifest = recipe.load_manifest("suites/data/manifests/rmvpe.json")
+    assert reduced_manifest(16, 256)["tensors"] == manifest["tensors"]
+
+
+def test_reduced_sizes_follow_the_architecture(tiny_state):
+    pytest.importorskip("mlx")
+    from rvc_mlx.rmvpe import RMVPEConfig, state_shapes
+
+    shapes = state_shapes(RMVPEConfig(width=4, hidden=64))
+    assert shapes == {k: v.shape for k, v in tiny_state.items() if not k.endswith("num_batches_tracked")}
+
+
+def test_made_once(tmp_path, monkeypatch):
+    first = find_weights("rmvpe", None, 3, "tiny", None, tmp_path)
+    monkeypatch.setattr(recipe, "make_state_dict", lambda *_: pytest.fail("made twice"))
+    assert find_weights("rmvpe", None, 3, "tiny", None, tmp_path) == first
+    assert "synthetic, seed 3" in first.label
+    assert [p.name for p in tmp_path.iterdir()] == [first.path.name]
+
+
+def test_the_file_holds_the_recipe(tmp_path):
+    path = find_weights("rmvpe", None, 3, "tiny", None, tmp_path).path
+    want = recipe.make_state_dict(reduced_manifest(4, 64), 3)
+    got = load_file(path)
+    assert got.keys() == want.keys()
+    assert all(np.array_equal(got[k], want[k]) for k in want)
+
+
+def test_a_broken_generation_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipe, "make_state_dict", fail)
+    with pytest.raises(KeyboardInterrupt):
+        find_weights("rmvpe", None, 3, "tiny", None, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cache_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"set paths\.cache=FOLDER"):
+        find_weights("rmvpe", None, 3, "tiny", None, tmp_path / "file")
+
+
+def test_missing_checkpoint(tmp_path):
+    with pytest.raises(UserError, match=r"weights\.rmvpe=.*no such file"):
+        find_weights("rmvpe", str(tmp_path / "rmvpe.pt"), 0, "full", None, tmp_path)
+
+
+VOICES = sorted(p.stem for p in MANIFESTS.glob("synth_*.json"))
+
+
+def shapes(manifest):
+    return {t["key"]: tuple(t["shape"]) for t in manifest["tensors"]}
+
+
+def test_reduced_hubert_fits_together():
+    manifest = reduced_hubert()
+    found, config = shapes(manifest), manifest["config"]
+    width = config["hidden_size"]
+    assert found["feature_projection.projection.weight"] == (width, config["conv_dim"][-1])
+    groups = config["num_conv_pos_embedding_groups"]
+    assert found["encoder.pos_conv_embed.conv.weight_v"] == (width, width // groups, config["num_conv_pos_embeddings"])
+    assert found["final_proj.weight"] == (config["classifier_proj_size"], width)
+    assert found.keys() == shapes(recipe.load_manifest(MANIFESTS / "hubert_contentvec.json")).keys()
+
+
+@pytest.mark.parametrize("name", VOICES)
+def test_reduced_voices_fit_together(name):
+    manifest = reduced_voice(name)
+    found, config = shapes(manifest), manifest["config"]
+    hubert = reduced_hubert()["config"]
+    wide = hubert["classifier_proj_size" if manifest["version"] == "v1" else "hidden_size"]
+    assert found["enc_p.emb_phone.weight"] == (config["hidden_channels"], wide)
+    assert found["emb_g.weight"] == (config["spk_embed_dim"], config["gin_channels"])
+    assert found["enc_p.proj.weight"][0] == 2 * config["inter_channels"]
+    assert found["flow.flows.0.pre.weight"][1] == config["inter_channels"] // 2
+    assert found["dec.cond.weight"][1] == config["gin_channels"]
+    assert list(config.values()) == manifest["config_list"]
+    assert not any(key.startswith("enc_q.") for key in found)
+    assert found.keys() == shapes(voice_manifest(name)).keys()

@@ -1,0 +1,324 @@
+"""Whole runs on tiny models, as a user starts them: results, interruptions, bad input."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import soundfile
+import torch
+from command import ROOT, strict, suites
+
+from suites.base.records import read_lines, records
+
+# one thread each: these runs stand beside other tests
+BOTH = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "measure.first_calls=0", "threads=1"]
+SMALL = [*BOTH, "durations=[1]", "suite.speech_clip=false"]
+LONG = [*SMALL, "measure.rounds.min=400", "measure.rounds.max=400"]
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """In the background, but with Ctrl-C in effect: a shell's background jobs ignore it."""
+    command = [sys.executable, "-m", "suites", *arguments]
+    pipe = subprocess.PIPE
+    heeded = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=ROOT, preexec_fn=heeded)
+
+
+def error_line(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line that an error is told in; no traceback."""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "run"
+    done = suites("run", "rmvpe", *SMALL, "measure.first_calls=1", f"out={folder}")
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_a_run_leaves_what_the_readme_says(finished):
+    folder, done = finished
+    assert done.stdout.strip().splitlines()[-1] == f"report: {folder}/report.md"
+    names = {p.name for p in folder.iterdir()}
+    assert {
+        "report.md",
+        "report.html",
+        "plots",
+        "records.jsonl",
+        "config.yaml",
+        "environment.json",
+        "plan.json",
+    } <= names
+    assert {p.name for p in (folder / "plots").iterdir()} >= {
+        "time.png",
+        "speedup.png",
+        "memory.png",
+        "f0-synthetic-1s.png",
+    }
+
+
+def test_records_fit_their_schema(finished):
+    schema = strict()
+    lines = list(read_lines(finished[0] / "records.jsonl"))
+    for line in lines:
+        schema.validate(line)
+    closed = records(lines)
+    assert len(closed) == 4 * 2
+    assert sum(line["kind"] == "sample" for line in lines) == 4 * 2 * 2
+    assert all(r["blas"] for r in closed if r["backend"] == "mlx_cpu")
+
+
+def test_report_again_gives_the_same_bytes(finished):
+    folder, _ = finished
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert suites("report", str(folder)).returncode == 0
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_resuming_a_finished_run_adds_nothing(finished):
+    folder, _ = finished
+    before = (folder / "records.jsonl").read_bytes()
+    assert suites("run", f"resume={folder}").returncode == 0
+    assert (folder / "records.jsonl").read_bytes() == before
+
+
+def test_a_run_folder_is_not_overwritten(finished):
+    done = suites("run", "rmvpe", *SMALL, f"out={finished[0]}")
+    assert done.returncode == 2
+    assert "already holds a run; to complete it: run resume=" in error_line(done)
+
+
+def test_a_broken_limit_is_exit_1(tmp_path):
+    done = suites("run", "rmvpe", *SMALL, f"out={tmp_path / 'r'}", "suite.limits.fp32.salience_max_abs=0")
+    assert done.returncode == 1
+    assert "salience_max_abs" in done.stdout
+    assert "**Failed**" in (tmp_path / "r" / "report.md").read_text()
+
+
+# ---------------------------------------------------------------------- broken off
+def wait_for_samples(folder: Path, count: int) -> None:
+    path = folder / "records.jsonl"
+    for _ in range(1200):
+        if path.exists() and path.read_bytes().count(b'"sample"') >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError("no samples came")
+
+
+def sample_lines(folder: Path) -> list[dict]:
+    return [line for line in read_lines(folder / "records.jsonl") if line["kind"] == "sample"]
+
+
+def finish_quickly(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Complete a long run with fewer rounds than were planned."""
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("400", "2"))
+    return suites("run", f"resume={folder}")
+
+
+def test_ctrl_c_loses_nothing(tmp_path):
+    folder = tmp_path / "r"
+    process = start("run", "rmvpe", *LONG, f"out={folder}")
+    wait_for_samples(folder, 20)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert f"To go on: python -m suites run resume={folder}" in out
+    assert (folder / "report.md").exists()
+    kept = sample_lines(folder)
+    done = finish_quickly(folder)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert sample_lines(folder)[: len(kept)] == kept
+    keys = [(s["component"], s["backend"], s["round"]) for s in sample_lines(folder)]
+    assert len(keys) == len(set(keys))
+    for line in records(read_lines(folder / "records.jsonl")):
+        assert set(line["rounds"]) >= {0, 1}
+
+
+def test_killed_parent_takes_its_workers_along(tmp_path):
+    folder = tmp_path / "r"
+    process = start("run", "rmvpe", *LONG, f"out={folder}")
+    wait_for_samples(folder, 8)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert workers
+    process.kill()
+    process.communicate()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive
+    done = finish_quickly(folder)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_killed_worker_costs_its_own_case_only(tmp_path):
+    folder = tmp_path / "r"
+    durations = ["durations=[1,1.5]", "measure.rounds.min=3", "measure.rounds.max=3"]
+    process = start("run", "rmvpe", *SMALL, *durations, f"out={folder}")
+    wait_for_samples(folder, 6)
+    for child in psutil.Process(process.pid).children():
+        if "mlx_cpu" in " ".join(child.cmdline()):
+            child.kill()
+    out, _ = process.communicate(timeout=200)
+    assert process.returncode == 2
+    status = {(r["case"], r["backend"]): r["status"] for r in records(read_lines(folder / "records.jsonl"))}
+    assert status == {
+        ("synthetic-1s", "torch_cpu"): "passed",
+        ("synthetic-1s", "mlx_cpu"): "error",
+        ("synthetic-1.5s", "torch_cpu"): "passed",
+        ("synthetic-1.5s", "mlx_cpu"): "passed",
+    }
+    assert "killed by SIGKILL" in out
+    done = suites("run", f"resume={folder}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_other_weights_do_not_complete_a_run(tmp_path, tiny_state):
+    from safetensors.numpy import save_file
+
+    weights, folder = tmp_path / "w.safetensors", tmp_path / "r"
+    save_file(tiny_state, weights)
+    assert suites("run", "rmvpe", *SMALL, f"weights.rmvpe={weights}", f"out={folder}").returncode == 0
+    save_file(tiny_state | {"cnn.bias": tiny_state["cnn.bias"] * 2}, weights)
+    done = suites("run", f"resume={folder}")
+    assert done.returncode == 2
+    assert "the weights changed since" in error_line(done)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="breaks the BLAS, which only Linux chooses")
+def test_an_installed_backend_that_cannot_start_is_an_error(tmp_path):
+    wish = [text for text in SMALL if not text.startswith("backends")]
+    command = [sys.executable, "-m", "suites", "run", "rmvpe", *wish, f"out={tmp_path / 'r'}"]
+    env = os.environ | {"RVC_MLX_BLAS": "/nowhere.so"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=100, env=env)
+    assert done.returncode == 2
+    assert "error: all all mlx_cpu: cannot be started: ImportError: RVC_MLX_BLAS=/nowhere.so" in done.stdout
+
+
+# ---------------------------------------------------------------------- bad input
+def test_a_mistake_leaves_no_run_behind(tmp_path):
+    (tmp_path / "empty.pt").write_bytes(b"")
+    done = suites("run", "rmvpe", *SMALL, f"weights.rmvpe={tmp_path / 'empty.pt'}", f"out={tmp_path / 'r'}")
+    assert done.returncode == 2
+    assert "empty.pt: not a readable" in error_line(done)
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_folder_of_the_users_is_left_alone(tmp_path):
+    (tmp_path / "config.yaml").write_text("mine")
+    done = suites("run", "rmvpe", *SMALL, f"out={tmp_path}")
+    assert done.returncode == 2
+    assert "is not a run; give out= a folder of its own" in error_line(done)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("config.yaml", "mine")]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [("precision=fp33", "did you mean 'fp32'"), ("precison=fp32", "unknown override 'precison'")],
+)
+def test_mistakes_in_a_sweep(tmp_path, override, message):
+    done = suites("run", "rmvpe", "-m", *SMALL, override, f"paths.runs={tmp_path}", "seed=1,2")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rmvp"], "did you mean 'rmvpe'"),
+        (["rmvpe", "durationz=[1]"], "did you mean 'durations'"),
+        (["rmvpe", "audio=/nowhere.wav"], "audio /nowhere.wav: no such file"),
+        (["rmvpe", "weights.rmvpe=/nowhere.pt"], "weights.rmvpe=/nowhere.pt: no such file"),
+        (["rmvpe", "out=/proc/nowhere/r"], "cannot write the run folder"),
+        (["rmvpe", "backends=[torch_tpu]"], "unknown backend 'torch_tpu'"),
+        (["resume=/nowhere"], "not a run folder"),
+        (
+            ["ablation", "measure=smoke", "backends=[torch_cpu]"],
+            "nothing is left to measure: optimisations",
+        ),
+    ],
+)
+def test_bad_arguments(tmp_path, arguments, message):
+    own = [] if any(a.startswith(("out=", "resume=")) for a in arguments) else [f"out={tmp_path / 'r'}"]
+    done = suites("run", *arguments, *own)
+    assert done.returncode == 2
+    assert message in error_line(done)
+
+
+def test_a_backend_that_the_machine_lacks(tmp_path):
+    name = "torch_mps" if sys.platform != "darwin" else "torch_cuda"
+    done = suites("run", "rmvpe", f"backends=[torch_cpu,{name}]", f"out={tmp_path / 'r'}")
+    assert done.returncode == 2
+    assert f"backend {name}: " in error_line(done)
+
+
+def test_wrong_checkpoint_is_told_before_any_timing(tmp_path):
+    torch.save({f"enc_p.{i}": torch.zeros(2) for i in range(9)}, tmp_path / "voice.pt")
+    done = suites("run", "rmvpe", *SMALL, f"weights.rmvpe={tmp_path / 'voice.pt'}", f"out={tmp_path / 'r'}")
+    assert done.returncode == 2
+    assert "voice.pt: not a checkpoint of this RMVPE: 623 missing (unet." in error_line(done)
+    assert "9 unexpected (enc_p.0, enc_p.1, enc_p.2, ...)" in error_line(done)
+
+
+def test_a_disk_that_fills_up(tmp_path):
+    """A file-size limit stands for the full disk: the system call fails alike."""
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400));"
+        "from suites.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "run", "rmvpe", *SMALL, f"out={tmp_path / 'r'}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=100)
+    assert done.returncode == 2
+    assert "cannot write the run folder" in error_line(done)
+
+
+def test_verbose_shows_the_traceback():
+    assert "Traceback" in suites("run", "rmvp", "-v").stderr
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (96000, 2)])
+def test_own_audio(tmp_path, rate, channels):
+    t = np.arange(rate * 2) / rate
+    wave = 0.3 * np.sin(2 * np.pi * 220 * t) + 0.01 * np.random.default_rng(0).standard_normal(t.size)
+    soundfile.write(tmp_path / "a.wav", np.stack([wave] * channels, axis=1), rate)
+    done = suites("run", "rmvpe", *BOTH, f"audio={tmp_path / 'a.wav'}", f"out={tmp_path / 'r'}")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_digital_silence_is_valid(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(16000), 16000)
+    done = suites("run", "rmvpe", *BOTH, f"audio={tmp_path / 'a.wav'}", f"out={tmp_path / 'r'}")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_sweep(tmp_path):
+    done = suites("run", "rmvpe", "-m", "measure=smoke", "durations=[1]", "suite.speech_clip=false",
+                  "backends=[mlx_cpu]", f"paths.runs={tmp_path}", "seed=1,2", "out=${paths.runs}/${seed}")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["1", "2"]
+    assert not (ROOT / "multirun.yaml").exists()
+
+
+def test_doctor_tells_which_blas():
+    done = suites("doctor")
+    assert done.returncode == 0
+    assert "mlx_cpu: mlx" in done.stdout
+    if sys.platform == "linux":
+        assert "blas lib" in done.stdout
+        slow = subprocess.run(
+            [sys.executable, "-m", "suites", "doctor"], capture_output=True, text=True, cwd=ROOT,
+            env=os.environ | {"RVC_MLX_BLAS": "reference"},
+        )  # fmt: skip
+        assert "slow reference BLAS" in slow.stdout

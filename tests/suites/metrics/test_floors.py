@@ -1,0 +1,563 @@
+"""Limits made from rounding: what a stage's row is, how rows are made and joined, and the table that ships."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_models import hubert, inputs, pipeline, rmvpe, synthesizer
+
+from suites.base.errors import UserError
+from suites.child.walks import Walker
+from suites.inputs.recordings import SAMPLE_RATE
+from suites.inputs.voice import synthesize
+from suites.measure.config import compose_config
+from suites.metrics import floors
+from suites.metrics.floors import (
+    DERIVED,
+    LARGEST_EXCESS,
+    METRICS,
+    SCHEMA,
+    Tolerances,
+    component_limits,
+    component_rows,
+    measured,
+    merged,
+    place,
+    row_of,
+)
+from suites.metrics.limits import SAFETY, from_error, is_count, to_error
+from suites.selftest import floor_table
+from suites.trace.walk import WHOLE
+
+MODELS = ("rmvpe", "hubert", "synthesizer", "pipeline")
+# every vocoder, with and without pitch, both versions
+VOICES = ("synth_v1_40k_f0", "synth_v2_32k_f0_mrf", "synth_v2_24k_f0_refinegan", "synth_v2_48k_nof0")
+UNIT = 2.0**-24
+ratios = st.floats(0, 1e3)
+sizes = st.floats(1e-30, 1e30)
+
+Events = Iterator[Any]
+
+
+@functools.cache
+def model_of(side: str, model: str) -> Any:
+    if model == "pipeline":
+        return pipeline(side, windows={"x_pad": 0.3})
+    return {"rmvpe": rmvpe, "hubert": hubert}[model](side)
+
+
+def walks(side: str, model: str) -> Iterator[Events]:
+    """Of a small model on one side; the synthesizer's are of every kind of voice."""
+    audio = synthesize(0.4, 3).audio
+    if model == "synthesizer":
+        for name in VOICES:
+            voice = synthesizer(side, name)
+            yield voice.walk(**inputs(voice, 4, batch=2), noise=0)
+    elif model == "pipeline":
+        vectors = inputs(model_of(side, model).synthesizer, 40)["phone"][0]
+        yield model_of(side, model).walk(audio, SAMPLE_RATE, index=vectors, index_rate=0.5)
+    else:
+        yield model_of(side, model).walk(audio)
+
+
+@pytest.fixture(scope="module")
+def paths():
+    """Per model every stage's path on the reference's side."""
+    return {
+        model: list(dict.fromkeys(e.whole_path for events in walks("reference_torch", model) for e in events))
+        for model in MODELS
+    }
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """Puts another table in the place of the one that ships."""
+
+    def use(content: Any) -> None:
+        path = tmp_path / "floors.json"
+        if content is not None:
+            path.write_text(content if isinstance(content, str) else json.dumps(content))
+        monkeypatch.setattr(floors, "TABLE", path)
+        floors.stored.cache_clear()
+
+    yield use
+    floors.stored.cache_clear()
+
+
+def stored(**parts: Any) -> dict[str, Any]:
+    return {"schema": SCHEMA, "made": {}, "policies": {}, "components": {}} | parts
+
+
+# ---------------------------------------------------------------------- the row of a stage
+PLACES = {
+    "mel": "mel",
+    "unet.encoder.layers.3.conv.0.conv.3": "unet.encoder.layers.*.conv.*.conv.3",
+    "unet.encoder.layers.3.conv.1": "unet.encoder.layers.*.conv.1",
+    "unet.decoder.layers.0.conv1.0": "unet.decoder.layers.*.conv1.0",
+    "unet.decoder.layers.0.conv1": "unet.decoder.layers.*.conv1",
+    "fc.0": "fc.0",
+    "fc.1": "fc.1",
+    "block.2.fc.1": "fc.1",
+    "encoder.layers.11.attention:attended": "encoder.layers.*.attention:attended",
+    "enc_p:embedded": "enc_p:embedded",
+    "enc_p.encoder.attn_layers.0:scores": "enc_p.encoder.attn_layers.*:scores",
+    "dec.resblocks.2.convs1.0": "dec.resblocks.*.convs1.*",
+    "f0.block.1.unet.encoder.bn": "f0.unet.encoder.bn",
+    "segment.12.audio.dec.ups.1": "audio.dec.ups.*",
+    "segment.0.trimmed": "trimmed",
+    WHOLE: WHOLE,
+}
+
+
+@pytest.mark.parametrize(("path", "where"), PLACES.items())
+def test_the_place_of_a_stage(path, where):
+    assert place(path) == where
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_places_are_far_fewer_than_stages_and_few_kinds_share_one(paths, model):
+    found = {place(path) for path in paths[model]}
+    assert len(found) < len(paths[model]) / 2
+    for path in paths[model]:  # nothing but numbers is left out
+        words = [word for word in re.split(r"[.:]", path) if not word.isdigit()]
+        kept = [word for word in re.split(r"[.:]", place(path)) if word != "*" and not word.isdigit()]
+        assert kept == [word for word in words if word not in ("block", "segment")]
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_a_place_has_no_numbers_left_to_remove(paths, data):
+    path = data.draw(st.sampled_from(paths[data.draw(st.sampled_from(MODELS))]))
+    assert place(place(path)) == place(path)
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_the_number_of_a_layer_block_or_segment_does_not_matter(paths, data):
+    model = data.draw(st.sampled_from(MODELS))
+    path = data.draw(st.sampled_from(paths[model]))
+    other = re.sub(r"(?<=\.)\d+(?=\.)", lambda _: str(data.draw(st.integers(0, 99))), path)
+    assert place(other) == place(path)
+    if model == "rmvpe":
+        assert place(f"block.{data.draw(st.integers(0, 99))}.{path}") == place(path)
+
+
+def test_a_convolution_its_norm_and_the_linear_layer_have_rows_of_their_own():
+    for name in ("unet.encoder.layers.0.conv.0.conv", "unet.decoder.layers.0.conv1", "fc"):
+        assert len({place(f"{name}.{i}") for i in range(3)}) == 3
+
+
+def test_the_pipelines_stages_stand_in_the_models_own_tables(paths):
+    heads = {"rmvpe": "f0.", "hubert": "segment.0.features.", "synthesizer": "segment.0.audio."}
+    for model, head in heads.items():
+        inner = [path.removeprefix(head) for path in paths["pipeline"] if path.startswith(head)]
+        assert inner
+        for path in inner:
+            assert row_of("pipeline", head + path, "x") == row_of(model, path, "x")
+            assert row_of(model, path, "x")[0] == model
+    for path in ("filtered", "f0", "segment.1.features", "segment.0.audio", "audio", WHOLE):
+        assert row_of("pipeline", path, "x")[0] == "pipeline"
+
+
+# ---------------------------------------------------------------------- limits
+def entry(found: dict[str, float] | None = None, **more: Any) -> dict[str, Any]:
+    return {"exact": False, "unit": UNIT, "rms": 0.5, "peak": 2.0, "floor_added": found} | more
+
+
+def limits_of(rows: dict[str, Any], path: str = "a", name: str = "x", **more: Any) -> dict[str, float]:
+    return Tolerances("rmvpe", {"rmvpe": rows}).limits(path, name, entry(**more))
+
+
+def test_a_limit_is_safety_times_excess_times_floor():
+    found = limits_of({"a#x": {"rmse": 2.5, "max_abs": 4.0}}, found={"rmse": 1e-5, "max_abs": 1e-4})
+    assert found == {"rmse": pytest.approx(SAFETY * 2.5e-5), "max_abs": pytest.approx(SAFETY * 4e-4)}
+
+
+def test_whole_numbers_must_be_equal():
+    rows = {"a#x": {"rmse": 40.0, "max_abs": 40.0}}
+    assert limits_of(rows, found={"rmse": 9.0, "max_abs": 9.0}, exact=True) == {"rmse": 0.0, "max_abs": 0.0}
+
+
+@given(kept=ratios, found=ratios, level=sizes)
+def test_no_excess_is_below_one_and_no_floor_below_the_last_digit(kept, found, level):
+    rows = {"a#x": dict.fromkeys(METRICS, kept)}
+    bounds = limits_of(rows, found=dict.fromkeys(METRICS, found), rms=level, peak=level)
+    for bound in bounds.values():
+        assert bound >= SAFETY * max(found, UNIT * level)
+        assert bound == pytest.approx(SAFETY * max(1.0, kept) * max(found, UNIT * level))
+
+
+@pytest.mark.parametrize(("path", "name"), [("b", "x"), ("a", "residual"), ("a.b", "x")])
+def test_a_stage_that_the_table_does_not_know_gets_one(path, name):
+    tolerances = Tolerances("rmvpe", {"rmvpe": {"a#x": dict.fromkeys(METRICS, 9.0)}})
+    assert [tolerances.excess(path, name, metric) for metric in METRICS] == [1.0, 1.0]
+    assert [tolerances.excess("a", "x", metric) for metric in METRICS] == [9.0, 9.0]
+
+
+@pytest.mark.parametrize("found", [None, *(dict.fromkeys(METRICS, v) for v in (math.nan, math.inf, -math.inf))])
+def test_a_reference_without_a_floor_grants_the_last_digit_only(found):
+    """Another shape, or a NaN, in float64: nothing excuses an error then."""
+    bounds = limits_of({}, found=found)
+    assert bounds == {"rmse": pytest.approx(SAFETY * UNIT * 0.5), "max_abs": pytest.approx(SAFETY * UNIT * 2.0)}
+
+
+def test_a_silent_value_must_be_silent():
+    assert limits_of({}, rms=0.0, peak=0.0) == {"rmse": 0.0, "max_abs": 0.0}
+
+
+def test_the_pipeline_takes_the_models_excess():
+    tables = {"rmvpe": {"cnn#x": {"rmse": 3.0}}, "pipeline": {"filtered#filtered": {"rmse": 2.0}}}
+    tolerances = Tolerances("pipeline", tables)
+    assert tolerances.excess("f0.cnn", "x", "rmse") == 3.0
+    assert tolerances.excess("f0.block.1.cnn", "x", "rmse") == 3.0
+    assert tolerances.excess("filtered", "filtered", "rmse") == 2.0
+    assert tolerances.excess("cnn", "x", "rmse") == 1.0
+
+
+def test_a_device_that_was_never_measured_takes_the_other_ones(table):
+    def of(excess: float) -> dict[str, Any]:
+        return {"rmvpe": {"a#x": {"rmse": excess}}}
+
+    def found(precision: str, device: str) -> float:
+        return Tolerances.of("rmvpe", precision, device).excess("a", "x", "rmse")
+
+    both = {"cpu": of(2.0), "gpu": of(5.0)}
+    table(stored(policies={"fp32": both, "tf32": {"gpu": of(7.0)}, "fp16": {"cpu": of(9.0)}}))
+    assert [found("fp32", device) for device in ("cpu", "gpu")] == [2.0, 5.0]
+    assert [found("tf32", device) for device in ("cpu", "gpu")] == [7.0, 7.0]
+    assert [found("fp16", device) for device in ("cpu", "gpu")] == [9.0, 9.0]
+    assert found("bf16", "cpu") == 1.0
+
+
+# ---------------------------------------------------------------------- making the table
+def trace_row(path: str, error: float, floor: float, level: float, name: str = "x") -> dict[str, Any]:
+    facts = {"rms": level, "peak": level, "floor": dict.fromkeys(METRICS, floor), "exact": False}
+    return {"path": path, "entry": name, "added": dict.fromkeys(METRICS, error)} | facts
+
+
+rows_of_traces = st.lists(
+    st.builds(
+        trace_row,
+        st.sampled_from(["mel", "fc.0", "f0.fc.0", "f0.block.3.fc.0", "segment.1.features.x", "joined"]),
+        st.one_of(st.just(0.0), sizes),
+        st.one_of(st.just(0.0), sizes),
+        st.one_of(st.just(0.0), sizes),
+        st.sampled_from(["x", "residual"]),
+    ),
+    max_size=6,
+)
+tables_of_traces = rows_of_traces.map(functools.partial(measured, "pipeline"))
+
+
+def test_the_largest_ratio_of_error_to_floor_is_kept():
+    rows = [trace_row("fc.0", 2e-6, 1e-6, 0.1), trace_row("fc.0", 1e-6, 1e-7, 10.0), trace_row("fc.1", 0.0, 1e-6, 1.0)]
+    found = measured("rmvpe", rows)["rmvpe"]
+    assert found["fc.0#x"] == {
+        "count": 2,
+        "rmse": 10.0,
+        "max_abs": 10.0,
+        "floor_rmse_relative": 1e-5,
+        "floor_max_abs_relative": 1e-5,
+    }
+    assert (found["fc.1#x"]["rmse"], found["fc.1#x"]["count"]) == (0.0, 1)
+
+
+def test_layers_and_blocks_share_a_row():
+    paths = (f"{block}unet.encoder.layers.{i}.pool" for block in ("", "block.1.") for i in (0, 4))
+    rows = [trace_row(path, 1.0, 1.0, 1.0) for path in paths]
+    assert measured("rmvpe", rows)["rmvpe"]["unet.encoder.layers.*.pool#x"]["count"] == 4
+
+
+def test_whole_numbers_and_what_had_no_figures_are_left_out():
+    whole = trace_row("pitch", 1.0, 0.0, 1.0) | {"exact": True}
+    failed = trace_row("cnn", 1.0, 1.0, 1.0) | {"added": {"reason": "this stage is missing"}, "floor": {}}
+    assert measured("rmvpe", [whole, failed]) == {}
+
+
+def test_the_pipelines_rows_land_in_the_models_own_tables():
+    inner = ("f0.fc.0", "f0.block.2.fc.0", "segment.3.features.encoder.layers.2.q", "segment.0.audio.z_p")
+    paths = (*inner, "f0", "audio")
+    found = measured("pipeline", [trace_row(path, 1.0, 1.0, 1.0) for path in paths])
+    assert {model: set(rows) for model, rows in found.items()} == {
+        "rmvpe": {"fc.0#x"},
+        "hubert": {"encoder.layers.*.q#x"},
+        "synthesizer": {"z_p#x"},
+        "pipeline": {"f0#x", "audio#x"},
+    }
+    assert found["rmvpe"]["fc.0#x"]["count"] == 2
+
+
+@given(rows_of_traces, rows_of_traces)
+def test_two_traces_make_the_table_of_both(a, b):
+    assert merged(measured("pipeline", a), measured("pipeline", b)) == measured("pipeline", a + b)
+
+
+@given(tables_of_traces, tables_of_traces, tables_of_traces)
+def test_tables_join_in_any_order(a, b, c):
+    assert merged(a, b) == merged(b, a)
+    assert merged(merged(a, b), c) == merged(a, merged(b, c))
+    assert merged(a, {}) == merged({}, a) == a
+
+
+@given(tables_of_traces, tables_of_traces)
+def test_a_table_only_grows(a, b):
+    before = json.dumps([a, b], sort_keys=True)
+    both = merged(a, b)
+    for table in (a, b):
+        for model, rows in table.items():
+            for key, row in rows.items():
+                assert all(both[model][key][name] >= value for name, value in row.items())
+    assert json.dumps([a, b], sort_keys=True) == before
+
+
+@given(rows_of_traces)
+def test_what_a_table_was_made_from_lies_within_its_limits(rows):
+    """Up to the three digits that are kept."""
+    tables = measured("pipeline", rows)
+    for row in rows:
+        for metric in METRICS:
+            excess = Tolerances("pipeline", tables).excess(row["path"], row["entry"], metric)
+            if row["floor"][metric] > 0:
+                assert row["added"][metric] <= SAFETY * excess * row["floor"][metric]
+
+
+# ---------------------------------------------------------------------- components of runs
+FIGURES = ("mel_relative", "salience_max_abs", "convert_snr_db", "own_corr", "voicing_mismatches")
+
+
+def config(**limits: Any) -> dict[str, Any]:
+    return {"suite": {"name": "rmvpe", "limits": {"fp32": limits}}, "precision": "fp32"}
+
+
+ERRORS = {
+    "salience_max_abs": 2e-6,
+    "own_snr_db": 1e-4,
+    "own_corr": 1e-3,
+    "voicing_mismatches": 2.0,
+    "equal_snr_db": 0.0,
+}
+ROWS = {name: {"error": error, "count": 9} for name, error in ERRORS.items()}
+
+
+def test_machines_share_a_table_where_asked(table, monkeypatch):
+    """With ``merge`` of every figure the larger, and both machines named; without, the new one alone."""
+    row = {"rmse": 2.0, "max_abs": 3.0, "count": 4, "floor_rmse_relative": 1e-7}
+    old, new = row | {"rmse": 7.0}, row | {"max_abs": 9.0}
+    monkeypatch.setattr(floor_table, "measure", lambda *_: ({"rmvpe": {"a#x": dict(new)}}, "gpu"))
+    monkeypatch.setattr(floor_table.environment, "cpu_name", lambda: "second")
+    for merge, expected in (("true", new | {"rmse": 7.0, "count": 8}), ("false", new)):
+        made = {"fp32/gpu": {"date": "1999-01-01", "cpu": "first"}}
+        table(stored(made=made, policies={"fp32": {"gpu": {"rmvpe": {"a#x": dict(old)}}}}))
+        floor_table.update(["what=stages", f"merge={merge}"])
+        assert floors.stored()["policies"]["fp32"]["gpu"]["rmvpe"]["a#x"] == expected
+        made = floors.stored()["made"]["fp32/gpu"]
+        assert made["cpu"] == "second"
+        assert made.get("also") == ("date 1999-01-01, cpu first" if merge == "true" else None)
+
+
+def test_derived_limits_are_safety_times_the_largest_error(table):
+    table(stored(components={"fp32": {"rmvpe": ROWS}}))
+    limits = component_limits(config(**dict.fromkeys(ROWS, DERIVED)))
+    assert limits["salience_max_abs"] == pytest.approx(SAFETY * 2e-6)
+    assert limits["own_snr_db"] == pytest.approx(80 - 20 * math.log10(SAFETY))
+    assert limits["own_corr"] == pytest.approx(1 - (SAFETY * 1e-3) ** 2 / 2, abs=1e-12)
+    assert limits["voicing_mismatches"] == 2  # events are counted, not multiplied
+    assert limits["equal_snr_db"] == math.inf
+
+
+def test_a_users_limit_stays_and_null_judges_nothing(table):
+    table(stored(components={"fp32": {"rmvpe": ROWS}}))
+    assert component_limits(config(salience_max_abs=1e-9, own_corr=None, own_snr_db=DERIVED)) == {
+        "salience_max_abs": 1e-9,
+        "own_corr": None,
+        "own_snr_db": pytest.approx(70.46, abs=0.01),
+    }
+
+
+def test_what_the_table_lacks_is_not_judged(table):
+    other = ({"fp32": {"hubert": ROWS}}, {"fp16": {"rmvpe": ROWS}})
+    for components in ({}, {"fp32": {}}, {"fp32": {"rmvpe": {}}}, *other):
+        table(stored(components=components))
+        found = component_limits(config(own_corr=DERIVED, salience_max_abs=2.0))
+        assert found == {"own_corr": None, "salience_max_abs": 2.0}
+
+
+@given(st.floats(1e-6, 0.05))
+def test_snr_and_correlation_of_one_difference_are_the_same_error(size):
+    """Of a difference that is unlike the signal; so their limits, which multiply it, are one limit."""
+    rng = np.random.default_rng(0)
+    signal, other = rng.standard_normal((2, 4096))
+    other -= signal * (other @ signal) / (signal @ signal)
+    value = signal + size * other * np.linalg.norm(signal) / np.linalg.norm(other)
+    corr = value @ signal / np.linalg.norm(value) / np.linalg.norm(signal)
+    assert to_error("own_corr", corr) == pytest.approx(to_error("own_snr_db", -20 * math.log10(size)), rel=1e-2)
+
+
+@given(name=st.sampled_from(FIGURES), data=st.data())
+def test_a_figure_as_an_error_and_back(name, data):
+    low, high = {"convert_snr_db": (-200, 300), "own_corr": (-1, 1)}.get(name, (0, 1e6))
+    value = data.draw(st.floats(low, high))
+    assert to_error(name, value) >= 0
+    assert from_error(name, to_error(name, value)) == pytest.approx(value, abs=1e-12)
+
+
+@given(name=st.sampled_from(FIGURES), a=st.floats(-1, 1), b=st.floats(-1, 1))
+def test_more_is_better_of_snr_and_correlation_only(name, a, b):
+    low, high = sorted((a, b))
+    better = name.endswith(("snr_db", "corr"))
+    assert to_error(name, high) <= to_error(name, low) if better else to_error(name, high) >= to_error(name, low)
+
+
+def test_no_error_and_no_agreement_at_all():
+    assert (to_error("a_snr_db", math.inf), from_error("a_snr_db", 0.0)) == (0.0, math.inf)
+    assert (to_error("a_snr_db", -math.inf), from_error("a_snr_db", math.inf)) == (math.inf, -math.inf)
+    assert (to_error("a_corr", 1.0), from_error("a_corr", 0.0)) == (0.0, 1.0)
+    assert [is_count(name) for name in FIGURES] == [False, False, False, False, True]
+
+
+def test_rows_of_components_keep_the_largest_error_of_either_side():
+    checks = [
+        ("own_snr_db", {"value": 100.0, "floor": 120.0}),
+        ("own_snr_db", {"value": "inf", "floor": "inf"}),
+        ("salience_max_abs", {"value": 1e-6, "floor": 4e-6}),
+        ("salience_max_abs", {"value": 2e-6, "floor": None}),
+        ("voicing_mismatches", {"value": 1, "floor": 2}),
+    ]
+    assert component_rows(checks) == {
+        "own_snr_db": {"error": 1e-5, "count": 2},
+        "salience_max_abs": {"error": 4e-6, "count": 2},
+        "voicing_mismatches": {"error": 2.0, "count": 1},
+    }
+
+
+# ---------------------------------------------------------------------- the table that ships
+DAMAGED = {
+    "missing": None,
+    "empty": "",
+    "cut off": '{"schema": 1, "made": {',
+    "another version": stored(schema=SCHEMA + 1),
+    "without a version": {"policies": {}},
+    "a list": "[]",
+    "null": "null",
+    "binary": "\x00\x01",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_table_is_told(table, kind):
+    table(DAMAGED[kind])
+    with pytest.raises(UserError, match=re.escape("floors.json")):
+        floors.stored()
+
+
+def test_a_table_that_came_back_is_read(table):
+    """An error is not remembered."""
+    table(None)
+    with pytest.raises(UserError):
+        floors.stored()
+    floors.TABLE.write_text(json.dumps(stored()))
+    assert floors.stored() == stored()
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return json.loads(floors.TABLE.read_text(), parse_constant=lambda name: pytest.fail(f"the table holds {name}"))
+
+
+def stage_rows(shipped: Any) -> Iterator[tuple[str, dict[str, float]]]:
+    for precision, devices in shipped["policies"].items():
+        for device, tables in devices.items():
+            for model, rows in tables.items():
+                yield from ((f"{precision}/{device} {model} {key}", row) for key, row in rows.items())
+
+
+def test_the_shipped_table_is_of_this_version_and_says_where_it_comes_from(shipped):
+    assert set(shipped) == {"schema", "made", "policies", "components"}
+    assert shipped["schema"] == SCHEMA
+    policies = {f"{precision}/{device}" for precision, devices in shipped["policies"].items() for device in devices}
+    assert "fp32/cpu" in policies
+    assert set(shipped["made"]) == policies
+    assert all({"date", "cpu", "torch", "mlx", "numpy"} <= set(made) for made in shipped["made"].values())
+
+
+def test_the_shipped_rows_are_whole_and_finite(shipped):
+    names = {"count", *METRICS, *(f"floor_{metric}_relative" for metric in METRICS)}
+    rows = dict(stage_rows(shipped))
+    assert rows
+    for key, row in rows.items():
+        assert set(row) == names, key
+        assert row["count"] >= 1, key
+        assert all(math.isfinite(number) and number >= 0 for number in row.values()), key
+
+
+def test_no_shipped_stage_was_measured_with_a_fault(shipped):
+    rows = dict(stage_rows(shipped))
+    assert rows
+    assert [key for key, row in rows.items() if max(row[metric] for metric in METRICS) > LARGEST_EXCESS] == []
+
+
+def test_the_shipped_components_are_finite(shipped):
+    suites = shipped["components"]["fp32"]
+    assert set(suites) == {*MODELS, "components"}
+    rows = [row for found in shipped["components"].values() for table in found.values() for row in table.values()]
+    assert rows
+    for row in rows:
+        assert all(math.isfinite(number) for number in row.values())
+        assert row["error"] >= 0
+        assert row["count"] >= 1
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_derived_limit_in_fp32_has_a_figure(shipped, model):
+    composed = compose_config(model, [])
+    limits = component_limits(composed)
+    asked = composed["suite"]["limits"]["fp32"]
+    assert shipped == floors.stored()
+    assert [name for name, value in asked.items() if value == DERIVED and limits[name] is None] == []
+
+
+def judged(reference: Events, other: Events) -> Iterator[tuple[str, str]]:
+    """The floats that a trace of the two compares: what changed, on either side, and both have."""
+    theirs, ours = Walker(reference), Walker(other)
+    while ours.advance():
+        path, names = ours.event.whole_path, set(ours.changed)
+        while theirs.advance():
+            names |= set(theirs.changed)
+            if theirs.event.whole_path == path:
+                break
+        for name in names:
+            pair = (theirs.array(name), ours.array(name))
+            if all(array is not None and array.dtype.kind == "f" for array in pair):
+                yield path, name
+
+
+@pytest.mark.parametrize("side", ["rvc_mlx", "plain"])
+@pytest.mark.parametrize("model", MODELS)
+def test_the_shipped_table_knows_every_kind_of_stage(shipped, model, side):
+    tables = shipped["policies"].get("fp32", {}).get("cpu", {})
+    wanted = {
+        row_of(model, path, name)
+        for pair in zip(walks("reference_torch", model), walks(side, model), strict=True)
+        for path, name in judged(*pair)
+    }
+    assert len(wanted) > 10
+    assert {model for model, _ in wanted} == ({model} if model != "pipeline" else set(MODELS))
+    assert sorted(f"{model} {key}" for model, key in wanted if key not in tables.get(model, {})) == []
+
+
+@pytest.mark.parametrize("side", ["rvc_mlx", "plain"])
+def test_the_shipped_table_knows_what_only_v1_voices_take(shipped, side):
+    """Their features go through one more layer."""
+    audio, tables = synthesize(0.6, 3).audio, shipped["policies"].get("fp32", {}).get("cpu", {})
+    pair = (model_of(one, "hubert").walk(audio, "v1") for one in ("reference_torch", side))
+    missing = {row_of("hubert", path, name)[1] for path, name in judged(*pair)} - set(tables.get("hubert", {}))
+    assert sorted(missing) == []

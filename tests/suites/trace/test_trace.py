@@ -1,0 +1,293 @@
+"""The trace on small models made here: what it must find, and what must never pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rvc_mlx.stages import Carry, Stage, group, leaf, walk
+from suites.child.walks import ReferenceWalk, TracedWalk
+from suites.definitions.base import Probe
+from suites.measure.launch import WorkerError
+from suites.metrics.audio import compare_audio
+from suites.metrics.floors import Tolerances
+from suites.trace.walk import FAULT, OK, WHOLE, Pair, ProbeTrace, Row, first_fault
+
+Change = Callable[[tuple[Stage, ...]], tuple[Stage, ...]]
+INPUT = np.random.default_rng(3).standard_normal((1, 6, 40)).astype(np.float32)
+
+
+def residual(carry: Carry) -> None:
+    carry["kept"] = carry["x"]
+
+
+def add(carry: Carry) -> None:
+    carry["x"] = carry["x"] + carry.pop("kept")
+
+
+def count(carry: Carry) -> None:
+    carry["codes"] = np.arange(5)
+
+
+STAGES = (
+    leaf("a", lambda x: x * x.dtype.type(1.1)),
+    group("b", (Stage("0", residual, product="kept"), leaf("1", np.tanh), Stage("2", add))),
+    Stage("codes", count, product="codes"),
+    leaf("c", lambda x: x + x.dtype.type(0.3)),
+)
+
+
+class Local(Pair):
+    """Both sides in this process; they speak as workers do."""
+
+    def __init__(self, other: tuple[Stage, ...], reference: tuple[Stage, ...] = STAGES, call: Any = None) -> None:
+        super().__init__("reference", "other", 1.0, sample_rate=16000)  # type: ignore[arg-type]
+        self.stages = {"reference": reference, "other": other}
+        self.walks: dict[str, Any] = {}
+        self.call = call
+
+    def begin(self, side: str, dtype: Any = np.float32) -> Any:
+        return walk(self.stages[side], {"x": INPUT.astype(dtype)})
+
+    def ask(self, worker: Any, do: str, **arguments: Any) -> dict[str, Any]:
+        try:
+            return getattr(self, do)(worker, **arguments) or {}
+        except Exception as error:
+            raise WorkerError(type(error).__name__, str(error)) from None
+
+    def prepare(self, worker: str, inputs: Any) -> None:
+        pass
+
+    def trace_open(self, worker: str, reference: bool, **_: Any) -> None:
+        if reference:
+            exact = [self.begin(worker, np.float64) for _ in range(2)]
+            self.walks[worker] = ReferenceWalk(self.begin(worker), *exact)
+        else:
+            self.walks[worker] = TracedWalk(self.begin(worker), self.begin(worker), 16000)
+
+    def trace_next(self, worker: str, **arguments: Any) -> dict[str, Any]:
+        if worker == "other":
+            return self.walks[worker].advance()
+        return self.walks[worker].advance(arguments["until"], arguments["leaf"], Path(arguments["folder"]))
+
+    def trace_entry(self, worker: str, name: str, folder: str) -> dict[str, Any]:
+        return {"entry": self.walks[worker].entry(name, Path(folder))}
+
+    def trace_judge(self, worker: str, entries: Any, limits: Any) -> dict[str, Any]:
+        return self.walks[worker].judge(entries, limits)
+
+    def trace_call(self, worker: str, pieces: bool, **_: Any) -> dict[str, Any]:
+        if pieces:
+            return {"added": None}
+        *_, last = self.begin(worker)
+        result = last.carry["x"] if self.call is None else self.call(last.carry["x"])
+        return {"added": self.walks[worker].whole(result)}
+
+
+def rows_of(other: tuple[Stage, ...], reference: tuple[Stage, ...] = STAGES, call: Any = None) -> list[Row]:
+    pair = Local(other, reference, call)
+    return list(ProbeTrace(pair, Probe("p", {"x": INPUT}), "v", Tolerances("none", {})).rows())
+
+
+def after(path: str, function: Callable[[Any], Any], entry: str = "x") -> tuple[Stage, ...]:
+    """The stages with one changed: ``function`` of what it makes."""
+
+    def changed(stage: Stage, rest: list[str]) -> Stage:
+        if stage.name != rest[0]:
+            return stage
+        if len(rest) > 1:
+            return group(stage.name, tuple(changed(part, rest[1:]) for part in stage.parts))
+
+        def apply(carry: Carry) -> None:
+            stage.apply(carry)
+            carry[entry] = function(carry[entry])
+
+        return stage._replace(apply=apply)
+
+    return tuple(changed(stage, path.split(".")) for stage in STAGES)
+
+
+def fault_of(rows: list[Row]) -> Row:
+    found = first_fault(rows)
+    assert found is not None
+    return found
+
+
+# ---------------------------------------------------------------------- right pairs
+def test_equal_sides_are_clean():
+    rows = rows_of(STAGES)
+    assert {row.path for row in rows} == {"a", "b.0", "b.1", "b.2", "codes", "c", WHOLE}
+    assert all(row.status == OK for row in rows)
+    assert all(row.added["max_abs"] == 0 for row in rows)
+
+
+def test_rounding_is_no_fault():
+    """Another order of the same operations in float32."""
+    other = (leaf("a", lambda x: (x * np.float32(11)) / np.float32(10)), *STAGES[1:])
+    rows = rows_of(other)
+    assert any(row.added["max_abs"] > 0 for row in rows)
+    assert first_fault(rows) is None
+
+
+def test_merged_stages_are_one():
+    """A side that computes a whole group at once is compared where the group ends."""
+    whole = leaf("b", lambda x: x + np.tanh(x))
+    rows = rows_of((STAGES[0], whole, *STAGES[2:]))
+    assert [row.path for row in rows] == ["a", "b", "codes", "c", WHOLE]
+    assert first_fault(rows) is None
+
+
+# ---------------------------------------------------------------------- faults
+@pytest.mark.parametrize("path", ["a", "b.1", "b.2", "c"])
+def test_the_first_wrong_stage_is_named_and_the_rest_inherits(path):
+    rows = rows_of(after(path, lambda x: x * np.float32(1.01)))
+    assert [row.path for row in rows if row.status == FAULT] == [path]
+    found = fault_of(rows)
+    assert found.where is not None
+    assert found.where["kind"] == "gain"
+    behind = rows[rows.index(found) + 1 :]
+    floats = [row for row in behind if not row.exact and row.path != WHOLE]
+    assert all(row.chained["max_abs"] > 100 * row.limit["max_abs"] for row in floats if row.entry == "x")
+    assert all(row.added["max_abs"] <= row.limit["max_abs"] for row in floats)
+
+
+def test_a_side_value_is_judged_too():
+    found = fault_of(rows_of(after("b.0", lambda x: x + np.float32(1e-3), "kept")))
+    assert (found.path, found.entry) == ("b.0", "kept")
+
+
+def test_a_value_that_the_reference_leaves_alone_is_judged_too():
+    """The wrong stage changes an entry that the right one does not touch."""
+
+    def apply(carry: Carry) -> None:
+        carry["x"] = np.tanh(carry["x"])
+        carry["kept"] = carry["kept"] * np.float32(2)
+
+    other = (STAGES[0], group("b", (STAGES[1].parts[0], Stage("1", apply), STAGES[1].parts[2])), *STAGES[2:])
+    found = fault_of(rows_of(other))
+    assert (found.path, found.entry) == ("b.1", "kept")
+
+
+def holes(value: float) -> Callable[[np.ndarray], np.ndarray]:
+    def change(x: np.ndarray) -> np.ndarray:
+        y = x.copy()
+        y[0, 2, 7] = value
+        return y
+
+    return change
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_fails_on_either_side(value):
+    bad = after("b.1", holes(value))
+    ours = fault_of(rows_of(bad))
+    assert (ours.path, ours.where and ours.where["kind"]) == ("b.1", "not finite")
+    theirs = fault_of(rows_of(STAGES, reference=bad))
+    assert theirs.path == "b.1"
+    assert "reference" in theirs.added["reason"]
+    both = fault_of(rows_of(bad, reference=bad))
+    assert both.path == "b.1"
+
+
+@pytest.mark.parametrize("change", [lambda x: x[..., :-1], lambda x: x.transpose(0, 2, 1), lambda x: x[0]])
+def test_another_shape_fails(change):
+    found = fault_of(rows_of(after("b.1", change)[:2], reference=STAGES[:2]))
+    assert found.path == "b.1"
+    assert "shapes differ" in found.added["reason"]
+
+
+def test_a_missing_stage_fails():
+    assert fault_of(rows_of((STAGES[0], *STAGES[2:]))).path == "b.0"
+    short = (STAGES[0], group("b", STAGES[1].parts[:2]), *STAGES[2:])
+    found = fault_of(rows_of(short))
+    assert (found.path, found.added["reason"]) == ("b.2", "this stage is missing")
+    assert fault_of(rows_of(STAGES[:-1])).path == "c"
+
+
+def test_a_stage_that_only_one_side_has_fails():
+    found = fault_of(rows_of((*STAGES[:2], leaf("more", lambda x: x), *STAGES[2:])))
+    assert (found.path, found.added["reason"]) == ("more", "the reference has no such stage")
+
+
+def test_a_missing_value_fails():
+    other = (*STAGES[:2], Stage("codes", lambda carry: None, product="x"), *STAGES[3:])
+    found = fault_of(rows_of(other))
+    assert (found.path, found.entry) == ("codes", "codes")
+
+
+def test_comparing_nothing_fails():
+    empty = after("a", lambda x: x[..., :0])[:1]
+    assert "empty" in fault_of(rows_of(empty, reference=empty)).added["reason"]
+
+
+def test_a_trace_of_nothing_is_no_pass():
+    assert rows_of((), reference=()) == []  # and a report of no rows is refused: test_trace of reports
+
+
+def test_whole_numbers_must_be_equal():
+    other = (*STAGES[:2], Stage("codes", lambda c: c.update(codes=np.arange(5) + (np.arange(5) == 3)), product="codes"))
+    found = fault_of(rows_of(other, reference=STAGES[:3]))
+    assert found.path == "codes"
+    assert found.limit == {"rmse": 0.0, "max_abs": 0.0}
+
+
+def test_a_stage_that_raises_is_named():
+    def broken(x: np.ndarray) -> np.ndarray:
+        raise ValueError("no such axis")
+
+    other = (STAGES[0], group("b", (STAGES[1].parts[0], leaf("1", broken))), *STAGES[2:])
+    found = fault_of(rows_of(other))
+    assert found.path == "b.1"
+    assert "no such axis" in found.added["reason"]
+
+
+def test_a_reference_that_raises_is_no_pass():
+    def broken(x: np.ndarray) -> np.ndarray:
+        raise ValueError("not here")
+
+    found = fault_of(rows_of(STAGES, reference=(STAGES[0], leaf("b", broken))))
+    assert "the reference itself raises" in found.added["reason"]
+
+
+def test_own_values_that_lead_another_way_end_the_chain_only():
+    """A stage that only fails on the wrong values of the one before it."""
+
+    def picky(carry: Carry) -> None:
+        if np.abs(carry["x"] - carry["kept"]).max() > 50:
+            raise ValueError("far too loud")
+        add(carry)
+
+    stages = after("b.1", lambda x: x * np.float32(100))
+    other = (STAGES[0], group("b", (*stages[1].parts[:2], Stage("2", picky))), *STAGES[2:])
+    rows = rows_of(other)
+    assert fault_of(rows).path == "b.1"
+    last = next(row for row in rows if row.path == "c")
+    assert "far too loud" in last.chained["reason"]
+    assert last.status == OK
+
+
+def test_the_call_beside_its_own_stages():
+    found = fault_of(rows_of(STAGES, call=lambda x: np.concatenate([x[..., :-3], x[..., -3:] * 0], axis=-1)))
+    assert found.path == WHOLE
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), half_db=st.sampled_from([0.5, -0.5]), frame=st.sampled_from([160, 400, 480, -160]))
+def test_half_a_decibel_and_a_frame_are_always_caught(seed, half_db, frame):
+    """Correlation sees neither; the limits do, and the figures for people name them."""
+    from suites.inputs.voice import synthesize
+
+    audio = synthesize(0.6, seed % 50).audio[None]
+    for change in (lambda x: x * np.float32(10 ** (half_db / 20)), lambda x: np.roll(x, frame, axis=-1)):
+        right = (leaf("tanh", lambda x: audio.astype(x.dtype)),)
+        wrong = (leaf("tanh", lambda x, change=change: change(audio).astype(x.dtype)),)
+        assert fault_of(rows_of(wrong, reference=right)).path == "tanh"
+    louder = compare_audio(audio[0] * np.float32(10 ** (half_db / 20)), audio[0], 16000)
+    assert louder["level_db"] == pytest.approx(half_db, abs=0.01)
+    assert louder["corr"] > 0.999999

@@ -1,0 +1,158 @@
+"""``trace``, ``selftest`` and ``floors`` as a user starts them, on tiny models."""
+
+from __future__ import annotations
+
+import pytest
+from command import strict
+
+from suites.__main__ import main
+from suites.base.records import read_lines
+from suites.faults import FAULTS
+from suites.selftest.faults import Outcome, summary
+from suites.trace.run import TraceRun
+
+SMALL = ["measure=smoke", "durations=[0.5]"]
+
+
+def trace(capsys, *words: str) -> tuple[int, str]:
+    code = main(["trace", *words])
+    return code, capsys.readouterr().out
+
+
+@pytest.fixture
+def injected(monkeypatch):
+    """Every model of MLX's side is loaded with this fault in it."""
+
+    def choose(name: str) -> None:
+        load = TraceRun._load
+
+        def with_fault(self, backend, optimize):
+            if backend == self.other:
+                self.workers[backend].ask("inject", 60, name=name)
+            return load(self, backend, optimize)
+
+        monkeypatch.setattr(TraceRun, "_load", with_fault)
+
+    return choose
+
+
+def test_a_clean_trace_passes_and_leaves_its_records(capsys, tmp_path):
+    code, out = trace(capsys, "hubert", *SMALL, f"out={tmp_path / 't'}")
+    assert code == 0
+    assert "No stage at fault" in out
+    assert out.splitlines()[-1] == f"report: {tmp_path / 't' / 'report.md'}"
+    for name in ("report.md", "report.html", "records.jsonl", "config.yaml", "environment.json"):
+        assert (tmp_path / "t" / name).stat().st_size > 0
+    schema = strict()
+    lines = list(read_lines(tmp_path / "t" / "records.jsonl"))
+    for line in lines:
+        schema.validate(line)
+    assert {line["variant"] for line in lines} == {"as configured", "plain"}
+    before = (tmp_path / "t" / "report.md").read_bytes()
+    assert main(["report", str(tmp_path / "t")]) == 0
+    assert (tmp_path / "t" / "report.md").read_bytes() == before
+    assert main(["trace", "hubert", *SMALL, f"out={tmp_path / 't'}"]) == 2  # never over another one
+
+
+def test_the_published_fault_is_placed_told_and_pinned(capsys, tmp_path, injected):
+    injected("rmvpe/transposed-zero-padded")
+    code, out = trace(capsys, "rmvpe", *SMALL, f"out={tmp_path / 't'}")
+    assert code == 1
+    sentence = next(line for line in out.splitlines() if line.startswith("First stage at fault"))
+    assert "unet.decoder.layers.0.conv1: last row and column; zero there" in sentence
+    assert "belongs to the optimisation gemm_conv" in sentence
+    assert "**Failed**" in (tmp_path / "t" / "report.md").read_text()
+    assert main(["report", str(tmp_path / "t")]) == 1
+
+
+def test_the_plain_walk_names_the_innermost_stage(capsys, tmp_path, injected):
+    injected("rmvpe/kernel-transposed")
+    code, out = trace(capsys, "rmvpe", *SMALL, f"out={tmp_path / 't'}")
+    assert code == 1
+    assert "First stage at fault: unet.encoder.layers.1.conv.1.conv.0:" in out
+
+
+def test_the_synthesizer_tells_what_correlation_means(capsys, tmp_path):
+    code, out = trace(capsys, "synthesizer", *SMALL, "suite.trace.plain=false", f"out={tmp_path / 't'}")
+    assert code == 0
+    assert "under 4 noise seeds" in out
+    assert "level dB" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trace", "rmvep"], "did you mean 'rmvpe'"),
+        (["trace", "rmvpe", "backends=[mlx_cpu]"], "a trace needs two"),
+        (["trace", "rmvpe", "backends=[torch_cpu,mlx_cqu]"], "did you mean"),
+        (["trace", "rmvpe", "weights.rmvpe=/nowhere.pt"], "no such file"),
+        (["trace", "hubert", "optimize=[fast]", "measure=smoke"], "unknown optimisation 'fast'"),
+        (["selftest", "faults", "only=nothing-like-it"], "no fault of that name"),
+        (["selftest", "faults", "often=3"], "unknown option 'often'"),
+        (["selftest", "faults", "clean=many"], "whole number"),
+        (["floors", "--update", "precision=fp8"], "precision=fp8"),
+        (["floors", "--update", "speed=3"], "unknown option 'speed'"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_a_line(capsys, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    if words[0] == "trace" and "optimisation" not in message:
+        assert not list(tmp_path.iterdir())  # nothing is left of what never began
+
+
+def test_the_table_of_floors_is_shown(capsys):
+    assert main(["floors"]) == 0
+    out = capsys.readouterr().out
+    assert "limit = 3 x excess x floor" in out
+    assert "fp32 on cpu" in out
+
+
+def test_a_lost_worker_is_no_verdict(capsys, tmp_path, monkeypatch):
+    """Killed in the middle: what was walked is kept, and the exit code says that it was not measured."""
+    walk = TraceRun.walk
+
+    def cut_off(self, probes, variant):
+        for count, row in enumerate(walk(self, probes, variant)):
+            if count == 5:
+                self.workers[self.other].kill()
+            yield row
+
+    monkeypatch.setattr(TraceRun, "walk", cut_off)
+    assert main(["trace", "hubert", *SMALL, f"out={tmp_path / 't'}"]) == 2
+    captured = capsys.readouterr()
+    assert "the trace is not complete" in captured.err
+    assert (tmp_path / "t" / "report.md").is_file()
+
+
+# ---------------------------------------------------------------------- the self-test
+def test_a_few_faults_and_clean_pairs(capsys, tmp_path):
+    words = ["only=(rmvpe/f0-late|synthesizer/(flip-after|level|tile-halo))$", "clean=1"]
+    assert main(["selftest", "faults", *words, f"out={tmp_path}"]) == 0
+    out = capsys.readouterr().out
+    assert "faults detected: 4 of 4" in out
+    assert "clean pairs accused: 0 of 1" in out
+
+
+def test_there_are_enough_faults_and_the_published_ones_are_among_them():
+    assert len(FAULTS) >= 60
+    assert {fault.model for fault in FAULTS.values()} == {"rmvpe", "hubert", "synthesizer", "pipeline"}
+    assert sum(fault.known for fault in FAULTS.values()) >= 25
+
+
+def outcome(expect, path):
+    return Outcome("name", "rmvpe", expect, path, "somewhere", "clip", 0.1)
+
+
+def test_a_self_test_that_misses_misplaces_or_accuses_is_red():
+    right, clean = outcome("a", "a"), outcome(None, None)
+    assert summary([right] * 60 + [clean] * 60)[1]
+    assert not summary([right] * 60 + [outcome("a", None)] + [clean] * 60)[1]
+    assert summary([right] * 60 + [outcome("a", "b")] * 3 + [clean] * 60)[1]
+    assert not summary([right] * 60 + [outcome("a", "b")] * 4 + [clean] * 60)[1]
+    assert not summary([right] * 60 + [clean] * 59 + [outcome(None, "a")])[1]
+    text = summary([outcome("a", "b"), outcome("a", None), outcome(None, "c")])[0]
+    assert all(word in text for word in ("**not placed**", "**not detected**", "**accused**"))
