@@ -16,6 +16,7 @@ from ..metrics.limits import Limits
 from ..metrics.parity import Figures, NotComparable
 from . import rmvpe
 from .base import Calls, Probe, Results, Samples, Settings, Steps, Suite, compared, floor_of, heard
+from .config import ConversionOptions
 
 HOP_SAMPLES = 160
 # which part of the call a reported step ends; those of segments are reported as segment.NUMBER.NAME
@@ -74,6 +75,7 @@ class Recorder:
 
 
 class Pipeline(Suite):
+    options = ConversionOptions
     whole = "convert"
     checkpoints = ("hubert", "rmvpe", "voice")
     shared = (("padded", "front.padded"), ("f0", "front.f0"))

@@ -51,7 +51,7 @@ def test_a_run_measures_every_component_and_passes(finished):
         schema.validate(line)
     closed = records(lines)
     assert {r["status"] for r in closed} == {"passed"}
-    components = compose_config(closed[0]["suite"], [])["suite"]["components"]
+    components = compose_config(closed[0]["suite"], []).suite.components
     assert {(r["component"], r["backend"]) for r in closed} == {
         (component, backend) for component in components for backend in ("torch_cpu", "mlx_cpu")
     }
@@ -94,7 +94,7 @@ def test_what_a_conversion_leaves(finished):
 def outcome(name, folder, **changes):
     """What the reference makes of a short clip, as a run would collect it; also settings and limits."""
     config = compose_config(name, ["measure=smoke"])
-    suite, settings = SUITES[name], config["suite"] | {"seed": 0, "profile": "applio", "index": None} | changes
+    suite, settings = SUITES[name], config.settings(None) | changes
     voice = settings.get("voice")
     paths = {n: str(find_weights(n, None, 25, "tiny", voice, folder).path) for n in suite.checkpoints}
     model = suite.load(importlib.import_module("reference_torch"), paths, {}, settings)
