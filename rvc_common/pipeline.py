@@ -166,9 +166,9 @@ class Pipeline:
             c["padded"] = np.pad(c["filtered"], self.windows.samples()[0], mode="reflect")
 
         audio = (
-            Stage("filtered", limit_and_filter, product="filtered"),
-            Stage("cuts", cut, product="cuts"),
-            Stage("padded", mirror, product="padded"),
+            _host("filtered", limit_and_filter),
+            _host("cuts", cut),
+            _host("padded", mirror),
         )
         return (*audio, *self._pitch(carry["knobs"])) if self.synthesizer.has_f0 else audio
 
@@ -190,15 +190,15 @@ class Pipeline:
 
         return (
             self._given_f0(knobs.f0) if knobs.f0 is not None else self._own_f0(),
-            Stage("pitchf", change, product="pitchf"),
-            Stage("pitch", encode, product="pitch"),
+            _host("pitchf", change),
+            _host("pitch", encode),
         )
 
     def _given_f0(self, given: np.ndarray) -> Stage:
         def fit(c: Carry) -> None:
             c["f0"] = _fitted(given, c["filtered"].size, c["padded"].size)
 
-        return Stage("f0", fit, product="f0")
+        return _host("f0", fit)
 
     def _own_f0(self) -> Stage:
         model = self.rmvpe
@@ -266,9 +266,9 @@ class Pipeline:
         return (
             Stage("features", extract, product="features", inside=walk_hubert),
             *retrieval,
-            Stage("phone", prepare, product="phone"),
+            _host("phone", prepare),
             Stage("audio", synthesize, product="audio", inside=walk_voice),
-            Stage("trimmed", trim, product="trimmed"),
+            _host("trimmed", trim),
         )
 
     # ------------------------------------------------------------------ after them
@@ -290,7 +290,12 @@ class Pipeline:
             else:
                 c["audio"] = steps.limit_peak(joined, steps.OUTPUT_PEAK).astype(np.float32, copy=False)
 
-        return (Stage("joined", join, product="joined"), Stage("audio", finish, product="audio"))
+        return (_host("joined", join), _host("audio", finish))
+
+
+def _host(name: str, apply: Callable[[Carry], None]) -> Stage:
+    """A step that both implementations share; it makes the entry of its own name."""
+    return Stage(name, apply, product=name, shared=True)
 
 
 def _last(events: Iterator[Event], name: str) -> Generator[Event, None, np.ndarray]:

@@ -263,6 +263,20 @@ def test_noise_counts_over_segments(side, voice):
     assert [kind for _, kind in asked] == ["normal", "uniform", "normal"] * 4
 
 
+HOST = {"filtered", "cuts", "padded", "pitchf", "pitch", "phone", "trimmed", "joined", "audio"}
+
+
+@BOTH
+@pytest.mark.parametrize("f0", [None, np.full(101, 200.0)], ids=["own f0", "given f0"])
+def test_the_host_steps_are_marked_as_shared(side, f0, voice):
+    """The segment's audio, its features and what is retrieved are the implementation's own."""
+    events = list(pipeline(side).walk(voice[:16000], 16000, f0=f0, index=BANK, index_rate=0.5))
+    shared = {event.whole_path for event in events if event.shared}
+    own = {event.whole_path for event in events if not event.shared}
+    assert {path.removeprefix("segment.0.") for path in shared} == HOST | ({"f0"} if f0 is not None else set())
+    assert {"segment.0.features", "segment.0.retrieved", "segment.0.audio"} <= own
+
+
 def test_plain_path_converts_alike(voice):
     want = pipeline("rvc_mlx").convert(voice[:8000], 16000)[0]
     assert snr_db(pipeline("plain").convert(voice[:8000], 16000)[0], want) > 50
