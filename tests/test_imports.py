@@ -39,6 +39,7 @@ def test_the_blocker_blocks():
 @pytest.mark.parametrize(
     ("package", "without"),
     [
+        ("rvc_common", (*FRAMEWORKS, "rvc_mlx", "reference_torch", "suites", "reports", "hydra")),
         ("rvc_mlx", ("torch", "reference_torch", "suites", "reports", "hydra")),
         ("reference_torch", ("mlx", "rvc_mlx", "suites", "reports", "hydra")),
         ("suites", FRAMEWORKS),
@@ -51,7 +52,7 @@ def test_imports_without(package, without):
 
 
 def test_importing_rvc_mlx_loads_nothing_heavy():
-    done = python((), "import rvc_mlx, rvc_mlx.checkpoint; print('mlx.core' in sys.modules)")
+    done = python((), "import rvc_mlx, rvc_mlx.files; print('mlx.core' in sys.modules)")
     assert done.stdout.strip() == "False"
 
 

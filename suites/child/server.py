@@ -92,22 +92,23 @@ def _thread_counts(framework: str) -> dict[str, Any]:
 
 # what rvc_mlx takes at a time, in sizes that a short input is cut by as a long one is by the real ones
 PIECES = {
-    "attention.BLOCK_VALUES": 1 << 10,
-    "attention.SHORTEST_FRAMES": 1,
-    "audio.BLOCK_FRAMES": 50,
-    "layers.UNFOLD_VALUES": 1 << 16,
-    "retrieval.BLOCK_VALUES": 1 << 14,
-    "steps.FILTER_BLOCK": 5000,
-    "synthesizer.FINE_FRAMES": 7,
-    "synthesizer.GPU_TILE_FRAMES": 40,
-    "synthesizer.TILE_FRAMES": 40,
+    "rvc_mlx.attention.BLOCK_VALUES": 1 << 10,
+    "rvc_mlx.attention.SHORTEST_FRAMES": 1,
+    "rvc_mlx.audio.BLOCK_FRAMES": 50,
+    "rvc_mlx.layers.UNFOLD_VALUES": 1 << 16,
+    "rvc_mlx.retrieval.BLOCK_VALUES": 1 << 14,
+    "rvc_common.steps.FILTER_BLOCK": 5000,
+    "rvc_mlx.synthesizer.FINE_FRAMES": 7,
+    "rvc_mlx.synthesizer.GPU_TILE_FRAMES": 40,
+    "rvc_mlx.synthesizer.TILE_FRAMES": 40,
 }
 
 
 @contextlib.contextmanager
 def small_pieces() -> Iterator[None]:
     """With the sizes of blocks and tiles small, so that seams show on short inputs too."""
-    places = [(importlib.import_module(f"rvc_mlx.{name.partition('.')[0]}"), name.partition(".")[2]) for name in PIECES]
+    names = [name.rpartition(".") for name in PIECES]
+    places = [(importlib.import_module(module), constant) for module, _, constant in names]
     old = [getattr(module, constant) for module, constant in places]
     try:
         for (module, constant), value in zip(places, PIECES.values(), strict=True):

@@ -186,7 +186,8 @@ class TracedWalk:
         self._follow(path)
         arrays = [name for name in self.forced.changed if self.forced.array(name) is not None]
         leaf, self.last = not inside(self.last, path), path
-        return {"path": path, "product": event.product, "changed": arrays, "leaf": leaf, "broken": self.broken}
+        facts = {"product": event.product, "shared": event.shared}
+        return {"path": path, "changed": arrays, "leaf": leaf, "broken": self.broken, **facts}
 
     def _follow(self, path: str | None) -> None:
         """Own values may lead another way, into more segments, say: from there on there is no chain."""

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from rvc_common import checkpoint
+
 from ..base.backends import BACKENDS, impossible
 from ..base.errors import UserError
 from ..base.files import in_files, scratch_folder
@@ -50,10 +52,10 @@ def convert(source: Path, target: Path, model: str = "auto", check: bool = False
     Raises:
         UserError: unreadable, another model, an ending that is not known, or a side whose results differ.
     """
-    checkpoint = importlib.import_module("rvc_mlx.checkpoint")  # reads .pt without PyTorch
+    read_file = importlib.import_module("rvc_mlx.files").read_file  # reads .pt without PyTorch
     expected = None if model == "auto" else model
     try:
-        content = checkpoint.read_content(source, expected)
+        content = checkpoint.read_content(source, read_file, expected)
         if content.kind == "rmvpe":
             checkpoint.check_keys("RMVPE", _expected(content.state), content.state)
         elif content.kind == "voice":
@@ -62,7 +64,7 @@ def convert(source: Path, target: Path, model: str = "auto", check: bool = False
         if source.resolve() == target.resolve():
             raise UserError(f"{target}: is the input itself")
         left_out = _write(checkpoint, content, source, target, profile)
-        _compare(checkpoint, content, checkpoint.read_content(target, content.kind), target)
+        _compare(checkpoint, content, checkpoint.read_content(target, read_file, content.kind), target)
     except checkpoint.CheckpointError as error:
         text = str(error)
         raise UserError(text if str(source) in text or str(target) in text else f"{source}: {text}") from None

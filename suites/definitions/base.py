@@ -70,6 +70,8 @@ class Suite:
     learned: ClassVar[tuple[str, ...]] = ()
     takes_audio: ClassVar[bool] = True  # else it makes its own inputs, and audio=FILE means nothing
     counted: ClassVar[bool] = False  # every component is a call whose FLOPs and bytes are worth counting
+    # components that both sides compute with the same code: that they agree proves nothing
+    same_code: ClassVar[tuple[str, ...]] = ()
     # inputs that the parity reference makes for all backends: input name, and the result that it is
     shared: ClassVar[tuple[tuple[str, str], ...]] = ()
     extras: ClassVar[tuple[str, ...]] = ()  # calls that only parity needs; never timed

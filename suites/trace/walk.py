@@ -35,7 +35,10 @@ PIECES = "(whole call in small pieces)"
 
 @dataclass
 class Row:
-    """One value of one stage. ``added``: on the reference's input; ``chained``: on each side's own."""
+    """One value of one stage. ``added``: on the reference's input; ``chained``: on each side's own.
+
+    ``shared``: both sides ran the same code there.
+    """
 
     probe: str
     variant: str
@@ -53,6 +56,7 @@ class Row:
     status: str = OK
     where: Facts | None = None
     heard: Facts | None = None
+    shared: bool = False
 
     def record(self) -> Facts:
         return asdict(self)
@@ -145,6 +149,7 @@ class ProbeTrace:
         for name, entry in entries.items():
             if not judged[name].get("absent"):
                 self.last = self._row(path, name, entry, limits[name], judged[name])
+                self.last.shared = step.get("shared", False)
                 self._judge_chain(self.last, entry)
                 yield self.last
 

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from reference_torch.checkpoint import read_hubert, read_metadata, read_voice
-from rvc_mlx import checkpoint as ours
+from rvc_common.checkpoint import read_metadata
 from suites.base.errors import UserError
 from suites.commands import convert as module
 from suites.commands.convert import convert
+
+READING = [made.reading(side) for side in ("reference_torch", "rvc_mlx")]
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_voice_there_and_back(tmp_path, name, dtype):
     assert_bits(after.pop("weight"), before.pop("weight"))
     assert after == before
     assert after["config"][15] == 109  # the stale count too
-    voices = [side(p) for side in (read_voice, ours.read_voice) for p in (source, tmp_path / "v.safetensors")]
+    voices = [side.read_voice(p) for side in READING for p in (source, tmp_path / "v.safetensors")]
     for voice in voices[1:]:
         assert voice[1:] == voices[0][1:]
         assert all(np.array_equal(voice.state[k], v) for k, v in voices[0].state.items())
@@ -133,9 +134,9 @@ def test_hubert_there_and_back(tmp_path, layout):
     assert "hubert, 213 tensors" in convert(source, tmp_path / "h.safetensors")
     convert(tmp_path / "h.safetensors", tmp_path / "i.pt")
     assert_bits(torch.load(tmp_path / "i.pt", weights_only=True), made.tensors(state))
-    for read in (read_hubert, ours.read_hubert):
+    for side in READING:
         for path in (source, tmp_path / "h.safetensors", tmp_path / "i.pt"):
-            given = read(path)
+            given = side.read_hubert(path)
             assert given.keys() == state.keys()
             assert all(np.array_equal(given[k], v) for k, v in state.items())
     assert read_metadata(tmp_path / "h.safetensors")["source"] == source.name

@@ -127,6 +127,13 @@ def test_equal_results_pass(reference):
     assert set(verdicts(reference, reference[2]).values()) == {"passed"}
 
 
+def test_what_both_sides_compute_with_the_same_code_is_marked(reference):
+    suite, components, found, settings = reference
+    judge = Judge(suite, component_limits({"suite": settings, "precision": "fp32"}), settings, found)
+    marked = {name for name in components if judge(name, found, False)["parity"].get("same_code")}
+    assert marked == {"filter"} & set(components)
+
+
 FAULTS = {
     "extract": ({"extract"}, "extract"),
     "encode": ({"encode"}, "encode|encode.logs_p"),

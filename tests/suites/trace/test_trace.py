@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvc_mlx.stages import Carry, Stage, group, leaf, walk
+from rvc_common.stages import Carry, Stage, group, leaf, walk
 from suites.child.walks import ReferenceWalk, TracedWalk
 from suites.definitions.base import Probe
 from suites.measure.launch import WorkerError
