@@ -95,6 +95,7 @@ PIECES = {
     "audio.BLOCK_FRAMES": 50,
     "layers.UNFOLD_VALUES": 1 << 16,
     "retrieval.BLOCK_VALUES": 1 << 14,
+    "rmvpe.TILE_FRAMES": 1024,  # with 1600 more on either side: smaller tiles would take long inputs a hundred times
     "steps.FILTER_BLOCK": 5000,
     "synthesizer.FINE_FRAMES": 7,
     "synthesizer.GPU_TILE_FRAMES": 40,
