@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_models import SIDES, VOICES, facts, inputs, module, synthesizer, voice_state
 
@@ -85,14 +88,33 @@ def test_rate_drops_leading_frames(rate):
     assert max(np.abs(r - results[0]).max() for r in results) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["synth_v2_40k_f0", "synth_v2_32k_f0_mrf", "synth_v2_48k_nof0"])
-def test_tiles_change_nothing_but_rounding(name, monkeypatch):
-    """The decoder in stretches, each with as much around it as its convolutions see."""
-    whole, tiled = (synthesizer("rvc_mlx", name, optimize=wish) for wish in (["gemm_conv", "polyphase"], "all"))
-    monkeypatch.setattr(module("rvc_mlx", "synthesizer"), "TILE_FRAMES", 40)
-    monkeypatch.setattr(module("rvc_mlx", "synthesizer"), "FINE_FRAMES", 7)
-    arguments = inputs(whole, frames=150)
-    assert np.abs(whole.infer(**arguments, noise=3) - tiled.infer(**arguments, noise=3)).max() < 2e-6
+OF_EACH_VOCODER = ["synth_v2_40k_f0", "synth_v2_32k_f0_mrf", "synth_v2_48k_nof0", "synth_v2_24k_f0_refinegan"]
+
+
+@functools.cache
+def whole_and_tiled(name: str, profile: str) -> list[Any]:
+    wishes = (["gemm_conv", "polyphase"], ["gemm_conv", "polyphase", "tile"])
+    return [synthesizer("rvc_mlx", name, profile=profile, optimize=wish) for wish in wishes]
+
+
+@pytest.mark.parametrize("name", OF_EACH_VOCODER)
+@settings(max_examples=5, deadline=None)
+@given(
+    profile=st.sampled_from(["applio", "webui"]),
+    frames=st.integers(1, 70),
+    coarse=st.integers(8, 80),
+    fine=st.integers(4, 40),
+)
+@example(profile="webui", frames=100, coarse=40, fine=7)
+def test_tiles_of_any_size_change_nothing_but_rounding(name, profile, frames, coarse, fine):
+    """The decoder in stretches, each with as much around it as its convolutions see; RefineGAN is never cut."""
+    whole, tiled = whole_and_tiled(name, profile)
+    arguments = inputs(whole, frames)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module("rvc_mlx", "synthesizer"), "TILE_FRAMES", coarse)
+        patch.setattr(module("rvc_mlx", "synthesizer"), "FINE_FRAMES", fine)
+        got = tiled.infer(**arguments, noise=3)
+    assert np.abs(whole.infer(**arguments, noise=3) - got).max() < 2e-6
 
 
 @pytest.mark.parametrize("halo", ["coarse_halo", "fine_halo"])

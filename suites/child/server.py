@@ -97,6 +97,7 @@ PIECES = {
     "rvc_mlx.audio.BLOCK_FRAMES": 50,
     "rvc_mlx.layers.UNFOLD_VALUES": 1 << 16,
     "rvc_mlx.retrieval.BLOCK_VALUES": 1 << 14,
+    "rvc_mlx.rmvpe.TILE_FRAMES": 1024,  # with 1600 more on either side: smaller tiles would take long inputs a hundred times
     "rvc_common.steps.FILTER_BLOCK": 5000,
     "rvc_mlx.synthesizer.FINE_FRAMES": 7,
     "rvc_mlx.synthesizer.GPU_TILE_FRAMES": 40,

@@ -7,6 +7,7 @@ current stage's values is kept, so memory does not grow with the number of stage
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -193,7 +194,10 @@ class ProbeTrace:
 
     def _whole(self, last: Row, path: str) -> Row:
         """The call as users make it beside its own stages: tiles and blocks have no stage."""
-        entry: Facts = {"exact": last.exact, "rms": last.rms, "peak": last.peak, "unit": 2.0**-24}
+        entry: Facts = {"exact": False, "rms": last.rms, "peak": last.peak, "unit": 2.0**-24}
+        if last.exact:
+            # 16-bit audio: rounding before it moves values by whole steps; the least floor is one step of one value
+            entry |= {"rms": max(1, math.prod(last.shape)) ** -0.5, "peak": 1.0, "unit": 1.0}
         entry |= {"floor_added": last.floor_chained}
         row = Row(self.probe.name, self.variant, path, last.entry, shape=last.shape, exact=last.exact)
         row.rms, row.peak, row.limit = last.rms, last.peak, self.tolerances.limits(path, last.entry, entry)
