@@ -14,6 +14,7 @@ from typing import Any
 
 from ..base.backends import BACKENDS
 from ..base.files import in_files, scratch_folder
+from ..child.axes import path_decides
 from ..definitions.base import Probe
 from ..measure.launch import Worker, WorkerError
 from ..metrics.floors import METRICS, Tolerances, floor
@@ -213,11 +214,6 @@ class ProbeTrace:
 
     def _failed(self, path: str, reason: str) -> Row:
         return Row(self.probe.name, self.variant, path, "", added={"reason": reason}, status=FAULT)
-
-
-def path_decides(path: str) -> bool:
-    """Stages that choose: the best bin, voiced or not, a pitch code."""
-    return path.rsplit(".", 1)[-1] in ("cents", "f0", "pitchf", "pitch")
 
 
 def is_clear(added: Mapping[str, Any], limit: Mapping[str, float]) -> bool:

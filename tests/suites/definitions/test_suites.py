@@ -12,7 +12,7 @@ from command import strict
 from command import suites as run_suites
 
 from suites.base.records import read_lines, records
-from suites.child.server import named
+from suites.child.served import named
 from suites.definitions import SUITES
 from suites.definitions.pipeline import Recorder
 from suites.definitions.synthesizer import pitch_codes
