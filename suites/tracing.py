@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from . import locate, parity, sound
+from . import parity, sound
+from .metrics import locate
 from .parity import Figures, NotComparable
 
 Answer = dict[str, Any]

@@ -1,0 +1,1 @@
+"""Comparisons of arrays: how large a difference is, where it is and what it looks like."""

@@ -1,0 +1,135 @@
+"""Where two tensors differ, and in which way. Pure NumPy.
+
+The size of a difference says that a port is wrong; its place and kind suggest what: zeros in the last row a padding
+fault, exchanged axes a layout fault, a factor per channel a missing normalisation. ``REGISTRY`` has all kinds. They are
+tried from top to bottom, and the first that explains the difference is reported; the kinds of one group compete.
+
+**Criterion.** An explanation predicts the result from the reference. It is accepted if what remains (result minus
+prediction, root mean square) is at least 20 dB below the difference on the same values; or at least 12 dB below and
+nowhere more than four tolerances. It must not make more than 5 % of the values worse, that is, move values that agreed
+away by more than four tolerances: otherwise one loud value would decide. If several explanations of a group leave more
+than four tolerances, a later one is preferred if it removes 10 dB more. A place is accepted if everything outside is
+within the tolerance (with "mostly": holds at most 1 % of the difference's energy, and no tenth of its peak), if so many
+clean values outside are no coincidence, given how many inside are clean, and if the difference inside is 12 dB above
+that outside, root mean square.
+
+Memory: values become float64 in blocks of 65,536. Searches read 131,072 values, or one line of up to a million. Beyond
+that only profiles and lists of indices are kept, some 30 bytes per index of the longest axis; the search inside a place
+may copy up to four million values.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import get_args
+
+import numpy as np
+
+from . import orders, patterns, places, shapes
+from .kinds import Finding, Kind, KindName, search
+from .pair import AXES, ORDERED, Pair, axis_profile, number
+
+__all__ = ["AXES", "ORDERED", "REGISTRY", "Finding", "Kind", "axis_profile", "locate"]
+
+
+def _compare(pair: Pair) -> Finding:
+    found = search(REGISTRY, pair)
+    assert found is not None  # the last kind accepts every pair
+    if found.kind in ("shape", "empty", "not finite"):
+        return found
+    measured = pair.measured
+    facts = {
+        "max_abs": number(measured.max_abs),
+        "at": dict(zip(pair.axes, measured.at, strict=True)),
+        "wrong": measured.wrong,
+        "values": pair.value.size,
+    }
+    return found._replace(facts={**facts, **found.facts})
+
+
+# one rule for all values; also sought inside a place. The comments name typical causes
+EXPLANATIONS = (
+    (
+        Kind("zero", "zero everywhere", patterns.zero),  # a branch left out
+        Kind("zero", "constant ({text}) everywhere", patterns.constant),
+    ),
+    (
+        Kind("near zero", "effectively zero (at most {most:.3g}, reference up to {most_r:.3g}) everywhere",
+             patterns.near_zero),  # a missing mask
+        Kind("sign", "opposite sign everywhere", patterns.sign),
+        Kind("gain", "a constant factor of {gain} everywhere", partial(patterns.scaling, model="gain")),  # a scale
+        Kind("offset", "a constant offset of {addend:.4g} everywhere", partial(patterns.scaling, model="offset")),
+        Kind("offset", "a constant offset of {addend:.4g} wherever the reference is not zero",
+             patterns.offset_of_nonzero),  # pitch bins
+        Kind("affine", "a constant factor of {gain} and offset of {addend:.4g} everywhere",
+             partial(patterns.scaling, model="affine")),  # normalisation of the input
+    ),
+    (
+        Kind("roll", "halves of the {axis} axis swapped", partial(orders.rolled, halves=True)),
+        Kind("roll", "rolled by {count} ({direction}), wrapping around", partial(orders.rolled, halves=False)),
+        Kind("shift", "shifted by {count} ({direction})", orders.shifted),  # padding on the wrong side
+    ),
+    (
+        Kind("flip", "the {axis} axis reversed", orders.flipped),  # a flow's flip, a flipped kernel
+        Kind("permutation", "{text}", orders.permuted),  # grouping, interleaving
+    ),
+    (
+        Kind("transposed", "axes {moved} {how}", orders.transposed),  # layout of weights or attention
+        Kind("reshaped", "values transposed to the order {names} and not back", partial(orders.reshaped, back=False)),
+        Kind("reshaped", "values reshaped to the order {names}, then transposed back",
+             partial(orders.reshaped, back=True)),
+    ),
+)  # fmt: skip
+BY_INDEX = (
+    Kind("channel gain", "a different factor ({gains}) for each {index}", partial(patterns.per_index, model="gain")),
+    Kind("channel offset", "a different offset ({addends}) for each {index}",
+         partial(patterns.per_index, model="offset")),  # a bias
+    Kind("channel affine", "a different factor ({gains}) and offset ({addends}) for each {index}",
+         partial(patterns.per_index, model="affine")),  # a norm left out
+)  # fmt: skip
+_place = partial(places.place, explain=partial(search, EXPLANATIONS), by_index=partial(search, (BY_INDEX,)))
+
+REGISTRY: tuple[tuple[Kind, ...], ...] = (
+    (Kind("shape", "{text}", partial(shapes.other_shape, compare=_compare)),),  # padding, upsampling, layout
+    (Kind("empty", "nothing to compare", shapes.empty),),  # input too short
+    (Kind("not finite", "{text}", shapes.not_finite),),  # 1/0, log 0, overflow
+    (Kind("none", "no difference beyond the tolerance of {tolerance:.3g}", shapes.within_tolerance),),
+    *EXPLANATIONS,
+    (Kind("edge", "{place}", partial(_place, kind="edge", mostly=False)),),  # padding, ``output_padding``
+    (Kind("part", "{place}", partial(_place, kind="part", mostly=False)),),  # masks, one head, one layer
+    BY_INDEX,
+    (Kind("edge", "mostly {place}", partial(_place, kind="edge", mostly=True)),),
+    (Kind("part", "mostly {place}", partial(_place, kind="part", mostly=True)),),
+    (Kind("scattered", "scattered: {wrong} of {size} values differ", patterns.scattered),),  # ties, thresholds
+    (Kind("offset", "mostly a constant offset of {mean:.4g} everywhere, {rest:.3g} (RMS) around it",
+          patterns.mostly_offset),),
+    (Kind("noise", "noise everywhere, not correlated with the reference, {level}", patterns.noise),),  # precision
+    (Kind("everywhere", "everywhere, in no known pattern{likeness}", patterns.everywhere),),  # another computation
+)  # fmt: skip
+if missing := set(get_args(KindName)) - {kind.name for group in REGISTRY for kind in group}:
+    raise ValueError(f"no detector for {sorted(missing)}")
+
+
+def locate(value: np.ndarray, reference: np.ndarray, axes: tuple[str, ...], tolerance: float) -> Finding:
+    """Where and how ``value`` differs from ``reference``.
+
+    Args:
+        value: real numbers of any type and shape.
+        reference: the same.
+        axes: the name of each dimension of ``reference``, from ``AXES``, each at most once.
+        tolerance: the largest difference of two values that counts as rounding, in their unit.
+
+    Raises:
+        ValueError: the names do not fit the reference, the values are complex, or the tolerance is negative or not
+            finite.
+    """
+    value, reference = np.asarray(value), np.asarray(reference)
+    if len(axes) != reference.ndim or len(set(axes)) != len(axes) or not set(axes) <= set(AXES):
+        raise ValueError(f"axes {axes} do not name each of the reference's {reference.ndim} dimensions once")
+    if np.iscomplexobj(value) or np.iscomplexobj(reference):
+        raise ValueError("complex values: pass real and imaginary part as two tensors")
+    if not 0 <= tolerance < math.inf:
+        raise ValueError(f"tolerance {tolerance}")
+    with np.errstate(all="ignore"):  # squares of extreme values overflow; no explanation is then accepted
+        return _compare(Pair(value, reference, axes, tolerance))

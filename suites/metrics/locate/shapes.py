@@ -1,0 +1,163 @@
+"""Detectors for pairs that cannot be compared value by value: other shapes, no values, NaN and infinity."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from .kinds import Facts, Finding, Match
+from .pair import Pair, agree, blocks, f64, raise_profile
+from .places import confined, place_text
+from .wording import amount, join, noun, ordinal
+
+
+def empty(pair: Pair) -> Iterator[Match]:
+    if pair.value.size == 0:
+        yield Match({"values": 0}, {})
+
+
+def within_tolerance(pair: Pair) -> Iterator[Match]:
+    if pair.measured.max_abs <= pair.tolerance:
+        yield Match({}, {"tolerance": pair.tolerance})
+
+
+# NaN and infinity
+
+
+def not_finite(pair: Pair) -> Iterator[Match]:
+    facts: Facts = {}
+    texts = []
+    for side, name, x in (("value", "result", pair.value), ("reference", "reference", pair.reference)):
+        counts, first, bads = _count_not_finite(x)
+        if first is None:
+            continue
+        at = dict(zip(pair.axes, first, strict=True))
+        facts[side] = {**counts, "first": at}
+        total = sum(counts.values())
+        count = join([f"{n} {'NaN' if what == 'nan' else 'infinite'}" for what, n in counts.items() if n])
+        index = ", ".join(f"{noun(axis)} {i}" for (axis, i), n in zip(at.items(), pair.shape, strict=True) if n > 1)
+        where = confined(bads, pair.axes, total) if total > 1 else []
+        place = f" ({place_text(where)})" if where else ""
+        texts.append(f"{count} in the {name}{f', first at {index}' if index else ''}{place}")
+    if texts:
+        yield Match(facts, {"text": "; ".join(texts)})
+
+
+def _count_not_finite(x: np.ndarray) -> tuple[dict[str, int], tuple[int, ...] | None, list[np.ndarray]]:
+    """How many NaN and infinities, the index of the first of them, and which indices of each axis hold one."""
+    counts, first = {"nan": 0, "inf": 0}, None
+    profiles = [np.zeros(n, bool) for n in x.shape]
+    for s in blocks(x.shape):
+        block = f64(x[s])
+        bad = ~np.isfinite(block)
+        if not bad.any():
+            continue
+        nan = int(np.count_nonzero(np.isnan(block)))
+        counts["nan"] += nan
+        counts["inf"] += int(np.count_nonzero(bad)) - nan
+        if first is None:
+            inner = np.unravel_index(bad.argmax(), bad.shape)
+            first = tuple(int(i) + part.start for i, part in zip(inner, s, strict=True))
+        for axis, profile in enumerate(profiles):
+            raise_profile(profile, bad, s, axis)
+    return counts, first, profiles
+
+
+# Another shape
+
+
+def other_shape(pair: Pair, compare: Callable[[Pair], Finding]) -> Iterator[Match]:
+    """What the shape differs by, and what ``compare`` finds in the values that both sides have."""
+    value, reference = pair.value, pair.reference
+    if value.shape == reference.shape:
+        return
+    facts: Facts = {"shape": list(value.shape), "reference_shape": list(reference.shape)}
+    agrees = "the rest agrees"
+    rest: Pair | None = None
+    if not value.size or not reference.size:
+        text = f"{'the result' if not value.size else 'the reference'} is empty"
+    elif value.ndim != reference.ndim:
+        text = f"{value.ndim} {'axis' if value.ndim == 1 else 'axes'} instead of {reference.ndim}"
+        if value.size == reference.size:
+            text, agrees = f"{text} with the same number of values", "in order they agree"
+            rest = _like(pair, value.reshape(reference.shape), reference)
+    elif sorted(value.shape) == sorted(reference.shape):
+        text, rest = _turned(pair, facts)
+    else:
+        text, rest = _longer(pair, facts)
+    if rest is not None:
+        found = compare(rest)
+        text = f"{text}; {agrees if found.kind == 'none' else f'the rest: {found.sentence}'}"
+        facts["rest"] = {"kind": found.kind, "where": found.where}
+    yield Match(facts, {"text": text})
+
+
+def _like(pair: Pair, value: np.ndarray, reference: np.ndarray) -> Pair:
+    return Pair(value, reference, pair.axes, pair.tolerance)
+
+
+def _turned(pair: Pair, facts: Facts) -> tuple[str, Pair | None]:
+    """The same lengths in another order."""
+    value, reference = pair.value, pair.reference
+    orders = list(itertools.permutations(range(value.ndim)) if value.ndim <= 5 else ())
+    orders = [order for order in orders if value.transpose(order).shape == reference.shape]
+    if not orders:
+        return "axes in another order", None
+    order = next((o for o in orders if agree(value.transpose(o), reference, pair.tolerance)), orders[0])
+    moved = [pair.axes[i] for i, j in enumerate(order) if i != j and value.shape[i] != reference.shape[i]]
+    facts["swapped"] = moved
+    text = f"axes {join(moved)} {'swapped' if len(moved) == 2 else 'in another order'}"
+    return text, _like(pair, value.transpose(order), reference)
+
+
+def _longer(pair: Pair, facts: Facts) -> tuple[str, Pair | None]:
+    """Axes that are longer or shorter; the part that both have is compared where it fits."""
+    value, reference = pair.value, pair.reference
+    more = {i: a - b for i, (a, b) in enumerate(zip(value.shape, reference.shape, strict=True)) if a != b}
+    counts = {i: f"one {noun(pair.axes[i])}" if abs(k) == 1 else amount(abs(k), pair.axes[i]) for i, k in more.items()}
+    longer = [counts[i] for i, k in more.items() if k > 0]
+    shorter = [counts[i] for i, k in more.items() if k < 0]
+    text = join([f"{join(words)} {how}" for words, how in ((longer, "longer"), (shorter, "shorter")) if words])
+    facts["longer"] = {pair.axes[i]: k for i, k in more.items()}
+    common = tuple(min(a, b) for a, b in zip(value.shape, reference.shape, strict=True))
+    for at, offsets in _alignments(more):
+        v, r = (_cut(x, offsets, common) for x in (value, reference))
+        if agree(v, r, pair.tolerance):
+            facts["at"] = at
+            return f"{text} {at}", _like(pair, v, r)
+    strided = _strided(pair, *more) if len(more) == 1 else None
+    if strided is not None:
+        facts["strided"] = True
+        return f"{text}; {strided}", None
+    return text, _like(pair, _cut(value, {}, common), _cut(reference, {}, common))
+
+
+def _alignments(more: dict[int, int]) -> Iterator[tuple[str, dict[int, int]]]:
+    """Where the surplus may be, and how much of it is then at the start of each axis."""
+    yield "at the end", dict.fromkeys(more, 0)
+    yield "at the start", {i: abs(k) for i, k in more.items()}
+    yield "at both ends", {i: abs(k) // 2 for i, k in more.items()}
+    if len(more) == 1:
+        ((axis, k),) = more.items()
+        for start in range(1, min(abs(k), 128)):
+            yield f"({start} at the start, {abs(k) - start} at the end)", {axis: start}
+
+
+def _cut(x: np.ndarray, offsets: dict[int, int], common: tuple[int, ...]) -> np.ndarray:
+    """The common part; an offset applies to the side that is longer."""
+    starts = [offsets.get(i, 0) if n > common[i] else 0 for i, n in enumerate(x.shape)]
+    return x[tuple(slice(start, start + n) for start, n in zip(starts, common, strict=True))]
+
+
+def _strided(pair: Pair, axis: int) -> str | None:
+    """An upsampling or downsampling that is missing."""
+    a, b = pair.value.shape[axis], pair.reference.shape[axis]
+    long, short = (pair.value, pair.reference) if a > b else (pair.reference, pair.value)
+    step = -(-max(a, b) // min(a, b))
+    thinned = long[(slice(None),) * axis + (slice(None, None, step),)]
+    if thinned.shape != short.shape or not agree(thinned, short, pair.tolerance):
+        return None
+    every = f"every {ordinal(step)} {noun(pair.axes[axis])}"
+    return f"{every} of it agrees" if a > b else f"it is {every} of the reference"
