@@ -27,8 +27,7 @@ from typing import get_args
 import numpy as np
 
 from . import orders, patterns, places, shapes
-from .kinds import Finding, Kind, KindName, search
-from .pair import AXES, ORDERED, Pair, axis_profile, number
+from .core import AXES, ORDERED, Finding, Kind, KindName, Pair, axis_profile, number, search
 
 __all__ = ["AXES", "ORDERED", "REGISTRY", "Finding", "Kind", "axis_profile", "locate"]
 
@@ -48,26 +47,26 @@ def _compare(pair: Pair) -> Finding:
     return found._replace(facts={**facts, **found.facts})
 
 
+# fmt: off
 # one rule for all values; also sought inside a place. The comments name typical causes
 EXPLANATIONS = (
     (
-        Kind("zero", "zero everywhere", patterns.zero),  # a branch left out
-        Kind("zero", "constant ({text}) everywhere", patterns.constant),
+        Kind("zero", "zero everywhere", patterns.constant, True),  # a branch left out
+        Kind("zero", "constant ({text}) everywhere", patterns.constant, False),
     ),
     (
-        Kind("near zero", "effectively zero (at most {most:.3g}, reference up to {most_r:.3g}) everywhere",
-             patterns.near_zero),  # a missing mask
+        # a missing mask
+        Kind("near zero", "effectively zero (at most {most}, reference up to {most_r}) everywhere", patterns.near_zero),
         Kind("sign", "opposite sign everywhere", patterns.sign),
-        Kind("gain", "a constant factor of {gain} everywhere", partial(patterns.scaling, model="gain")),  # a scale
-        Kind("offset", "a constant offset of {addend:.4g} everywhere", partial(patterns.scaling, model="offset")),
-        Kind("offset", "a constant offset of {addend:.4g} wherever the reference is not zero",
-             patterns.offset_of_nonzero),  # pitch bins
-        Kind("affine", "a constant factor of {gain} and offset of {addend:.4g} everywhere",
-             partial(patterns.scaling, model="affine")),  # normalisation of the input
+        Kind("gain", "a constant factor of {gain} everywhere", patterns.scaling, "gain"),  # a scale
+        Kind("offset", "a constant offset of {addend} everywhere", patterns.scaling, "offset"),  # a bias
+        Kind("offset", "a constant offset of {addend} wherever the reference is not zero", patterns.offset_of_nonzero),
+        # normalisation of the input
+        Kind("affine", "a constant factor of {gain} and offset of {addend} everywhere", patterns.scaling, "affine"),
     ),
     (
-        Kind("roll", "halves of the {axis} axis swapped", partial(orders.rolled, halves=True)),
-        Kind("roll", "rolled by {count} ({direction}), wrapping around", partial(orders.rolled, halves=False)),
+        Kind("roll", "halves of the {axis} axis swapped", orders.rolled, True),
+        Kind("roll", "rolled by {count} ({direction}), wrapping around", orders.rolled, False),
         Kind("shift", "shifted by {count} ({direction})", orders.shifted),  # padding on the wrong side
     ),
     (
@@ -76,37 +75,35 @@ EXPLANATIONS = (
     ),
     (
         Kind("transposed", "axes {moved} {how}", orders.transposed),  # layout of weights or attention
-        Kind("reshaped", "values transposed to the order {names} and not back", partial(orders.reshaped, back=False)),
-        Kind("reshaped", "values reshaped to the order {names}, then transposed back",
-             partial(orders.reshaped, back=True)),
+        Kind("reshaped", "values transposed to the order {names} and not back", orders.reshaped, False),
+        Kind("reshaped", "values reshaped to the order {names}, then transposed back", orders.reshaped, True),
     ),
-)  # fmt: skip
-BY_INDEX = (
-    Kind("channel gain", "a different factor ({gains}) for each {index}", partial(patterns.per_index, model="gain")),
-    Kind("channel offset", "a different offset ({addends}) for each {index}",
-         partial(patterns.per_index, model="offset")),  # a bias
+)
+BY_INDEX = (  # a scale, a bias, a norm left out
+    Kind("channel gain", "a different factor ({gains}) for each {index}", patterns.per_index, "gain"),
+    Kind("channel offset", "a different offset ({addends}) for each {index}", patterns.per_index, "offset"),
     Kind("channel affine", "a different factor ({gains}) and offset ({addends}) for each {index}",
-         partial(patterns.per_index, model="affine")),  # a norm left out
-)  # fmt: skip
-_place = partial(places.place, explain=partial(search, EXPLANATIONS), by_index=partial(search, (BY_INDEX,)))
+         patterns.per_index, "affine"),
+)
+INSIDE = partial(search, EXPLANATIONS), partial(search, (BY_INDEX,))
 
 REGISTRY: tuple[tuple[Kind, ...], ...] = (
-    (Kind("shape", "{text}", partial(shapes.other_shape, compare=_compare)),),  # padding, upsampling, layout
+    (Kind("shape", "{text}", shapes.other_shape, _compare),),  # padding, upsampling, layout
     (Kind("empty", "nothing to compare", shapes.empty),),  # input too short
     (Kind("not finite", "{text}", shapes.not_finite),),  # 1/0, log 0, overflow
     (Kind("none", "no difference beyond the tolerance of {tolerance:.3g}", shapes.within_tolerance),),
     *EXPLANATIONS,
-    (Kind("edge", "{place}", partial(_place, kind="edge", mostly=False)),),  # padding, ``output_padding``
-    (Kind("part", "{place}", partial(_place, kind="part", mostly=False)),),  # masks, one head, one layer
+    (Kind("edge", "{place}", places.place, "edge", False, *INSIDE),),  # padding, ``output_padding``
+    (Kind("part", "{place}", places.place, "part", False, *INSIDE),),  # masks, one head, one layer
     BY_INDEX,
-    (Kind("edge", "mostly {place}", partial(_place, kind="edge", mostly=True)),),
-    (Kind("part", "mostly {place}", partial(_place, kind="part", mostly=True)),),
+    (Kind("edge", "mostly {place}", places.place, "edge", True, *INSIDE),),
+    (Kind("part", "mostly {place}", places.place, "part", True, *INSIDE),),
     (Kind("scattered", "scattered: {wrong} of {size} values differ", patterns.scattered),),  # ties, thresholds
-    (Kind("offset", "mostly a constant offset of {mean:.4g} everywhere, {rest:.3g} (RMS) around it",
-          patterns.mostly_offset),),
+    (Kind("offset", "mostly a constant offset of {mean:.4g}, {rest:.3g} (RMS) around it", patterns.mostly_offset),),
     (Kind("noise", "noise everywhere, not correlated with the reference, {level}", patterns.noise),),  # precision
     (Kind("everywhere", "everywhere, in no known pattern{likeness}", patterns.everywhere),),  # another computation
-)  # fmt: skip
+)
+# fmt: on
 if missing := set(get_args(KindName)) - {kind.name for group in REGISTRY for kind in group}:
     raise ValueError(f"no detector for {sorted(missing)}")
 

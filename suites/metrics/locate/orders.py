@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .kinds import Facts, Match, Predict, explains, view
-from .pair import BLOCK, FEW, SAMPLE, Pair, Slices, dot, f64, largest, once
+from .core import BLOCK, FEW, SAMPLE, Facts, Match, Pair, Predict, Slices, dot, explains, f64, once, view
 from .wording import amount, join, noun
 
 REACH = 1024  # largest shift that is sought, in positions, and at most half the axis
@@ -17,85 +16,61 @@ LONGEST_ROLL = 1 << 20  # length of an axis: a roll needs whole lines
 LONGEST_ORDER = 2048  # length of an axis: a permutation needs the distances of all pairs of indices
 
 
-# Moved along one axis
-
-
 def rolled(pair: Pair, halves: bool) -> Iterator[Match]:
     """Delayed by a lag, and the vacated end holds what left at the other; ``halves``: by half the axis."""
-    for axis, lag, size in _lags(pair):
-        n = pair.shape[axis]
-        if halves != (2 * abs(lag) == n) or size < 4:
-            continue
-        vacated, was = pair.cut(axis, 0, lag) if lag > 0 else pair.cut(axis, n + lag, n)
-        wrapped = pair.cut(axis, n - lag, n)[1] if lag > 0 else pair.cut(axis, 0, -lag)[1]
-        if largest(vacated) > pair.tolerance and explains(pair, vacated, was, view(wrapped)) is not None:
-            match = _delayed(pair, axis, lag)
-            yield match._replace(facts={**match.facts, "by": n // 2}) if halves else match
+    for axis, lag, match, vacated, wrapped in _delays(pair):
+        half = 2 * abs(lag) == pair.shape[axis]
+        if half == halves and not vacated.is_zero() and explains(pair, vacated, view(wrapped)) is not None:
+            yield match._replace(facts={**match.facts, "by": abs(lag)}) if half else match
 
 
 def shifted(pair: Pair) -> Iterator[Match]:
     """Delayed by a lag; the vacated end is not compared."""
-    for axis, lag, size in _lags(pair):
-        n = pair.shape[axis]
-        if 4 <= n and size >= 4 and abs(lag) <= min(REACH, n // 2):
-            vacated = pair.cut(axis, 0, lag) if lag > 0 else pair.cut(axis, n + lag, n)
-            match = _delayed(pair, axis, lag)
-            yield match._replace(facts={**match.facts, "zero_filled": largest(vacated[0]) <= pair.tolerance})
+    for axis, lag, match, vacated, _ in _delays(pair):
+        if pair.shape[axis] >= 4 and abs(lag) <= min(REACH, pair.shape[axis] // 2):
+            yield match._replace(facts={**match.facts, "zero_filled": vacated.is_zero()})
 
 
-def _delayed(pair: Pair, axis: int, lag: int) -> Match:
-    """Compared where both overlap."""
-    n, name = pair.shape[axis], pair.axes[axis]
-    late, early = max(lag, 0), max(-lag, 0)
-    value, reference = pair.cut(axis, late, n - early)
-    source = pair.cut(axis, early, n - late)[1]
-    words = {"count": amount(abs(lag), name), "direction": "late" if lag > 0 else "early"}
-    return Match({"axis": name, "by": lag}, words, view(source), value, reference)
-
-
-def _lags(pair: Pair) -> Iterator[tuple[int, int, int]]:
-    """Axis, likely lag, and how many values then overlap."""
+def _delays(pair: Pair) -> Iterator[tuple[int, int, Match, Pair, np.ndarray]]:
+    """Axis, likely lag, the match where both overlap, the vacated end, and the reference at the other end."""
     for axis, n in enumerate(pair.shape):
-        lags = [_best_roll(pair, axis)] if 3 <= n <= LONGEST_ROLL else []
-        if n >= 4:
-            lags.append(_best_lag(pair, axis))
-        yield from ((axis, lag, pair.value.size // n * (n - abs(lag))) for lag in dict.fromkeys(lags) if lag)
+        for lag in dict.fromkeys(_lags(pair, axis) if n >= 3 else ()):
+            late, early = max(lag, 0), max(-lag, 0)
+            overlap, source = pair.cut(axis, late, n - early), pair.cut(axis, early, n - late)
+            head, tail = pair.cut(axis, 0, abs(lag)), pair.cut(axis, n - abs(lag), n)
+            vacated, wrapped = (head, tail) if lag > 0 else (tail, head)
+            words = {"count": amount(abs(lag), pair.axes[axis]), "direction": "late" if lag > 0 else "early"}
+            match = Match({"axis": pair.axes[axis], "by": lag}, words, view(source.reference), overlap)
+            if lag and overlap.value.size >= 4:  # fewer may agree by chance
+                yield axis, lag, match, vacated, wrapped.reference
 
 
 @once
-def _best_roll(pair: Pair, axis: int) -> int:
-    """The circular lag with the least squared difference, from minus to plus half the axis."""
+def _lags(pair: Pair, axis: int) -> list[int]:
+    """The circular lag with the least squared difference, at most half the axis; then the same over the overlap.
+
+    The overlap is compared in the mean, up to ``REACH``.
+    """
     v, r = pair.lines(axis, LONGEST_ROLL)
     n = v.shape[1]
-    cross = np.fft.irfft((np.fft.rfft(v) * np.fft.rfft(r).conj()).sum(axis=0), n)
-    energy = dot(v, v) + dot(r, r)
-    lags = np.arange(n)
-    return _nearest(energy - 2 * cross, np.where(lags > n // 2, lags - n, lags), energy)
-
-
-@once
-def _best_lag(pair: Pair, axis: int) -> int:
-    """The lag within ``REACH`` with the least mean squared difference over the overlap."""
-    v, r = pair.lines(axis)
-    n = v.shape[1]
-    reach = min(REACH, n // 2)
-    size = 1 << (n + reach - 1).bit_length()
+    lags = np.arange(-(n // 2), n // 2 + 1)
+    size = 1 << (2 * n - 1).bit_length()
     cross = np.fft.irfft((np.fft.rfft(v, size) * np.fft.rfft(r, size).conj()).sum(axis=0), size)
-    sum_v, sum_r = (np.concatenate([[0.0], np.cumsum(np.square(x).sum(axis=0))]) for x in (v, r))
-    lags = np.arange(-reach, reach + 1)
+    energy = dot(v, v) + dot(r, r)
+    around = energy - 2 * (cross[lags] + cross[lags - n * np.sign(lags)] * (lags != 0))
+    found = [_nearest(around, lags, energy)] if 3 <= pair.shape[axis] <= LONGEST_ROLL else []
+    lags = lags[np.abs(lags) <= REACH]
     late, early = np.maximum(lags, 0), np.maximum(-lags, 0)
-    energy = sum_v[n - early] - sum_v[late] + sum_r[n - late] - sum_r[early]
-    errors = (energy - 2 * cross[lags]) / (n - np.abs(lags))
-    return _nearest(errors, lags, float(energy.max()) / n)
+    sum_v, sum_r = (np.concatenate([[0.0], np.cumsum(np.square(x).sum(axis=0))]) for x in (v, r))
+    overlap = sum_v[n - early] - sum_v[late] + sum_r[n - late] - sum_r[early]
+    errors = (overlap - 2 * cross[lags]) / (n - np.abs(lags))
+    return [*found, _nearest(errors, lags, float(overlap.max()) / n)] if n >= 4 else found
 
 
 def _nearest(errors: np.ndarray, lags: np.ndarray, scale: float) -> int:
     """The lag of the least error; a periodic signal has several, then the nearest. 0 after an overflow."""
     good = lags[errors <= errors.min() * (1 + 1e-6) + 1e-12 * scale]
     return int(good[np.abs(good).argmin()]) if len(good) else 0
-
-
-# Another order of one axis
 
 
 def flipped(pair: Pair) -> Iterator[Match]:
@@ -166,44 +141,29 @@ def _described(order: np.ndarray, name: str) -> tuple[str, Facts]:
     return f"{noun(name, n)} in another order ({len(moved)} of {n} moved)", facts
 
 
-# Another order of the axes
-
-
 def transposed(pair: Pair) -> Iterator[Match]:
-    for order in _axis_orders(pair.shape):
-        turned = pair.reference.transpose(order)
+    for order, names, turned in _axis_orders(pair):
         if turned.shape == pair.shape:
             moved = [pair.axes[i] for i, j in enumerate(order) if i != j]
             words = {"moved": join(moved), "how": "swapped" if len(moved) == 2 else "in another order"}
-            yield Match({"order": _names(pair, order)}, words, view(turned))
+            yield Match({"order": names}, words, view(turned))
 
 
 def reshaped(pair: Pair, back: bool) -> Iterator[Match]:
     """Transposed and not transposed back; ``back``: reshaped where a transpose was needed, then transposed back."""
-    for order in _axis_orders(pair.shape):
-        turned = pair.reference.transpose(order)
-        if turned.shape == pair.shape:
-            continue
-        names = _names(pair, order)
-        facts, words = {"order": names}, {"names": ", ".join(names)}
-        value, reference = (x.reshape(turned.shape) for x in (pair.value, pair.reference))
-        if back:
-            yield Match(facts, words, view(reference.transpose(np.argsort(order))))
-        else:
-            yield Match(facts, words, view(turned), value, reference)
+    for order, names, turned in _axis_orders(pair):
+        if turned.shape != pair.shape:
+            seen = pair.like(pair.value.reshape(turned.shape), pair.reference.reshape(turned.shape))
+            predict = view(seen.reference.transpose(np.argsort(order)) if back else turned)
+            yield Match({"order": names}, {"names": ", ".join(names)}, predict, None if back else seen)
 
 
-def _names(pair: Pair, order: tuple[int, ...]) -> list[str]:
-    return [pair.axes[i] for i in order if pair.shape[i] > 1]
-
-
-def _axis_orders(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+def _axis_orders(pair: Pair) -> Iterator[tuple[tuple[int, ...], list[str], np.ndarray]]:
     """Orders of the axes longer than one, of which there may be four; exchanges of two first."""
-    long = [i for i, n in enumerate(shape) if n > 1]
-    if len(long) > 4:
-        return
+    long = [i for i, n in enumerate(pair.shape) if n > 1]
     orders = []
-    for permutation in itertools.permutations(long):
+    for permutation in itertools.permutations(long) if len(long) <= 4 else ():
         to = dict(zip(long, permutation, strict=True))
-        orders.append(tuple(to.get(i, i) for i in range(len(shape))))
-    yield from sorted(orders, key=lambda order: sum(i != j for i, j in enumerate(order)))[1:]
+        orders.append(tuple(to.get(i, i) for i in range(len(pair.shape))))
+    for order in sorted(orders, key=lambda order: sum(i != j for i, j in enumerate(order)))[1:]:
+        yield order, [pair.axes[i] for i in order if pair.shape[i] > 1], pair.reference.transpose(order)

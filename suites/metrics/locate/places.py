@@ -8,21 +8,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .kinds import Facts, Finding, Match
-from .pair import BLOCK, ORDERED, Pair, axis_profile, dot, largest, once, paired_blocks
+from .core import BLOCK, ORDERED, Facts, Finding, Match, Pair, axis_profile, once
 from .wording import edges as edges_text
 from .wording import join, noun, ordinal
 
 Explain = Callable[[Pair], Finding | None]
 
 FEW_RUNS = 6  # runs of wrong indices that a sentence lists
-LARGEST_COPY = 1 << 22  # values
 
 
 def place(pair: Pair, kind: str, mostly: bool, explain: Explain, by_index: Explain) -> Iterator[Match]:
     """The place that holds every difference beyond the tolerance; ``mostly``: beyond a tenth of the largest.
 
-    ``kind`` is ``edge`` or ``part``. ``explain`` and ``by_index`` are what may hold for all values inside.
+    ``kind`` is ``edge`` or ``part``. ``explain`` and ``by_index`` say what holds for all values of a pair.
     """
     found = _place(pair, mostly, explain, by_index)
     if found is not None and found.kind == kind:
@@ -124,7 +122,9 @@ def confined(bads: list[np.ndarray], axes: tuple[str, ...], wrong: int) -> list[
     are wrong, below a thousandth, since noise that is everywhere leaves an index clean now and then.
     """
     found = [indices for axis, name in enumerate(axes) if (indices := _indices(bads[axis], axis, name)) is not None]
-    size = _size_at(math.prod(len(bad) for bad in bads), found)
+    size = math.prod(len(bad) for bad in bads)
+    for indices in found:
+        size = size // len(indices.mask) * int(np.count_nonzero(indices.mask))
     clean = math.log10((size - wrong + 0.5) / (size + 1))
 
     def evident(indices: Indices) -> bool:
@@ -151,32 +151,34 @@ def _box(pair: Pair, threshold: float, explain: Explain, by_index: Explain) -> F
     """Some indices of some axes, wrong where they meet."""
     strict = threshold <= pair.tolerance
     bads = [profile > threshold for profile in pair.measured.profiles]
-    where = confined(bads, pair.axes, _count_beyond(pair, threshold))
+    where = confined(bads, pair.axes, pair.beyond(threshold))
     firm = [indices for indices in where if indices.pattern != "some"]
     if not strict:  # the peaks of noise that is everywhere also have some indices
         where = firm
     if len(firm) < len(where):
         # of a sparse last row only some columns are wrong, and not the last one: first and last describe it better
-        part = _part(pair, firm)
-        edges = _margins_of_axes(part, threshold) if part is not None else None
+        edges = _margins_of_axes(_part(pair, firm), threshold)
         if edges is not None and not firm:
             return edges
         where = firm if edges is not None else where
-    if not where or not _stands_out(pair, _energy_at(pair, where), _size_at(pair.value.size, where), strict):
-        return None
-    facts: Facts = {"axes": {pair.axes[indices.axis]: indices.facts for indices in where}, "zero_there": False}
     part = _part(pair, where)
-    if part is not None:
-        inside, rule = explain(part) or _margins_of_axes(part, pair.tolerance), None
-        if inside is None:
-            inside = rule = by_index(part)
-        if rule is not None and by_index(pair) is not None:
-            return None  # a factor or offset that leaves an index alone by chance does not make the others a place
-        if inside is not None:
-            facts["zero_there"] = inside.facts.get("constant") == 0
-            facts["inside"] = {"kind": inside.kind, "where": inside.where, "facts": inside.facts}
-    kind = "edge" if any(indices.pattern == "edge" for indices in where) else "part"
-    return Finding("edge" if kind == "edge" else "part", place_text(where), facts)
+    if not where or not _stands_out(pair, part.measured.dd, part.value.size, strict):
+        return None
+    inside = explain(part) or _margins_of_axes(part, pair.tolerance)
+    if inside is None and (inside := by_index(part)) is not None and by_index(pair) is not None:
+        return None  # a factor or offset that leaves an index alone by chance does not make the others a place
+    facts: Facts = {"axes": {pair.axes[indices.axis]: indices.facts for indices in where}, "zero_there": False}
+    if inside is not None:
+        facts["zero_there"] = inside.facts.get("constant") == 0
+        facts["inside"] = {"kind": inside.kind, "where": inside.where, "facts": inside.facts}
+    return Finding("edge" if any(i.pattern == "edge" for i in where) else "part", place_text(where), facts)
+
+
+def _part(pair: Pair, where: list[Indices]) -> Pair:
+    value, reference = pair.value, pair.reference
+    for indices in where:
+        value, reference = (x.compress(indices.mask, indices.axis) for x in (value, reference))
+    return pair.like(value, reference)
 
 
 def _stands_out(pair: Pair, energy: float, size: int, strict: bool) -> bool:
@@ -189,62 +191,24 @@ def _stands_out(pair: Pair, energy: float, size: int, strict: bool) -> bool:
     return level and (strict or outside <= pair.measured.dd / 100)
 
 
-def _size_at(size: int, where: list[Indices]) -> int:
-    for indices in where:
-        size = size // len(indices.mask) * int(np.count_nonzero(indices.mask))
-    return size
-
-
 @once
-def _count_beyond(pair: Pair, threshold: float) -> int:
-    if threshold <= pair.tolerance:
-        return pair.measured.wrong
-    return sum(int(np.count_nonzero(np.abs(v - r) > threshold)) for _, v, r in paired_blocks(pair.value, pair.reference))
-
-
-def _energy_at(pair: Pair, where: list[Indices]) -> float:
-    energy = 0.0
-    for s, v, r in paired_blocks(pair.value, pair.reference):
-        d = v - r
-        for indices in where:
-            d = d.compress(indices.mask[s[indices.axis]], axis=indices.axis)
-        energy += dot(d, d)
-    return energy
-
-
-def _part(pair: Pair, where: list[Indices]) -> Pair | None:
-    """The pair inside a place; None if that needs a large copy."""
-    value, reference = pair.value, pair.reference
-    for indices in where:
-        chosen = np.flatnonzero(indices.mask)
-        steps = np.diff(chosen)
-        if len(chosen) == 1 or (steps == steps[0]).all():
-            step = int(steps[0]) if len(steps) else 1
-            s = (slice(None),) * indices.axis + (slice(int(chosen[0]), int(chosen[-1]) + 1, step),)
-            value, reference = value[s], reference[s]
-        elif value.size // pair.shape[indices.axis] * len(chosen) <= LARGEST_COPY:
-            value, reference = value.take(chosen, indices.axis), reference.take(chosen, indices.axis)
-        else:
-            return None
-    return Pair(value, reference, pair.axes, pair.tolerance)
+def _middle_profile(pair: Pair, axis: int) -> np.ndarray:
+    """The profile over the middle of the other axes: their margins would make every index of this one wrong."""
+    middles = [slice(n // 4 or 1, n - (n // 4 or 1)) if n >= 3 else slice(0, n) for n in pair.shape]
+    middle = pair.at((*middles[:axis], slice(None), *middles[axis + 1 :]))
+    return axis_profile(middle.value, middle.reference, axis)
 
 
 def _margins_of_axes(pair: Pair, threshold: float) -> Finding | None:
     """The first and last positions of at least two axes, wrong wherever one of them is."""
-    # the margins of the other axes would make every index of this one wrong: only their middle is read
-    middles = [slice(n // 4 or 1, n - (n // 4 or 1)) if n >= 3 else slice(0, n) for n in pair.shape]
-    edges: dict[int, tuple[int, int]] = {}
-    for axis in (axis for axis, n in enumerate(pair.shape) if n >= 3):
-        middle = (*middles[:axis], slice(None), *middles[axis + 1 :])
-        first, last = _margins(axis_profile(pair.value[middle], pair.reference[middle], axis) > threshold)
-        if first or last:
-            edges[axis] = (first, last)
+    sides = {axis: _margins(_middle_profile(pair, axis) > threshold) for axis, n in enumerate(pair.shape) if n >= 3}
+    edges = {axis: margins for axis, margins in sides.items() if any(margins)}
     if len(edges) < 2:
         return None
     inner = tuple(slice(edges.get(i, (0, 0))[0], n - edges.get(i, (0, 0))[1]) for i, n in enumerate(pair.shape))
-    rest = Pair(pair.value[inner], pair.reference[inner], pair.axes, pair.tolerance)
+    rest = pair.at(inner)
     size = pair.value.size - rest.value.size
-    missing = max(0, size - _count_beyond(pair, threshold))
+    missing = max(0, size - pair.beyond(threshold))
     chance = math.log10(max(pair.shape)) + rest.value.size * math.log10((missing + 0.5) / (size + 1))
     if chance >= -3 or rest.measured.max_abs > threshold:
         return None
@@ -252,13 +216,11 @@ def _margins_of_axes(pair: Pair, threshold: float) -> Finding | None:
         return None
     facts: Facts = {
         "axes": {pair.axes[i]: {"first": first, "last": last} for i, (first, last) in edges.items()},
-        "zero_there": all(largest(slab) <= pair.tolerance for slab in _slabs(pair, edges)),
+        "zero_there": all(_zero_margins(pair, axis, *margins) for axis, margins in edges.items()),
     }
     return Finding("edge", edges_text([(pair.axes[i], *sides) for i, sides in edges.items()]), facts)
 
 
-def _slabs(pair: Pair, edges: dict[int, tuple[int, int]]) -> Iterator[np.ndarray]:
-    for axis, (first, last) in edges.items():
-        n = pair.shape[axis]
-        yield pair.cut(axis, 0, first)[0]
-        yield pair.cut(axis, n - last, n)[0]
+def _zero_margins(pair: Pair, axis: int, first: int, last: int) -> bool:
+    n = pair.shape[axis]
+    return pair.cut(axis, 0, first).is_zero() and pair.cut(axis, n - last, n).is_zero()

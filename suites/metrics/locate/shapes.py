@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from .kinds import Facts, Finding, Match
-from .pair import Pair, agree, blocks, f64, raise_profile
+from .core import Facts, Finding, Match, Pair
 from .places import confined, place_text
 from .wording import amount, join, noun, ordinal
 
@@ -23,49 +22,24 @@ def within_tolerance(pair: Pair) -> Iterator[Match]:
         yield Match({}, {"tolerance": pair.tolerance})
 
 
-# NaN and infinity
-
-
 def not_finite(pair: Pair) -> Iterator[Match]:
     facts: Facts = {}
     texts = []
     for side, name, x in (("value", "result", pair.value), ("reference", "reference", pair.reference)):
-        counts, first, bads = _count_not_finite(x)
-        if first is None:
+        bad = ~np.isfinite(x)
+        total, nan = int(np.count_nonzero(bad)), int(np.count_nonzero(np.isnan(x)))
+        if not total:
             continue
-        at = dict(zip(pair.axes, first, strict=True))
-        facts[side] = {**counts, "first": at}
-        total = sum(counts.values())
-        count = join([f"{n} {'NaN' if what == 'nan' else 'infinite'}" for what, n in counts.items() if n])
-        index = ", ".join(f"{noun(axis)} {i}" for (axis, i), n in zip(at.items(), pair.shape, strict=True) if n > 1)
+        first = dict(zip(pair.axes, map(int, np.unravel_index(bad.argmax(), x.shape)), strict=True))
+        facts[side] = {"nan": nan, "inf": total - nan, "first": first}
+        count = join([f"{n} {what}" for n, what in ((nan, "NaN"), (total - nan, "infinite")) if n])
+        index = ", ".join(f"{noun(axis)} {i}" for (axis, i), n in zip(first.items(), pair.shape, strict=True) if n > 1)
+        bads = [bad.any(axis=tuple(i for i in range(x.ndim) if i != axis)) for axis in range(x.ndim)]
         where = confined(bads, pair.axes, total) if total > 1 else []
         place = f" ({place_text(where)})" if where else ""
         texts.append(f"{count} in the {name}{f', first at {index}' if index else ''}{place}")
     if texts:
         yield Match(facts, {"text": "; ".join(texts)})
-
-
-def _count_not_finite(x: np.ndarray) -> tuple[dict[str, int], tuple[int, ...] | None, list[np.ndarray]]:
-    """How many NaN and infinities, the index of the first of them, and which indices of each axis hold one."""
-    counts, first = {"nan": 0, "inf": 0}, None
-    profiles = [np.zeros(n, bool) for n in x.shape]
-    for s in blocks(x.shape):
-        block = f64(x[s])
-        bad = ~np.isfinite(block)
-        if not bad.any():
-            continue
-        nan = int(np.count_nonzero(np.isnan(block)))
-        counts["nan"] += nan
-        counts["inf"] += int(np.count_nonzero(bad)) - nan
-        if first is None:
-            inner = np.unravel_index(bad.argmax(), bad.shape)
-            first = tuple(int(i) + part.start for i, part in zip(inner, s, strict=True))
-        for axis, profile in enumerate(profiles):
-            raise_profile(profile, bad, s, axis)
-    return counts, first, profiles
-
-
-# Another shape
 
 
 def other_shape(pair: Pair, compare: Callable[[Pair], Finding]) -> Iterator[Match]:
@@ -82,7 +56,7 @@ def other_shape(pair: Pair, compare: Callable[[Pair], Finding]) -> Iterator[Matc
         text = f"{value.ndim} {'axis' if value.ndim == 1 else 'axes'} instead of {reference.ndim}"
         if value.size == reference.size:
             text, agrees = f"{text} with the same number of values", "in order they agree"
-            rest = _like(pair, value.reshape(reference.shape), reference)
+            rest = pair.like(value.reshape(reference.shape), reference)
     elif sorted(value.shape) == sorted(reference.shape):
         text, rest = _turned(pair, facts)
     else:
@@ -94,10 +68,6 @@ def other_shape(pair: Pair, compare: Callable[[Pair], Finding]) -> Iterator[Matc
     yield Match(facts, {"text": text})
 
 
-def _like(pair: Pair, value: np.ndarray, reference: np.ndarray) -> Pair:
-    return Pair(value, reference, pair.axes, pair.tolerance)
-
-
 def _turned(pair: Pair, facts: Facts) -> tuple[str, Pair | None]:
     """The same lengths in another order."""
     value, reference = pair.value, pair.reference
@@ -105,11 +75,11 @@ def _turned(pair: Pair, facts: Facts) -> tuple[str, Pair | None]:
     orders = [order for order in orders if value.transpose(order).shape == reference.shape]
     if not orders:
         return "axes in another order", None
-    order = next((o for o in orders if agree(value.transpose(o), reference, pair.tolerance)), orders[0])
+    order = next((o for o in orders if pair.like(value.transpose(o), reference).agrees()), orders[0])
     moved = [pair.axes[i] for i, j in enumerate(order) if i != j and value.shape[i] != reference.shape[i]]
     facts["swapped"] = moved
     text = f"axes {join(moved)} {'swapped' if len(moved) == 2 else 'in another order'}"
-    return text, _like(pair, value.transpose(order), reference)
+    return text, pair.like(value.transpose(order), reference)
 
 
 def _longer(pair: Pair, facts: Facts) -> tuple[str, Pair | None]:
@@ -123,24 +93,23 @@ def _longer(pair: Pair, facts: Facts) -> tuple[str, Pair | None]:
     facts["longer"] = {pair.axes[i]: k for i, k in more.items()}
     common = tuple(min(a, b) for a, b in zip(value.shape, reference.shape, strict=True))
     for at, offsets in _alignments(more):
-        v, r = (_cut(x, offsets, common) for x in (value, reference))
-        if agree(v, r, pair.tolerance):
+        rest = pair.like(*(_cut(x, offsets, common) for x in (value, reference)))
+        if rest.agrees():
             facts["at"] = at
-            return f"{text} {at}", _like(pair, v, r)
+            return f"{text} {at}", rest
     strided = _strided(pair, *more) if len(more) == 1 else None
     if strided is not None:
         facts["strided"] = True
         return f"{text}; {strided}", None
-    return text, _like(pair, _cut(value, {}, common), _cut(reference, {}, common))
+    return text, pair.like(_cut(value, {}, common), _cut(reference, {}, common))
 
 
 def _alignments(more: dict[int, int]) -> Iterator[tuple[str, dict[int, int]]]:
     """Where the surplus may be, and how much of it is then at the start of each axis."""
-    yield "at the end", dict.fromkeys(more, 0)
+    yield "at the end", {}
     yield "at the start", {i: abs(k) for i, k in more.items()}
     yield "at both ends", {i: abs(k) // 2 for i, k in more.items()}
-    if len(more) == 1:
-        ((axis, k),) = more.items()
+    for axis, k in more.items() if len(more) == 1 else ():
         for start in range(1, min(abs(k), 128)):
             yield f"({start} at the start, {abs(k) - start} at the end)", {axis: start}
 
@@ -157,7 +126,7 @@ def _strided(pair: Pair, axis: int) -> str | None:
     long, short = (pair.value, pair.reference) if a > b else (pair.reference, pair.value)
     step = -(-max(a, b) // min(a, b))
     thinned = long[(slice(None),) * axis + (slice(None, None, step),)]
-    if thinned.shape != short.shape or not agree(thinned, short, pair.tolerance):
+    if thinned.shape != short.shape or not pair.like(thinned, short).agrees():
         return None
     every = f"every {ordinal(step)} {noun(pair.axes[axis])}"
     return f"{every} of it agrees" if a > b else f"it is {every} of the reference"
