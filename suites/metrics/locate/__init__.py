@@ -13,9 +13,8 @@ within the tolerance (with "mostly": holds at most 1 % of the difference's energ
 clean values outside are no coincidence, given how many inside are clean, and if the difference inside is 12 dB above
 that outside, root mean square.
 
-Memory: values become float64 in blocks of 65,536. Searches read 131,072 values, or one line of up to a million. Beyond
-that only profiles and lists of indices are kept, some 30 bytes per index of the longest axis; the search inside a place
-may copy up to four million values.
+Memory: values become float64 in blocks of 65,536. Searches read 131,072 values, or one line of up to a million. A byte
+per value marks NaN, and the values inside a place are copied.
 """
 
 from __future__ import annotations
@@ -55,13 +54,11 @@ EXPLANATIONS = (
         Kind("zero", "constant ({text}) everywhere", patterns.constant, False),
     ),
     (
-        # a missing mask
         Kind("near zero", "effectively zero (at most {most}, reference up to {most_r}) everywhere", patterns.near_zero),
         Kind("sign", "opposite sign everywhere", patterns.sign),
         Kind("gain", "a constant factor of {gain} everywhere", patterns.scaling, "gain"),  # a scale
         Kind("offset", "a constant offset of {addend} everywhere", patterns.scaling, "offset"),  # a bias
         Kind("offset", "a constant offset of {addend} wherever the reference is not zero", patterns.offset_of_nonzero),
-        # normalisation of the input
         Kind("affine", "a constant factor of {gain} and offset of {addend} everywhere", patterns.scaling, "affine"),
     ),
     (
@@ -118,8 +115,7 @@ def locate(value: np.ndarray, reference: np.ndarray, axes: tuple[str, ...], tole
         tolerance: the largest difference of two values that counts as rounding, in their unit.
 
     Raises:
-        ValueError: the names do not fit the reference, the values are complex, or the tolerance is negative or not
-            finite.
+        ValueError: the names do not fit the reference, a value is complex, or the tolerance negative or not finite.
     """
     value, reference = np.asarray(value), np.asarray(reference)
     if len(axes) != reference.ndim or len(set(axes)) != len(axes) or not set(axes) <= set(AXES):

@@ -1,12 +1,11 @@
-"""A result beside its reference, what detectors propose about it, and the criterion that accepts a proposal."""
+"""A result and its reference, what detectors propose about it, and the criterion that accepts a proposal."""
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, cast, get_args
 
 import numpy as np
 
@@ -126,6 +125,13 @@ class Pair:
     def measured(self) -> Measured:
         return Measured(self)
 
+    def once(self, function: Callable[..., T], *args: Any) -> T:
+        """The function's result for this pair, computed once: several detectors read it."""
+        key = (function, *args)
+        if key not in self.computed:
+            self.computed[key] = function(self, *args)
+        return cast(T, self.computed[key])
+
     def like(self, value: np.ndarray, reference: np.ndarray) -> Pair:
         return Pair(value, reference, self.axes, self.tolerance)
 
@@ -183,20 +189,6 @@ def axis_profile(value: np.ndarray, reference: np.ndarray, axis: int) -> np.ndar
 def _raise(profile: np.ndarray, block: np.ndarray, s: Slices, axis: int) -> None:
     here = block.max(axis=tuple(i for i in range(block.ndim) if i != axis))
     np.maximum(profile[s[axis]], here, out=profile[s[axis]])
-
-
-def once(function: Callable[..., T]) -> Callable[..., T]:
-    """Compute once for each pair and arguments: several detectors read the same result."""
-
-    @functools.wraps(function)
-    def cached(pair: Pair, *args: Any) -> T:
-        key = (function, *args)
-        if key not in pair.computed:
-            pair.computed[key] = function(pair, *args)
-        found: T = pair.computed[key]
-        return found
-
-    return cached
 
 
 class Finding(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .core import BLOCK, FEW, SAMPLE, Facts, Match, Pair, Predict, Slices, dot, explains, f64, once, view
+from .core import BLOCK, FEW, SAMPLE, Facts, Match, Pair, Predict, Slices, dot, explains, f64, view
 from .wording import amount, join, noun
 
 REACH = 1024  # largest shift that is sought, in positions, and at most half the axis
@@ -34,7 +34,9 @@ def shifted(pair: Pair) -> Iterator[Match]:
 def _delays(pair: Pair) -> Iterator[tuple[int, int, Match, Pair, np.ndarray]]:
     """Axis, likely lag, the match where both overlap, the vacated end, and the reference at the other end."""
     for axis, n in enumerate(pair.shape):
-        for lag in dict.fromkeys(_lags(pair, axis) if n >= 3 else ()):
+        lags = [pair.once(_best_roll, axis)] if 3 <= n <= LONGEST_ROLL else []
+        lags += [pair.once(_best_lag, axis)] if n >= 4 else []
+        for lag in dict.fromkeys(lags):
             late, early = max(lag, 0), max(-lag, 0)
             overlap, source = pair.cut(axis, late, n - early), pair.cut(axis, early, n - late)
             head, tail = pair.cut(axis, 0, abs(lag)), pair.cut(axis, n - abs(lag), n)
@@ -45,26 +47,30 @@ def _delays(pair: Pair) -> Iterator[tuple[int, int, Match, Pair, np.ndarray]]:
                 yield axis, lag, match, vacated, wrapped.reference
 
 
-@once
-def _lags(pair: Pair, axis: int) -> list[int]:
-    """The circular lag with the least squared difference, at most half the axis; then the same over the overlap.
-
-    The overlap is compared in the mean, up to ``REACH``.
-    """
+def _best_roll(pair: Pair, axis: int) -> int:
+    """The circular lag with the least squared difference, from minus to plus half the axis."""
     v, r = pair.lines(axis, LONGEST_ROLL)
     n = v.shape[1]
-    lags = np.arange(-(n // 2), n // 2 + 1)
-    size = 1 << (2 * n - 1).bit_length()
-    cross = np.fft.irfft((np.fft.rfft(v, size) * np.fft.rfft(r, size).conj()).sum(axis=0), size)
     energy = dot(v, v) + dot(r, r)
-    around = energy - 2 * (cross[lags] + cross[lags - n * np.sign(lags)] * (lags != 0))
-    found = [_nearest(around, lags, energy)] if 3 <= pair.shape[axis] <= LONGEST_ROLL else []
-    lags = lags[np.abs(lags) <= REACH]
+    lags = np.arange(n)
+    return _nearest(energy - 2 * _cross(v, r, n), np.where(lags > n // 2, lags - n, lags), energy)
+
+
+def _best_lag(pair: Pair, axis: int) -> int:
+    """The lag within ``REACH`` with the least mean squared difference over the overlap."""
+    v, r = pair.lines(axis)
+    n = v.shape[1]
+    lags = np.arange(-min(REACH, n // 2), min(REACH, n // 2) + 1)
     late, early = np.maximum(lags, 0), np.maximum(-lags, 0)
     sum_v, sum_r = (np.concatenate([[0.0], np.cumsum(np.square(x).sum(axis=0))]) for x in (v, r))
-    overlap = sum_v[n - early] - sum_v[late] + sum_r[n - late] - sum_r[early]
-    errors = (overlap - 2 * cross[lags]) / (n - np.abs(lags))
-    return [*found, _nearest(errors, lags, float(overlap.max()) / n)] if n >= 4 else found
+    energy = sum_v[n - early] - sum_v[late] + sum_r[n - late] - sum_r[early]
+    errors = energy - 2 * _cross(v, r, 1 << (n + int(lags[-1]) - 1).bit_length())[lags]
+    return _nearest(errors / (n - np.abs(lags)), lags, float(energy.max()) / n)
+
+
+def _cross(v: np.ndarray, r: np.ndarray, size: int) -> np.ndarray:
+    """Circular cross-correlation over ``size`` positions, summed over all lines."""
+    return np.fft.irfft((np.fft.rfft(v, size) * np.fft.rfft(r, size).conj()).sum(axis=0), size)
 
 
 def _nearest(errors: np.ndarray, lags: np.ndarray, scale: float) -> int:

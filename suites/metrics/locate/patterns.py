@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from . import wording
-from .core import AXES, FEW, Facts, Match, Pair, Predict, Sums, f64, number, once, slices
+from .core import AXES, FEW, Facts, Match, Pair, Predict, Sums, blocks, f64, number
 
 NEGLIGIBLE = 1e-3  # of the reference's level: 60 dB below it
 
@@ -24,7 +24,7 @@ def constant(pair: Pair, zero: bool) -> Iterator[Match]:
 
 
 def near_zero(pair: Pair) -> Iterator[Match]:
-    """Values far below the reference's level that no factor of the reference explains better."""
+    """Values far below the reference's level that no factor of the reference explains better: a missing mask."""
     if pair.measured.sums.vv <= NEGLIGIBLE**2 * pair.measured.sums.rr:
         most, most_r = (max(-low, high) for low, high in (pair.measured.range_v, pair.measured.range_r))
         facts = {"largest": number(most), "reference_largest": number(most_r)}
@@ -45,8 +45,7 @@ def scaling(pair: Pair, model: str) -> Iterator[Match]:
     if model == "gain" and not NEGLIGIBLE <= abs(g) <= 1 / NEGLIGIBLE and abs(slope - g) > abs(g) / 2:
         return  # the ratio of two levels, not a factor: the result does not vary with the reference by it
     facts = {"factor": number(g), "db": number(20 * math.log10(abs(g))) if g else None} if model != "offset" else {}
-    if model != "gain":
-        facts["offset"] = number(c)
+    facts |= {"offset": number(c)} if model != "gain" else {}
     yield Match(facts, {"gain": wording.factor(g), "addend": f"{c:.4g}"}, lambda s: g * f64(pair.reference[s]) + c)
 
 
@@ -62,17 +61,15 @@ def offset_of_nonzero(pair: Pair) -> Iterator[Match]:
 
 def per_index(pair: Pair, model: str) -> Iterator[Match]:
     """A factor, an offset, or both for each index of one axis."""
-    for axis, sums in _sums_by_axis(pair).items():
+    for axis, sums in pair.once(_sums_by_axis).items():
         g, c = sums.fit(model)
         effect = (g - 1) ** 2 * sums.rr + 2 * (g - 1) * c * sums.r + c * c * sums.n
         unchanged = (effect <= 1e-4 * effect.max()) & (effect <= 1e-4 * sums.rr)
         if np.count_nonzero(unchanged) >= len(g) / 2:  # the others are a place, not a rule of the axis
             continue
         facts: Facts = {"axis": pair.axes[axis]}
-        if model != "offset":
-            facts["factors"] = [number(g.min()), number(g.max())]
-        if model != "gain":
-            facts["offsets"] = [number(c.min()), number(c.max())]
+        facts |= {"factors": [number(g.min()), number(g.max())]} if model != "offset" else {}
+        facts |= {"offsets": [number(c.min()), number(c.max())]} if model != "gain" else {}
         words = {"gains": f"{g.min():.4g} to {g.max():.4g}", "addends": f"{c.min():.4g} to {c.max():.4g}"}
         words["index"] = wording.noun(pair.axes[axis])
         yield Match(facts, words, _scaled(pair.reference, g, c, axis))
@@ -83,7 +80,6 @@ def _scaled(reference: np.ndarray, gain: np.ndarray, offset: np.ndarray, axis: i
     return lambda s: gain[s[axis]].reshape(shape) * f64(reference[s]) + offset[s[axis]].reshape(shape)
 
 
-@once
 def _sums_by_axis(pair: Pair) -> dict[int, Sums]:
     """Sums along the axes for which a sample suggests an explanation, the likeliest axis first."""
     order = sorted(range(len(pair.axes)), key=lambda i: AXES.index(pair.axes[i]))
@@ -93,45 +89,42 @@ def _sums_by_axis(pair: Pair) -> dict[int, Sums]:
 
 def _promising(pair: Pair, axis: int) -> bool:
     """Whether factor and offset explain a sample: sums over all values take longer."""
-    v, r = (x.T for x in pair.lines(axis))
-    if len(v) < pair.shape[axis] or v.shape[1] < 4:
+    v, r = pair.lines(axis)
+    if v.shape[1] < pair.shape[axis] or len(v) < 4:
         return True
-    g, c = Sums(v.shape[1], *_row_sums(v, r)).fit("affine")
-    left = np.square(v - g[:, None] * r - c[:, None]).sum()
+    g, c = Sums(len(v), *_sums(v, r, (0,))).fit("affine")
+    left = np.square(v - g * r - c).sum()
     return bool(left <= np.square(v - r).sum() / 8 or left <= v.size * (FEW * pair.tolerance) ** 2)
 
 
 def _sums_along(pair: Pair, axis: int) -> Sums:
-    n = pair.shape[axis]
-    totals = np.zeros((5, n))
-    for s in slices(pair.shape):
-        length = s[axis].stop - s[axis].start
-        v, r = (np.moveaxis(f64(x[s]), axis, 0).reshape(length, -1) for x in (pair.value, pair.reference))
-        totals[:, s[axis]] += _row_sums(v, r)
-    return Sums(pair.value.size // n, *totals)
+    totals = np.zeros((5, pair.shape[axis]))
+    for s, v, r in blocks(pair.value, pair.reference):
+        totals[:, s[axis]] += _sums(v, r, tuple(i for i in range(v.ndim) if i != axis))
+    return Sums(pair.value.size // pair.shape[axis], *totals)
 
 
-def _row_sums(v: np.ndarray, r: np.ndarray) -> np.ndarray:
-    return np.stack([v.sum(1), r.sum(1), *(np.einsum("ij,ij->i", a, b) for a, b in ((v, v), (r, r), (v, r)))])
+def _sums(v: np.ndarray, r: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    return np.stack([x.sum(axis=axes) for x in (v, r, v * v, r * r, v * r)])
 
 
 def scattered(pair: Pair) -> Iterator[Match]:
     measured, size = pair.measured, pair.value.size
     if measured.wrong < 0.1 * size and measured.wrong_energy >= 0.99 * measured.dd:
-        yield Match(_similarity(pair), {"wrong": measured.wrong, "size": size})
+        yield Match(pair.once(_similarity), {"wrong": measured.wrong, "size": size})
 
 
 def mostly_offset(pair: Pair) -> Iterator[Match]:
     """The mean difference holds nine tenths of the energy: short of the criterion, but not to be called noise."""
-    measured, size = pair.measured, pair.value.size
-    mean = measured.d / size
-    if size >= 32 and 0.9 * measured.dd <= mean * measured.d < math.inf:
+    measured, size, facts = pair.measured, pair.value.size, pair.once(_similarity)
+    mean, own = measured.d / size, facts["correlation"]
+    if size >= 32 and (own is None or own >= 0.5) and 0.9 * measured.dd <= mean * measured.d < math.inf:
         rest = math.sqrt(max(0.0, measured.dd / size - mean * mean))
-        yield Match({**_similarity(pair), "offset": number(mean), "mostly": True}, {"mean": mean, "rest": rest})
+        yield Match({**facts, "offset": number(mean), "mostly": True}, {"mean": mean, "rest": rest})
 
 
 def noise(pair: Pair) -> Iterator[Match]:
-    facts, size = _similarity(pair), pair.value.size
+    facts, size = pair.once(_similarity), pair.value.size
     snr, own, of_difference = facts.values()
     if size < 32 or own is None or of_difference is None:
         return
@@ -140,12 +133,11 @@ def noise(pair: Pair) -> Iterator[Match]:
 
 
 def everywhere(pair: Pair) -> Iterator[Match]:
-    own = _similarity(pair)["correlation"]
+    own = pair.once(_similarity)["correlation"]
     text = "" if own is None else f", correlation with the reference {wording.correlation(own)}"
-    yield Match(_similarity(pair), {"likeness": text})
+    yield Match(pair.once(_similarity), {"likeness": text})
 
 
-@once
 def _similarity(pair: Pair) -> Facts:
     measured = pair.measured
     n, v, r, vv, rr, vr = measured.sums

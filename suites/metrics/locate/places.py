@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .core import BLOCK, ORDERED, Facts, Finding, Match, Pair, axis_profile, once
-from .wording import edges as edges_text
-from .wording import join, noun, ordinal
+from .core import BLOCK, ORDERED, Facts, Finding, Match, Pair, axis_profile
+from .wording import edges_text, join, noun, ordinal
 
 Explain = Callable[[Pair], Finding | None]
 
@@ -22,18 +21,14 @@ def place(pair: Pair, kind: str, mostly: bool, explain: Explain, by_index: Expla
 
     ``kind`` is ``edge`` or ``part``. ``explain`` and ``by_index`` say what holds for all values of a pair.
     """
-    found = _place(pair, mostly, explain, by_index)
+    found = pair.once(_place, mostly, explain, by_index)
     if found is not None and found.kind == kind:
-        yield Match(found.facts, {"place": found.where})
+        yield Match(found.facts | ({"mostly": True} if mostly else {}), {"place": found.where})
 
 
-@once
 def _place(pair: Pair, mostly: bool, explain: Explain, by_index: Explain) -> Finding | None:
     threshold = max(pair.tolerance, pair.measured.max_abs / 10) if mostly else pair.tolerance
-    found = _box(pair, threshold, explain, by_index) or _margins_of_axes(pair, threshold)
-    if found is not None and mostly:
-        found.facts["mostly"] = True
-    return found
+    return _box(pair, threshold, explain, by_index) or _margins_of_axes(pair, threshold)
 
 
 class Indices(NamedTuple):
@@ -191,7 +186,6 @@ def _stands_out(pair: Pair, energy: float, size: int, strict: bool) -> bool:
     return level and (strict or outside <= pair.measured.dd / 100)
 
 
-@once
 def _middle_profile(pair: Pair, axis: int) -> np.ndarray:
     """The profile over the middle of the other axes: their margins would make every index of this one wrong."""
     middles = [slice(n // 4 or 1, n - (n // 4 or 1)) if n >= 3 else slice(0, n) for n in pair.shape]
@@ -201,7 +195,8 @@ def _middle_profile(pair: Pair, axis: int) -> np.ndarray:
 
 def _margins_of_axes(pair: Pair, threshold: float) -> Finding | None:
     """The first and last positions of at least two axes, wrong wherever one of them is."""
-    sides = {axis: _margins(_middle_profile(pair, axis) > threshold) for axis, n in enumerate(pair.shape) if n >= 3}
+    long = (axis for axis, n in enumerate(pair.shape) if n >= 3)
+    sides = {axis: _margins(pair.once(_middle_profile, axis) > threshold) for axis in long}
     edges = {axis: margins for axis, margins in sides.items() if any(margins)}
     if len(edges) < 2:
         return None
@@ -214,13 +209,11 @@ def _margins_of_axes(pair: Pair, threshold: float) -> Finding | None:
         return None
     if not _stands_out(pair, pair.measured.dd - rest.measured.dd, size, threshold <= pair.tolerance):
         return None
-    facts: Facts = {
-        "axes": {pair.axes[i]: {"first": first, "last": last} for i, (first, last) in edges.items()},
-        "zero_there": all(_zero_margins(pair, axis, *margins) for axis, margins in edges.items()),
-    }
-    return Finding("edge", edges_text([(pair.axes[i], *sides) for i, sides in edges.items()]), facts)
-
-
-def _zero_margins(pair: Pair, axis: int, first: int, last: int) -> bool:
-    n = pair.shape[axis]
-    return pair.cut(axis, 0, first).is_zero() and pair.cut(axis, n - last, n).is_zero()
+    zero = all(
+        pair.cut(axis, start, stop).is_zero()
+        for axis, (first, last) in edges.items()
+        for start, stop in ((0, first), (pair.shape[axis] - last, pair.shape[axis]))
+    )
+    axes = {pair.axes[i]: {"first": first, "last": last} for i, (first, last) in edges.items()}
+    text = edges_text([(pair.axes[i], *margins) for i, margins in edges.items()])
+    return Finding("edge", text, {"axes": axes, "zero_there": zero})

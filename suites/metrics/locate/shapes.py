@@ -86,32 +86,25 @@ def _longer(pair: Pair, facts: Facts) -> tuple[str, Pair | None]:
     """Axes that are longer or shorter; the part that both have is compared where it fits."""
     value, reference = pair.value, pair.reference
     more = {i: a - b for i, (a, b) in enumerate(zip(value.shape, reference.shape, strict=True)) if a != b}
-    counts = {i: f"one {noun(pair.axes[i])}" if abs(k) == 1 else amount(abs(k), pair.axes[i]) for i, k in more.items()}
-    longer = [counts[i] for i, k in more.items() if k > 0]
-    shorter = [counts[i] for i, k in more.items() if k < 0]
-    text = join([f"{join(words)} {how}" for words, how in ((longer, "longer"), (shorter, "shorter")) if words])
+    counts = {i: amount(abs(k), pair.axes[i]) for i, k in more.items()}
+    signed = {"longer": [counts[i] for i in more if more[i] > 0], "shorter": [counts[i] for i in more if more[i] < 0]}
+    text = join([f"{join(words)} {how}" for how, words in signed.items() if words])
     facts["longer"] = {pair.axes[i]: k for i, k in more.items()}
     common = tuple(min(a, b) for a, b in zip(value.shape, reference.shape, strict=True))
-    for at, offsets in _alignments(more):
+    surplus = {i: abs(k) for i, k in more.items()}
+    starts = {"at the end": {}, "at the start": surplus, "at both ends": {i: k // 2 for i, k in surplus.items()}}
+    if len(more) == 1:
+        ((axis, k),) = surplus.items()
+        starts |= {f"({start} at the start, {k - start} at the end)": {axis: start} for start in range(1, min(k, 128))}
+    for at, offsets in starts.items():
         rest = pair.like(*(_cut(x, offsets, common) for x in (value, reference)))
         if rest.agrees():
             facts["at"] = at
             return f"{text} {at}", rest
-    strided = _strided(pair, *more) if len(more) == 1 else None
-    if strided is not None:
+    if len(more) == 1 and (strided := _strided(pair, axis)):
         facts["strided"] = True
         return f"{text}; {strided}", None
     return text, pair.like(_cut(value, {}, common), _cut(reference, {}, common))
-
-
-def _alignments(more: dict[int, int]) -> Iterator[tuple[str, dict[int, int]]]:
-    """Where the surplus may be, and how much of it is then at the start of each axis."""
-    yield "at the end", {}
-    yield "at the start", {i: abs(k) for i, k in more.items()}
-    yield "at both ends", {i: abs(k) // 2 for i, k in more.items()}
-    for axis, k in more.items() if len(more) == 1 else ():
-        for start in range(1, min(abs(k), 128)):
-            yield f"({start} at the start, {abs(k) - start} at the end)", {axis: start}
 
 
 def _cut(x: np.ndarray, offsets: dict[int, int], common: tuple[int, ...]) -> np.ndarray:

@@ -39,7 +39,7 @@ def correlation(x: float) -> str:
     return f"{x:.3g}" if x < 0.999 else f"1 - {1 - x:.1g}" if x < 1 else "1"
 
 
-def edges(sides: list[tuple[str, int, int]]) -> str:
+def edges_text(sides: list[tuple[str, int, int]]) -> str:
     """From (axis, positions at the start, positions at the end): "first 2 rows and last column"."""
     groups: dict[tuple[int, int], list[str]] = {}
     for axis, first, last in sides:
