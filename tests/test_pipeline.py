@@ -15,7 +15,7 @@ from scipy.signal import filtfilt
 from small_models import SIDES, VOICES, hubert, module, pipeline, rmvpe, snr_db, synthesizer
 
 from rvc_common import steps
-from suites.child.server import small_pieces
+from suites.child.adapters import load_adapter
 
 PAIR = ("reference_torch", "rvc_mlx")
 BOTH = pytest.mark.parametrize("side", PAIR)
@@ -68,7 +68,7 @@ def test_the_webuis_rules(voice):
 def test_small_pieces_change_nothing_but_rounding(name, voice):
     """Before the conversion to 16 bits; after it, a value may be one step further off."""
     model, found, knobs = pipeline("rvc_mlx", name, "webui", windows=SHORT), [], KNOBS | {"rms_mix": 1.0}
-    for pieces in (contextlib.nullcontext, small_pieces):
+    for pieces in (contextlib.nullcontext, load_adapter("mlx", "cpu").small_pieces):
         steps: dict[str, np.ndarray] = {}
         with pieces():
             model.convert(voice[:16000], 16000, watch=lambda n, v, steps=steps: steps.update({n: v}), **knobs)
