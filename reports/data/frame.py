@@ -22,10 +22,11 @@ from suites.base.records import Line, key_of, read_lines, records
 from suites.base.statistics import Estimate, estimate, paired_ratio
 from suites.definitions import SUITES
 from suites.definitions.base import Suite
+from suites.definitions.everything import steps
 from suites.inputs.weights import LEARNED_WEIGHTS
-from suites.measure import run_all
 
 from . import trace as traces
+from .sections import suites_with
 
 
 @dataclass(frozen=True)
@@ -170,9 +171,14 @@ class RunData:
             self._figures[key] = paired_ratio(_by_round(theirs), _by_round(ours), launches)
         return self._figures[key]
 
+    @property
+    def timed_together(self) -> bool:
+        """Whether one call times several components: its parts."""
+        return self.suite.timed(tuple(self.components)) != tuple(self.components)
+
     def parts_over_whole(self, case: str, backend: str) -> list[tuple[float, float]]:
         """Per round the seconds of all parts and of the whole, where one call timed them all."""
-        if self.suite.timed(tuple(self.components)) == tuple(self.components):
+        if not self.timed_together:
             return []
         lines = [r for r in self.records if (r["case"], r["backend"]) == (case, backend) and r.get("samples_s")]
         times = {r["component"]: _by_round(r) for r in lines}
@@ -200,9 +206,9 @@ class Book:
     def several(self) -> bool:
         return len(self.settings) > 1
 
-    def of(self, *suites: str) -> list[RunData]:
-        """The runs of these suites that measured something."""
-        return [run for run in self.runs if run.name in suites and run.cases]
+    def having(self, section: str) -> list[RunData]:
+        """The runs whose suite fills this section, and that measured something."""
+        return [run for run in self.runs if run.name in suites_with(section) and run.cases]
 
 
 def _by_round(line: Line) -> dict[int, float]:
@@ -277,7 +283,7 @@ def _inner(folder: Path) -> list[Path]:
         raise UserError(f"{folder}: no such folder")
     if (folder / "config.yaml").is_file():
         return [folder]
-    order = [step.folder for step in run_all.steps()]
+    order = [step.folder for step in steps()]
     inner = sorted(
         (path.parent for path in folder.glob("*/config.yaml")),
         key=lambda p: (order.index(p.name) if p.name in order else len(order), p.name),

@@ -14,8 +14,8 @@ from suites.base.errors import UserError
 from suites.gate.baseline import DAMAGE, MEASURED, Entry, Key, Sheet, baseline_of
 from suites.gate.judge import MEANING, PASSED, TIMES, UNJUDGED, Verdict, judge
 
-from ..documents.comparison import CALLS, commit_of, printable
 from .frame import RunData, load
+from .gates import CALLS, commit_of, printable
 from .trace import is_trace
 
 # of the machine, what makes times comparable at all; software may change from run to run, and is told

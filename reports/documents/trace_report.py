@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,8 @@ from suites.metrics import floors
 
 from ..data import trace as traces
 from ..data.trace import Trace
-from ..figures.trace_plot import draw_heat
+from ..figures.pictures import drawn
+from ..figures.trace_plot import heat
 from ..render.document import (
     Absent,
     Bullets,
@@ -48,9 +50,8 @@ def write_report(folder: Path) -> tuple[Path, Trace]:
     """
     trace = traces.load(folder)
     (folder / "plots").mkdir(exist_ok=True)
-    picture, svg = draw_heat(trace, folder / "plots" / "stages.png")
-    drawn = Picture("stages", ALT, f"plots/{picture.name}", svg, ("records.jsonl",))
-    path = write(document(trace, [drawn]), folder)
+    picture = drawn(partial(heat, trace), folder / "plots" / "stages.png", ALT, ("records.jsonl",))
+    path = write(document(trace, [picture] if picture else []), folder)
     lines = [[*walk, *line] for walk, rows in _by_walk(trace) for line in traces.full_lines(rows)]
     headings = ["variant", "probe", *_distinct(traces.ALL_HEADINGS)]
     pd.DataFrame(lines, columns=headings).to_csv(folder / "stages.csv", index=False)

@@ -10,12 +10,6 @@ from ..data.frame import RunData
 from .style import INK, ON_COLOUR, PAPER, PARTS, WIDTH, legend_below, mark
 from .words import audio_of, interval, shown_of, some, titled
 
-# parts of a whole call that are timed by calls of their own; where one call times them all, they are its components
-ALONE = {
-    "rmvpe": ("mel", "network", "decode"),
-    "hubert": ("extract", "encode"),
-    "synthesizer": ("encode", "flow", "decode"),
-}
 # a narrower part has no words in it
 LEAST_SHARE = 0.08
 # of 8 point type, and of the bars' axis, in inches
@@ -24,9 +18,9 @@ CHARACTER, AXIS = 0.066, 5.5
 
 def parts_of(data: RunData) -> tuple[str, ...]:
     """Components that the whole call consists of."""
-    if data.suite.timed(tuple(data.components)) != tuple(data.components):
+    if data.timed_together:
         return tuple(component for component in data.components if component != data.suite.whole)
-    return tuple(component for component in ALONE.get(data.name, ()) if component in data.components)
+    return tuple(component for component in data.suite.parts if component in data.components)
 
 
 def breakdown(data: RunData) -> Figure | None:
@@ -45,8 +39,7 @@ def breakdown(data: RunData) -> Figure | None:
         _panel(axis, data, case, backends, parts)
         axis.set_title(audio_of(data, case), fontsize=9.5, loc="left")
     legend_below(figure, list(axes[:, 0]), 7, handlelength=1.6, columnspacing=1.2)
-    alone = data.suite.timed(tuple(data.components)) == tuple(data.components)
-    what = "what one call is made of" + (", each part timed by itself" if alone else "")
+    what = "what one call is made of" + ("" if data.timed_together else ", each part timed by itself")
     figure.suptitle(titled(data, f"{data.name}: {what}{shown_of(list(shown), cases)}"))
     return figure
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -32,9 +32,6 @@ CALLED: dict[str, tuple[str, str, str]] = {
 OTHERWISE = (WORSE, "s", "-")
 
 
-T = TypeVar("T")
-
-
 # ---------------------------------------------------------------------- of two runs
 class Ratio(NamedTuple):
     """One row of a forest plot. ``limits``: from there on a change is called; ``called``: it is."""
@@ -50,15 +47,8 @@ class Ratio(NamedTuple):
     text: str
 
 
-def split(found: Sequence[T], most: int) -> list[Sequence[T]]:
-    """As few parts as hold no more than ``most``, of about the same length."""
-    count = -(-len(found) // most)
-    size = -(-len(found) // count) if count else 0
-    return [found[i * size : (i + 1) * size] for i in range(count)]
-
-
-def forest(rows: Sequence[Ratio], span: tuple[float, float], title: str, xlabel: str) -> Figure:
-    """A row per ratio, grouped by backend; ``span``: of the axis, the same in all parts of one figure."""
+def forest(rows: Sequence[Ratio], which: str, *, span: tuple[float, float], title: str, xlabel: str) -> Figure:
+    """A row per ratio, grouped by backend; ``span``: of the axis, the same in all parts; ``which``: the title's end."""
     lines: list[Ratio | str] = []
     for i, row in enumerate(rows):
         if i == 0 or rows[i - 1].group != row.group:
@@ -76,7 +66,7 @@ def forest(rows: Sequence[Ratio], span: tuple[float, float], title: str, xlabel:
     axis.grid(visible=False, axis="y")
     axis.tick_params(axis="y", length=0)
     plain_ticks(axis.xaxis, *span, count=8)
-    figure.suptitle(title)
+    figure.suptitle(title + which)
     figure.legend(handles=_forest_legend(rows), loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
@@ -141,7 +131,9 @@ class Series(NamedTuple):
     called: Sequence[Called]
 
 
-def over_runs(found: Sequence[Series], labels: Sequence[str], backend: str, title: str, unit: str) -> Figure:
+def over_runs(
+    found: Sequence[Series], which: str, *, labels: Sequence[str], backend: str, title: str, unit: str
+) -> Figure:
     """A panel per metric, the runs from left to right; lines stand where a change is called."""
     figure, axes = panels(len(found), 2.15)
     for axis, series in zip(axes, found, strict=True):
@@ -154,7 +146,7 @@ def over_runs(found: Sequence[Series], labels: Sequence[str], backend: str, titl
         axis.set_title(series.title, fontsize=9)
         axis.set_xlabel("run: date and commit", fontsize=7.5)
         axis.set_ylabel(unit, fontsize=8)
-    figure.suptitle(title, fontsize=10.5)
+    figure.suptitle(title + which, fontsize=10.5)
     handles = _runs_legend(found)
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8)

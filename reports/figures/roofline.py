@@ -17,7 +17,7 @@ from ..data.roofs import Roof, device_of, roofs
 from .style import INK, STYLES, WIDTH, legend_below, mark, one_two_five, panels, plain_numbers
 from .words import audio_of, interval, shown_of, some, three_digits, titled
 
-SUITE, ON_DEVICE = "components", "_device"
+ON_DEVICE = "_device"
 LINES = {"cpu": "-", "gpu": "--"}
 
 
@@ -33,7 +33,7 @@ class Point(NamedTuple):
 
 def roofline(data: RunData) -> Figure | None:
     """FLOP/s against FLOP per byte; where a component was timed on the device as well, that time counts."""
-    tops = roofs(data) if data.name == SUITE else {}
+    tops = roofs(data)
     found = {case: points for case in data.cases if tops and (points := _points(data, case))}
     if not found:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from suites.base.records import Line
 
 from ..data.frame import RunData, launches_of
+from .pictures import split
 from .style import INK, STYLES, WIDTH, legend_below, mark, panels
 from .words import audio_of, seconds, short, shown_of, some, titled
 
@@ -25,7 +27,7 @@ GOLDEN = 0.6180339887
 
 class Panel(NamedTuple):
     case: str
-    lines: list[Line]
+    lines: Sequence[Line]
 
 
 def samples(data: RunData) -> Figure | None:
@@ -48,9 +50,7 @@ def _panels(data: RunData, case: str) -> list[Panel]:
     """A case's records in as few panels as hold them, of about the same length."""
     known = [data.find(case, c, b) for c in data.components for b in data.backends]
     lines = [line for line in known if line and len(line.get("samples_s") or ()) >= LEAST_SAMPLES]
-    count = -(-len(lines) // MOST_ROWS)
-    each = -(-len(lines) // count) if count else 1
-    return [Panel(case, lines[i : i + each]) for i in range(0, len(lines), each)]
+    return [Panel(case, part) for part in split(lines, MOST_ROWS)]
 
 
 def _draw(axis: Axes, data: RunData, panel: Panel) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -20,7 +19,7 @@ from matplotlib.ticker import FuncFormatter
 from suites.trace import findings
 from suites.trace.walk import FAULT, INHERITED, OK
 
-from .style import INK, ON_COLOUR, PAPER, RC, WIDTH, mark, save
+from .style import INK, ON_COLOUR, PAPER, WIDTH, mark
 from .words import titled
 
 if TYPE_CHECKING:
@@ -44,12 +43,6 @@ class Cell(NamedTuple):
     own: float
     status: str
     values: int
-
-
-def draw_heat(trace: Trace, path: Path) -> tuple[Path, str]:
-    """``heat`` as PNG and SVG."""
-    with plt.rc_context(RC):
-        return path, save(heat(trace), path)
 
 
 def heat(trace: Trace) -> Figure:

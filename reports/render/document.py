@@ -91,13 +91,24 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn figure. ``path``: of the PNG, relative to the document; ``svg``: the same to be hovered over."""
+    """A drawn figure.
+
+    ``alt``: the alternative text. ``path``: of the PNG, relative to the document. ``svg``: the same, with a tooltip at
+    every mark.
+
+    Raises:
+        ValueError: no alternative text.
+    """
 
     name: str
     alt: str
     path: str
     svg: str = ""
     sources: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.alt.strip():
+            raise ValueError(f"picture {self.name!r}: no alternative text")
 
 
 Block = Paragraph | Bullets | Command | Table | Picture

@@ -8,6 +8,8 @@ from xml.etree import ElementTree
 
 from suites.gate.judge import FAILED, MEANING, PASSED, Outcome, Verdict
 
+from ..data.gates import printable
+
 WARNED = {"too noisy": "warning", "new": "warning"}
 HEADER = ("verdict", "where", "gate", "change", "detectable", "what")
 
@@ -16,7 +18,7 @@ def cells(verdict: Verdict) -> list[str]:
     """One row: the change is relative, above 0 worse; *detectable* is the rise that the gate sees in 80 % of runs."""
     change = "" if verdict.change is None else f"{100 * verdict.change:+.1f} %"
     seen = "" if verdict.detectable is None else f"{100 * verdict.detectable:.1f} %"
-    return [_plain(text) for text in (verdict.kind, verdict.where, verdict.metric, change, seen, verdict.text)]
+    return [printable(text) for text in (verdict.kind, verdict.where, verdict.metric, change, seen, verdict.text)]
 
 
 def shown(outcome: Outcome, everything: bool) -> list[Verdict]:
@@ -61,7 +63,7 @@ def workflow_commands(outcome: Outcome) -> list[str]:
         level = "error" if MEANING[verdict.kind] != PASSED else WARNED.get(verdict.kind)
         if level:
             name = f"{verdict.kind}: {verdict.where} {verdict.metric}".replace("  ", " ")
-            title = _escaped(_plain(name)).replace(",", "%2C")
+            title = _escaped(printable(name)).replace(",", "%2C")
             lines.append(f"::{level} title={title.replace('::', ':')}::{_escaped(verdict.text or verdict.kind)}")
     return lines
 
@@ -78,7 +80,9 @@ def junit(outcome: Outcome, name: str) -> str:
     suite = ElementTree.Element("testsuite", {"name": name, **counts})
     for verdict in outcome.verdicts:
         where = verdict.where or "run"
-        case = ElementTree.SubElement(suite, "testcase", {"classname": _plain(where), "name": _plain(verdict.metric)})
+        case = ElementTree.SubElement(
+            suite, "testcase", {"classname": printable(where), "name": printable(verdict.metric)}
+        )
         if MEANING[verdict.kind] != PASSED:
             tag = "failure" if MEANING[verdict.kind] == FAILED else "error"
             ElementTree.SubElement(case, tag, {"type": verdict.kind, "message": " ".join(cells(verdict))})
@@ -88,11 +92,6 @@ def junit(outcome: Outcome, name: str) -> str:
     root.append(suite)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
-
-
-def _plain(text: str) -> str:
-    """One line that nothing interprets: no control characters, no lone surrogates."""
-    return "".join(c if c.isprintable() else " " for c in text).encode("utf-8", "replace").decode()
 
 
 def as_json(outcome: Outcome, baseline: str, candidate: str) -> str:

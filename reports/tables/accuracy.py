@@ -42,7 +42,7 @@ CENTS_SHOWN = {"mean cents": "mean_cents", "95th percentile cents": "p95_cents"}
 
 
 def sections(book: Book) -> list[Section]:
-    runs = [run for run in book.of("accuracy") if any(figures(line) for line in run.records)]
+    runs = [run for run in book.having("accuracy") if any(figures(line) for line in run.records)]
     if not runs:
         return []
     rows = [(run, row) for run in runs for line in lines_of(run, others=False) for row in [_row(run, line, True)]]
@@ -112,7 +112,7 @@ def _heading(name: str) -> str:
 
 def findings(book: Book) -> Iterator[Text]:
     """For the summary: how right each backend is, clean and at 10 dB, and how far it is from the reference in all."""
-    for run in book.of("accuracy"):
+    for run in book.having("accuracy"):
         for backend in run.backends:
             lines = {r["case"]: r for r in lines_of(run, others=False) if r["backend"] == backend}
             shown = [(case, lines[case]) for case in HEADLINES if figures(lines.get(case, {})).get("rpa") is not None]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ..data import trace
 from ..data.frame import Book, RunData
+from ..data.sections import suites_with
 from ..render.document import (
     Absent,
     Bullets,
@@ -38,7 +39,7 @@ def side_by_side(book: Book) -> list[Section]:
     if not book.several:
         return []
     section = Section("Machines side by side", [Paragraph((SIDE_BY_SIDE,))])
-    for suite in ("rmvpe", "hubert", "synthesizer", "pipeline", "components"):
+    for suite in suites_with("time"):
         table = _beside(book, suite)
         if table is not None:
             section.blocks.append(table)
@@ -46,7 +47,7 @@ def side_by_side(book: Book) -> list[Section]:
 
 
 def _beside(book: Book, suite: str) -> Table | None:
-    runs = book.of(suite)
+    runs = [run for run in book.having("time") if run.name == suite]
     if len({run.setting for run in runs}) < 2:
         return None
     shared = [case for case in runs[0].cases if all(case in run.cases for run in runs)]
@@ -222,7 +223,7 @@ def _of_run(run: RunData) -> Iterator[Text]:
         yield f"{backend} warned: ", told(text)
     for case in run.cases:
         yield from ((text,) for text in _undrawn(run, case))
-    if run.suite.protocol == "timed" and not any(record.get("parity") for record in run.records):
+    if "time" in run.suite.shows and not any(record.get("parity") for record in run.records):
         yield ("nothing was compared: the run has no second backend",)
     if not run.environment:
         yield ("environment.json is not there: the run was broken off before it began to measure",)
@@ -234,7 +235,7 @@ def _undrawn(run: RunData, case: str) -> Iterator[str]:
     """What was measured, but not kept to be drawn."""
     own = [r for r in run.records if r["case"] == case and r["status"] in ("passed", "failed")]
     pitched = any(r["component"] == "f0" and r["backend"] == r["reference"] for r in own)
-    if run.name in ("rmvpe", "pipeline") and pitched and not run.arrays("contours", case):
+    if "time" in run.suite.shows and pitched and not run.arrays("contours", case):
         yield f"{case}: F0 is not drawn, contours/{case}.npz is not there or damaged"
     if any(r.get("output") for r in own) and not run.arrays("spectra", case):
         yield f"{case}: spectrograms are not drawn, spectra/{case}.npz is not there or damaged"

@@ -12,19 +12,11 @@ from suites.trace import findings
 
 from ..data import trace
 from ..data.frame import Book, RunData
+from ..data.sections import suites_with
 from ..render.document import Absent, Cell, Code, Num, Paragraph, Section, Table, plain, say
 from . import cells
 from .cells import Row
 
-SUITES = ("rmvpe", "hubert", "synthesizer", "pipeline", "components", "accuracy")
-NAMES = {
-    "rmvpe": "RMVPE",
-    "hubert": "HuBERT",
-    "synthesizer": "the synthesizer",
-    "pipeline": "the pipeline",
-    "components": "single parts",
-    "accuracy": "F0 on the test set",
-}
 FLOOR = (
     "*Floor* is the reference's own rounding error on this input, found by computing it in float64 as well; where "
     "three times that exceeds the limit, it is the limit. Of SNR and correlation more is better, of all other figures "
@@ -51,10 +43,11 @@ PITCH_FIGURES = (
 def sections(book: Book) -> list[Section]:
     """One subsection per suite."""
     found = []
-    for suite in SUITES:
-        runs = [run for run in book.of(suite) if any(r.get("parity") for r in run.records)]
+    compared = [run for run in book.having("parity") if any(r.get("parity") for r in run.records)]
+    for suite in suites_with("parity"):
+        runs = [run for run in compared if run.name == suite]
         if runs:
-            section = Section(f"Parity of {NAMES[suite]}", level=3)
+            section = Section(runs[0].suite.parity_title, level=3)
             section.blocks.append(judged(book, runs, f"{suite}-parity"))
             if runs[0].suite.details:
                 section.blocks.append(details(book, runs, f"{suite}-parity-details"))
@@ -191,10 +184,11 @@ def _spread(walked: trace.Trace) -> Paragraph:
 # ---------------------------------------------------------------------- pitch
 def pitch(book: Book) -> tuple[list[Section], str]:
     """Voicing and F0 of the backends against each other."""
-    runs = [run for run in book.of("rmvpe", "pipeline", "accuracy") if "f0" in run.components]
+    runs = [run for run in book.having("pitch") if "f0" in run.components]
     rows = [(run, row) for run in runs for row in _pitch_rows(run)]
     if not rows:
-        return [], "no run of `rmvpe`, `pipeline` or `accuracy` compares F0"
+        *first, last = (f"`{name}`" for name in suites_with("pitch"))
+        return [], f"no run of {', '.join(first)} or {last} compares F0"
     header = (
         "suite", "case", "backend", "reference", "frames", "voiced", "voicing mismatches", "voicing error rate",
         "max cents", "RMS cents", "octave errors", "undecided", "verdict",

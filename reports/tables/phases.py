@@ -64,7 +64,7 @@ def _has(line: Line, name: str) -> bool:
 
 # ---------------------------------------------------------------------- memory
 def memory(book: Book) -> list[Section]:
-    runs = book.of("memory") or [run for run in book.runs if run.cases and run.name != "cold_start"]
+    runs = book.having("memory") or [run for run in book.runs if run.cases and "first_run" not in run.suite.shows]
     runs = [run for run in runs if any(_has(line, "peak_rss_bytes") for line in _lines(run, False))]
     if not runs:
         return []
@@ -118,7 +118,7 @@ def _against(run: RunData, line: Line) -> Num | Absent:
 
 # ---------------------------------------------------------------------- growth
 def growth(book: Book) -> list[Section]:
-    runs = [run for run in book.of("memory") if GROWTH in run.cases]
+    runs = [run for run in book.having("memory") if GROWTH in run.cases]
     if not runs:
         return []
 
@@ -140,7 +140,8 @@ def growth(book: Book) -> list[Section]:
 
 # ---------------------------------------------------------------------- first runs
 def first_run(book: Book) -> list[Section]:
-    runs = book.of("cold_start") or [run for run in book.runs if run.cases and run.name not in ("memory", "ablation")]
+    others = {"memory", "ablation"}
+    runs = book.having("first_run") or [run for run in book.runs if run.cases and not others & set(run.suite.shows)]
     runs = [run for run in runs if any(_has(line, "first_call_s") for line in _lines(run, False))]
     if not runs:
         return []

@@ -31,7 +31,6 @@ VERDICTS = {
     1: "**Failed**: a limit was exceeded; see *Not measured, skipped, and failures*.",
     2: "**Incomplete**: not everything planned could be measured; see *Not measured, skipped, and failures*.",
 }
-MODELS = ("rmvpe", "hubert", "synthesizer", "pipeline")
 # of the processors, what other work may take before a reader should know
 BUSY = 0.05
 MANY = 5
@@ -96,7 +95,7 @@ def _sweep(run: RunData) -> list[str]:
 # ---------------------------------------------------------------------- speed
 def _speed(book: Book) -> Iterator[Text]:
     """The whole call on the longest case, per backend that has a PyTorch beside it."""
-    for run in book.of(*MODELS):
+    for run in book.having("time"):
         case, whole = _sweep(run)[-1], run.suite.whole or ""
         for backend in run.backends:
             gain = run.speedup(case, whole, backend)
@@ -122,7 +121,7 @@ def _word(gain: Estimate) -> str:
 # ---------------------------------------------------------------------- precision
 def _precise(book: Book) -> Iterator[Text]:
     """The judged figures of the whole call, each the worst of all cases."""
-    for run in book.of(*MODELS):
+    for run in book.having("time"):
         for backend in run.backends:
             found = [r for case in run.cases if (r := run.find(case, run.suite.whole or "", backend)) and r["parity"]]
             if found:
@@ -153,7 +152,9 @@ def _worst(run: RunData, found: Sequence[Line]) -> list[Cell]:
 # ---------------------------------------------------------------------- shares, memory, traces
 def _shares(book: Book) -> Iterator[Text]:
     """Where the time of a conversion goes, on its longest case."""
-    for run in book.of("pipeline"):
+    for run in book.having("time"):
+        if not run.timed_together:
+            continue
         case = _sweep(run)[-1]
         for backend in run.backends:
             parts = {c: e.value for c in run.components if c != run.suite.whole and (e := run.time(case, c, backend))}
@@ -163,20 +164,20 @@ def _shares(book: Book) -> Iterator[Text]:
                 source = (run.file(f"records.jsonl#{case}/*/{backend}.samples_s"),)
                 share = plain(100 * parts[name] / whole.value, source, ".0f", unit=" %")
                 yield (
-                    *say("pipeline on {} s of audio, ", cells.seconds_of(run, case)),
+                    *say("{} on {} s of audio, ", run.name, cells.seconds_of(run, case)),
                     *_who(book, run, backend),
                     *say(": {} of the time is {}.", share, Code(name)),
                 )
 
 
 def _memory(book: Book) -> Iterator[Text]:
-    for run in book.of("memory"):
+    for run in book.having("memory"):
         for line in phases._lines(run, growth=False):
             against = phases._against(run, line)
             if (
                 isinstance(against, Num)
                 and line["case"] == _sweep(run)[-1]
-                and line["component"] in ("rmvpe", "pipeline")
+                and line["component"] in run.suite.headlines
             ):
                 yield (
                     *say("memory of {} on {} s of audio: ", line["component"], cells.seconds_of(run, line["case"])),
@@ -201,7 +202,7 @@ def findings(book: Book) -> list[Section]:
 
 def _slower(book: Book) -> Iterator[Text]:
     """Components that are slower, and that are faster, beyond doubt: the five most extreme."""
-    for run in book.of(*times.TITLES):
+    for run in book.having("time"):
         for backend in run.backends:
             gains = [(g, case, c) for case in run.cases for c in run.components if (g := run.speedup(case, c, backend))]
             slower = sorted((x for x in gains if times.is_slower(x[0])), key=lambda x: x[0].value)
@@ -228,7 +229,7 @@ def _told(run: RunData, gain: Estimate, case: str, component: str, backend: str)
 
 
 def _unprofitable(book: Book) -> Iterator[Text]:
-    for run in book.of("ablation"):
+    for run in book.having("ablation"):
         for backend in run.backends:
             lost = []
             for case in run.cases:
@@ -245,7 +246,7 @@ def _unprofitable(book: Book) -> Iterator[Text]:
 
 def _near(book: Book) -> Iterator[Text]:
     """The figure that is closest to its limit, of each run."""
-    for run in book.of(*times.TITLES):
+    for run in book.having("time"):
         known = [
             (share, name, line)
             for line in parity._compared(run)
@@ -261,7 +262,7 @@ def _near(book: Book) -> Iterator[Text]:
 
 
 def _unsettled(book: Book) -> Iterator[Text]:
-    for run in book.of(*times.TITLES):
+    for run in book.having("time"):
         warm = [w for line in run.records for w in line.get("warmup") or []]
         late = sum(not w["steady"] for w in warm)
         if late:
@@ -271,7 +272,7 @@ def _unsettled(book: Book) -> Iterator[Text]:
 
 
 def _busy(book: Book) -> Iterator[Text]:
-    for run in book.of(*times.TITLES):
+    for run in book.having("time"):
         shares = [line["others_share"] for line in run.records if line.get("others_share") is not None]
         busy = [share for share in shares if share > BUSY]
         if busy:

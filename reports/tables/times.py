@@ -12,17 +12,11 @@ from suites.base.statistics import Estimate
 from ..data import fits
 from ..data.frame import Book, RunData, launches_of
 from ..data.roofs import Roof, device_of, roofs
+from ..data.sections import suites_with
 from ..render.document import Absent, Cell, Code, Num, Paragraph, Section, Table, Text, plain, say
 from . import cells
 from .cells import Row
 
-TITLES = {
-    "rmvpe": "Pitch: RMVPE",
-    "hubert": "Content features: HuBERT",
-    "synthesizer": "Synthesizer",
-    "pipeline": "Voice conversion: the whole pipeline",
-    "components": "Single parts",
-}
 ABOUT = (
     "{what}, steady state. The realtime factor is processing time over audio time: smaller is faster, below 1 keeps "
     "up with speech. The speed-up is PyTorch's time over MLX's on the same device, paired by round: above 1, MLX is "
@@ -57,13 +51,12 @@ PEAKS = {
 }
 
 
-def of_suite(book: Book, suite: str) -> list[Section]:
-    """One suite's times: the whole call, its parts, and their sum."""
-    runs = book.of(suite)
+def of_suite(book: Book, runs: Sequence[RunData]) -> list[Section]:
+    """The times of one suite's runs: the whole call, its parts, and their sum."""
     if not runs:
         return []
-    first, whole = runs[0], runs[0].suite.whole
-    sections = [Section(TITLES[suite])]
+    first, suite, whole = runs[0], runs[0].name, runs[0].suite.whole
+    sections = [Section(first.suite.title)]
     about = ABOUT.format(what=first.suite.about_time)
     if whole is not None:
         sections[0].blocks.append(latency(book, runs, whole, f"{suite}-time", (about,)))
@@ -186,7 +179,7 @@ def _sums(run: RunData, case: str, backend: str) -> tuple[Cell, Cell]:
 def slopes(book: Book) -> list[Section]:
     """Of whole calls: what a second more of audio costs."""
     rows: list[tuple[RunData, Row]] = []
-    for run in book.of("rmvpe", "hubert", "synthesizer", "pipeline"):
+    for run in book.having("time"):
         whole = run.suite.whole or ""
         cases = [case for case in run.cases if case.startswith("synthetic")]
         for backend in run.backends:
@@ -209,7 +202,7 @@ def slopes(book: Book) -> list[Section]:
 # ---------------------------------------------------------------------- real audio
 def real_audio(book: Book) -> list[Section]:
     rows: list[tuple[RunData, Row]] = []
-    for run in book.of("rmvpe", "hubert", "synthesizer", "pipeline"):
+    for run in book.having("time"):
         for case in run.cases:
             if run.suite.whole and not case.startswith("synthetic"):
                 rows += [(run, _real_row(run, case, run.suite.whole, backend)) for backend in run.backends]
@@ -236,7 +229,7 @@ def _real_row(run: RunData, case: str, whole: str, backend: str) -> Row:
 # ---------------------------------------------------------------------- how well it is known
 def precision(book: Book) -> list[Section]:
     """How well each speed-up is known, how launches differ, and what the machine was busy with."""
-    runs = book.of(*TITLES)
+    runs = book.having("time")
     if not runs:
         return []
     section = Section("How well the times are known", [Paragraph((PRECISION,))])
@@ -310,12 +303,12 @@ def _spread_rows(run: RunData) -> Iterator[Row]:
 # ---------------------------------------------------------------------- roofline
 def roofline(book: Book) -> tuple[list[Section], str]:
     """The table, or the reason why there is none."""
-    runs = book.of("components")
+    runs, suite = book.having("roofline"), suites_with("roofline")[0]
     if not runs:
-        return [], "no run of the suite `components`"
+        return [], f"no run of the suite `{suite}`"
     rows = [(run, row) for run in runs for row in _roofline_rows(run)]
     if not rows:
-        return [], "the runs of `components` hold no FLOPs: PyTorch counts them"
+        return [], f"the runs of `{suite}` hold no FLOPs: PyTorch counts them"
     header = (
         "case", "component", "backend", "GFLOP", "MB", "FLOP per byte", "achieved GFLOP/s", "of the roof %",
         "limited by",

@@ -22,6 +22,8 @@ class Accuracy(Rmvpe):
     """The component ``f0`` of every backend; estimators are measured beside, under their own names."""
 
     protocol = "accuracy"
+    shows = ("accuracy", "parity", "pitch")
+    parity_title = "Parity of F0 on the test set"
     trained = True
     about_parity = (
         "Each backend on its own values from the audio on, against the reference's. *Undecided* frames are closer to "

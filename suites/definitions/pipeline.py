@@ -77,6 +77,9 @@ class Pipeline(Suite):
     whole = "convert"
     checkpoints = ("hubert", "rmvpe", "voice")
     shared = (("padded", "front.padded"), ("f0", "front.f0"))
+    shows = ("time", "parity", "pitch")
+    title = "Voice conversion: the whole pipeline"
+    parity_title = "Parity of the pipeline"
     extras = ("salience", "given_f0", "knobs")
     about_time = "From audio in host memory to converted audio in host memory"
     about_parity = (

@@ -20,6 +20,8 @@ ON, OFF = "on", "off"
 
 class Memory(Stack):
     protocol = "memory"
+    shows = ("memory",)
+    headlines = ("rmvpe", "pipeline")
     about_time = "One call of the whole model, host to host, after the first one"
     about_parity = ""
     details = ()
@@ -27,6 +29,7 @@ class Memory(Stack):
 
 class ColdStart(Stack):
     protocol = "cold_start"
+    shows = ("first_run",)
     about_time = "One call of the whole model, host to host, after the warm-up"
     about_parity = ""
     details = ()
@@ -36,6 +39,7 @@ class Ablation(Stack):
     """Components are ``MODEL.OPTIMISATION.on`` and ``.off``."""
 
     protocol = "ablation"
+    shows = ("ablation",)
     about_time = "One call, host to host"
     about_parity = ""
     details = ()

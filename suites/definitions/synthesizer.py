@@ -29,6 +29,10 @@ PITCH_LOW_HZ, PITCH_HIGH_HZ = 50.0, 1100.0
 class Synthesizer(Suite):
     whole = "infer"
     checkpoints = ("voice",)
+    shows = ("time", "parity")
+    title = "Synthesizer"
+    parity_title = "Parity of the synthesizer"
+    parts = ("encode", "flow", "decode")
     takes_audio = False
     shared = (("z_p", "latent"), ("z", "flow"))
     extras = ("attention_steps",)
