@@ -45,7 +45,7 @@ class RunData:
 
     @cached_property
     def _figures(self) -> dict[tuple[str, ...], Estimate | None]:
-        """Times and ratios that were asked for once: many tables show the same ones."""
+        """Cache of times and ratios: many tables show the same ones."""
         return {}
 
     @cached_property
@@ -54,7 +54,7 @@ class RunData:
 
     @cached_property
     def _first_of(self) -> dict[str, Line]:
-        """By case the first of its records."""
+        """The first record of every case."""
         return {line["case"]: line for line in reversed(self.records) if "workload" in line}
 
     def find(self, case: str, component: str, backend: str) -> Line | None:
@@ -109,7 +109,7 @@ class RunData:
         return line["workload"], (self.source(line, "workload"),)
 
     def arrays(self, kind: str, case: str) -> dict[str, np.ndarray]:
-        """What was kept of a case to be drawn: ``contours`` or ``spectra``; empty where the file is not there, or
+        """Arrays for a case's figures, ``contours`` or ``spectra``; empty where the file is missing or
         damaged."""
         try:
             with np.load(self.folder / kind / f"{case}.npz", allow_pickle=False) as stored:
@@ -127,7 +127,7 @@ class RunData:
         return f"{self.label}/{name}" if self.label else name
 
     def why(self, case: str, component: str, backend: str) -> str:
-        """Why there is no figure, as far as the records tell."""
+        """Why there is no figure, if the records say so."""
         key = (case, component, backend)
         if key in self.outcome.missing:
             return f"{', '.join(key)}: planned, no record"
@@ -155,10 +155,10 @@ class RunData:
 
     def speedup(self, case: str, component: str, backend: str) -> Estimate | None:
         """Paired ratio to PyTorch on the same device, same precision; None without one."""
-        beside = self.speed_reference(backend)
-        if beside is None:
+        reference = self.speed_reference(backend)
+        if reference is None:
             return None
-        ours, theirs = (self.find(case, component, name) for name in (backend, beside))
+        ours, theirs = (self.find(case, component, name) for name in (backend, reference))
         if not ours or not theirs or "error" in (ours["status"], theirs["status"]):
             return None
         return self.gain(ours, theirs)
@@ -294,7 +294,7 @@ def _inner(folder: Path) -> list[Path]:
 
 
 def _distinct(paths: Sequence[Path]) -> list[str]:
-    """The last parts of the paths: as many as tell them apart."""
+    """The shortest ends of the paths that are distinct."""
     for depth in range(1, 10):
         names = ["/".join(path.parts[-depth:]) for path in paths]
         if len(set(names)) == len(set(paths)):
@@ -309,7 +309,7 @@ def _settings(members: Sequence[Any]) -> list[tuple[str, list[Any]]]:
     for member in sorted(members, key=lambda m: not m.environment):
         gpus = {f.get("gpu_name") or f.get("device_name") for f in member.environment.get("backends", {}).values()}
         own = json.dumps([fingerprint(member.environment), sorted(g for g in gpus if g)], sort_keys=True)
-        # broken off before it said where it ran, it has no figures to tell apart
+        # interrupted before its environment was written: it has no figures of its own
         own = own if member.environment else next(iter(machines), own)
         machines.setdefault(own, []).append(member)
     policies = dict.fromkeys((m.config["precision"], m.config["profile"]) for m in members)
@@ -320,8 +320,8 @@ def _settings(members: Sequence[Any]) -> list[tuple[str, list[Any]]]:
             words = [letter if len(machines) > 1 else ""]
             words += [precision if len({p for p, _ in policies}) > 1 else ""]
             words += [profile if len({p for _, p in policies}) > 1 else ""]
-            for folder, alike in _by_folder(own_members):
-                groups.append((" ".join(filter(None, [*words, folder])), alike))
+            for folder, group in _by_folder(own_members):
+                groups.append((" ".join(filter(None, [*words, folder])), group))
     return groups
 
 

@@ -1,4 +1,4 @@
-"""The runs of a folder, those together that can be compared, and what the gate says from each one to the next."""
+"""The runs of a folder in groups that can be compared, and the gate's verdict on each run by the one before it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .frame import RunData, load
 from .gates import CALLS, commit_of, printable
 from .trace import is_trace
 
-# of the machine, what makes times comparable at all; software may change from run to run, and is told
+# facts that must be equal for times to be comparable; changes of software are listed
 HARDWARE = ("machine", "cpu", "cores_physical")
 
 
@@ -42,7 +42,7 @@ class Member:
     def date(self) -> str:
         return f"{self.time:%Y-%m-%d}"
 
-    def told(self) -> str:
+    def title(self) -> str:
         return f"{self.label}, {self.date}, {self.commit}"
 
     def measured(self, key: Key) -> Entry | None:
@@ -102,8 +102,8 @@ def collect(folder: Path) -> tuple[list[Member], list[tuple[str, str]]]:
             if not is_trace(path):
                 members.append(_member(path, label))
         except (UserError, OSError, *DAMAGE) as error:
-            told = str(error).removeprefix(f"{path}/").removeprefix(f"{path}: ")
-            unread.append((label, printable(told) or type(error).__name__))
+            message = str(error).removeprefix(f"{path}/").removeprefix(f"{path}: ")
+            unread.append((label, printable(message) or type(error).__name__))
     return members, unread
 
 
@@ -121,7 +121,7 @@ def _member(path: Path, label: str) -> Member:
 
 
 def _check_words(sheet: Sheet) -> None:
-    """Half of a character cannot be written into a report."""
+    """Refuse lone surrogates, which cannot be written into a report."""
     entries = [(key, e.reason, list(e.memory), list(e.parity)) for key, e in sheet.entries.items()]
     try:
         json.dumps([sheet.facts, sheet.fingerprint, sheet.made, entries], ensure_ascii=False, default=str).encode()

@@ -20,10 +20,10 @@ from ..render.document import Document, Paragraph, Picture, Section, counted, jo
 from ..render.render import write
 from ..tables import accuracy, machines, optimisations, parity, phases, summary, times
 
-# figures of one document: more take minutes to draw, and a page of them is slow to read
+# more figures take minutes to draw, and the page is slow
 MOST_FIGURES = 60
 TITLE = "RVC inference in MLX beside PyTorch"
-# of the reasons for absent figures, the terminal tells so many
+# most reasons for absent figures on the terminal
 MOST_ABSENCES = 12
 
 
@@ -205,7 +205,7 @@ def _steps(book: Book, pictures: Pictures) -> list[Section]:
 
 # ---------------------------------------------------------------------- the terminal
 def notes(book: Book, document: Document) -> list[str]:
-    """What the terminal tells beside the report's path."""
+    """Lines for the terminal, after the report's path."""
     lines: list[str] = []
     for run in book.runs:
         where = f"{run.label}: " if run.label else ""

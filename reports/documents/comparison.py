@@ -1,4 +1,4 @@
-"""Two runs side by side: every ratio with its interval, what a gate would say of it, and the ratios as forest plots."""
+"""Two runs side by side: every ratio with its interval and the gate's verdict, and forest plots."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Pair(NamedTuple):
 
 
 def pair_of(before: Sheet, after: Sheet) -> Pair:
-    """Named by the last parts of both paths: as many as tell them apart."""
+    """Both sheets, named by the shortest distinct ends of their paths."""
     paths = [Path(sheet.name).resolve() for sheet in (before, after)]
     names = [printable(path.as_posix()) for path in paths]
     for depth in range(1, max(len(path.parts) for path in paths)):
@@ -237,11 +237,13 @@ def ratio_row(family: Family, verdict: Verdict) -> changes.Ratio:
     case, component, backend = map(printable, verdict.key)
     label = f"{component}, {case}" + (f", {verdict.metric.removesuffix('_bytes')}" if family.several else "")
     ratio = ratio_number(verdict, ())
-    told = f"{backend}, {label}: {ratio.text if isinstance(ratio, Num) else ''}, {verdict.kind}"
-    told += f"; {printable(verdict.text)}" if verdict.text else ""
+    tooltip = f"{backend}, {label}: {ratio.text if isinstance(ratio, Num) else ''}, {verdict.kind}"
+    tooltip += f"; {printable(verdict.text)}" if verdict.text else ""
     value, low, high = ratios(verdict)
     called = verdict.kind in CALLS
-    return changes.Ratio(backend, label, value or 1.0, low, high, _limits(family, verdict), called, verdict.kind, told)
+    return changes.Ratio(
+        backend, label, value or 1.0, low, high, _limits(family, verdict), called, verdict.kind, tooltip
+    )
 
 
 def _limits(family: Family, verdict: Verdict) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Many runs over time: what each metric did from run to run, and where the gate would have called a change."""
+"""Many runs over time: every metric from run to run, and the changes that the gate would have called."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from ..tables.cells import MIB
 from ..tables.verdicts import family_of, is_memory, ratio_number, recorded
 from .build import Built
 
-# of each group's changes, the terminal tells so many
-MOST_TOLD = 12
+# most changes of a group on the terminal
+MOST_NOTES = 12
 ABOUT_TREND = (
     "The typical time of one call in the first and in the last run that has it. Ratio and verdict are the gate's, of "
     "the last run compared with the first: by the fast time over the reference's in the same run where there is a "
@@ -67,7 +67,7 @@ def write_history(folder: Path, out: Path, policy: Mapping[str, Any]) -> Built:
         raise UserError(f"{folder}: no run folders in it (folders with config.yaml and records.jsonl)")
     groups = [judged(group, policy) for group in grouped(members)]
     document = compose(folder, groups, unread, draw(groups, out))
-    return Built(write(document, out), told(groups, unread), 0 if members else 2, document)
+    return Built(write(document, out), notes(groups, unread), 0 if members else 2, document)
 
 
 # ---------------------------------------------------------------------- the document
@@ -108,7 +108,7 @@ def _sum_of(group: Group) -> Text:
     text = say("{}: {}, {} called", recorded(group.name, sources), runs, changes)
     if group.changes:
         last = group.members[group.changes[-1].at]
-        text = say("{}, the latest in {}", text, recorded(last.told(), (last.run.file("environment.json"),)))
+        text = say("{}, the latest in {}", text, recorded(last.title(), (last.run.file("environment.json"),)))
     return text
 
 
@@ -175,7 +175,7 @@ def _of_all(group: Group) -> tuple[str, ...]:
 def _alone(group: Group, groups: Sequence[Group]) -> Text:
     member, near = group.members[0], _nearest(group, groups)
     sources = (member.run.file("config.yaml"), member.run.file("environment.json"))
-    text = say("{} ({})", recorded(member.told(), sources), recorded(group.name, sources))
+    text = say("{} ({})", recorded(member.title(), sources), recorded(group.name, sources))
     if near is None:
         return text
     more = [*near[1][:3], *(["..."] if len(near[1]) > 3 else [])]
@@ -233,7 +233,7 @@ def _change(group: Group, change: Change) -> tuple[Cell, ...]:
 def _open(group: Group, at: int, reason: str, count: int) -> Text:
     member = group.members[at]
     sources = (member.run.file("records.jsonl"),)
-    return say("{}: {} gates, {}", recorded(member.told(), sources), plain(count, sources), recorded(reason, sources))
+    return say("{}: {} gates, {}", recorded(member.title(), sources), plain(count, sources), recorded(reason, sources))
 
 
 def _time_row(group: Group, trend: Trend) -> tuple[Cell, ...]:
@@ -308,10 +308,10 @@ def _series(group: Group, key: Key, metric: str, title: str) -> Series:
     for i, member in enumerate(group.members):
         number = _peak(member, key, metric) if memory else _time(member, key)
         if isinstance(number, Num) and number.value is not None and number.value > 0:
-            told = f"{member.told()}: {number.text} {'MiB' if memory else 'ms'}"
-            points.append(Point(i, number.value, number.low, number.high, told))
+            tooltip = f"{member.title()}: {number.text} {'MiB' if memory else 'ms'}"
+            points.append(Point(i, number.value, number.low, number.high, tooltip))
     own = [c for c in group.changes if c.verdict.key == key and (c.verdict.metric == metric if memory else _of_time(c))]
-    return Series(title, points, [Called(c.at, c.verdict.kind, _told(group, c)) for c in own])
+    return Series(title, points, [Called(c.at, c.verdict.kind, _call_text(group, c)) for c in own])
 
 
 def _of_time(change: Change) -> bool:
@@ -319,7 +319,7 @@ def _of_time(change: Change) -> bool:
     return not is_memory(change.verdict.metric)
 
 
-def _told(group: Group, change: Change) -> str:
+def _call_text(group: Group, change: Change) -> str:
     """In one line, with the commit."""
     v, member, before = change.verdict, group.members[change.at], group.members[change.against]
     ratio = "" if v.change is None else ratio_number(v, ())
@@ -340,15 +340,17 @@ def _drawn(group: Group, number: int, figure: Figure, out: Path) -> Iterator[Pic
 
 
 # ---------------------------------------------------------------------- the terminal
-def told(groups: Sequence[Group], unread: Sequence[tuple[str, str]]) -> list[str]:
+def notes(groups: Sequence[Group], unread: Sequence[tuple[str, str]]) -> list[str]:
     lines = [f"cannot be read: {label}: {reason}" for label, reason in unread]
     several = [group for group in groups if len(group.members) > 1]
     for group in several:
         lines.append(words_of(_sum_of(group)))
-        found = [f"  {group.members[c.at].date} {printable(c.verdict.where)}: {_told(group, c)}" for c in group.changes]
-        lines += found[-MOST_TOLD:]
-        if len(found) > MOST_TOLD:
-            lines.append(f"  and {len(found) - MOST_TOLD} earlier ones; see the report")
+        found = [
+            f"  {group.members[c.at].date} {printable(c.verdict.where)}: {_call_text(group, c)}" for c in group.changes
+        ]
+        lines += found[-MOST_NOTES:]
+        if len(found) > MOST_NOTES:
+            lines.append(f"  and {len(found) - MOST_NOTES} earlier ones; see the report")
         gates = sum(count for _, _, count in group.unjudged)
         lines += [f"  gates that could not be judged: {gates}; the report says why"] if gates else []
     alone = sum(len(group.members) == 1 for group in groups)

@@ -1,4 +1,4 @@
-"""``report --sources``: every number of a report with the records that it is from, each of them looked up."""
+"""``report --sources``: every number of a report with its sources, each of them looked up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_SHOWN = 3
 
 
 def check(folders: Sequence[Path]) -> tuple[str, int]:
-    """A line per number: where it stands, what it says, where it is from; exit code 1 where a source is not there."""
+    """A line per number: its place, text and sources; exit code 1 where a source is missing."""
     book = load_book(folders)
     known, lines, broken, count = Known(book), [], 0, 0
     for where, number in numbers(compose(book, Pictures())):
@@ -68,22 +68,22 @@ class Known:
         if run is None:
             return False
         if file == "records.jsonl":
-            return not part or _told(run, part)
+            return not part or _recorded(run, part)
         if file == "plan.json":
             return bool(run.planned)
         stored = {"environment.json": run.environment, "config.yaml": run.config}.get(file)
         return stored is not None and (not part or _reaches(stored, part.split(".")))
 
 
-def _told(run: RunData, part: str) -> bool:
+def _recorded(run: RunData, part: str) -> bool:
     """Whether a record has it: ``case/component/backend.field``, with ``*`` for any."""
     case, component, rest = part.split("/", 2)
     backend, _, field = rest.partition(".")
-    wishes = (case, component, backend)
+    names = (case, component, backend)
     if "*" not in part:
-        line = run.find(*wishes)
+        line = run.find(*names)
         return line is not None and _reaches(line, field.split("."))
-    lines = (line for line in run.records if all(map(fnmatchcase, key_of(line), wishes)))
+    lines = (line for line in run.records if all(map(fnmatchcase, key_of(line), names)))
     return any(_reaches(line, field.split(".")) for line in lines)
 
 

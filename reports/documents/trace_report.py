@@ -80,13 +80,13 @@ def document(trace: Trace, pictures: Sequence[Picture]) -> Document:
     for number, ((variant, probe), rows) in enumerate(_by_walk(trace), 1):
         table = _table(trace, f"stages-{number}", traces.HEADINGS, traces.table(rows))
         found.sections.append(Section(f"{variant}, probe {probe}", [table], level=3))
-    heard = tuple((_number(trace, line),) for line in traces.audible(trace.rows))
-    if heard:
+    audible = tuple((_number(trace, line),) for line in traces.audible(trace.rows))
+    if audible:
         about = Paragraph(("On each side's own values.",))
-        found.sections.append(Section("As one hears it", [about, Bullets(heard)]))
+        found.sections.append(Section("As one hears it", [about, Bullets(audible)]))
     for line in trace.spreads:
-        told = Paragraph((_number(trace, traces.spread_text(line)),))
-        found.sections.append(Section("What correlation means here", [told]))
+        spread = Paragraph((_number(trace, traces.spread_text(line)),))
+        found.sections.append(Section("What correlation means here", [spread]))
     found.sections.append(_reproduce(trace))
     return found
 
@@ -94,8 +94,8 @@ def document(trace: Trace, pictures: Sequence[Picture]) -> Document:
 def _summary(trace: Trace) -> Section:
     state = "**Passed**: " if trace.finding is None else "**Failed**: "
     facts = (Code(str(trace.config[name])) for name in ("precision", "profile"))
-    told = (traces.weights(trace), trace.environment.get("audio", "unknown"), traces.used_optimisations(trace))
-    environment = (Num(str(text), (trace.file("environment.json"),)) for text in told)
+    texts = (traces.weights(trace), trace.environment.get("audio", "unknown"), traces.used_optimisations(trace))
+    environment = (Num(str(text), (trace.file("environment.json"),)) for text in texts)
     words = "Precision {}, profile {}; weights: {}; input: {}; optimisations as configured: {}."
     verdict = Paragraph((state, _number(trace, traces.verdict(trace))))
     return Section("Summary", [verdict, Paragraph(say(words, *facts, *environment))])

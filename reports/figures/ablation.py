@@ -56,8 +56,8 @@ def ablation(data: RunData) -> Figure | None:
         colour, marker = STYLES[row.backend]
         spread = reach(row.gain.low, row.gain.value, row.gain.high)
         axis.errorbar(row.gain.value, i, xerr=spread, color=colour, marker=marker, ms=5.5, capsize=2.5, ls="")
-        told = f"{row.backend}, {row.name} of {row.model}, {audio_of(data, row.case)}: {times(row.gain)}"
-        mark(axis, row.gain.value, i, f"{told} faster with it" if row.gain.value >= 1 else f"{told}, slower with it")
+        place = f"{row.backend}, {row.name} of {row.model}, {audio_of(data, row.case)}: {times(row.gain)}"
+        mark(axis, row.gain.value, i, f"{place} faster with it" if row.gain.value >= 1 else f"{place}, slower with it")
     for backend in dict.fromkeys(row.backend for row in rows):
         colour, marker = STYLES[backend]
         axis.plot([], [], color=colour, marker=marker, ls="", label=backend)
@@ -133,14 +133,14 @@ def _way(axis: Axes, data: RunData, way: Way) -> None:
     steps = [(row.name, row.gain.value, times(row.gain)) for row in way.steps]
     steps.append(("together", way.together, factor(way.together)))
     at, edges = way.start.value, [way.start.value]
-    for y, (name, gain, told) in enumerate(steps, 1):
+    for y, (name, gain, ratio) in enumerate(steps, 1):
         after = at / gain
         colour, hatch = REST if name == "together" else FASTER if gain >= 1 else SLOWER
         axis.barh(y, after - at, 0.62, at, color=colour, hatch=hatch, ec=PAPER, lw=0.6)
         axis.plot((at, at), (y - 1, y), color=INK, lw=0.8, ls=":")
         axis.annotate(factor(gain), (max(at, after), y), (4, 0), textcoords="offset points", va="center", fontsize=8)
         what = "what the single gains do not explain" if name == "together" else f"gain of {name}"
-        mark(axis, (at * after) ** 0.5, y, f"{of}: {what} {told}, from {seconds(at)} to {seconds(after)}")
+        mark(axis, (at * after) ** 0.5, y, f"{of}: {what} {ratio}, from {seconds(at)} to {seconds(after)}")
         at = after
         edges.append(at)
     last = len(steps) + 1

@@ -1,4 +1,4 @@
-"""Figures of what changed: ratios of one run to another as a forest plot, and metrics over many runs."""
+"""Figures of changes: ratios of one run to another as a forest plot, and metrics over many runs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .style import INK, PAPER, STYLES, mark, panels
 MOST_ROWS = 35  # of one forest plot
 MOST_PANELS = 12  # of one figure over runs
 MOST_LABELS = 3.7  # of runs below one panel
-# what is drawn shows at least this much, so that noise does not look like a change
+# least ratio of an axis' ends, so that noise does not look like a change
 LEAST_SPAN = 1.3
 WORSE, BETTER = "#B00020", "#117733"
-# of verdicts: colour, marker, line
+# verdict: colour, marker, line
 CALLED: dict[str, tuple[str, str, str]] = {
     "slower": (WORSE, "^", "-"),
     "bigger": (WORSE, "^", "-"),
@@ -34,7 +34,7 @@ OTHERWISE = (WORSE, "s", "-")
 
 # ---------------------------------------------------------------------- of two runs
 class Ratio(NamedTuple):
-    """One row of a forest plot. ``limits``: from there on a change is called; ``called``: it is."""
+    """One row of a forest plot. ``limits``: ratios from which on a change is called; ``called``: whether it is."""
 
     group: str
     label: str
@@ -48,7 +48,7 @@ class Ratio(NamedTuple):
 
 
 def forest(rows: Sequence[Ratio], which: str, *, span: tuple[float, float], title: str, xlabel: str) -> Figure:
-    """A row per ratio, grouped by backend; ``span``: of the axis, the same in all parts; ``which``: the title's end."""
+    """A row per ratio, grouped by backend. ``span``: the limits of the axis; ``which``: the end of the title."""
     lines: list[Ratio | str] = []
     for i, row in enumerate(rows):
         if i == 0 or rows[i - 1].group != row.group:
@@ -78,9 +78,9 @@ def _ratio(axis: Axes, y: int, row: Ratio) -> None:
     if row.low is not None and row.high is not None:
         axis.plot((row.low, row.high), (y, y), color=colour, lw=1.6, solid_capstyle="butt")
     axis.plot(row.value, y, marker=marker, ms=6, color=colour, mfc=colour if row.called else PAPER)
-    told = f"{row.value:.2f}×" if row.verdict == "passed" else f"{row.value:.2f}×  {row.verdict}"
+    label = f"{row.value:.2f}×" if row.verdict == "passed" else f"{row.value:.2f}×  {row.verdict}"
     weight = "bold" if row.called else "normal"
-    axis.text(1.015, y, told, transform=axis.get_yaxis_transform(), va="center", fontsize=7.5, fontweight=weight)
+    axis.text(1.015, y, label, transform=axis.get_yaxis_transform(), va="center", fontsize=7.5, fontweight=weight)
     mark(axis, row.value, y, row.text)
 
 
@@ -97,7 +97,7 @@ def _forest_legend(rows: Sequence[Ratio]) -> list[Line2D]:
 
 
 def span_of(rows: Sequence[Ratio]) -> tuple[float, float]:
-    """Of a ratio axis: all values and limits; an interval far wider than all of them runs out of it."""
+    """Limits of a ratio axis: all values and limits fit, but not an interval that is far wider."""
     values = [row.value for row in rows] + [x for row in rows for x in row.limits] + [0.9, 1.1]
     low, high = min(values), max(values)
     reach = max(high / low, 1.5)
@@ -116,7 +116,7 @@ class Point(NamedTuple):
 
 
 class Called(NamedTuple):
-    """A change that is marked at a run."""
+    """A change, marked at the run that shows it."""
 
     run: int
     kind: str
@@ -134,7 +134,7 @@ class Series(NamedTuple):
 def over_runs(
     found: Sequence[Series], which: str, *, labels: Sequence[str], backend: str, title: str, unit: str
 ) -> Figure:
-    """A panel per metric, the runs from left to right; lines stand where a change is called."""
+    """A panel per metric, the runs from left to right; vertical lines mark called changes."""
     figure, axes = panels(len(found), 2.15)
     for axis, series in zip(axes, found, strict=True):
         _series(axis, series, len(labels), STYLES.get(backend, (INK, "o")))
@@ -154,7 +154,7 @@ def over_runs(
 
 
 def _labelled(count: int, called: Sequence[int]) -> list[int]:
-    """The runs that are named below the axis: first those with a change, then as many others as there is room for."""
+    """Runs with a label below the axis: those with a change first, then as many others as fit."""
     apart, found = count / MOST_LABELS, list[int]()
     for i in (*dict.fromkeys(called), 0, count - 1, *range(count)):
         if all(abs(i - other) >= apart for other in found):
@@ -163,7 +163,7 @@ def _labelled(count: int, called: Sequence[int]) -> list[int]:
 
 
 def _series(axis: Axes, series: Series, count: int, style: tuple[str, str]) -> None:
-    """Where a run has no value, the line is broken."""
+    """One panel; the line has a gap where a run has no value."""
     colour, marker = style
     value, low, high = (np.full(count, np.nan) for _ in range(3))
     for point in series.points:
@@ -196,7 +196,7 @@ def _runs_legend(found: Sequence[Series]) -> list[Line2D]:
 
 
 def plain_ticks(axis: Any, low: float, high: float, count: int) -> None:
-    """Of a logarithmic axis: a few round numbers, written out."""
+    """A few round numbers as ticks of a logarithmic axis, without exponents."""
     if high / low < 8:
         values = list(MaxNLocator(nbins=count, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
     else:

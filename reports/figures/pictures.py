@@ -48,7 +48,7 @@ def in_parts(
 ) -> Iterator[Picture]:
     """One figure in ``folder``, or several with at most ``most`` rows each.
 
-    ``make`` takes rows and the end of the title, which tells several parts apart.
+    ``make`` takes rows and the end of the title, which names the part where there are several.
     """
     parts = split(rows, most)
     for number, part in enumerate(parts, 1):

@@ -1,4 +1,4 @@
-"""The figures of a run: what each shows, in words, and the runs that have it."""
+"""The figures of runs: each with its alternative text and the sections that it belongs to."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Plot:
     per_case: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what nobody could see or hear of.
+        """Refuse an incomplete declaration.
 
         Raises:
             ValueError: no name, no alternative text, or no section that exists.

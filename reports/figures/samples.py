@@ -1,4 +1,4 @@
-"""The figure of how single samples scatter."""
+"""The figure of the distribution of single samples."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .words import audio_of, seconds, short, shown_of, some, titled
 
 # rows of one panel; samples that make a distribution; how many rows all panels together may have
 MOST_ROWS, LEAST_SAMPLES = 12, 5
-# percent: an axis reaches from here to there at least; what is beyond the most stands at its edge
+# per cent: the least range of an axis, and its largest end; samples beyond it are drawn at the edge
 NEAR, MOST = (85.0, 115.0), 250.0
-# what neighbouring points are moved by: the golden ratio's multiples never fall on each other
+# vertical jitter by multiples of the golden ratio, which never coincide
 GOLDEN = 0.6180339887
 
 
@@ -31,7 +31,7 @@ class Panel(NamedTuple):
 
 
 def samples(data: RunData) -> Figure | None:
-    """Every sample as percent of its record's median, a row per component and backend, launches apart."""
+    """Every sample as percent of its record's median, a row per component and backend; launches are separate."""
     cases = some(data.cases)
     found = [panel for case in cases for panel in _panels(data, case)]
     if not found:
@@ -86,8 +86,8 @@ def _row(axis: Axes, data: RunData, line: Line, share: np.ndarray, y: int, high:
             axis.plot(np.full((~inside).sum(), high), height[~inside], **beyond, label="off the axis")
         typical = float(np.median(own))
         axis.plot(min(typical, high), middle, ls="", marker="|", ms=5, mew=1.2, color=INK, label="launch's median")
-        told = f"{seconds(typical / 100 * median(line['samples_s']))}, {typical:.3g} % of the record's"
+        middle_text = f"{seconds(typical / 100 * median(line['samples_s']))}, {typical:.3g} % of the record's"
         of = f"{line['backend']}, {line['component']}, {audio_of(data, line['case'])}"
         many = f"{own.size} sample" + ("s" if own.size > 1 else "")
         ends = f"from {own.min():.3g} to {own.max():.3g} %"
-        mark(axis, min(typical, high), middle, f"{of}, launch {k + 1}: median of {many} {told}, {ends}")
+        mark(axis, min(typical, high), middle, f"{of}, launch {k + 1}: median of {many} {middle_text}, {ends}")

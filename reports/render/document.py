@@ -1,7 +1,7 @@
-"""What a report is made of: sections of text, tables and pictures, in which every number knows its records.
+"""The model of a document: sections of text, tables and pictures, in which every number has its sources.
 
 A document is built once from records and rendered three ways: as markdown, as an HTML page, and as a list of its
-numbers with their sources. Plain strings are fixed words; whatever was measured or configured is a ``Num``.
+numbers with their sources. Plain strings are fixed text; whatever was measured or configured is a ``Num``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DASH = "–"
 
 @dataclass(frozen=True)
 class Num:
-    """A printed figure. ``sources``: where it is from, as ``RUN/records.jsonl#case/component/backend.field``.
+    """A printed figure. ``sources``: its records, as ``RUN/records.jsonl#case/component/backend.field``.
 
     ``value``: the number itself in the table's unit, to sort and to export by; None where the text is no number.
     ``low``, ``high``: its interval.
@@ -33,14 +33,14 @@ class Num:
 
 @dataclass(frozen=True)
 class Absent:
-    """A figure that there is none of."""
+    """An absent figure, with the reason."""
 
     reason: str = ""
 
 
 @dataclass(frozen=True)
 class Code:
-    """Words in the typewriter face: names of backends, commands."""
+    """Monospaced text: names of backends, commands."""
 
     text: str
 
@@ -220,7 +220,7 @@ def numbers(document: Document) -> Iterator[tuple[str, Num]]:
 
 
 def fixed_words(document: Document) -> Iterator[str]:
-    """What stands in the document whatever was measured."""
+    """Text that does not depend on the records."""
     for section in document.sections:
         yield section.title
         for block in section.blocks:

@@ -50,7 +50,7 @@ def write_tables(document: Document, folder: Path, kind: str = "csv") -> list[Pa
 
 
 def tidy(table: Table) -> pd.DataFrame:
-    """A row per row. A column of figures becomes numbers in the header's unit, beside it ``low`` and ``high`` where
+    """A row per row. A column of figures becomes numbers in the header's unit, followed by ``low`` and ``high`` where
     any of them has an interval, and ``note`` where a cell says more than its figure or why there is none."""
     columns: dict[str, pd.Series] = {}
     for index, head in enumerate(_distinct(table.header, " ({})")):

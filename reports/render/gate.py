@@ -39,10 +39,10 @@ def summary(outcome: Outcome) -> list[str]:
     counts: dict[str, int] = {}
     for verdict in outcome.verdicts:
         counts[verdict.kind] = counts.get(verdict.kind, 0) + 1
-    told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    counted = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     return [
         *(f"note: {note}" for note in outcome.notes),
-        f"gate: {outcome.word} ({len(outcome.verdicts)} gates: {told})",
+        f"gate: {outcome.word} ({len(outcome.verdicts)} gates: {counted})",
     ]
 
 

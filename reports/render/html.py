@@ -1,4 +1,4 @@
-"""A document as one HTML page that needs nothing beside it, but for the audio that it links to.
+"""A document as one self-contained HTML page; only audio is linked.
 
 The page reads without a script; the script adds sorting, tooltips, the choice of the theme and copying.
 """
@@ -39,7 +39,7 @@ from .document import (
 
 PAGE = Path(__file__).parent / "page"
 BADGES = {PASSED: "good", FAILED: "bad", UNJUDGED: "warn"}
-# words that tell a state, and which of the badges is theirs: verdicts of gates, records, runs and traces
+# state and CSS class of its badge: verdicts of gates, records, runs and traces
 STATES = {
     **{verdict: BADGES[meaning] for verdict, meaning in MEANING.items()},
     "too noisy": "off",
@@ -53,17 +53,17 @@ STATES = {
     "at fault": "bad",
     "inherited": "off",
 }
-# of the places that a figure is from, a tooltip names so many
+# most sources in a tooltip
 MOST_SOURCES = 3
-# more reasons for dashes than that are folded
+# more reasons than this are folded
 MOST_REASONS = 8
-# longer words than that break into lines in a cell
+# characters above which a cell wraps
 LONG = 44
-# a heading that stays on one line
+# characters up to which a heading stays on one line
 SHORT = 16
-# rows from which on a table scrolls within itself, under its head
+# rows from which on a table scrolls under a fixed head
 TALL = 30
-# columns from which on it is printed on a page turned sideways
+# columns from which on it is printed in landscape
 WIDE = 9
 
 TEMPLATE = """<!doctype html>
@@ -95,7 +95,7 @@ _CODE = r"`(?P<code>[^`]+)`"
 _STRONG = r"\*\*(?=\S)(?P<strong>[^*]+?)(?<=\S)\*\*"
 _EMPHASIS = r"(?<![\w*])\*(?=\S)(?P<em>[^*]+?)(?<=\S)\*(?![\w*])"
 _MARKS = re.compile(f"{_CODE}|{_STRONG}|{_EMPHASIS}")
-# Measured and recorded words may hold an asterisk that means one; only code is set apart
+# recorded text may contain literal asterisks: only code is marked up
 _CODE_ONLY = re.compile(_CODE)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
@@ -238,7 +238,7 @@ def _title(text: str) -> str:
 
 
 def _about(number: Num) -> str:
-    """What a figure's tooltip says: more digits, the interval, and the records."""
+    """Text of a number's tooltip: more digits, the interval, and the sources."""
     lines = []
     if number.value is not None:
         lines.append(f"value {number.value:.6g}")
@@ -254,10 +254,10 @@ def _sources(sources: Sequence[str]) -> Iterator[str]:
 
 
 def _absent(absent: Absent) -> str:
-    """A dash for the eye, words for the ear."""
+    """A dash, with the reason for screen readers."""
     reason = absent.reason.replace("`", "")
-    told = f"none: {reason}" if reason else "none"
-    dash = f'<span aria-hidden="true">{DASH}</span><span class="hidden">{escape(told)}</span>'
+    spoken = f"none: {reason}" if reason else "none"
+    dash = f'<span aria-hidden="true">{DASH}</span><span class="hidden">{escape(spoken)}</span>'
     return f'<span class="none"{_title(reason)}>{dash}</span>'
 
 
@@ -326,7 +326,7 @@ def _sortable(number: Num) -> str:
 
 
 def _state(cell: Cell) -> str:
-    """The badge, where all of the cell is a word that tells a state."""
+    """The badge, where the cell is nothing but the name of a state."""
     parts = inlines(cell)
     if len(parts) != 1 or not isinstance(parts[0], str | Num):
         return ""
@@ -337,23 +337,23 @@ def _state(cell: Cell) -> str:
 
 
 def _reasons(reasons: Sequence[str]) -> Iterator[str]:
-    """Why there are dashes; many reasons wait to be asked for."""
-    told = [_marked(reason, _CODE_ONLY) for reason in reasons]
-    if len(told) > MOST_REASONS:
-        items = "".join(f"<li>{text}</li>" for text in told)
-        yield f'<details class="note"><summary>{DASH}: {len(told)} reasons</summary><ul>{items}</ul></details>'
-    elif told:
-        yield f'<p class="note">{DASH}: {"; ".join(told)}.</p>'
+    """Reasons for absent figures; many of them are folded."""
+    texts = [_marked(reason, _CODE_ONLY) for reason in reasons]
+    if len(texts) > MOST_REASONS:
+        items = "".join(f"<li>{text}</li>" for text in texts)
+        yield f'<details class="note"><summary>{DASH}: {len(texts)} reasons</summary><ul>{items}</ul></details>'
+    elif texts:
+        yield f'<p class="note">{DASH}: {"; ".join(texts)}.</p>'
 
 
 # ---------------------------------------------------------------------- pictures
 def _picture(picture: Picture, folder: Path) -> str:
     alt = escape(picture.alt)
     inner = _svg(picture) if picture.svg else _png(picture, folder)
-    told = _title("\n".join(_sources(picture.sources)))
+    title = _title("\n".join(_sources(picture.sources)))
     return (
         f'<figure data-name="{escape(picture.name)}"><div class="scroll" tabindex="0" role="region" '
-        f'aria-label="Figure: {alt}">{inner}</div>\n<figcaption{told}>{alt}</figcaption></figure>'
+        f'aria-label="Figure: {alt}">{inner}</div>\n<figcaption{title}>{alt}</figcaption></figure>'
     )
 
 

@@ -1,4 +1,4 @@
-"""What each optimisation of rvc_mlx gains, and how far it moves the result."""
+"""Gain of each optimisation of rvc_mlx, and its error."""
 
 from __future__ import annotations
 

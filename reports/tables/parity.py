@@ -1,4 +1,4 @@
-"""How close: judged figures beside their limits, stage by stage where that was traced, and pitch."""
+"""Parity: judged figures and their limits, traces stage by stage, and pitch."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def sections(book: Book) -> list[Section]:
 
 
 def judged(book: Book, runs: Sequence[RunData], name: str) -> Table:
-    """Each judged figure beside its limit; the reference's own rows are left out."""
+    """Each judged figure and its limit; the reference's own rows are left out."""
     rows = [(run, row) for run in runs for line in _compared(run) for row in _judged_rows(run, line)]
     header = (
         "case", "component", "backend", "reference", "figure", "value", "limit", "of the limit %",
@@ -80,8 +80,8 @@ def _judged_rows(run: RunData, line: Line) -> Iterator[Row]:
     head = (line["case"], line["component"], line["backend"], line["reference"])
     checks = (line["parity"] or {}).get("limits", {})
     if not checks:
-        told = line["status"] if not line["parity"] else "no limit under this policy"
-        yield (*head, "", Absent(line["reason"] or ""), Absent(), Absent(), Absent(), told)
+        state = line["status"] if not line["parity"] else "no limit under this policy"
+        yield (*head, "", Absent(line["reason"] or ""), Absent(), Absent(), Absent(), state)
     for name, check in checks.items():
         field = f"parity.limits.{name}"
         figures = [cells.figure(run, line, check[part], name, field) for part in ("value", "limit", "floor")]
@@ -100,7 +100,7 @@ def share_of_limit(name: str, check: Line) -> float | None:
 
 
 def details(book: Book, runs: Sequence[RunData], name: str) -> Table:
-    """Figures without a limit, for those who want to look closer."""
+    """Figures without a limit."""
     suite = runs[0].suite
     rows: list[tuple[RunData, Row]] = []
     for run in runs:
@@ -123,7 +123,7 @@ def _detail(run: RunData, line: Line | None, name: str) -> Cell:
 
 # ---------------------------------------------------------------------- stage by stage
 def steps(book: Book) -> list[Section]:
-    """The traces: of every part of the models the worst that a stage adds, and what it hands on."""
+    """The traces: the worst added error of every part of the models, and the error of its output."""
     if not book.traces:
         return []
     other, reference = book.traces[0].backends

@@ -1,4 +1,4 @@
-"""What happens once in a process: memory, growth over many lengths, first runs."""
+"""Fresh processes: memory, growth over many lengths, first runs."""
 
 from __future__ import annotations
 
@@ -100,12 +100,12 @@ def _above(line: Line) -> list[float]:
 
 def _against(run: RunData, line: Line) -> Num | Absent:
     """Ours over PyTorch's, with the range over processes; one process each has no range."""
-    beside = speed_reference(line["backend"], run.backends)
-    if beside is None:
+    reference = speed_reference(line["backend"], run.backends)
+    if reference is None:
         return Absent()
-    other = run.find(line["case"], line["component"], beside)
+    other = run.find(line["case"], line["component"], reference)
     if other is None or other["status"] == "error":
-        return Absent(run.why(line["case"], line["component"], beside))
+        return Absent(run.why(line["case"], line["component"], reference))
     ours, theirs = _above(line), _above(other) if other.get("cold") else []
     if not ours or not theirs or max(theirs) <= 0:
         return Absent("this system cannot tell a call's peak from the load's")

@@ -1,4 +1,4 @@
-"""What a reader should know first: verdicts and key findings, all of them computed."""
+"""The summary: verdicts and key findings, all computed from records."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VERDICTS = {
     1: "**Failed**: a limit was exceeded; see *Not measured, skipped, and failures*.",
     2: "**Incomplete**: not everything planned could be measured; see *Not measured, skipped, and failures*.",
 }
-# of the processors, what other work may take before a reader should know
+# share of the processors taken by other work above which a record is reported
 BUSY = 0.05
 MANY = 5
 
@@ -51,7 +51,7 @@ def summary(book: Book) -> Section:
 
 
 def _what(book: Book) -> Text:
-    """Suites, measure, policies, weights and knobs: by run where there is one, in short where there are many."""
+    """Suite, measure, policies, weights and knobs of a single run; counts of several."""
     if len(book.runs) != 1:
         held: list[Text] = []
         if book.runs:
@@ -66,7 +66,7 @@ def _what(book: Book) -> Text:
     (run,) = book.runs
     config = run.config
     knobs = ("transpose", "index_rate", "protect", "rms_mix", "speaker")
-    told = [
+    values = [
         say(f"{name} {{}}", plain(config["suite"][name], (run.file(f"config.yaml#suite.{name}"),), "g"))
         for name in knobs
         if name in config["suite"]
@@ -77,7 +77,7 @@ def _what(book: Book) -> Text:
             "Suite {}, measure {}, precision {}, profile {}",
             Code(run.name), Code(str(config["measure"]["name"])), Code(run.precision), Code(str(config["profile"])),
         ),
-        *(("; ", *joined(told)) if told else ()),
+        *(("; ", *joined(values)) if values else ()),
         "; weights: ",
         Num(weights, (run.file("environment.json#weights"),)) if weights else "unknown",
         ".",
@@ -94,7 +94,7 @@ def _sweep(run: RunData) -> list[str]:
 
 # ---------------------------------------------------------------------- speed
 def _speed(book: Book) -> Iterator[Text]:
-    """The whole call on the longest case, per backend that has a PyTorch beside it."""
+    """The whole call on the longest case, per backend with a PyTorch reference on the same device."""
     for run in book.having("time"):
         case, whole = _sweep(run)[-1], run.suite.whole or ""
         for backend in run.backends:
@@ -125,13 +125,13 @@ def _precise(book: Book) -> Iterator[Text]:
         for backend in run.backends:
             found = [r for case in run.cases if (r := run.find(case, run.suite.whole or "", backend)) and r["parity"]]
             if found:
-                told = joined(_worst(run, found)) or ("nothing judged",)
+                figures = joined(_worst(run, found)) or ("nothing judged",)
                 count = counted(len(found), "case", tuple(run.source(r, "parity") for r in found))
                 yield (
                     *say("{}, {}: ", run.name, run.precision),
                     *_who(book, run, backend),
                     *say(" against {}, whole call, worst of {}: ", Code(found[0]["reference"]), count),
-                    *told,
+                    *figures,
                     ".",
                 )
 
@@ -195,7 +195,7 @@ def _traces(book: Book) -> Iterator[Text]:
 
 # ---------------------------------------------------------------------- findings
 def findings(book: Book) -> list[Section]:
-    """What the records show beside the summary: where MLX is slower, what does not pay, what to be careful with."""
+    """Further findings: where MLX is slower, which optimisations cost time, and which figures need care."""
     items = [*_slower(book), *_unprofitable(book), *_near(book), *_unsettled(book), *_busy(book)]
     return [Section("Findings", [Bullets(tuple(items))])] if items else []
 
@@ -209,22 +209,22 @@ def _slower(book: Book) -> Iterator[Text]:
             faster = sorted((x for x in gains if times.is_faster(x[0])), key=lambda x: -x[0].value)
             for word, found in (("slower", slower), ("faster", faster)):
                 if found:
-                    told = joined([_told(run, g, case, c, backend) for g, case, c in found[:MANY]])
+                    places = joined([_place(run, g, case, c, backend) for g, case, c in found[:MANY]])
                     count = plain(len(found), cells.all_sources([run]))
                     of = plain(len(gains), cells.all_sources([run]))
                     head = say("{}, {}: ", run.name, run.precision)
-                    beside = Code(str(run.speed_reference(backend)))
+                    reference = Code(str(run.speed_reference(backend)))
                     who = _who(book, run, backend)
                     yield (
                         *head,
                         *who,
-                        *say(f" is {word} than {{}} in {{}} of {{}} places: ", beside, count, of),
-                        *told,
+                        *say(f" is {word} than {{}} in {{}} of {{}} places: ", reference, count, of),
+                        *places,
                         ".",
                     )
 
 
-def _told(run: RunData, gain: Estimate, case: str, component: str, backend: str) -> Text:
+def _place(run: RunData, gain: Estimate, case: str, component: str, backend: str) -> Text:
     return say("{} on {} {}", component, case, cells.gain_number(run, case, component, backend))
 
 
@@ -255,10 +255,10 @@ def _near(book: Book) -> Iterator[Text]:
         ]
         if known:
             share, name, line = max(known, key=lambda one: one[0])
-            told = plain(100 * share, (run.source(line, f"parity.limits.{name}"),), ".0f", unit=" %")
+            of_limit = plain(100 * share, (run.source(line, f"parity.limits.{name}"),), ".0f", unit=" %")
             place = f"{line['component']} on {line['case']}"
             head = (*say("{}, {}: ", run.name, run.precision), *_who(book, run, line["backend"]))
-            yield (*head, *say(" comes closest to a limit in {} of {}: {} of it.", name, place, told))
+            yield (*head, *say(" comes closest to a limit in {} of {}: {} of it.", name, place, of_limit))
 
 
 def _unsettled(book: Book) -> Iterator[Text]:

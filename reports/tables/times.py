@@ -1,4 +1,4 @@
-"""Time: whole calls, their parts, how well it is known, real audio, and what was reached of the machine's best."""
+"""Time: whole calls, their parts, real audio, precision of the times, and the roofline."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def of_suite(book: Book, runs: Sequence[RunData]) -> list[Section]:
     parts = [name for name in _components(runs) if name != whole]
     if parts:
         words = first.config["suite"]["components"]
-        told = "; ".join(f"`{name}`: {words[name].split(' (')[0]}" for name in parts if name in words)
+        explained = "; ".join(f"`{name}`: {words[name].split(' (')[0]}" for name in parts if name in words)
         inner = Section("Parts" if whole else "Every part", level=3)
         inner.blocks += [
-            Paragraph((f"{told}.",)),
+            Paragraph((f"{explained}.",)),
             _about_parts(runs),
             by_component(book, runs, parts, f"{suite}-parts"),
         ]
@@ -83,7 +83,7 @@ def _components(runs: Sequence[RunData]) -> list[str]:
 
 
 def _about_parts(runs: Sequence[RunData]) -> Paragraph:
-    """Whether the parts are of the very call that was timed, and how well they add up to it."""
+    """Whether one call timed the parts and the whole, and how well the parts add up."""
     whole, found = runs[0].suite.whole, []
     if whole is None:
         return Paragraph(("Times are in milliseconds.",))
@@ -142,7 +142,7 @@ def by_component(book: Book, runs: Sequence[RunData], components: Sequence[str],
 
 
 def breakdown(book: Book, runs: Sequence[RunData], name: str) -> Table:
-    """Components side by side, medians in milliseconds, and what the parts of one call add up to."""
+    """Median of every component in milliseconds, and the sum of the parts of one call."""
     rows: list[tuple[RunData, Row]] = []
     components = _components(runs)
     for run in runs:
@@ -177,7 +177,7 @@ def _sums(run: RunData, case: str, backend: str) -> tuple[Cell, Cell]:
 
 # ---------------------------------------------------------------------- fitted slopes
 def slopes(book: Book) -> list[Section]:
-    """Of whole calls: what a second more of audio costs."""
+    """Slope of the time of whole calls over duration."""
     rows: list[tuple[RunData, Row]] = []
     for run in book.having("time"):
         whole = run.suite.whole or ""
@@ -228,7 +228,7 @@ def _real_row(run: RunData, case: str, whole: str, backend: str) -> Row:
 
 # ---------------------------------------------------------------------- how well it is known
 def precision(book: Book) -> list[Section]:
-    """How well each speed-up is known, how launches differ, and what the machine was busy with."""
+    """Interval of each speed-up, spread of launches, and other load of the machine."""
     runs = book.having("time")
     if not runs:
         return []
