@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -74,7 +75,7 @@ class RunData:
 
     @property
     def finds_pitch(self) -> bool:
-        """Whether the F0 that it compares is a trained network's."""
+        """Whether the compared F0 comes from a trained network."""
         return (
             bool(self.config["weights"]["rmvpe"])
             or self.suite.trained
@@ -95,7 +96,7 @@ class RunData:
         return self._in_order("component", 1)
 
     def _in_order(self, field: str, place: int) -> list[str]:
-        """What was measured, in the order of the plan, whichever records are missing."""
+        """Measured names in the order of the plan, even where records are missing."""
         known = dict.fromkeys(r[field] for r in self.records if "workload" in r)
         planned = dict.fromkeys(key[place] for key in self.planned)
         return [name for name in planned if name in known] + [name for name in known if name not in planned]
@@ -104,7 +105,7 @@ class RunData:
         return float(self._first_of[case]["workload"]["duration_s"])
 
     def workload_of(self, case: str) -> tuple[Line, tuple[str, ...]]:
-        """What the case is computed on, and where that is written."""
+        """The case's input, and its source."""
         line = self._first_of[case]
         return line["workload"], (self.source(line, "workload"),)
 
@@ -116,6 +117,11 @@ class RunData:
                 return {name: stored[name] for name in stored.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             return {}
+
+    def ordered(self) -> Iterator[Line]:
+        """The records of everything measured, by case, component and backend."""
+        keys = product(self.cases, self.components, self.backends)
+        return (line for key in keys if (line := self.find(*key)) is not None)
 
     # ------------------------------------------------------------------ where figures come from
     def source(self, line: Line, field: str) -> str:
@@ -326,7 +332,7 @@ def _settings(members: Sequence[Any]) -> list[tuple[str, list[Any]]]:
 
 
 def _by_folder(members: Sequence[Any]) -> list[tuple[str, list[Any]]]:
-    """All of them, if no suite is there twice; else by the folder that they are in, or each by its own."""
+    """One group if every suite is there once; else groups by parent folder, or by folder."""
     if not members or _each_once(members):
         return [("", list(members))] if members else []
     for name_of in (lambda m: m.label.rpartition("/")[0] or m.label, lambda m: m.label):

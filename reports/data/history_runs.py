@@ -84,7 +84,7 @@ class Group:
 
     @property
     def keys(self) -> list[Key]:
-        """Everything that any of them measured, in their order."""
+        """The keys that any of the runs measured."""
         return list(dict.fromkeys(k for m in self.members for k, e in m.sheet.entries.items() if e.status in MEASURED))
 
 
@@ -146,14 +146,14 @@ def grouped(members: Sequence[Member]) -> list[Group]:
 def facts_of(member: Member) -> dict[str, Any]:
     """What the runs of one group share."""
     hardware = {name: member.sheet.fingerprint.get(name) for name in HARDWARE}
-    # a kernel's update changes the last megabytes of what it calls all memory
+    # a kernel update can change the reported size of memory by some megabytes
     memory = member.sheet.fingerprint.get("memory_bytes")
     return {**member.sheet.facts, **hardware, "memory_gib": round(memory / 2**30) if memory else None}
 
 
 # ---------------------------------------------------------------------- what the gate says
 def judged(group: Group, policy: Mapping[str, Any]) -> Group:
-    """Every run by the one before it, and the last by the first."""
+    """The verdicts on every run by the one before it, and on the last by the first."""
     base: dict[Key, tuple[Entry, int]] = {}
     changes: list[Change] = []
     unjudged: list[tuple[int, str, int]] = []
@@ -167,7 +167,7 @@ def judged(group: Group, policy: Mapping[str, Any]) -> Group:
             reasons = [f"{v.kind}: {v.text}" for v in verdicts if MEANING[v.kind] == UNJUDGED and v.metric != "status"]
             unjudged += [(at, reason, reasons.count(reason)) for reason in dict.fromkeys(reasons)]
         for key, entry in member.sheet.entries.items():
-            # one that nothing can be judged by leaves the place to an earlier one
+            # an entry that is no sound baseline does not replace an earlier one
             known = key in base and _sound(base[key][0], policy)
             if entry.status in MEASURED and (_sound(entry, policy) or not known):
                 base[key] = (entry, at)

@@ -100,7 +100,7 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def _numbers(value: Any) -> Any:
-    """Infinities as they were before JSON, which has none."""
+    """Restore infinities and NaN, which JSON stores as text."""
     if isinstance(value, dict):
         return {k: _numbers(v) for k, v in value.items()}
     return float(value) if value in ("inf", "-inf", "nan") else value

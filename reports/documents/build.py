@@ -1,4 +1,4 @@
-"""Runs' records to one document with its figures: markdown and HTML. The same records, the same bytes."""
+"""One document of runs and traces, as markdown and HTML. The same records give the same bytes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Built(NamedTuple):
 
 
 class Pictures:
-    """What was drawn, by run. ``complete``: all that the records allow."""
+    """The pictures by run. ``complete``: whether all that the records allow were drawn."""
 
     def __init__(self) -> None:
         self.found: dict[int, dict[str, Picture]] = {}
@@ -46,12 +46,12 @@ class Pictures:
         return sum(map(len, self.found.values()))
 
     def add(self, owner: RunData | traces.Trace, picture: Picture | None) -> None:
-        """None: the records lack what it would show."""
+        """Keep a picture; None is ignored."""
         if picture is not None:
             self.found.setdefault(id(owner), {})[picture.name] = picture
 
     def of(self, runs: Sequence[RunData], *names: str) -> list[Picture]:
-        """In the order of the names, each of all runs; a name is that of its first word."""
+        """Pictures in the order of the names, each of all runs; a name covers those of single cases."""
         return [
             picture
             for name in names
@@ -109,13 +109,13 @@ def draw(book: Book, out: Path) -> Pictures:
 
 
 def _prefix(label: str) -> str:
-    """Of a file's name, where a document holds several runs."""
+    """The start of a file's name, where a document holds several runs."""
     return re.sub(r"[^\w.-]", "-", label) + "-" if label else ""
 
 
 # ---------------------------------------------------------------------- the document
 def compose(book: Book, pictures: Pictures) -> Document:
-    """All sections that the records allow, and the reason for each one that they do not."""
+    """All sections that the records allow, and the reason for each absent one."""
     title = book.runs[0].config["suite"]["summary"] if len(book.runs) == 1 and not book.traces else TITLE
     document = Document(title, [summary.summary(book)])
     for found, reason, absent in _parts(book, pictures):
@@ -175,7 +175,7 @@ def _parts(book: Book, pictures: Pictures) -> Iterator[Part]:
 
 
 def _no_run(section: str) -> str:
-    """Of the suites that fill the section, the first is named."""
+    """The reason for an absent section: names the first suite that fills it."""
     return _absent(suites_with(section)[0])
 
 
@@ -188,7 +188,7 @@ def _memory_runs(book: Book) -> list[RunData]:
 
 
 def _illustrated(sections: list[Section], pictures: Sequence[Picture]) -> list[Section]:
-    """With the pictures at the end of the last of them."""
+    """The sections, with the pictures at the end of the last one."""
     if sections:
         sections[-1].blocks += pictures
     return sections
@@ -242,7 +242,7 @@ def _of_run(run: RunData) -> Iterator[str]:
 
 
 def _precision_reached(run: RunData) -> Iterator[str]:
-    """Of all speed-ups of each backend: how well they are known."""
+    """The range of the intervals of each backend's speed-ups."""
     for backend in run.backends:
         gains = [g for c in run.cases for p in run.components if (g := run.speedup(c, p, backend)) and g.detectable]
         if gains:
@@ -254,7 +254,7 @@ def _precision_reached(run: RunData) -> Iterator[str]:
 
 
 def _per_cent(shares: list[float]) -> str:
-    """The least and the most; what is above 100 says only that nothing is known."""
+    """The least and the largest share; above 100 % nothing is known."""
     best, worst = min(shares), max(shares)
     if best > 100:
         return "over 100 %, which is not at all"

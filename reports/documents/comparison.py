@@ -54,13 +54,13 @@ class Side(NamedTuple):
     stored: bool
 
     def source(self, key: Key, family: Family) -> str:
-        """Where a figure stands."""
+        """The record or entry of a figure."""
         where = "/".join(key)
         field, stored = family.field
         return f"{self.name}#{where}.{stored}" if self.stored else f"{self.name}/records.jsonl#{where}.{field}"
 
     def sources(self, verdict: Verdict) -> tuple[str, ...]:
-        """Of a verdict's figure; a ratio to the reference has two records in a run, and one entry in a baseline."""
+        """Sources of a verdict's figure; a ratio to the reference has two records in a run, one entry in a baseline."""
         entry, keys = self.sheet.entries.get(verdict.key), [verdict.key]
         ratio = verdict.metric in ("time", "typical") and not self.stored
         if ratio and entry is not None and entry.reference:
@@ -71,7 +71,7 @@ class Side(NamedTuple):
         return self.name if self.stored else f"{self.name}/records.jsonl#*"
 
     def fact(self, text: str) -> Num:
-        """Of the environment."""
+        """A fact of the environment, with its source."""
         return recorded(text, (f"{self.name}#made" if self.stored else f"{self.name}/environment.json",))
 
 
@@ -135,7 +135,7 @@ def _summary(pair: Pair, outcome: Outcome) -> Section:
 
 
 def _size(verdict: Verdict) -> float:
-    """Of a change, either way."""
+    """The size of a change in either direction."""
     return abs(math.log(max(1 + (verdict.change or 0.0), 1e-9)))
 
 
@@ -146,7 +146,7 @@ def _called(verdict: Verdict, pair: Pair) -> Text:
 
 
 def _sides(pair: Pair) -> Table:
-    """What was compared with what; a fact of the software only where it differs."""
+    """The two sides; facts of the software only where they differ."""
     rows: list[tuple[Cell, ...]] = [
         ("runs", *(side.fact(", ".join(map(str, side.sheet.made.get("runs", [])))) for side in pair)),
         ("commit", *(side.fact(commit_of(side.sheet)) for side in pair)),
@@ -182,7 +182,7 @@ def _rest(verdict: Verdict, pair: Pair) -> tuple[Cell, ...]:
 
 # ---------------------------------------------------------------------- one family
 def _of(family: Family, pair: Pair, outcome: Outcome) -> list[Verdict]:
-    """Its verdicts with figures: by backend, then component and case in the runs' own order."""
+    """The family's verdicts with figures: by backend, then component and case in the runs' own order."""
     found = [
         v for v in outcome.verdicts if v.before is not None and v.metric != "status" and family_of(v.metric) == family
     ]
@@ -221,7 +221,7 @@ def draw(before: Sheet, after: Sheet, outcome: Outcome, folder: Path) -> list[Pi
     pair, pictures = pair_of(before, after), list[Picture]()
     (folder / "plots").mkdir(parents=True, exist_ok=True)
     for family in FAMILIES:
-        # an error that became zero has no place on a logarithmic axis
+        # a logarithmic axis has no zero
         verdicts = [v for v in _of(family, pair, outcome) if v.change is not None and -1 < v.change < math.inf]
         rows = [ratio_row(family, v) for v in verdicts]
         sources = tuple(dict.fromkeys(source for v in verdicts for source in pair.sources(v)))

@@ -155,7 +155,7 @@ def _what(group: Group) -> Text:
 
 
 def _apart(group: Group, groups: Sequence[Group]) -> list[Paragraph]:
-    """What distinguishes it from another group of the same name."""
+    """How the group differs from another one of the same name."""
     near = _nearest(group, groups)
     if near is None or not group.name.endswith(")"):
         return []
@@ -303,7 +303,7 @@ def _figures(group: Group) -> Iterator[Figure]:
 
 
 def _series(group: Group, key: Key, metric: str, title: str) -> Series:
-    """One metric over the runs, with the changes that are called of it."""
+    """One metric over the runs, with its called changes."""
     memory, points = is_memory(metric), []
     for i, member in enumerate(group.members):
         number = _peak(member, key, metric) if memory else _time(member, key)
@@ -315,12 +315,12 @@ def _series(group: Group, key: Key, metric: str, title: str) -> Series:
 
 
 def _of_time(change: Change) -> bool:
-    """Everything about a component but its memory is marked where its time is drawn."""
+    """Whether the change is marked in the figure of times: all are, except of memory."""
     return not is_memory(change.verdict.metric)
 
 
 def _call_text(group: Group, change: Change) -> str:
-    """In one line, with the commit."""
+    """The change in one line, with the commit."""
     v, member, before = change.verdict, group.members[change.at], group.members[change.against]
     ratio = "" if v.change is None else ratio_number(v, ())
     size = f" {ratio.text}" if isinstance(ratio, Num) else f", {printable(v.text)}," if v.text else ""
@@ -330,7 +330,7 @@ def _call_text(group: Group, change: Change) -> str:
 
 
 def _drawn(group: Group, number: int, figure: Figure, out: Path) -> Iterator[Picture]:
-    """A peak that is nothing above the start has no place on a logarithmic axis."""
+    """The figure as pictures; series without positive values are left out."""
     labels = [f"{member.date}\n{member.commit}" for member in group.members]
     make = partial(changes.over_runs, labels=labels, backend=figure.backend, title=figure.title, unit=figure.unit)
     sources = tuple(member.run.file("records.jsonl") for member in group.members)

@@ -34,13 +34,13 @@ def check(folders: Sequence[Path]) -> tuple[str, int]:
 
 
 def unfounded(document: Document, book: Book) -> list[str]:
-    """Numbers whose source is not there."""
+    """Numbers with a missing source."""
     known = Known(book)
     return [f"{where}: {number.text}" for where, number in numbers(document) if known.missing(number)]
 
 
 class Known:
-    """What the runs and traces of a book hold, to look sources up in."""
+    """The runs and traces of a book, to look sources up in."""
 
     def __init__(self, book: Book) -> None:
         self.runs = {run.label: run for run in book.runs}
@@ -48,7 +48,7 @@ class Known:
         self.found: dict[str, bool] = {}
 
     def missing(self, number: Num) -> list[str]:
-        """Those of its sources that do not exist; a number without any has none that does."""
+        """The number's sources that do not exist, or a note that it names none."""
         if not number.sources:
             return ["no source is named"]
         return [source for source in number.sources if not self.exists(source)]
@@ -76,7 +76,7 @@ class Known:
 
 
 def _recorded(run: RunData, part: str) -> bool:
-    """Whether a record has it: ``case/component/backend.field``, with ``*`` for any."""
+    """Whether a record has this field: ``case/component/backend.field``, with ``*`` for any."""
     case, component, rest = part.split("/", 2)
     backend, _, field = rest.partition(".")
     names = (case, component, backend)
@@ -88,7 +88,7 @@ def _recorded(run: RunData, part: str) -> bool:
 
 
 def _reaches(value: Any, path: Sequence[str]) -> bool:
-    """Whether the nested value has this path; names may hold dots themselves, and lists hold what their items do."""
+    """Whether the nested value has this path; names may contain dots, and a list has the paths of its items."""
     if not path or value is None:
         return not path
     if isinstance(value, list):

@@ -63,13 +63,13 @@ def _by_walk(trace: Trace) -> list[tuple[tuple[str, str], list[Line]]]:
 
 
 def _distinct(headings: Sequence[str]) -> list[str]:
-    """Headings as columns of a file: those of the own values say so."""
+    """Headings as distinct column names of a file."""
     own = headings.index("own values: max abs")
     return [*headings[: own + 1], *(f"own values: {name}" for name in headings[own + 1 : -1]), headings[-1]]
 
 
 def document(trace: Trace, pictures: Sequence[Picture]) -> Document:
-    """The finding first, then the field's table of validation, then every part."""
+    """The finding first, then the validation table, then every part."""
     other, reference = trace.backends
     found = Document(f"Where {other} differs from {reference}: {trace.model}", [_summary(trace)])
     lines = traces.validation_lines(trace.model, trace.rows)
@@ -102,7 +102,7 @@ def _summary(trace: Trace) -> Section:
 
 
 def _number(trace: Trace, text: str) -> Num:
-    """Text with figures in it, or a figure: by its value where it is one."""
+    """Recorded text; with its value where it is a number."""
     value = None
     with contextlib.suppress(ValueError):
         value = float(text)

@@ -10,9 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from .style import INK, PAPER, STYLES, mark, panels
+from .style import INK, PAPER, STYLES, mark, one_two_five, panels, plain_numbers
 
 MOST_ROWS = 35  # of one forest plot
 MOST_PANELS = 12  # of one figure over runs
@@ -65,7 +64,7 @@ def forest(rows: Sequence[Ratio], which: str, *, span: tuple[float, float], titl
         name.set_fontweight("bold" if isinstance(line, str) else "normal")
     axis.grid(visible=False, axis="y")
     axis.tick_params(axis="y", length=0)
-    plain_ticks(axis.xaxis, *span, count=8)
+    plain_numbers(axis.xaxis, one_two_five(*span, most=8))
     figure.suptitle(title + which)
     figure.legend(handles=_forest_legend(rows), loc="outside lower center", ncols=3, fontsize=8)
     return figure
@@ -176,7 +175,7 @@ def _series(axis: Axes, series: Series, count: int, style: tuple[str, str]) -> N
     bottom, top = float(np.nanmin(low)), float(np.nanmax(high))
     wider = max(1.0, LEAST_SPAN / (top / bottom)) ** 0.5 * 1.04
     axis.set(xlim=(-0.6, count - 0.4), ylim=(bottom / wider, top * wider * (top / bottom) ** 0.12))
-    plain_ticks(axis.yaxis, *axis.get_ylim(), count=4)
+    plain_numbers(axis.yaxis, one_two_five(*axis.get_ylim(), most=4))
     middle = (bottom * top) ** 0.5
     texts = {point.run: point.text for point in series.points}
     for call in series.called:
@@ -193,16 +192,3 @@ def _runs_legend(found: Sequence[Series]) -> list[Line2D]:
     kinds = sorted({call.kind for series in found for call in series.called})
     styles = [(kind, *CALLED.get(kind, OTHERWISE)) for kind in kinds]
     return [Line2D([], [], color=c, marker=m, ls=line, lw=1, ms=7, label=kind) for kind, c, m, line in styles]
-
-
-def plain_ticks(axis: Any, low: float, high: float, count: int) -> None:
-    """A few round numbers as ticks of a logarithmic axis, without exponents."""
-    if high / low < 8:
-        values = list(MaxNLocator(nbins=count, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
-    else:
-        exponents = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-        steps = (1, 2, 5) if high / low < 500 else (1,)
-        values = [m * 10.0**e for e in exponents for m in steps]
-    axis.set_major_locator(FixedLocator([v for v in values if low <= v <= high]))
-    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.5g}"))
-    axis.set_minor_locator(NullLocator())

@@ -60,18 +60,8 @@ class Plot:
 PLOTS = (
     Plot("time", "Time of one call against duration, with fitted lines", ("time",), times.time),
     Plot("speedup", "Speed-up per case and component, with intervals", ("time",), times.speedup),
-    Plot(
-        "roofline",
-        "Achieved rate against what the machine could do at best",
-        ("roofline",),
-        roofline.roofline,
-    ),
-    Plot(
-        "waterfall",
-        "From nothing to everything, optimisation by optimisation",
-        ("ablation",),
-        ablation.waterfall,
-    ),
+    Plot("roofline", "Achieved rate against what the machine could do at best", ("roofline",), roofline.roofline),
+    Plot("waterfall", "From nothing to everything, optimisation by optimisation", ("ablation",), ablation.waterfall),
     Plot("ablation", "Gain of each optimisation, with intervals", ("ablation",), ablation.ablation),
     Plot("growth", "Memory over many lengths in one process", ("memory",), phases.growth),
     Plot("first", "The first run in its phases", ("first_run",), phases.first),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,11 +19,10 @@ from matplotlib.ticker import FuncFormatter
 from suites.trace import findings
 from suites.trace.walk import FAULT, INHERITED, OK
 
+from ..data.trace import Trace
+from ..data.trace import walks as walks_of
 from .style import INK, ON_COLOUR, PAPER, WIDTH, mark
 from .words import titled
-
-if TYPE_CHECKING:
-    from ..data.trace import Trace
 
 # most columns whose labels fit the width of a page
 MOST_PARTS = 46
@@ -47,7 +46,8 @@ class Cell(NamedTuple):
 
 def heat(trace: Trace) -> Figure:
     """A column per part, a row per variant and probe: above the added error, below the error on own values."""
-    walks = [walk for walk in _walks(trace) if walk[0] in (findings.CONFIGURED, findings.PLAIN)] or _walks(trace)
+    found = walks_of(trace)
+    walks = [walk for walk in found if walk[0] in (findings.CONFIGURED, findings.PLAIN)] or found
     of_walk = {walk: [r for r in trace.rows if (r["variant"], r["probe"]) == walk] for walk in walks}
     parts, named = columns([[row["path"] for row in rows] for rows in of_walk.values()])
     cells = {walk: _cells(rows, named) for walk, rows in of_walk.items()}
@@ -70,10 +70,6 @@ def heat(trace: Trace) -> Figure:
     other, reference = trace.backends
     figure.suptitle(titled(trace, f"{trace.model}: {other} beside {reference}, part by part"))
     return figure
-
-
-def _walks(trace: Trace) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((row["variant"], row["probe"]) for row in trace.rows))
 
 
 # ---------------------------------------------------------------------- columns

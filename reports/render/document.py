@@ -75,7 +75,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Table:
-    """``name``: of its file when exported. ``left``: how many columns are words."""
+    """``name``: of its file when exported. ``left``: the number of leading columns of text."""
 
     name: str
     header: tuple[str, ...]
@@ -84,7 +84,7 @@ class Table:
     about: Text = ()
 
     def absences(self) -> list[str]:
-        """The reasons of its dashes, each once."""
+        """The distinct reasons of absent figures."""
         found = [i.reason for row in self.rows for cell in row for i in inlines(cell) if isinstance(i, Absent)]
         return list(dict.fromkeys(reason for reason in found if reason))
 
@@ -140,7 +140,7 @@ def inlines(cell: Cell | Text) -> Text:
 
 
 def say(words: str, *values: Cell, **named: Cell) -> Text:
-    """``"{} ran in {time}"`` with figures in the places: text whose numbers keep their sources."""
+    """Format ``"{} ran in {time}"`` with cells: the numbers keep their sources."""
     found: list[Inline] = []
     index = iter(values)
     for literal, name, _, _ in string.Formatter().parse(words):
@@ -184,7 +184,7 @@ def estimate_of(e: Estimate, sources: tuple[str, ...], scale: float = 1.0, unit:
 def plain(
     value: float | int | str, sources: tuple[str, ...], form: str = "", scale: float = 1.0, unit: str = ""
 ) -> Num:
-    """A figure in a format of its own, or with three significant digits."""
+    """A number in the given format, or with three significant digits."""
     if isinstance(value, str):
         return Num(value, sources)
     scaled = value * scale
@@ -210,7 +210,7 @@ def _words(inline: Inline) -> str:
 
 
 def numbers(document: Document) -> Iterator[tuple[str, Num]]:
-    """Every figure of the document with the place that it stands in."""
+    """Every number of the document with its place."""
     for section in document.sections:
         for block in section.blocks:
             for where, cell in _cells(block):

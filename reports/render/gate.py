@@ -22,12 +22,12 @@ def cells(verdict: Verdict) -> list[str]:
 
 
 def shown(outcome: Outcome, everything: bool) -> list[Verdict]:
-    """Those worth a row: all times, and of the rest what did not simply pass."""
+    """Verdicts with a row: all times, and others that did not pass."""
     return [v for v in outcome.verdicts if everything or v.kind != "passed" or v.metric == "time"]
 
 
 def terminal(outcome: Outcome, everything: bool = False) -> str:
-    """A table in plain text, what counts first, and the sum of it."""
+    """A table in plain text, and the summary."""
     rows = [list(HEADER), *(cells(v) for v in shown(outcome, everything))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER) - 1)]
     lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows]
@@ -35,7 +35,7 @@ def terminal(outcome: Outcome, everything: bool = False) -> str:
 
 
 def summary(outcome: Outcome) -> list[str]:
-    """The last lines: notes, counts by kind, the word."""
+    """The last lines: notes, counts by kind, the overall verdict."""
     counts: dict[str, int] = {}
     for verdict in outcome.verdicts:
         counts[verdict.kind] = counts.get(verdict.kind, 0) + 1
@@ -57,7 +57,7 @@ def markdown(outcome: Outcome, title: str, everything: bool = False) -> str:
 
 
 def workflow_commands(outcome: Outcome) -> list[str]:
-    """GitHub's workflow commands: an error per red gate, a warning per gate that could not see enough."""
+    """GitHub's workflow commands: an error per red gate, a warning per gate without a verdict."""
     lines = []
     for verdict in outcome.verdicts:
         level = "error" if MEANING[verdict.kind] != PASSED else WARNED.get(verdict.kind)

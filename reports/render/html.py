@@ -90,7 +90,7 @@ TEMPLATE = """<!doctype html>
 </html>
 """
 
-# Fixed words carry the few marks of markdown that the other form of the report prints as they are
+# fixed text contains these marks of markdown
 _CODE = r"`(?P<code>[^`]+)`"
 _STRONG = r"\*\*(?=\S)(?P<strong>[^*]+?)(?<=\S)\*\*"
 _EMPHASIS = r"(?<![\w*])\*(?=\S)(?P<em>[^*]+?)(?<=\S)\*(?![\w*])"
@@ -101,7 +101,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 def render(document: Document, folder: Path) -> str:
-    """The page; pictures without an SVG are read from ``folder``, the one that the page will stand in.
+    """The page; pictures without an SVG are read from ``folder``, the one that the page will be in.
 
     The same document gives the same bytes.
 
@@ -229,7 +229,7 @@ def _element(match: re.Match[str], marks: re.Pattern[str]) -> str:
 
 
 def _badge(text: str) -> str:
-    """A state: its words, with the colour and the sign that the style gives them."""
+    """A state as a badge; colour and symbol come from the style sheet."""
     return f'<strong class="badge {STATES[text.lower()]}">{escape(text)}</strong>'
 
 
@@ -262,7 +262,7 @@ def _absent(absent: Absent) -> str:
 
 
 def _link(link: Link) -> str:
-    """Text where the target is neither relative nor of the web; audio can be played where it stands."""
+    """A link, with a player for audio; plain text where the target is neither relative nor HTTP."""
     text, scheme = escape(link.text), _SCHEME.match(link.target)
     if scheme:
         if scheme[0].lower() not in ("http:", "https:"):
@@ -277,7 +277,7 @@ def _link(link: Link) -> str:
 
 # ---------------------------------------------------------------------- tables
 def _table(table: Table) -> str:
-    """In a box of its own that scrolls, so that a wide one never widens the page."""
+    """A table in a box that scrolls: a wide one must not widen the page."""
     about = f"<p>{_text(table.about)}</p>\n" if table.about else ""
     css = (" tall" if len(table.rows) >= TALL else "") + (" wide" if len(table.header) >= WIDE else "")
     name = escape(table.name.replace("-", " ").replace("_", " "))
@@ -295,14 +295,14 @@ def _table(table: Table) -> str:
 
 
 def _header(text: str, right: bool) -> str:
-    """A corner that names nothing is no header."""
+    """A heading; an empty corner is an ordinary cell."""
     names = (["n"] if right else []) + (["short"] if len(text) <= SHORT else [])
     css = f' class="{" ".join(names)}"' if names else ""
     return f'<th scope="col"{css}>{_marked(text, _MARKS)}</th>' if text else f"<td{css}></td>"
 
 
 def _cell(cell: Cell, column: int, left: int) -> str:
-    """The first column names its row, where there is one of words."""
+    """A cell; the first column is the row's heading, if it is text."""
     parts, words = inlines(cell), words_of(inlines(cell)).strip()
     number = next((i for i in parts if not (isinstance(i, str) and not i.strip())), None)
     value = _sortable(number) if isinstance(number, Num) else ""
@@ -317,7 +317,7 @@ def _cell(cell: Cell, column: int, left: int) -> str:
 
 
 def _sortable(number: Num) -> str:
-    """As a script reads it; not a number sorts by its words."""
+    """The value that the script sorts by; empty where there is none."""
     if number.value is None or math.isnan(number.value):
         return ""
     if math.isinf(number.value):
@@ -358,11 +358,11 @@ def _picture(picture: Picture, folder: Path) -> str:
 
 
 def _svg(picture: Picture) -> str:
-    """The drawing in the page. One with marks is a group: nobody could reach what is inside an image."""
+    """The inline drawing. With marks its role is a group: the content of an image is not accessible."""
     svg = picture.svg[picture.svg.index("<svg") :].rstrip()
     role = "group" if 'class="mark"' in svg else "img"
     box = re.search(r'<svg[^>]*? viewBox="[-\d.]+ [-\d.]+ ([\d.]+)', svg)
-    # the style needs the natural width: the smallest print of a wide figure must stay readable on a phone
+    # the style limits scaling by the natural width, so that a wide figure stays readable on a phone
     width = f' style="--natural: {float(box[1]):g}"' if box else ""
     return svg.replace("<svg", f'<svg role="{role}" aria-label="{escape(picture.alt)}"{width}', 1)
 

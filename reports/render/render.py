@@ -1,4 +1,4 @@
-"""A document, whose pictures are drawn, into both of its files."""
+"""Write a document as markdown and HTML."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def sections(book: Book) -> list[Section]:
 
 
 def _weights(run: RunData) -> Paragraph:
-    """Which network it is, and whether its figures are judged."""
+    """Name the network, and say whether its figures are judged."""
     label = run.environment.get("weights", {}).get("rmvpe", {}).get("label", "unknown")
     judged = any(figures(line).get("limits") for line in run.records)
     why = "" if judged else " Its figures are shown and not judged: limits are those of the shipped checkpoint."

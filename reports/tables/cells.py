@@ -78,7 +78,7 @@ def mebibytes(run: RunData, line: Line | None, value: float | None, field: str, 
 
 
 def figure(run: RunData, line: Line, value: Any, name: str, field: str) -> Inline:
-    """A figure of parity in the form that suits its name: correlations differ from one in late digits."""
+    """A parity figure; correlations are printed with enough digits to differ from one."""
     if value is None:
         return Absent()
     sources = (run.source(line, field),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from suites.base.records import Line, number
@@ -43,9 +43,9 @@ PITCH_FIGURES = (
 def sections(book: Book) -> list[Section]:
     """One subsection per suite."""
     found = []
-    compared = [run for run in book.having("parity") if any(r.get("parity") for r in run.records)]
+    with_parity = [run for run in book.having("parity") if any(r.get("parity") for r in run.records)]
     for suite in suites_with("parity"):
-        runs = [run for run in compared if run.name == suite]
+        runs = [run for run in with_parity if run.name == suite]
         if runs:
             section = Section(runs[0].suite.parity_title, level=3)
             section.blocks.append(judged(book, runs, f"{suite}-parity"))
@@ -59,7 +59,7 @@ def sections(book: Book) -> list[Section]:
 
 def judged(book: Book, runs: Sequence[RunData], name: str) -> Table:
     """Each judged figure and its limit; the reference's own rows are left out."""
-    rows = [(run, row) for run in runs for line in _compared(run) for row in _judged_rows(run, line)]
+    rows = [(run, row) for run in runs for line in compared(run) for row in _judged_rows(run, line)]
     header = (
         "case", "component", "backend", "reference", "figure", "value", "limit", "of the limit %",
         "reference's own floor", "verdict",
@@ -67,13 +67,8 @@ def judged(book: Book, runs: Sequence[RunData], name: str) -> Table:
     return cells.table(book, name, header, rows, 5, (runs[0].suite.about_parity,))
 
 
-def _compared(run: RunData) -> Iterator[Line]:
-    for case in run.cases:
-        for component in run.components:
-            for backend in run.backends:
-                line = run.find(case, component, backend)
-                if line and line["backend"] != line["reference"]:
-                    yield line
+def compared(run: RunData) -> list[Line]:
+    return [line for line in run.ordered() if line["backend"] != line["reference"]]
 
 
 def _judged_rows(run: RunData, line: Line) -> Iterator[Row]:
@@ -92,7 +87,7 @@ def _judged_rows(run: RunData, line: Line) -> Iterator[Row]:
 
 
 def share_of_limit(name: str, check: Line) -> float | None:
-    """The error over what is allowed; None where nothing is allowed, or one of them has no size."""
+    """The error over what is allowed; None where the limit is zero, or one of them is not finite."""
     error, allowed = to_error(name, number(check["value"])), to_error(name, number(check["limit"]))
     if not (math.isfinite(error) and math.isfinite(allowed)) or allowed <= 0:
         return None
@@ -201,7 +196,7 @@ def pitch(book: Book) -> tuple[list[Section], str]:
 
 
 def _pitch_rows(run: RunData) -> Iterator[Row]:
-    for line in _compared(run):
+    for line in compared(run):
         found = line["parity"] or {}
         if line["component"] != "f0" or not found:
             continue
@@ -240,15 +235,20 @@ def _validation_rows(run: RunData) -> Iterator[Row]:
         yield run.name, component, backend, *counts, *_closest(run, lines), status
 
 
-def _closest(run: RunData, lines: Sequence[Line]) -> tuple[Cell, Cell]:
+def closest(lines: Iterable[Line]) -> tuple[float, str, Line] | None:
+    """The judged figure with the largest error over its limit: that share, the figure's name, and its record."""
     found = [
         (share, name, line)
         for line in lines
-        if line["backend"] != line["reference"]
         for name, check in ((line["parity"] or {}).get("limits", {})).items()
         if (share := share_of_limit(name, check)) is not None
     ]
-    if not found:
+    return max(found, key=lambda one: one[0], default=None)
+
+
+def _closest(run: RunData, lines: Sequence[Line]) -> tuple[Cell, Cell]:
+    found = closest(line for line in lines if line["backend"] != line["reference"])
+    if found is None:
         return "", Absent()
-    share, name, line = max(found, key=lambda one: one[0])
+    share, name, line = found
     return f"{name}, {line['case']}", plain(100 * share, (run.source(line, f"parity.limits.{name}"),), ".0f")

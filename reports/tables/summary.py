@@ -151,7 +151,7 @@ def _worst(run: RunData, found: Sequence[Line]) -> list[Cell]:
 
 # ---------------------------------------------------------------------- shares, memory, traces
 def _shares(book: Book) -> Iterator[Text]:
-    """Where the time of a conversion goes, on its longest case."""
+    """The part that takes the most time of one call, on the longest case."""
     for run in book.having("time"):
         if not run.timed_together:
             continue
@@ -172,8 +172,8 @@ def _shares(book: Book) -> Iterator[Text]:
 
 def _memory(book: Book) -> Iterator[Text]:
     for run in book.having("memory"):
-        for line in phases._lines(run, growth=False):
-            against = phases._against(run, line)
+        for line in phases.lines_of(run, growth=False):
+            against = phases.against(run, line)
             if (
                 isinstance(against, Num)
                 and line["case"] == _sweep(run)[-1]
@@ -201,7 +201,7 @@ def findings(book: Book) -> list[Section]:
 
 
 def _slower(book: Book) -> Iterator[Text]:
-    """Components that are slower, and that are faster, beyond doubt: the five most extreme."""
+    """Components whose whole interval is slower, or faster: the five most extreme of each."""
     for run in book.having("time"):
         for backend in run.backends:
             gains = [(g, case, c) for case in run.cases for c in run.components if (g := run.speedup(case, c, backend))]
@@ -247,14 +247,9 @@ def _unprofitable(book: Book) -> Iterator[Text]:
 def _near(book: Book) -> Iterator[Text]:
     """The figure that is closest to its limit, of each run."""
     for run in book.having("time"):
-        known = [
-            (share, name, line)
-            for line in parity._compared(run)
-            for name, check in ((line["parity"] or {}).get("limits", {})).items()
-            if (share := parity.share_of_limit(name, check)) is not None
-        ]
-        if known:
-            share, name, line = max(known, key=lambda one: one[0])
+        found = parity.closest(parity.compared(run))
+        if found is not None:
+            share, name, line = found
             of_limit = plain(100 * share, (run.source(line, f"parity.limits.{name}"),), ".0f", unit=" %")
             place = f"{line['component']} on {line['case']}"
             head = (*say("{}, {}: ", run.name, run.precision), *_who(book, run, line["backend"]))

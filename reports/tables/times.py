@@ -248,12 +248,9 @@ def precision(book: Book) -> list[Section]:
 
 
 def _precision_rows(run: RunData) -> Iterator[Row]:
-    for case in run.cases:
-        for component in run.components:
-            for backend in run.backends:
-                line = run.find(case, component, backend)
-                if line and line["samples_s"] and run.speed_reference(backend):
-                    yield run.name, case, component, backend, *_precision_cells(run, line)
+    for line in run.ordered():
+        if line["samples_s"] and run.speed_reference(line["backend"]):
+            yield run.name, *key_of(line), *_precision_cells(run, line)
 
 
 def _precision_cells(run: RunData, line: Line) -> Row:
@@ -321,15 +318,11 @@ def roofline(book: Book) -> tuple[list[Section], str]:
 
 def _roofline_rows(run: RunData) -> Iterator[Row]:
     tops = roofs(run)
-    for case in run.cases:
-        for component in run.components:
-            if f"{component}_device" in run.components:
-                continue  # where there are both, what stays on the device is looked at
-            for backend in run.backends:
-                line, time = run.find(case, component, backend), run.time(case, component, backend)
-                top = tops.get(device_of(backend))
-                if line and line.get("work") and time:
-                    yield case, component, backend, *_roofline_cells(run, line, time, top)
+    for line in run.ordered():
+        key = case, component, backend = key_of(line)
+        # where a component was timed in both ways, the time on the device is used
+        if f"{component}_device" not in run.components and line.get("work") and (time := run.time(*key)):
+            yield case, component, backend, *_roofline_cells(run, line, time, tops.get(device_of(backend)))
 
 
 def _roofline_cells(run: RunData, line: Line, time: Estimate, top: Roof | None) -> Row:

@@ -360,9 +360,9 @@ def test_spectra_of_both_sides_share_a_scale(tmp_path):
 
 
 def test_a_waterfall_ends_where_everything_is_on():
-    (way,) = ablation_figures.ways(ablation())
-    assert [step.name for step in way.steps] == ["gemm_conv", "tile"]
-    assert way.start.value / (3.0 * 0.9) / way.together == pytest.approx(way.end.value)
+    (one,) = ablation_figures.waterfalls(ablation())
+    assert [step.name for step in one.steps] == ["gemm_conv", "tile"]
+    assert one.start.value / (3.0 * 0.9) / one.together == pytest.approx(one.end.value)
     told = marks(drawn("waterfall", ablation()))
     assert any("nothing on" in text for text in told)
     assert any("do not explain 1.48 ×" in text for text in told)
