@@ -25,7 +25,6 @@ SELFTESTS = {
 GATED = "a run folder, or the JSON of pytest-benchmark; several like ones are put together"
 CONFIRM = "where it is slower, run the suite once more, as RUN was run, and call only what both runs show"
 GITHUB = "annotations, and a table in the step summary; on by itself inside GitHub Actions"
-MODELS = ("rmvpe", "hubert", "synthesizer", "pipeline", "all")
 
 
 class Parser(argparse.ArgumentParser):
@@ -216,13 +215,13 @@ def sweep(suite: str, overrides: list[str]) -> int:
 
 
 def run_trace(args: argparse.Namespace) -> int:
+    from .definitions import TRACED
     from .measure.config import compose_config
 
-    if args.model not in MODELS:
-        raise UserError(f"unknown model {args.model!r}{nearest(args.model, MODELS)}")
-    if args.model != "all":
-        return trace_one(compose_config(args.model, args.overrides), args.everything)
-    return max(trace_one(compose_config(model, args.overrides), args.everything) for model in MODELS[:-1])
+    if args.model not in (*TRACED, "all"):
+        raise UserError(f"unknown model {args.model!r}{nearest(args.model, (*TRACED, 'all'))}")
+    models = TRACED if args.model == "all" else (args.model,)
+    return max(trace_one(compose_config(model, args.overrides), args.everything) for model in models)
 
 
 def trace_one(config: dict[str, object], everything: bool) -> int:
@@ -330,8 +329,9 @@ def report_of(folders: list[Path], out: Path, kind: str | None = None, name: str
 def run_gate(args: argparse.Namespace) -> int:
     from reports.render import gate as texts
 
-    from .gate.baseline import baseline_of, read_baseline, write_baseline
+    from .gate.baseline import baseline_of
     from .gate.judge import confirmed, judge, read_policy
+    from .gate.stored import read_baseline, write_baseline
 
     policy = read_policy(args.policy)
     candidate = baseline_of(args.runs)
@@ -401,8 +401,9 @@ def write_text(path: Path, text: str) -> None:
 def run_compare(args: argparse.Namespace) -> int:
     from reports.render import gate as texts
 
-    from .gate.baseline import baseline_of, read_baseline
+    from .gate.baseline import baseline_of
     from .gate.judge import UNJUDGED, judge, read_policy
+    from .gate.stored import read_baseline
 
     policy = read_policy(args.policy)
     before = baseline_of([args.before]) if args.before.is_dir() else read_baseline(args.before)

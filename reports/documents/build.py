@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from suites.definitions import SUITES, with_section
+
 from ..data import trace as traces
 from ..data.frame import Book, RunData, load_book
 from ..figures.plots import draw as draw_one
@@ -157,9 +159,9 @@ Part = tuple[list[Section], str, str]  # sections, why there are none, their tit
 
 
 def _parts(book: Book, pictures: Pictures) -> Iterator[Part]:
-    for suite, title in times.TITLES.items():
+    for suite in with_section("time"):
         found = _illustrated(times.of_suite(book, suite), pictures.of(book.of(suite), "time", "speedup", "breakdown"))
-        yield found, _no_run(suite), title
+        yield found, _no_run(suite), SUITES[suite].title
     found, why = times.roofline(book)
     yield _illustrated(found, pictures.of(book.of("components"), "roofline")), why, "What the machine could do"
     yield times.slopes(book), "needs two durations of one suite", "Time against duration"
@@ -179,7 +181,7 @@ def _parts(book: Book, pictures: Pictures) -> Iterator[Part]:
     found = _illustrated(optimisations.ablation(book), pictures.of(book.of("ablation"), "waterfall", "ablation"))
     yield found, _no_run("ablation"), "Optimisations"
     yield parity.validation(book), "no records", "Validation"
-    found = _illustrated(times.precision(book), pictures.of(book.of(*times.TITLES), "samples"))
+    found = _illustrated(times.precision(book), pictures.of(book.of(*with_section("time")), "samples"))
     yield found, "no run measures time", "How well the times are known"
     yield machines.side_by_side(book), "", ""
     yield summary.findings(book), "", ""

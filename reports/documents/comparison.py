@@ -10,8 +10,9 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 
 from suites.base.backends import BACKENDS
-from suites.gate.baseline import Key, Sheet, differences
-from suites.gate.judge import MEANING, UNJUDGED, Outcome, Verdict
+from suites.gate.baseline import Baseline, Key, differences
+from suites.gate.judge import MEANING, TIMES, UNJUDGED, Outcome, Verdict
+from suites.metrics.registry import BYTES, SECONDS, TIME_RATIO, recorded_metric
 
 from ..figures import changes
 from ..figures.style import RC, save
@@ -69,8 +70,8 @@ FAMILIES = (
         "time",
         "Time over the reference's",
         "The fast time of one call over the reference's in the same launch: what slows both sides cancels.",
-        "of the reference's time",
-        1.0,
+        TIME_RATIO.unit,
+        TIME_RATIO.scale,
         ("samples_s", "slowness"),
         "ratio of the times over the reference's, after / before (above 1: slower)",
     ),
@@ -78,8 +79,8 @@ FAMILIES = (
         "typical",
         "Typical time over the reference's",
         "The same of medians, called from a larger size on: slowdowns that spare the fastest calls.",
-        "of the reference's time",
-        1.0,
+        TIME_RATIO.unit,
+        TIME_RATIO.scale,
         ("samples_s", "typical"),
         "ratio of the times over the reference's, after / before (above 1: slower)",
     ),
@@ -87,8 +88,8 @@ FAMILIES = (
         "seconds",
         "Seconds",
         "Fast times themselves, of both sides; judged where machine and software are the same.",
-        "ms",
-        1e3,
+        SECONDS.unit,
+        SECONDS.scale,
         ("samples_s", "seconds"),
         "ratio of the times, after / before (above 1: slower)",
     ),
@@ -96,8 +97,8 @@ FAMILIES = (
         "memory",
         "Peak memory",
         "Medians of fresh processes, above what was held before loading.",
-        "MiB",
-        2.0**-20,
+        BYTES.unit,
+        BYTES.scale,
         ("cold", "memory"),
         "ratio of the peaks, after / before (above 1: bigger)",
         True,
@@ -116,9 +117,9 @@ FAMILIES = (
 
 
 class Side(NamedTuple):
-    """A sheet as the document names it. ``stored``: it is a baseline, one file with everything in it."""
+    """A baseline as the document names it. ``stored``: it is a baseline, one file with everything in it."""
 
-    sheet: Sheet
+    baseline: Baseline
     name: str
     stored: bool
 
@@ -130,7 +131,7 @@ class Side(NamedTuple):
 
     def sources(self, verdict: Verdict) -> tuple[str, ...]:
         """Of a verdict's figure; a ratio to the reference has two records in a run, and one entry in a baseline."""
-        entry, keys = self.sheet.entries.get(verdict.key), [verdict.key]
+        entry, keys = self.baseline.entries.get(verdict.key), [verdict.key]
         ratio = verdict.metric in ("time", "typical") and not self.stored
         if ratio and entry is not None and entry.reference:
             keys.append((*verdict.key[:2], entry.reference))
@@ -152,34 +153,34 @@ class Pair(NamedTuple):
         return (*self.before.sources(verdict), *self.after.sources(verdict))
 
 
-def pair_of(before: Sheet, after: Sheet) -> Pair:
+def pair_of(before: Baseline, after: Baseline) -> Pair:
     """Named by the last parts of both paths: as many as tell them apart."""
-    paths = [Path(sheet.name).resolve() for sheet in (before, after)]
+    paths = [Path(baseline.name).resolve() for baseline in (before, after)]
     names = [printable(path.as_posix()) for path in paths]
     for depth in range(1, max(len(path.parts) for path in paths)):
         found = [printable("/".join(path.parts[-depth:])) for path in paths]
         if found[0] != found[1]:
             names = found
             break
-    sides = [Side(sheet, name, path.is_file()) for sheet, name, path in zip((before, after), names, paths, strict=True)]
-    return Pair(*sides)
+    sides = zip((before, after), names, paths, strict=True)
+    return Pair(*(Side(baseline, name, path.is_file()) for baseline, name, path in sides))
 
 
 def family_of(verdict: Verdict) -> Family:
     """Which table a verdict with figures stands in."""
     name = verdict.metric
-    if name not in ("time", "typical", "seconds"):
-        name = "memory" if name.endswith("_bytes") else "parity"
+    if name not in TIMES:
+        name = "memory" if recorded_metric(name) is BYTES else "parity"
     return next(family for family in FAMILIES if family.name == name)
 
 
-def write_comparison(before: Sheet, after: Sheet, outcome: Outcome, folder: Path) -> Path:
+def write_comparison(before: Baseline, after: Baseline, outcome: Outcome, folder: Path) -> Path:
     """The comparison's report.md, report.html and plots."""
     return write(document(before, after, outcome, draw(before, after, outcome, folder)), folder)
 
 
 # ---------------------------------------------------------------------- the document
-def document(before: Sheet, after: Sheet, outcome: Outcome, pictures: Sequence[Picture] = ()) -> Document:
+def document(before: Baseline, after: Baseline, outcome: Outcome, pictures: Sequence[Picture] = ()) -> Document:
     """Every verdict of ``outcome``, that of ``judge(before, after, policy)``; with what ``draw`` drew."""
     pair = pair_of(before, after)
     sections = [_summary(pair, outcome)]
@@ -240,13 +241,13 @@ def _ratio(value: float) -> str:
 def _sides(pair: Pair) -> Table:
     """What was compared with what; a fact of the software only where it differs."""
     rows: list[tuple[Cell, ...]] = [
-        ("runs", *(side.fact(", ".join(map(str, side.sheet.made.get("runs", [])))) for side in pair)),
-        ("commit", *(side.fact(commit_of(side.sheet)) for side in pair)),
-        ("processor", *(side.fact(str(side.sheet.fingerprint.get("cpu"))) for side in pair)),
+        ("runs", *(side.fact(", ".join(map(str, side.baseline.made.get("runs", [])))) for side in pair)),
+        ("commit", *(side.fact(commit_of(side.baseline)) for side in pair)),
+        ("processor", *(side.fact(str(side.baseline.fingerprint.get("cpu"))) for side in pair)),
         ("launches", *(_launches(side) for side in pair)),
         ("other work (%)", *(_others(side) for side in pair)),
     ]
-    for text in differences(pair.before.sheet.fingerprint, pair.after.sheet.fingerprint):
+    for text in differences(pair.before.baseline.fingerprint, pair.after.baseline.fingerprint):
         what, _, both = text.partition(": ")
         there, _, here = both.partition(" there, ")
         rows.append((what, pair.before.fact(there), pair.after.fact(here.removesuffix(" here"))))
@@ -263,18 +264,18 @@ def recorded(text: str, sources: tuple[str, ...]) -> Num:
     return Num(printable(text), sources)
 
 
-def commit_of(sheet: Sheet) -> str:
+def commit_of(baseline: Baseline) -> str:
     """Short, with an asterisk where the working tree had changes."""
-    commit = sheet.made.get("commit")
+    commit = baseline.made.get("commit")
     return (
-        f"{printable(str(commit)[:7])}{'*' if sheet.made.get('commit_clean') is False else ''}"
+        f"{printable(str(commit)[:7])}{'*' if baseline.made.get('commit_clean') is False else ''}"
         if commit
         else "no commit"
     )
 
 
 def _launches(side: Side) -> Num | Absent:
-    found = sorted({len(e.seconds) for e in side.sheet.entries.values() if e.seconds})
+    found = sorted({len(e.seconds) for e in side.baseline.entries.values() if e.seconds})
     if not found:
         return Absent("nothing was timed")
     words = str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
@@ -282,7 +283,7 @@ def _launches(side: Side) -> Num | Absent:
 
 
 def _others(side: Side) -> Num:
-    share = max((e.others for e in side.sheet.entries.values()), default=0.0)
+    share = max((e.others for e in side.baseline.entries.values()), default=0.0)
     return plain(100 * share, (side.everything(),), ".0f")
 
 
@@ -296,7 +297,7 @@ def _rest(verdict: Verdict, pair: Pair) -> tuple[Cell, ...]:
 def _of(family: Family, pair: Pair, outcome: Outcome) -> list[Verdict]:
     """Its verdicts with figures: by backend, then component and case in the runs' own order."""
     found = [v for v in outcome.verdicts if v.before is not None and v.metric != "status" and family_of(v) == family]
-    keys = [*pair.after.sheet.entries, *pair.before.sheet.entries]
+    keys = [*pair.after.baseline.entries, *pair.before.baseline.entries]
     cases, components, measured = (list(dict.fromkeys(key[i] for key in keys)) for i in range(3))
     backends = sorted(measured, key=lambda b: list(BACKENDS).index(b) if b in BACKENDS else len(BACKENDS))
     places = {
@@ -332,7 +333,7 @@ def _bound(change: float | None, sources: tuple[str, ...]) -> Num | Absent:
 
 
 # ---------------------------------------------------------------------- its figures
-def draw(before: Sheet, after: Sheet, outcome: Outcome, folder: Path) -> list[Picture]:
+def draw(before: Baseline, after: Baseline, outcome: Outcome, folder: Path) -> list[Picture]:
     """Forest plots in ``plots``: one per family, of several parts where it has many rows."""
     pair, pictures = pair_of(before, after), []
     (folder / "plots").mkdir(parents=True, exist_ok=True)

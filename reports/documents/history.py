@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 from suites.base.errors import UserError
 from suites.gate.baseline import Key, differences
 from suites.gate.judge import TIMES
+from suites.metrics.registry import BYTES, SECONDS, recorded_metric
 
 from ..data.history_runs import Change, Group, Member, Trend, collect, facts_of, grouped, judged
 from ..figures import changes
@@ -39,7 +40,6 @@ from ..render.render import write
 from .build import Built
 from .comparison import printable, ratio_number, recorded
 
-MIB = 2**20
 # of each group's changes, the terminal tells so many
 MOST_TOLD = 12
 ABOUT_TREND = (
@@ -126,12 +126,12 @@ def _sections(group: Group, number: int, groups: Sequence[Group], pictures: Sequ
             Bullets(tuple(_open(group, *x) for x in group.unjudged)),
         ]
     yield Section("Changes that the gate would call", blocks, 3)
-    times = [t for t in group.trends if not t.metric.endswith("_bytes")]
+    times = [t for t in group.trends if not _is_memory(t.metric)]
     shown = ("case", "component", "backend", "judged by", "verdict", "first (ms)", "last (ms)", "last / first (×)")
     table = Table(f"trends-{number}", shown, tuple(_time_row(group, t) for t in times), 5, (ABOUT_TREND,))
     drawn = [picture for picture in pictures if "-memory-" not in picture.name]
     yield Section("From the first run to the last", [table, Paragraph((ABOUT_FIGURES,)), *drawn], 3)
-    peaks = [t for t in group.trends if t.metric.endswith("_bytes")]
+    peaks = [t for t in group.trends if _is_memory(t.metric)]
     if peaks:
         shown = ("case", "component", "backend", "figure", "verdict", "first (MiB)", "last (MiB)", "last / first (×)")
         about = ("Medians of fresh processes, above what was held before loading.",)
@@ -142,14 +142,14 @@ def _sections(group: Group, number: int, groups: Sequence[Group], pictures: Sequ
 
 def _what(group: Group) -> Text:
     member = group.members[0]
-    weights = ", ".join(dict.fromkeys(str(w) for w in member.sheet.facts["weights"].values())) or "none"
+    weights = ", ".join(dict.fromkeys(str(w) for w in member.baseline.facts["weights"].values())) or "none"
     source = (member.run.file("environment.json"),)
     return say(
         "{}, {} threads; measure {}; weights: {}.",
-        recorded(str(member.sheet.fingerprint.get("cpu")), source),
-        plain(member.sheet.facts["threads"] or 0, source),
+        recorded(str(member.baseline.fingerprint.get("cpu")), source),
+        plain(member.baseline.facts["threads"] or 0, source),
         recorded(
-            str(member.run.config["measure"].get("name", member.sheet.facts["model"])),
+            str(member.run.config["measure"].get("name", member.baseline.facts["model"])),
             (member.run.file("config.yaml"),),
         ),
         recorded(weights, source),
@@ -193,10 +193,10 @@ def _runs(group: Group, number: int) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for i, member in enumerate(group.members):
         source = (member.run.file("environment.json"),)
-        before = group.members[i - 1].sheet.fingerprint if i else member.sheet.fingerprint
-        found = differences(before, member.sheet.fingerprint)
+        before = group.members[i - 1].baseline.fingerprint if i else member.baseline.fingerprint
+        found = differences(before, member.baseline.fingerprint)
         changed = "; ".join(text.replace(" there, ", " to ").removesuffix(" here") for text in found)
-        launches = max(len(entry.seconds) for entry in member.sheet.entries.values())
+        launches = max(len(entry.seconds) for entry in member.baseline.entries.values())
         rows.append(
             (
                 recorded(member.label, source),
@@ -211,9 +211,13 @@ def _runs(group: Group, number: int) -> Table:
     return Table(f"runs-{number}", header, tuple(rows), 4)
 
 
+def _is_memory(metric: str) -> bool:
+    return recorded_metric(metric) is BYTES
+
+
 def _sources(group: Group, key: Key, metric: str, *places: int) -> tuple[str, ...]:
     """The records of these runs."""
-    field_ = "cold" if metric.endswith("_bytes") else "samples_s" if metric in TIMES else "parity"
+    field_ = "cold" if _is_memory(metric) else "samples_s" if metric in TIMES else "parity"
     return tuple(group.members[i].run.file(f"records.jsonl#{'/'.join(key)}.{field_}") for i in places)
 
 
@@ -267,7 +271,7 @@ def _time(member: Member, key: Key) -> Num | Absent:
 def _peak(member: Member, key: Key, name: str) -> Num | Absent:
     entry = member.measured(key)
     values = entry.memory.get(name) if entry else None
-    return plain(median(values) / MIB, _line(member, key, "cold"), ".0f") if values else Absent()
+    return plain(median(values), _line(member, key, "cold"), BYTES.format, BYTES.scale) if values else Absent()
 
 
 def _line(member: Member, key: Key, field_: str) -> tuple[str, ...]:
@@ -296,22 +300,22 @@ def _figures(group: Group) -> Iterator[Figure]:
     for case, backend in dict.fromkeys((case, backend) for case, _, backend in group.keys):
         keys = [key for key in group.keys if (key[0], key[2]) == (case, backend)]
         series = [_series(group, key, "time", key[1]) for key in keys]
-        yield Figure(f"time-{case}-{backend}", f"Time of one call on {case}, {backend}", "ms", backend, series)
+        yield Figure(f"time-{case}-{backend}", f"Time of one call on {case}, {backend}", SECONDS.unit, backend, series)
     for backend in dict.fromkeys(key[2] for key in group.keys):
-        peaks = [t for t in group.trends if t.key[2] == backend and t.metric.endswith("_bytes")]
+        peaks = [t for t in group.trends if t.key[2] == backend and _is_memory(t.metric)]
         titles = [f"{t.key[1]}, {t.key[0]}\n{t.metric.removesuffix('_bytes').replace('_', ' ')}" for t in peaks]
         series = [_series(group, t.key, t.metric, title) for t, title in zip(peaks, titles, strict=True)]
         if series:
-            yield Figure(f"memory-{backend}", f"Peak memory, {backend}", "MiB", backend, series)
+            yield Figure(f"memory-{backend}", f"Peak memory, {backend}", BYTES.unit, backend, series)
 
 
 def _series(group: Group, key: Key, metric: str, title: str) -> Series:
     """One metric over the runs, with the changes that are called of it."""
-    memory, points = metric.endswith("_bytes"), []
+    memory, points = _is_memory(metric), []
     for i, member in enumerate(group.members):
         number = _peak(member, key, metric) if memory else _time(member, key)
         if isinstance(number, Num) and number.value is not None and number.value > 0:
-            told = f"{member.told()}: {number.text} {'MiB' if memory else 'ms'}"
+            told = f"{member.told()}: {number.text} {(BYTES if memory else SECONDS).unit}"
             points.append(Point(i, number.value, number.low, number.high, told))
     own = [c for c in group.changes if c.verdict.key == key and (c.verdict.metric == metric if memory else _of_time(c))]
     return Series(title, points, [Called(c.at, c.verdict.kind, _told(group, c)) for c in own])
@@ -319,7 +323,7 @@ def _series(group: Group, key: Key, metric: str, title: str) -> Series:
 
 def _of_time(change: Change) -> bool:
     """Everything about a component but its memory is marked where its time is drawn."""
-    return not change.verdict.metric.endswith("_bytes")
+    return not _is_memory(change.verdict.metric)
 
 
 def _told(group: Group, change: Change) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from suites.base.records import Line, number
-from suites.metrics.limits import to_error
+from suites.definitions import SUITES, with_section
+from suites.metrics.registry import recorded_metric
 from suites.trace import findings
 
 from ..data import trace
@@ -16,15 +17,6 @@ from ..render.document import Absent, Cell, Code, Num, Paragraph, Section, Table
 from . import cells
 from .cells import Row
 
-SUITES = ("rmvpe", "hubert", "synthesizer", "pipeline", "components", "accuracy")
-NAMES = {
-    "rmvpe": "RMVPE",
-    "hubert": "HuBERT",
-    "synthesizer": "the synthesizer",
-    "pipeline": "the pipeline",
-    "components": "single parts",
-    "accuracy": "F0 on the test set",
-}
 FLOOR = (
     "*Floor* is the reference's own rounding error on this input, found by computing it in float64 as well; where "
     "three times that exceeds the limit, it is the limit. Of SNR and correlation more is better, of all other figures "
@@ -51,10 +43,10 @@ PITCH_FIGURES = (
 def sections(book: Book) -> list[Section]:
     """One subsection per suite."""
     found = []
-    for suite in SUITES:
+    for suite in with_section("parity"):
         runs = [run for run in book.of(suite) if any(r.get("parity") for r in run.records)]
         if runs:
-            section = Section(f"Parity of {NAMES[suite]}", level=3)
+            section = Section(f"Parity of {SUITES[suite].subject}", level=3)
             section.blocks.append(judged(book, runs, f"{suite}-parity"))
             if runs[0].suite.details:
                 section.blocks.append(details(book, runs, f"{suite}-parity-details"))
@@ -100,7 +92,8 @@ def _judged_rows(run: RunData, line: Line) -> Iterator[Row]:
 
 def share_of_limit(name: str, check: Line) -> float | None:
     """The error over what is allowed; None where nothing is allowed, or one of them has no size."""
-    error, allowed = to_error(name, number(check["value"])), to_error(name, number(check["limit"]))
+    metric = recorded_metric(name)
+    error, allowed = (metric.to_error(number(check[part])) for part in ("value", "limit"))
     if not (math.isfinite(error) and math.isfinite(allowed)) or allowed <= 0:
         return None
     return error / allowed
@@ -116,9 +109,9 @@ def details(book: Book, runs: Sequence[RunData], name: str) -> Table:
                 lines = {c: run.find(case, c, backend) for c in run.components}
                 known = {c: line for c, line in lines.items() if line and line["parity"]}
                 if known:
-                    found = [_detail(run, known.get(component), figure) for component, figure, _ in suite.details]
+                    found = [_detail(run, known.get(figure.of), figure.name) for figure in suite.details]
                     rows.append((run, (case, backend, *found)))
-    header = ("case", "backend", *(heading for *_, heading in suite.details))
+    header = ("case", "backend", *(figure.label for figure in suite.details))
     return cells.table(book, name, header, rows, 2)
 
 
@@ -191,7 +184,7 @@ def _spread(walked: trace.Trace) -> Paragraph:
 # ---------------------------------------------------------------------- pitch
 def pitch(book: Book) -> tuple[list[Section], str]:
     """Voicing and F0 of the backends against each other."""
-    runs = [run for run in book.of("rmvpe", "pipeline", "accuracy") if "f0" in run.components]
+    runs = [run for run in book.of(*with_section("pitch")) if "f0" in run.components]
     rows = [(run, row) for run in runs for row in _pitch_rows(run)]
     if not rows:
         return [], "no run of `rmvpe`, `pipeline` or `accuracy` compares F0"

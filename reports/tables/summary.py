@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from suites.base.records import Line, number
 from suites.base.statistics import Estimate
-from suites.metrics.limits import to_error
+from suites.definitions import TRACED, with_section
+from suites.metrics.registry import recorded_metric
 
 from ..data import trace
 from ..data.frame import Book, RunData
@@ -31,7 +32,6 @@ VERDICTS = {
     1: "**Failed**: a limit was exceeded; see *Not measured, skipped, and failures*.",
     2: "**Incomplete**: not everything planned could be measured; see *Not measured, skipped, and failures*.",
 }
-MODELS = ("rmvpe", "hubert", "synthesizer", "pipeline")
 # of the processors, what other work may take before a reader should know
 BUSY = 0.05
 MANY = 5
@@ -96,7 +96,7 @@ def _sweep(run: RunData) -> list[str]:
 # ---------------------------------------------------------------------- speed
 def _speed(book: Book) -> Iterator[Text]:
     """The whole call on the longest case, per backend that has a PyTorch beside it."""
-    for run in book.of(*MODELS):
+    for run in book.of(*TRACED):
         case, whole = _sweep(run)[-1], run.suite.whole or ""
         for backend in run.backends:
             gain = run.speedup(case, whole, backend)
@@ -122,7 +122,7 @@ def _word(gain: Estimate) -> str:
 # ---------------------------------------------------------------------- precision
 def _precise(book: Book) -> Iterator[Text]:
     """The judged figures of the whole call, each the worst of all cases."""
-    for run in book.of(*MODELS):
+    for run in book.of(*TRACED):
         for backend in run.backends:
             found = [r for case in run.cases if (r := run.find(case, run.suite.whole or "", backend)) and r["parity"]]
             if found:
@@ -141,8 +141,8 @@ def _worst(run: RunData, found: Sequence[Line]) -> list[Cell]:
     worst: dict[str, tuple[float, Line]] = {}
     for line in found:
         for name, check in line["parity"]["limits"].items():
-            value = number(check["value"])
-            if name not in worst or to_error(name, value) > to_error(name, worst[name][0]):
+            value, to_error = number(check["value"]), recorded_metric(name).to_error
+            if name not in worst or to_error(value) > to_error(worst[name][0]):
                 worst[name] = value, line
     return [
         say("{} {}", name, cells.figure(run, line, value, name, f"parity.limits.{name}"))
@@ -170,7 +170,7 @@ def _shares(book: Book) -> Iterator[Text]:
 
 
 def _memory(book: Book) -> Iterator[Text]:
-    for run in book.of("memory"):
+    for run in book.of(*with_section("memory")):
         for line in phases._lines(run, growth=False):
             against = phases._against(run, line)
             if (
@@ -201,7 +201,7 @@ def findings(book: Book) -> list[Section]:
 
 def _slower(book: Book) -> Iterator[Text]:
     """Components that are slower, and that are faster, beyond doubt: the five most extreme."""
-    for run in book.of(*times.TITLES):
+    for run in book.of(*with_section("time")):
         for backend in run.backends:
             gains = [(g, case, c) for case in run.cases for c in run.components if (g := run.speedup(case, c, backend))]
             slower = sorted((x for x in gains if times.is_slower(x[0])), key=lambda x: x[0].value)
@@ -228,7 +228,7 @@ def _told(run: RunData, gain: Estimate, case: str, component: str, backend: str)
 
 
 def _unprofitable(book: Book) -> Iterator[Text]:
-    for run in book.of("ablation"):
+    for run in book.of(*with_section("ablation")):
         for backend in run.backends:
             lost = []
             for case in run.cases:
@@ -245,7 +245,7 @@ def _unprofitable(book: Book) -> Iterator[Text]:
 
 def _near(book: Book) -> Iterator[Text]:
     """The figure that is closest to its limit, of each run."""
-    for run in book.of(*times.TITLES):
+    for run in book.of(*with_section("time")):
         known = [
             (share, name, line)
             for line in parity._compared(run)
@@ -261,7 +261,7 @@ def _near(book: Book) -> Iterator[Text]:
 
 
 def _unsettled(book: Book) -> Iterator[Text]:
-    for run in book.of(*times.TITLES):
+    for run in book.of(*with_section("time")):
         warm = [w for line in run.records for w in line.get("warmup") or []]
         late = sum(not w["steady"] for w in warm)
         if late:
@@ -271,7 +271,7 @@ def _unsettled(book: Book) -> Iterator[Text]:
 
 
 def _busy(book: Book) -> Iterator[Text]:
-    for run in book.of(*times.TITLES):
+    for run in book.of(*with_section("time")):
         shares = [line["others_share"] for line in run.records if line.get("others_share") is not None]
         busy = [share for share in shares if share > BUSY]
         if busy:

@@ -8,6 +8,7 @@ from statistics import median
 
 from suites.base.records import Line, key_of
 from suites.base.statistics import Estimate
+from suites.definitions import SUITES, TRACED, with_section
 
 from ..data import fits
 from ..data.frame import Book, RunData, launches_of
@@ -16,13 +17,6 @@ from ..render.document import Absent, Cell, Code, Num, Paragraph, Section, Table
 from . import cells
 from .cells import Row
 
-TITLES = {
-    "rmvpe": "Pitch: RMVPE",
-    "hubert": "Content features: HuBERT",
-    "synthesizer": "Synthesizer",
-    "pipeline": "Voice conversion: the whole pipeline",
-    "components": "Single parts",
-}
 ABOUT = (
     "{what}, steady state. The realtime factor is processing time over audio time: smaller is faster, below 1 keeps "
     "up with speech. The speed-up is PyTorch's time over MLX's on the same device, paired by round: above 1, MLX is "
@@ -63,7 +57,7 @@ def of_suite(book: Book, suite: str) -> list[Section]:
     if not runs:
         return []
     first, whole = runs[0], runs[0].suite.whole
-    sections = [Section(TITLES[suite])]
+    sections = [Section(SUITES[suite].title)]
     about = ABOUT.format(what=first.suite.about_time)
     if whole is not None:
         sections[0].blocks.append(latency(book, runs, whole, f"{suite}-time", (about,)))
@@ -186,7 +180,7 @@ def _sums(run: RunData, case: str, backend: str) -> tuple[Cell, Cell]:
 def slopes(book: Book) -> list[Section]:
     """Of whole calls: what a second more of audio costs."""
     rows: list[tuple[RunData, Row]] = []
-    for run in book.of("rmvpe", "hubert", "synthesizer", "pipeline"):
+    for run in book.of(*TRACED):
         whole = run.suite.whole or ""
         cases = [case for case in run.cases if case.startswith("synthetic")]
         for backend in run.backends:
@@ -209,7 +203,7 @@ def slopes(book: Book) -> list[Section]:
 # ---------------------------------------------------------------------- real audio
 def real_audio(book: Book) -> list[Section]:
     rows: list[tuple[RunData, Row]] = []
-    for run in book.of("rmvpe", "hubert", "synthesizer", "pipeline"):
+    for run in book.of(*TRACED):
         for case in run.cases:
             if run.suite.whole and not case.startswith("synthetic"):
                 rows += [(run, _real_row(run, case, run.suite.whole, backend)) for backend in run.backends]
@@ -236,7 +230,7 @@ def _real_row(run: RunData, case: str, whole: str, backend: str) -> Row:
 # ---------------------------------------------------------------------- how well it is known
 def precision(book: Book) -> list[Section]:
     """How well each speed-up is known, how launches differ, and what the machine was busy with."""
-    runs = book.of(*TITLES)
+    runs = book.of(*with_section("time"))
     if not runs:
         return []
     section = Section("How well the times are known", [Paragraph((PRECISION,))])

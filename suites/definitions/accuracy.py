@@ -15,18 +15,26 @@ from ..metrics.parity import Figures
 from ..metrics.pitch import on_frames
 from .base import Settings
 from .plan import Case
-from .rmvpe import Rmvpe
+from .rmvpe import CHAIN, Rmvpe
 
 
 class Accuracy(Rmvpe):
-    """The component ``f0`` of every backend; estimators are measured beside, under their own names."""
+    """The component ``f0`` of every backend, and other estimators under their own names."""
 
+    name = "accuracy"
+    title = "RMVPE accuracy"
+    subject = "F0 on the test set"
+    order = 9
+    sections = ("parity", "pitch", "accuracy")
+    pipeline_step = None
+    validated = ()
     protocol = "accuracy"
     trained = True
     about_parity = (
         "Each backend on its own values from the audio on, against the reference's. *Undecided* frames are closer to "
         "the voicing threshold, or to a tie of two bins, than the salience error: they are counted, and not judged."
     )
+    judged = CHAIN
     details = ()
 
     def audio(self, case: Case, config: Mapping[str, Any]) -> Audio:

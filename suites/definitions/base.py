@@ -1,4 +1,4 @@
-"""What the harness must know of a suite's model; every suite is one subclass in a module of its own.
+"""What a suite declares; every suite is a subclass that has a ``name``.
 
 Parent and worker share it: the parent makes inputs, judges results and never sees a model; the
 worker loads the model and calls it. No framework is imported here: the worker hands over the
@@ -7,6 +7,7 @@ package and the model.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
@@ -14,10 +15,11 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from ..inputs.recordings import Audio, make_audio
-from ..metrics import parity
+from ..metrics import floors, parity
 from ..metrics.audio import compare_audio
 from ..metrics.limits import Check, Limits
 from ..metrics.parity import Figures
+from ..metrics.registry import Figure, declare
 from .plan import Case
 
 Settings = Mapping[str, Any]
@@ -56,27 +58,69 @@ class Probe(NamedTuple):
     settings: dict[str, Any] = {}  # noqa: RUF012  (never written to)
 
 
-class Suite:
-    """One model or chain of models. ``settings``: the suite's configuration, seed and profile."""
+class Validated(NamedTuple):
+    """A row of a trace's validation table: ``pattern`` picks the stages."""
 
+    title: str
+    pattern: str
+
+    def has(self, path: str) -> bool:
+        """Whether a stage belongs here, in whichever block of a long input."""
+        return re.match(self.pattern, re.sub(r"^block\.\d+\.", "", path)) is not None
+
+
+# the sections of a report that need a suite's runs
+SECTIONS = ("time", "parity", "pitch", "accuracy", "memory", "first run", "ablation")
+DECLARED: dict[str, type[Suite]] = {}
+
+
+class Suite:
+    """One model or chain of models. ``settings``: the suite's configuration, seed and profile.
+
+    Its summary, components, settings and limits are in ``conf/suite/NAME.yaml``.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]  # heading of its times in a report
+    subject: ClassVar[str]  # what is compared, within a sentence
+    order: ClassVar[int] = 1000  # its place in ``run all`` and in documents; as it is here: in neither
+    sections: ClassVar[tuple[str, ...]]  # of ``SECTIONS``
     whole: ClassVar[str | None]  # the component that is the whole call: first calls and memory are its
     checkpoints: ClassVar[tuple[str, ...]]  # their names under ``weights``
-    protocol: ClassVar[str] = "timed"  # how its cases are measured: see ``run.PROTOCOLS``
+    protocol: ClassVar[str] = "timed"  # how its cases are measured: see ``measure.runner.PROTOCOLS``
     trained: ClassVar[bool] = False  # its figures mean something with trained weights only: RMVPE's are shipped
     # calls whose results mean something with trained weights only: parity takes them from the shipped network's
     learned: ClassVar[tuple[str, ...]] = ()
     takes_audio: ClassVar[bool] = True  # else it makes its own inputs, and audio=FILE means nothing
+    takes_index: ClassVar[bool] = False
     counted: ClassVar[bool] = False  # every component is a call whose FLOPs and bytes are worth counting
     # inputs that the parity reference makes for all backends: input name, and the result that it is
     shared: ClassVar[tuple[tuple[str, str], ...]] = ()
     extras: ClassVar[tuple[str, ...]] = ()  # calls that only parity needs; never timed
     # a trace takes no more: what the pipeline hands over at once (its longest segment and the padding); None: any
     longest_traced_s: ClassVar[float | None] = None
+    pipeline_step: ClassVar[str | None] = None  # the step of the pipeline that is this model
+    validated: ClassVar[tuple[Validated, ...]] = ()  # rows of the validation table; without them it is not traced
     # the report: what the whole call is, how parity is judged, and the figures worth a column
     about_time: ClassVar[str]
     about_parity: ClassVar[str]
     about_components: ClassVar[str] = ""  # of a suite without a whole call
-    details: ClassVar[tuple[tuple[str, str, str], ...]]  # component, figure, heading
+    details: ClassVar[tuple[Figure, ...]]
+    judged: ClassVar[tuple[Figure, ...]]  # the figures that have a limit of their own in the configuration
+
+    def __init_subclass__(cls) -> None:
+        """Make a suite known, with its figures.
+
+        Raises:
+            ValueError: another suite has its name, or one of its figures is declared otherwise.
+        """
+        for figures in ("details", "judged"):
+            declare(vars(cls).get(figures, ()))
+        if "name" in vars(cls):
+            if DECLARED.setdefault(cls.name, cls) is not cls:
+                raise ValueError(f"two suites have the name {cls.name!r}")
+            if cls.pipeline_step is not None:
+                floors.INSIDE[cls.pipeline_step] = cls.name
 
     # ------------------------------------------------------------------ in the worker
     def load(self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings) -> Any:
@@ -96,7 +140,7 @@ class Suite:
         raise NotImplementedError
 
     def rounding(self, model: Any, exact: Any, given: Results, settings: Settings) -> Results:
-        """The reference's results beside those of ``exact``, the same model in float64."""
+        """The reference's results, and those of ``exact``, the same model in float64."""
         raise NotImplementedError
 
     def walk(self, model: Any, given: Results, settings: Settings) -> Iterator[Any]:
@@ -186,7 +230,7 @@ def of_learned(results: Results) -> Results:
 
 
 def floor_of(reference: Results, name: str, figure: str) -> float | None:
-    """What float32 rounding does to the reference: ``floor_NAME`` beside ``exact_NAME`` of ``rounding``."""
+    """What float32 rounding does to the reference: ``floor_NAME`` against ``exact_NAME`` of ``rounding``."""
     if f"exact_{name}" not in reference:
         return None
     return parity.level(parity.compare(reference[f"floor_{name}"], reference[f"exact_{name}"]), figure)
@@ -195,7 +239,7 @@ def floor_of(reference: Results, name: str, figure: str) -> float | None:
 def compared(
     name: str, results: Results, reference: Results, limits: Limits, judged: Mapping[str, str], floor: str | None = None
 ) -> Figures:
-    """One array beside the reference's; ``judged``: figures and the names of their limits.
+    """One array against the reference's; ``judged``: figures and the names of their limits.
 
     ``floor``: the array whose rounding counts, where it has another name.
     """

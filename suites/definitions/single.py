@@ -19,25 +19,46 @@ ON, OFF = "on", "off"
 
 
 class Memory(Stack):
+    name = "memory"
+    title = "Memory"
+    subject = "memory"
+    order = 6
+    sections = ("memory",)
+    takes_index = True
     protocol = "memory"
     about_time = "One call of the whole model, host to host, after the first one"
     about_parity = ""
+    judged = ()
     details = ()
 
 
 class ColdStart(Stack):
+    name = "cold_start"
+    title = "First run"
+    subject = "first calls"
+    order = 7
+    sections = ("first run",)
+    takes_index = True
     protocol = "cold_start"
     about_time = "One call of the whole model, host to host, after the warm-up"
     about_parity = ""
+    judged = ()
     details = ()
 
 
 class Ablation(Stack):
     """Components are ``MODEL.OPTIMISATION.on`` and ``.off``."""
 
+    name = "ablation"
+    title = "Optimisations"
+    subject = "optimisations"
+    order = 8
+    sections = ("ablation",)
+    takes_index = True
     protocol = "ablation"
     about_time = "One call, host to host"
     about_parity = ""
+    judged = ()
     details = ()
 
     def components(self, configured: tuple[str, ...], facts: Mapping[str, Any]) -> tuple[str, ...]:

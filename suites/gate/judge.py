@@ -28,8 +28,9 @@ from ..base.statistics import (
     moderated,
     trimmed_mean,
 )
-from ..metrics.limits import is_count
-from .baseline import MEASURED, Entry, Key, Sheet, differences
+from ..metrics.registry import recorded_metric
+from .baseline import Baseline, Entry, Key, differences
+from .checks import MEASURED
 
 PASSED, FAILED, UNJUDGED = 0, 1, 2
 # metric: its part of the policy, and its share of the false-alarm rate; the latter two are judged by sizes that noise
@@ -126,7 +127,7 @@ def read_policy(name: str) -> dict[str, Any]:
     return dict(own)
 
 
-def judge(baseline: Sheet, candidate: Sheet, policy: Policy) -> Outcome:
+def judge(baseline: Baseline, candidate: Baseline, policy: Policy) -> Outcome:
     """Every gate that the baseline has, and what the candidate has beyond it."""
     different = differences(baseline.facts, candidate.facts)
     if not baseline.entries:
@@ -195,7 +196,7 @@ def _outcome(verdicts: list[Verdict], notes: list[str], policy: Policy) -> Outco
     return Outcome(order, notes, code)
 
 
-def _why_wide(baseline: Sheet, candidate: Sheet, policy: Policy) -> str | None:
+def _why_wide(baseline: Baseline, candidate: Baseline, policy: Policy) -> str | None:
     """Why only large changes of time are called, if so."""
     if baseline.fingerprint.get("cpu") != candidate.fingerprint.get("cpu"):
         return "another processor"
@@ -206,7 +207,7 @@ def _why_wide(baseline: Sheet, candidate: Sheet, policy: Policy) -> str | None:
     return None
 
 
-def _busy(baseline: Sheet, candidate: Sheet) -> list[float]:
+def _busy(baseline: Baseline, candidate: Baseline) -> list[float]:
     """The share of what the workers needed that other work took: during the baseline, and during this run."""
     return [max((e.others for e in s.entries.values()), default=0.0) for s in (baseline, candidate)]
 
@@ -217,7 +218,7 @@ def _too_busy(timing: _Timing, busy: list[float]) -> Verdict:
     return _untested(timing, "busy", text)
 
 
-def _notes(baseline: Sheet, candidate: Sheet, same: bool, wide: str | None) -> list[str]:
+def _notes(baseline: Baseline, candidate: Baseline, same: bool, wide: str | None) -> list[str]:
     notes = []
     if wide is not None:
         notes.append(f"{wide}: only large changes of time are called")
@@ -378,7 +379,7 @@ def _parity(key: Key, before: Entry, after: Entry, policy: Policy) -> Iterator[V
 def _accuracy(key: Key, name: str, old: Mapping[str, float], new: Mapping[str, float], policy: Policy) -> Verdict:
     # a hundredth of the limit is nothing to speak of; of events, the run's own limit counts
     allowed = max(policy["factor"] * max(old["error"], old["floor"], new["floor"]), 0.01 * new["base"])
-    if is_count(name):
+    if recorded_metric(name).is_count:
         allowed = max(old["error"], new["limit"])
     kind = "less accurate" if new["error"] > allowed else "passed"
     text = f"error {old['error']:.3g} to {new['error']:.3g}" + (f", allowed {allowed:.3g}" if kind != "passed" else "")

@@ -136,8 +136,13 @@ def validate(config: Config) -> None:
         _check_number(config, name, kind, low, high)
     _check_files(config)
     _check_accuracy(suite, config["audio"])
+    judged = [figure.name for figure in SUITES[suite["name"]].judged]
     for policy, limits in suite["limits"].items():
+        if policy not in DTYPES:
+            raise UserError(f"suite.limits.{policy}: there is no such precision{nearest(policy, DTYPES)}")
         for name, limit in limits.items():
+            if name not in judged:
+                raise UserError(f"suite.limits.{policy}.{name}: no such figure is judged{nearest(name, judged)}")
             if limit not in (None, DERIVED) and (
                 isinstance(limit, bool) or not isinstance(limit, int | float) or limit < 0
             ):
@@ -183,7 +188,7 @@ def _check_files(config: Config) -> None:
     name = config["suite"]["name"]
     suite = SUITES[name]
     for weights in WEIGHTS:
-        used = weights in suite.checkpoints or (weights == "index" and "index_rate" in config["suite"])
+        used = suite.takes_index if weights == "index" else weights in suite.checkpoints
         if config["weights"][weights] is not None and not used:
             raise UserError(f"weights.{weights}: the suite {name} does not load it; leave it out")
     if config["audio"] is not None and not suite.takes_audio:

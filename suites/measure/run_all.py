@@ -15,25 +15,13 @@ from ..base import outcome
 from ..base.errors import UserError
 from ..base.files import write_whole
 from ..base.records import read_lines, records
-from ..definitions import SUITES
+from ..definitions import CONFIGURED, SUITES, TRACED
 from ..definitions.plan import requested_backends
 from ..inputs.recordings import read_audio
 from .config import Config, compose_config
 from .runner import Run, open_run, resume_run
 
 NAME = "all"
-SUITES_IN_ORDER = (
-    "rmvpe",
-    "hubert",
-    "synthesizer",
-    "pipeline",
-    "components",
-    "memory",
-    "cold_start",
-    "ablation",
-    "accuracy",
-)
-TRACES = ("rmvpe", "hubert", "synthesizer", "pipeline")
 STATE = "all.json"
 INTERRUPTED, ERROR = 130, 2
 
@@ -50,14 +38,14 @@ class Step(NamedTuple):
 
 
 def steps() -> list[Step]:
-    return [*(Step("run", name) for name in SUITES_IN_ORDER), *(Step("trace", name) for name in TRACES)]
+    return [*(Step("run", name) for name in CONFIGURED), *(Step("trace", name) for name in TRACED)]
 
 
 def fitting(name: str, overrides: Sequence[str]) -> list[str]:
     """Those of the overrides that a suite can use: no weights that it does not load, no audio if it makes its own."""
     suite = SUITES[name]
     unused = {f"weights.{w}=" for w in ("rmvpe", "hubert", "voice") if w not in suite.checkpoints}
-    if name not in ("pipeline", "memory", "cold_start", "ablation"):
+    if not suite.takes_index:
         unused.add("weights.index=")
     if not suite.takes_audio:
         unused.add("audio=")

@@ -21,7 +21,8 @@ from typing import Any
 from ..base.errors import UserError
 from ..base.paths import DATA
 from ..base.records import number
-from .limits import SAFETY, from_error, is_count, to_error
+from .limits import SAFETY
+from .registry import metric_of
 
 SCHEMA = 1
 TABLE = DATA / "floors.json"
@@ -68,8 +69,8 @@ def stored() -> dict[str, Any]:
     return dict(table)
 
 
-# where a model stands in the pipeline
-INSIDE = {"f0": "rmvpe", "features": "hubert", "audio": "synthesizer"}
+# step of the pipeline: the model that takes it; the suites' definitions declare it
+INSIDE: dict[str, str] = {}
 
 
 def row_of(model: str, path: str, name: str) -> tuple[str, str]:
@@ -142,7 +143,8 @@ def component_limits(config: Mapping[str, Any]) -> dict[str, float | None]:
         elif name not in rows:
             limits[name] = None
         else:
-            limits[name] = from_error(name, rows[name]["error"] * (1 if is_count(name) else SAFETY))
+            metric = metric_of(name)
+            limits[name] = metric.from_error(rows[name]["error"] * (1 if metric.is_count else SAFETY))
     return limits
 
 
@@ -162,8 +164,9 @@ def component_rows(checks: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str,
     """From judged figures, by the name of their limit, the largest error: the backend's or the reference's own."""
     rows: dict[str, dict[str, float]] = {}
     for name, check in checks:
-        value = to_error(name, number(check["value"]))
-        floor_of = 0.0 if check["floor"] is None else to_error(name, number(check["floor"]))
+        metric = metric_of(name)
+        value = metric.to_error(number(check["value"]))
+        floor_of = 0.0 if check["floor"] is None else metric.to_error(number(check["floor"]))
         row = rows.setdefault(name, {"error": 0.0, "count": 0})
         row["error"] = float(f"{max(row['error'], value, floor_of):.3g}")
         row["count"] += 1

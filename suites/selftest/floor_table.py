@@ -20,7 +20,7 @@ from ..inputs.weights import voice_names
 from ..measure.config import compose_config
 from ..measure.runner import open_run
 from ..metrics import floors
-from ..metrics.limits import from_error
+from ..metrics.registry import metric_of
 from ..trace.findings import CONFIGURED, PLAIN
 from ..trace.run import TraceRun
 from ..trace.walk import device_kind
@@ -130,7 +130,7 @@ def measure_components(precision: str, backends: str | None, quick: bool, suites
             config = compose_config(sample.suite, [*words, *([f"backends={backends}"] if backends else [])])
             # whatever the error, it is judged: so its figure and its floor are recorded
             policy = config["suite"]["limits"][precision]
-            policy.update({name: from_error(name, float("inf")) for name in policy})
+            policy.update({name: metric_of(name).from_error(float("inf")) for name in policy})
             run = open_run(config)
             run.execute()
             lines = records(read_lines(folder / "run" / "records.jsonl"))

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..definitions import SUITES
 from ..metrics.stages import inside
 from .walk import FAULT, INHERITED, OK, PIECES, WHOLE, is_clear
 
@@ -172,62 +173,10 @@ def worst(rows: Iterable[Row], kind: str = "added") -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------------- the validation table
-class Validated(NamedTuple):
-    """A row of the validation table: ``pattern`` picks the stages, ``models`` the traces that have them."""
-
-    title: str
-    models: tuple[str, ...]
-    pattern: str
-
-    def has(self, path: str) -> bool:
-        """Whether a stage belongs here, in whichever block of a long input."""
-        return re.match(self.pattern, re.sub(r"^block\.\d+\.", "", path)) is not None
-
-
-VALIDATION = (
-    Validated("Mel spectrogram", ("rmvpe",), r"mel$"),
-    Validated("Conv2d", ("rmvpe",), r"unet\..*\.conv\.[03]$"),
-    Validated("BatchNorm", ("rmvpe",), r"unet\.(encoder\.bn|.*\.conv\.[14]|.*\.conv1\.1)$"),
-    Validated("AvgPool2d", ("rmvpe",), r"unet\..*\.pool$"),
-    Validated("Shortcut convolution", ("rmvpe",), r"unet\..*\.shortcut$"),
-    Validated("Transposed convolution", ("rmvpe",), r"unet\..*\.conv1(\.0)?$"),
-    Validated("U-Net encoder", ("rmvpe",), r"unet\.encoder\."),
-    Validated("U-Net intermediate", ("rmvpe",), r"unet\.intermediate\."),
-    Validated("U-Net decoder", ("rmvpe",), r"unet\.decoder\."),
-    Validated("CNN output", ("rmvpe",), r"cnn$"),
-    Validated("BiGRU", ("rmvpe",), r"fc\.0$"),
-    Validated("Linear", ("rmvpe",), r"fc\.1$"),
-    Validated("Salience", ("rmvpe",), r"sigmoid$"),
-    Validated("F0 decoding", ("rmvpe",), r"(cents|f0)$"),
-    Validated("HuBERT feature extractor", ("hubert",), r"feature_extractor\."),
-    Validated("HuBERT feature projection", ("hubert",), r"feature_projection\."),
-    Validated("HuBERT position convolution", ("hubert",), r"encoder\.pos_conv_embed"),
-    Validated("HuBERT layers", ("hubert",), r"encoder\.layers\."),
-    Validated("HuBERT features", ("hubert",), r"features$"),
-    Validated("Text encoder", ("synthesizer",), r"(enc_p\.|m_p$|logs_p$)"),
-    Validated("Attention q/k/v", ("synthesizer",), r"enc_p\..*\.conv_[qkv]$"),
-    Validated("Attention scores", ("synthesizer",), r"enc_p\..*:(relative_)?scores$"),
-    Validated("Attention weights", ("synthesizer",), r"enc_p\..*:weights$"),
-    Validated("Attention output", ("synthesizer",), r"enc_p\..*(:attended|:relative_output|conv_o)$"),
-    Validated("Latent", ("synthesizer",), r"z_p$"),
-    Validated("Flow", ("synthesizer",), r"flow\."),
-    Validated("NSF source", ("synthesizer",), r"dec\.m_source\."),
-    Validated("Generator", ("synthesizer",), r"(dec\.(?!m_source)|audio$)"),
-    Validated("High-pass, cuts and padding", ("pipeline",), r"(filtered|cuts|padded)$"),
-    Validated("Pitch and its codes", ("pipeline",), r"(f0|pitchf|pitch)$"),
-    Validated("Content features", ("pipeline",), r"segment\.\d+\.features$"),
-    Validated("Retrieval and protection", ("pipeline",), r"segment\.\d+\.(retrieved|phone)$"),
-    Validated("Synthesis", ("pipeline",), r"segment\.\d+\.(audio|trimmed)$"),
-    Validated("Joined and finished audio", ("pipeline",), r"(joined|audio)$"),
-)
-
-
 def validation(model: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The table's rows that this model's trace can fill; an empty selection is a failure, never a pass."""
     table = []
-    for item in VALIDATION:
-        if model not in item.models:
-            continue
+    for item in SUITES[model].validated:
         chosen = [row for row in rows if row["variant"] in (CONFIGURED, PLAIN) and item.has(row["path"])]
         added, last = worst(chosen), [row for row in chosen if row["path"] == chosen[-1]["path"]] if chosen else []
         status = FAULT if any(r["status"] == FAULT for r in chosen) or not chosen else OK

@@ -58,8 +58,8 @@ class Fakes:
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     """Begun, with five of the steps."""
-    monkeypatch.setattr(run_all, "SUITES_IN_ORDER", ("rmvpe", "hubert", "memory"))
-    monkeypatch.setattr(run_all, "TRACES", ("rmvpe", "hubert"))
+    monkeypatch.setattr(run_all, "CONFIGURED", ("rmvpe", "hubert", "memory"))
+    monkeypatch.setattr(run_all, "TRACED", ("rmvpe", "hubert"))
     return open_folder(["measure=smoke", f"out={tmp_path / 'all'}"])
 
 
@@ -164,8 +164,8 @@ def test_suites_get_the_overrides_that_they_can_use():
     ],
 )
 def test_what_is_wrong_is_told_before_hours_of_work(word, told, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(run_all, "SUITES_IN_ORDER", ("rmvpe", "pipeline"))
-    monkeypatch.setattr(run_all, "TRACES", ())
+    monkeypatch.setattr(run_all, "CONFIGURED", ("rmvpe", "pipeline"))
+    monkeypatch.setattr(run_all, "TRACED", ())
     assert main(["run", "all", word, f"out={tmp_path / 'all'}"]) == 2
     error = capsys.readouterr().err
     assert told in error
@@ -190,8 +190,8 @@ def test_a_sweep_and_a_damaged_state(folder, capsys):
 
 def test_two_real_steps(tmp_path, monkeypatch, capsys):
     """A run and a trace of tiny models, as a user starts them; resumed, nothing is left to do."""
-    monkeypatch.setattr(run_all, "SUITES_IN_ORDER", ("hubert",))
-    monkeypatch.setattr(run_all, "TRACES", ("hubert",))
+    monkeypatch.setattr(run_all, "CONFIGURED", ("hubert",))
+    monkeypatch.setattr(run_all, "TRACED", ("hubert",))
     monkeypatch.setattr(plots, "OF_PROTOCOL", {"timed": {}})  # figures have tests of their own
     words = ["measure=smoke", "durations=[1]", "backends=[torch_cpu,mlx_cpu]", "threads=1", "measure.first_calls=0"]
     words += ["measure.warmup_seconds=0", "suite.speech_clip=false"]
