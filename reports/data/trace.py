@@ -15,11 +15,11 @@ from suites.base.errors import UserError
 from suites.base.records import Line, read_lines
 from suites.trace import findings
 from suites.trace.findings import Finding
-from suites.trace.walk import FAULT, INHERITED
+from suites.trace.walk import FAULT, INHERITED, REFERENCE_WRONG
 
 Row = Mapping[str, Any]
 CONFIGURED = ("precision", "profile", "overrides")
-VERDICTS = {"ok": "ok", FAULT: "AT FAULT", INHERITED: "inherited"}
+VERDICTS = {"ok": "ok", FAULT: "AT FAULT", REFERENCE_WRONG: "reference wrong", INHERITED: "inherited"}
 
 
 class Trace(NamedTuple):
@@ -138,14 +138,14 @@ HEADINGS = (
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
-    """One line per part of the model; where something is at fault, one per stage of that part."""
+    """One line per part of the model; where a stage is at fault or the reference wrong, a line for it."""
     marked = findings.with_inheritance(rows)
     groups: dict[str, list[Row]] = {}
     for row in marked:
         groups.setdefault(findings.group_of(row["path"]), []).append(row)
     lines = []
     for name, members in groups.items():
-        faulty = [row for row in members if row["status"] == FAULT]
+        faulty = [row for row in members if row["status"] in (FAULT, REFERENCE_WRONG)]
         lines.append(_line(name, members))
         lines += [
             _line(f"  {row['path'].removeprefix(name)} {row['entry']}", [row]) for row in faulty[:6] if len(members) > 1
@@ -156,7 +156,7 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
 def _line(name: str, rows: Sequence[Row]) -> list[str]:
     added, chained = findings.worst(rows), findings.worst(rows[-1:], "chained")
     statuses = [row["status"] for row in rows]
-    status = next((s for s in (FAULT, INHERITED) if s in statuses), "ok")
+    status = next((s for s in (FAULT, REFERENCE_WRONG, INHERITED) if s in statuses), "ok")
     own = "–" if "reason" in chained else figure(chained["max_abs"])
     corr = chained.get("corr")
     return [
@@ -291,14 +291,16 @@ def spread_text(line: Line) -> str:
 
 
 def verdict(trace: Trace) -> str:
-    found = trace.finding
+    found, wrong = trace.finding, findings.reference_faults(trace.rows)
     other, reference = trace.backends
-    stages = len(trace.rows)
-    if found is None:
-        return (
-            f"No stage at fault: all {stages} values of {other} lie within what rounding explains beside {reference}."
-        )
-    return found.sentence
+    if found is not None:
+        text = found.sentence
+    elif wrong is not None:
+        text = f"No stage of {other} is at fault: what differs beyond rounding is {reference}'s own error."
+    else:
+        text = f"No stage at fault: all {len(trace.rows)} values of {other} lie within what rounding explains beside "
+        text += f"{reference}."
+    return text if wrong is None else f"{text} {wrong}"
 
 
 # ---------------------------------------------------------------------- terminal

@@ -18,7 +18,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter
 
 from suites.trace import findings
-from suites.trace.walk import FAULT, INHERITED, OK
+from suites.trace.walk import FAULT, INHERITED, OK, REFERENCE_WRONG
 
 from .style import INK, ON_COLOUR, PAPER, RC, WIDTH, mark, save
 from .words import titled
@@ -33,6 +33,8 @@ SHARES = (0.01, 100.0)
 # of the colour bar below which own errors are all alike: half a unit in float32's last place, about
 LEAST_OWN = 1e-9
 WORDS = {OK: "within the limit", FAULT: "at fault", INHERITED: "right in itself, inherits an error"}
+WORDS[REFERENCE_WRONG] = "the reference is wrong"
+MARKS = {FAULT: "×", REFERENCE_WRONG: "R"}
 # lists of layers, as module paths name them
 LISTS = r"\.(?:layers|\w*_layers\w*|flows|ups|noise_convs|resblocks)(?:\.|$)"
 
@@ -130,7 +132,7 @@ def _cells(rows: Sequence[Any], named: dict[str, str]) -> dict[str, Cell]:
 
 def _cell(rows: Sequence[Any]) -> Cell:
     statuses = {row["status"] for row in rows}
-    status = next(s for s in (FAULT, INHERITED, OK) if s in statuses)
+    status = next(s for s in (FAULT, REFERENCE_WRONG, INHERITED, OK) if s in statuses)
     handed_on = {findings.group_of(row["path"]): row for row in rows}  # of each part the last value
     own = [_relative(row) for row in handed_on.values()]
     known = [value for value in own if not math.isnan(value)]
@@ -163,7 +165,7 @@ def _block(
     limits: tuple[float, float],
     colours: str,
 ) -> Any:
-    """One quantity of all cells; a fault is crossed, what inherits an error is hatched."""
+    """One quantity of all cells; a fault is crossed, a wrong reference marked R, what inherits an error is hatched."""
     values = np.full((len(cells), len(parts)), np.nan)
     for y, (walk, row) in enumerate(cells.items()):
         for part, cell in row.items():
@@ -187,9 +189,11 @@ def _row_name(walk: tuple[str, str], cells: dict[tuple[str, str], dict[str, Cell
 
 
 def _status(axis: Axes, x: int, y: int, status: str) -> None:
-    if status == FAULT:
+    if status in (FAULT, REFERENCE_WRONG):
         box = {"boxstyle": "circle,pad=0.12", "fc": "#ffffee", "ec": ON_COLOUR, "lw": 0.8}
-        axis.text(x, y, "×", ha="center", va="center", fontsize=9, fontweight="bold", color=ON_COLOUR, bbox=box)
+        axis.text(
+            x, y, MARKS[status], ha="center", va="center", fontsize=9, fontweight="bold", color=ON_COLOUR, bbox=box
+        )
     elif status == INHERITED:
         axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", ec=ON_COLOUR, lw=0, zorder=3))
 
@@ -212,6 +216,8 @@ def _legend(figure: Figure, cells: dict[tuple[str, str], dict[str, Cell]]) -> No
     handles: list[Any] = []
     if FAULT in statuses:
         handles.append(Line2D([], [], ls="", marker="x", mew=2, color=INK, label=WORDS[FAULT]))
+    if REFERENCE_WRONG in statuses:
+        handles.append(Line2D([], [], ls="", marker="$R$", color=INK, label=WORDS[REFERENCE_WRONG]))
     if INHERITED in statuses:
         handles.append(Patch(fc="#dddddd", hatch="////", ec=ON_COLOUR, lw=0, label=WORDS[INHERITED]))
     if len({len(row) for row in cells.values()}) > 1 or any(

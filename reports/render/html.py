@@ -51,6 +51,7 @@ STATES = {
     "skipped": "off",
     "ok": "good",
     "at fault": "bad",
+    "reference wrong": "warn",
     "inherited": "off",
 }
 # of the places that a figure is from, a tooltip names so many

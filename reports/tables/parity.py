@@ -8,6 +8,7 @@ from typing import Any
 
 from suites.base.records import Line, number
 from suites.definitions import SUITES, with_section
+from suites.metrics.limits import is_references
 from suites.metrics.registry import recorded_metric
 from suites.trace import findings
 
@@ -86,7 +87,7 @@ def _judged_rows(run: RunData, line: Line) -> Iterator[Row]:
         figures = [cells.figure(run, line, check[part], name, field) for part in ("value", "limit", "floor")]
         share = share_of_limit(name, check)
         of_limit: Cell = Absent() if share is None else plain(100 * share, (run.source(line, field),), ".0f")
-        verdict = "passed" if check["passed"] else "failed"
+        verdict = "passed" if check["passed"] else "reference wrong" if is_references(name, check) else "failed"
         yield (*head, name, figures[0], figures[1], of_limit, figures[2], verdict)
 
 

@@ -13,7 +13,7 @@ Only what changes from one stage to the next travels, as files that the parent r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ Answer = dict[str, Any]
 EXACT_KINDS = "iub"
 
 
+# a stage of more layers is named by its kind alone
+MOST_LAYERS = 4
 # as many carries as are in use at once: a pipeline's, a segment's, a model's and its blocks'
 KEPT_CARRIES = 5
 
@@ -100,6 +102,18 @@ def distance(value: np.ndarray, reference: np.ndarray) -> Figures:
     return {name: figures[name] for name in ("rmse", "max_abs")}
 
 
+def operation_of(models: Iterable[Any], path: str) -> str:
+    """The layers that a stage runs, as PyTorch prints them; empty where these models have no layer at such a path."""
+    words = path.split(".")
+    for inner in (".".join(words[start:]) for start in range(len(words))):
+        for network in (model.network for model in models if hasattr(model, "network")):
+            layer = dict(network.named_modules()).get(inner)
+            if layer is not None:
+                inner_layers = [one for one in layer.modules() if next(one.children(), None) is None]
+                return " + ".join(map(repr, inner_layers)) if len(inner_layers) <= MOST_LAYERS else type(layer).__name__
+    return ""
+
+
 class ReferenceWalk:
     """The reference's three walks in step."""
 
@@ -109,8 +123,9 @@ class ReferenceWalk:
         exact: Iterator[Any] | None,
         exact_chain: Iterator[Any] | None,
         least_unit: float = 0.0,
+        operation: Callable[[str], str] = lambda path: "",
     ) -> None:
-        self.chain, self.least_unit = Walker(chain), least_unit
+        self.chain, self.least_unit, self.operation = Walker(chain), least_unit, operation
         self.exact = Walker(exact) if exact is not None else None
         self.exact_chain = Walker(exact_chain) if exact_chain is not None else None
 
@@ -148,6 +163,7 @@ class ReferenceWalk:
         facts = {
             "file": str(path),
             "shape": list(array.shape),
+            "operation": self.operation(self.chain.event.whole_path),
             "exact": array.dtype.kind in EXACT_KINDS,
             "unit": max(self.least_unit, unit_of(self.chain.event.carry[name])),
             "rms": float(np.sqrt(np.mean(np.square(wide)))) if array.size and finite else 0.0,

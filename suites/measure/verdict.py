@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..definitions.base import Results, Suite
-from ..metrics.limits import Check, Limits, in_doubt
+from ..metrics.limits import Check, Limits, in_doubt, is_references
 from ..metrics.parity import NotComparable
 from ..metrics.registry import metric_of
 
@@ -26,8 +26,8 @@ class Judge:
     def __call__(self, component: str, results: Results, is_reference: bool) -> dict[str, Any]:
         """``status``, ``reason`` and ``parity`` of a record.
 
-        The reference passes where it is finite and close to its own float64 results. Where it is not, a backend's
-        record says so: what differs there is not the backend's fault.
+        The reference passes where it is finite and close to its own float64 results. A backend whose difference is
+        within the reference's own error cannot be judged by it.
         """
         if self.reference is None:
             return {"status": "not_comparable", "reason": "the reference failed", "parity": None}
@@ -38,17 +38,19 @@ class Judge:
             what = "the reference itself" if is_reference else "parity"
             return {"status": "failed", "reason": f"{what}: {error}", "parity": None}
         checks: dict[str, Check] = figures["limits"]
-        wrong = [
-            f"the reference is wrong here: {check['floor']:.3g} from its own float64 result ({name})"
-            for name, check in checks.items()
-            if in_doubt(name, check)
-        ]
+        wrong = [_reference_error(name, check) for name, check in checks.items() if in_doubt(name, check)]
         if is_reference:
             return {"status": "failed" if wrong else "passed", "reason": "; ".join(wrong) or None, "parity": None}
-        broken = [
-            f"{name} {metric_of(name).text(check['value'])} (limit {metric_of(name).text(check['limit'])})"
-            for name, check in checks.items()
-            if not check["passed"]
-        ]
-        status = "failed" if broken else "passed"
-        return {"status": status, "reason": "; ".join(broken + wrong) or None, "parity": figures}
+        broken = {name: check for name, check in checks.items() if not check["passed"]}
+        own = [_exceeded(name, check) for name, check in broken.items() if not is_references(name, check)]
+        status = "failed" if own else "not_comparable" if broken else "passed"
+        return {"status": status, "reason": "; ".join(own + wrong) or None, "parity": figures}
+
+
+def _exceeded(name: str, check: Check) -> str:
+    metric = metric_of(name)
+    return f"{name} {metric.text(check['value'])} (limit {metric.text(check['limit'])})"
+
+
+def _reference_error(name: str, check: Check) -> str:
+    return f"the reference is wrong here: {name} {metric_of(name).text(check['floor'])} against its own float64"

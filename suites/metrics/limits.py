@@ -54,6 +54,18 @@ def in_doubt(name: str, check: Check) -> bool:
     return metric.to_error(check["floor"]) > FLOOR_CAP * metric.to_error(check["base"])
 
 
+def is_references(name: str, check: Check) -> bool:
+    """Whether a reference in doubt explains a failed check: without its own error the figure would be in its limit.
+
+    Errors are distances: the value is at least its distance from the reference less the reference's from float64 away
+    from the float64 result.
+    """
+    if check["passed"] or not in_doubt(name, check):
+        return False
+    error, floor, base = (recorded_metric(name).to_error(check[part]) for part in ("value", "floor", "base"))
+    return error <= floor + base
+
+
 def exceeds(found: Mapping[str, Any], limit: Mapping[str, float]) -> bool:
     """Whether an error is above its limit, or could not be measured."""
     return "reason" in found or any(found[name] > limit[name] for name in limit)

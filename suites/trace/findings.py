@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..definitions import SUITES
 from ..metrics.stages import inside
-from .walk import FAULT, INHERITED, OK, PIECES, WHOLE, is_clear
+from .walk import FAULT, INHERITED, OK, PIECES, REFERENCE_WRONG, WHOLE, is_clear
 
 Row = Mapping[str, Any]
 CONFIGURED, PLAIN = "as configured", "plain"
@@ -20,7 +20,7 @@ OFF = 30.0
 
 
 class Finding(NamedTuple):
-    """The first stage at fault. ``sentence`` tells it to people; ``pinned``: the optimisation that it belongs to."""
+    """The first stage at fault, in a ``sentence``; ``pinned``: the optimisation that it belongs to."""
 
     path: str
     probe: str
@@ -55,6 +55,17 @@ def first_fault(rows: Iterable[Row]) -> Row | None:
     """The first one that is clear; else the first one at all: see ``trace.first_fault``."""
     faults = [row for row in rows if row["status"] == FAULT]
     return next(filter(_clear, faults), faults[0] if faults else None)
+
+
+def reference_faults(rows: Iterable[Row]) -> str | None:
+    """Where the reference itself is wrong; None: nowhere. That is no fault of the other side."""
+    wrong = [row for row in rows if row["status"] == REFERENCE_WRONG]
+    if not wrong:
+        return None
+    paths = list(dict.fromkeys(row["path"] for row in wrong))
+    more = f" {len(paths) - 1} other stages of the reference are wrong as well." if len(paths) > 1 else ""
+    told = wrong[0]["where"]["sentence"]
+    return f"{told[0].upper()}{told[1:]} (probe {wrong[0]['probe']!r}, {wrong[0]['variant']}).{more}"
 
 
 def find(rows: Sequence[Row]) -> Finding | None:
@@ -130,15 +141,6 @@ def _sentence(rows: Sequence[Row], row: Row, pinned: str | None) -> str:
     return text
 
 
-def _size(row: Row) -> str:
-    if row.get("where") and row["where"].get("kind") == "hidden":
-        limit = row["where"]["facts"]["chained_limit"]["max_abs"]
-        return f"error on own values {row['chained']['max_abs']:.2g}, limit {limit:.2g}"
-    return (
-        f"error {row['added']['max_abs']:.2g}, limit {row['limit']['max_abs']:.2g}" if "max_abs" in row["added"] else ""
-    )
-
-
 def _index(rows: Sequence[Row], row: Row) -> int:
     return next(i for i, other in enumerate(rows) if other is row)
 
@@ -179,14 +181,15 @@ def validation(model: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
     for item in SUITES[model].validated:
         chosen = [row for row in rows if row["variant"] in (CONFIGURED, PLAIN) and item.has(row["path"])]
         added, last = worst(chosen), [row for row in chosen if row["path"] == chosen[-1]["path"]] if chosen else []
-        status = FAULT if any(r["status"] == FAULT for r in chosen) or not chosen else OK
+        found = {row["status"] for row in chosen}
+        status = next((s for s in (FAULT, REFERENCE_WRONG) if s in found), OK if chosen else "not walked")
         table.append(
             {
                 "title": item.title,
                 "values": len(chosen),
                 "added": added,
                 "chained": worst(_ends(chosen), "chained") if last else {},
-                "status": status if chosen else "not walked",
+                "status": status,
             }
         )
     return table

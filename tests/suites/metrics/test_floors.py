@@ -344,7 +344,7 @@ ERRORS = {
     "own_snr_db": 1e-4,
     "own_corr": 1e-3,
     "voicing_mismatches": 2.0,
-    "equal_snr_db": 0.0,
+    "knobs_snr_db": 0.0,
 }
 ROWS = {name: {"error": error, "count": 9} for name, error in ERRORS.items()}
 
@@ -372,7 +372,7 @@ def test_derived_limits_are_safety_times_the_largest_error(table):
     assert limits["own_snr_db"] == pytest.approx(80 - 20 * math.log10(SAFETY))
     assert limits["own_corr"] == pytest.approx(1 - (SAFETY * 1e-3) ** 2 / 2, abs=1e-12)
     assert limits["voicing_mismatches"] == 2  # events are counted, not multiplied
-    assert limits["equal_snr_db"] == math.inf
+    assert limits["knobs_snr_db"] == math.inf
 
 
 def test_a_users_limit_stays_and_null_judges_nothing(table):
