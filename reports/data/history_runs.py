@@ -169,7 +169,7 @@ def judged(group: Group, policy: Mapping[str, Any]) -> Group:
             verdicts = judge(before._replace(entries=entries), member.baseline, policy).verdicts
             called = [v for v in verdicts if _is_change(v, before)]
             changes += [Change(at, base[v.key][1] if v.key in base else at - 1, v, g) for v, g in _merged(called)]
-            reasons = [f"{v.kind}: {v.text}" for v in verdicts if MEANING[v.kind] == UNJUDGED and v.metric != "status"]
+            reasons = [f"{v.word}: {v.text}" for v in verdicts if MEANING[v.kind] == UNJUDGED and v.metric != "status"]
             unjudged += [(at, reason, reasons.count(reason)) for reason in dict.fromkeys(reasons)]
         for key, entry in member.baseline.entries.items():
             # one that nothing can be judged by leaves the place to an earlier one

@@ -241,7 +241,7 @@ def validation_lines(model: str, rows: Sequence[Row]) -> list[list[str]]:
 
 def audible(rows: Sequence[Row]) -> list[str]:
     """Pitch and audio as one hears them, on each side's own values, where a model makes them."""
-    from suites.metrics.audio import describe
+    from suites.metrics.wording import describe
 
     lines = []
     for row in rows:

@@ -199,13 +199,13 @@ def document(before: Baseline, after: Baseline, outcome: Outcome, pictures: Sequ
 
 def _summary(pair: Pair, outcome: Outcome) -> Section:
     everything = tuple(side.everything() for side in pair)
-    kinds = list(dict.fromkeys(v.kind for v in outcome.verdicts))
-    counts = [say("{} {}", plain(sum(v.kind == k for v in outcome.verdicts), everything), k) for k in kinds]
+    words = [v.word for v in outcome.verdicts]
+    counts = [say("{} {}", plain(words.count(word), everything), word) for word in dict.fromkeys(words)]
     blocks: list[Block] = [Paragraph((WORDS[outcome.exit_code],)), Paragraph(say("Verdicts: {}.", joined(counts)))]
     called = [v for v in outcome.verdicts if v.kind in CALLS and v.change is not None]
     items = [_called(v, pair) for v in sorted(called, key=_size, reverse=True)]
     unjudged = [v for v in outcome.verdicts if MEANING[v.kind] == UNJUDGED and v.before is not None]
-    reasons = list(dict.fromkeys(f"{v.kind}: {v.text}" for v in unjudged))
+    reasons = list(dict.fromkeys(f"{v.word}: {v.text}" for v in unjudged))
     items += [(recorded(reason, everything),) for reason in (*outcome.notes, *reasons)]
     if items:
         blocks.append(Bullets(tuple(items)))
@@ -220,7 +220,7 @@ def _size(verdict: Verdict) -> float:
 def _called(verdict: Verdict, pair: Pair) -> Text:
     sources = pair.sources(verdict)
     where = recorded(f"{verdict.where}, {verdict.metric}", sources)
-    return say("{}: {}, {}", where, Num(verdict.kind, sources), ratio_number(verdict, sources))
+    return say("{}: {}, {}", where, Num(verdict.word, sources), ratio_number(verdict, sources))
 
 
 def ratio_number(verdict: Verdict, sources: tuple[str, ...]) -> Num | Absent:
@@ -289,7 +289,7 @@ def _others(side: Side) -> Num:
 
 def _rest(verdict: Verdict, pair: Pair) -> tuple[Cell, ...]:
     sources = tuple(side.everything() for side in pair)
-    words = (*verdict.key, verdict.metric, verdict.kind, verdict.text)
+    words = (*verdict.key, verdict.metric, verdict.word, verdict.text)
     return tuple(recorded(word, sources) if word else "" for word in words)
 
 
@@ -323,7 +323,7 @@ def _row(family: Family, verdict: Verdict, pair: Pair) -> tuple[Cell, ...]:
         for value, sources in ((verdict.before, first), (verdict.after, second))
     ]
     more = [_bound(verdict.limit, both), *(() if family.several else (_bound(verdict.detectable, both),))]
-    return (*words, Num(verdict.kind, both), *values, ratio_number(verdict, both), *more)
+    return (*words, Num(verdict.word, both), *values, ratio_number(verdict, both), *more)
 
 
 def _bound(change: float | None, sources: tuple[str, ...]) -> Num | Absent:

@@ -231,7 +231,7 @@ def _change(group: Group, change: Change) -> tuple[Cell, ...]:
     return (
         *(recorded(w, source) for w in words),
         *names,
-        recorded(v.kind, both),
+        recorded(v.word, both),
         recorded(before.label, source),
         ratio,
     )
@@ -258,8 +258,8 @@ def _trend_row(group: Group, trend: Trend, name: str, values: Sequence[Num | Abs
     if v is None or v.change is None:
         one = trend.first == trend.last
         why = "in one run only" if one else v.text if v else "another environment: seconds are not judged"
-        return (*map(printable, trend.key), name, recorded(v.kind, both) if v else "", *values, Absent(printable(why)))
-    return (*map(printable, trend.key), name, recorded(v.kind, both), *values, ratio_number(v, both))
+        return (*map(printable, trend.key), name, recorded(v.word, both) if v else "", *values, Absent(printable(why)))
+    return (*map(printable, trend.key), name, recorded(v.word, both), *values, ratio_number(v, both))
 
 
 def _time(member: Member, key: Key) -> Num | Absent:

@@ -1,9 +1,9 @@
-"""Whether a run is worse than a baseline: verdicts with names, and the errors that they are allowed. Pure.
+"""Whether a run is worse than a baseline: a verdict per figure. Pure.
 
-Times are judged as ratios to the reference side of the same run (docs/gates.md). A slowdown is called
-where it is both large enough to matter (``time.smallest``) and certain: Yuen's test over process
-launches, Holm's correction over all gates, so that the probability of any false alarm in one gate is
-at most ``false_alarm``. Where a gate could not have seen a slowdown that matters it says so.
+Times are judged as ratios to the reference side of the same run (docs/gates.md). A slowdown is called where it is both
+large enough to matter (``time.smallest``) and significant: Yuen's test over process launches, with Holm's correction
+over all gates, so that the probability of any false alarm in one gate is at most ``false_alarm``. A gate that could
+not have detected a slowdown that matters says so: it is underpowered.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PASSED, FAILED, UNJUDGED = 0, 1, 2
 # does not reach
 TIMES = {"time": ("time", 0.8), "typical": ("typical", 0.1), "seconds": ("absolute", 0.1)}
 
-# what a verdict means for the exit code; "too noisy" is the policy's to say
+# what a verdict means for the exit code; of "too noisy" the policy decides
 MEANING = {
     "passed": PASSED,
     "faster": PASSED,
@@ -60,6 +60,9 @@ MEANING = {
     "not comparable": UNJUDGED,
 }
 
+# verdicts that are displayed by another word than the one that is stored
+WORDS = {"blind": "underpowered"}
+
 # the level at which a second run confirms what a first one showed
 CONFIRMED = 0.05
 
@@ -68,10 +71,10 @@ Policy = Mapping[str, Any]
 
 
 class Verdict(NamedTuple):
-    """One gate. ``change``: relative, above 0 worse; ``detectable``: the smallest rise that it sees in 80 % of runs.
+    """One gate. ``change``: relative, above 0 worse; ``detectable``: the smallest rise found in 80 % of runs.
 
-    ``low``, ``high``: the 95 % interval of ``change``, of this gate alone; ``limit``: the change from which on it is
-    called, if it is certain as well.
+    ``low``, ``high``: the 95 % interval of ``change``, of this gate alone; ``limit``: the smallest change that is
+    called, if it is significant as well.
     """
 
     key: Key
@@ -86,6 +89,11 @@ class Verdict(NamedTuple):
     low: float | None = None
     high: float | None = None
     limit: float | None = None
+
+    @property
+    def word(self) -> str:
+        """The verdict as it is displayed; ``kind`` is what JSON files hold."""
+        return WORDS.get(self.kind, self.kind)
 
     @property
     def where(self) -> str:
@@ -266,13 +274,13 @@ def _timings(timings: dict[str, list[_Timing]], key: Key, before: Entry, after: 
         return
     if before.reference is not None and before.slowness is not None:
         if after.slowness is None:
-            yield Verdict(key, "time", "missing", f"{before.reference} was not measured beside it")
+            yield Verdict(key, "time", "missing", f"{before.reference} was not measured in the same run")
         else:
             timings["time"].append(_Timing(key, "time", before.slowness, after.slowness))
         if before.typical is not None and after.typical is not None:
             timings["typical"].append(_Timing(key, "typical", before.typical, after.typical))
     elif not same and BACKENDS[key[2]].package == "rvc_mlx":
-        yield Verdict(key, "time", "not comparable", "no reference beside it, and another environment")
+        yield Verdict(key, "time", "not comparable", "no reference in the same run, and another environment")
     if same:
         timings["seconds"].append(_Timing(key, "seconds", _logs(before.seconds), _logs(after.seconds)))
 
@@ -329,7 +337,7 @@ def _timed(timing: _Timing, one: Difference, kind: str, seen: float, smallest: f
 
 
 def _untested(timing: _Timing, kind: str, text: str) -> Verdict:
-    """With the figures that there are: what cannot be judged can still be looked at."""
+    """A verdict without a test, with the figures that there are."""
     found, before, after = Verdict(timing.key, timing.metric, kind, text), timing.before, timing.after
     if not before or not after:
         return found
@@ -377,7 +385,7 @@ def _parity(key: Key, before: Entry, after: Entry, policy: Policy) -> Iterator[V
 
 
 def _accuracy(key: Key, name: str, old: Mapping[str, float], new: Mapping[str, float], policy: Policy) -> Verdict:
-    # a hundredth of the limit is nothing to speak of; of events, the run's own limit counts
+    # changes below a hundredth of the limit do not matter; of counts, the run's own limit applies
     allowed = max(policy["factor"] * max(old["error"], old["floor"], new["floor"]), 0.01 * new["base"])
     if recorded_metric(name).is_count:
         allowed = max(old["error"], new["limit"])
