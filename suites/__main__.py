@@ -76,7 +76,11 @@ def parser() -> argparse.ArgumentParser:
     gate.add_argument("--json", type=Path, metavar="FILE", help="write the verdicts as JSON")
     gate.add_argument("--github", action="store_true", help=GITHUB)
     trace = commands.add_parser("trace", help="walk both sides stage by stage and name the first one at fault")
-    trace.add_argument("model", metavar="MODEL", help="rmvpe, hubert, synthesizer, pipeline, or all of them")
+    trace.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a suite that can be traced, such as rmvpe, or all of them",
+    )
     trace.add_argument("overrides", nargs="*", metavar="name=value", help=overrides)
     trace.add_argument("--all", action="store_true", dest="everything", help="print every value of every stage")
     tested = "; ".join(f"{name}: {what}" for name, what in SELFTESTS.items())

@@ -30,7 +30,7 @@ from ..metrics.audio import noise_spread
 from . import roofline
 from .clock import clock, is_steady, timed
 from .memory import peak_rss_bytes, reset_peak, rss_bytes
-from .walks import TF32_UNIT, ReferenceWalk, TracedWalk, operation_of
+from .walks import TF32_UNIT, ReferenceWalk, TracedWalk, operations
 
 Request = dict[str, Any]
 Answer = dict[str, Any]
@@ -329,8 +329,8 @@ class Session:
         exact = self._exact() if request["exact"] else None
         forced, chained = (None, None) if exact is None else (begin(exact), begin(exact))
         least = TF32_UNIT if self.precision == "tf32" else 0.0
-        models = self.suite.models(self.model)
-        self.walks = ReferenceWalk(begin(self.model), forced, chained, least, lambda path: operation_of(models, path))
+        layers = operations(self.suite.models(self.model))
+        self.walks = ReferenceWalk(begin(self.model), forced, chained, least, layers)
         return {}
 
     def trace_next(self, request: Request) -> Answer:

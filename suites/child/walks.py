@@ -102,16 +102,21 @@ def distance(value: np.ndarray, reference: np.ndarray) -> Figures:
     return {name: figures[name] for name in ("rmse", "max_abs")}
 
 
-def operation_of(models: Iterable[Any], path: str) -> str:
-    """The layers that a stage runs, as PyTorch prints them; empty where these models have no layer at such a path."""
-    words = path.split(".")
-    for inner in (".".join(words[start:]) for start in range(len(words))):
-        for network in (model.network for model in models if hasattr(model, "network")):
-            layer = dict(network.named_modules()).get(inner)
-            if layer is not None:
-                inner_layers = [one for one in layer.modules() if next(one.children(), None) is None]
-                return " + ".join(map(repr, inner_layers)) if len(inner_layers) <= MOST_LAYERS else type(layer).__name__
-    return ""
+def operations(models: Iterable[Any]) -> Callable[[str], str]:
+    """From a stage's path to the layers that it runs, as PyTorch prints them; empty where there is no such layer."""
+    networks = [model.network for model in models if hasattr(model, "network")]
+    layers = {name: layer for network in networks for name, layer in network.named_modules() if name}
+
+    def operation(path: str) -> str:
+        words = path.split(".")
+        inner = (".".join(words[start:]) for start in range(len(words)))
+        layer = next((layers[name] for name in inner if name in layers), None)
+        if layer is None:
+            return ""
+        parts = [one for one in layer.modules() if next(one.children(), None) is None]
+        return " + ".join(map(repr, parts)) if len(parts) <= MOST_LAYERS else type(layer).__name__
+
+    return operation
 
 
 class ReferenceWalk:

@@ -251,13 +251,13 @@ def compared(
     return figures | {"limits": checks}
 
 
-# of an audio's figures as one hears it, those that a record keeps
-HEARD = ("level_db", "delay_samples", "mr_stft", "lsd_db", "edge_start_snr_db", "edge_end_snr_db")
+# of the figures of audio, those that a record keeps
+SOUND_FIGURES = ("level_db", "delay_samples", "mr_stft", "lsd_db", "edge_start_snr_db", "edge_end_snr_db")
 
 
-def heard(name: str, results: Results, reference: Results, sample_rate: int | None) -> Figures:
-    """Audio as one hears it, beside the tensor figures; nothing where the rate is not known."""
+def sound_figures(name: str, results: Results, reference: Results, sample_rate: int | None) -> Figures:
+    """What differs audibly; empty where the rate is not known."""
     if sample_rate is None:
         return {}
     found = compare_audio(results[name].reshape(-1), reference[name].reshape(-1), sample_rate)
-    return {figure: found[figure] for figure in HEARD}
+    return {figure: found[figure] for figure in SOUND_FIGURES}

@@ -28,7 +28,7 @@ from ..metrics.registry import (
     prefixed,
 )
 from . import rmvpe
-from .base import Calls, Probe, Results, Samples, Settings, Steps, Suite, Validated, compared, floor_of, heard
+from .base import Calls, Probe, Results, Samples, Settings, Steps, Suite, Validated, compared, floor_of, sound_figures
 from .recorder import Enough, Recorder
 
 HOP_SAMPLES = 160
@@ -383,8 +383,10 @@ def _convert_figures(results: Results, reference: Results, limits: Limits, setti
     own = parity.compare(results["convert.audio"], reference["convert.audio"])
     knobs = parity.compare(results["knobs.audio"], reference["knobs.audio"])
     rate = int(reference["convert.sample_rate"])
-    figures |= heard("given_f0.audio", results, reference, rate)
-    figures |= {f"own_{name}": value for name, value in heard("convert.audio", results, reference, rate).items()}
+    figures |= sound_figures("given_f0.audio", results, reference, rate)
+    figures |= {
+        f"own_{name}": value for name, value in sound_figures("convert.audio", results, reference, rate).items()
+    }
     figures |= {f"own_{name}": own[name] for name in ("max_abs", "rmse", "snr_db", "corr")}
     figures |= {f"knobs_{name}": knobs[name] for name in ("max_abs", "rmse", "snr_db", "corr")}
     checks = limits.check("knobs_snr_db", parity.level(knobs, "snr_db"), floor_of(reference, "audio", "snr_db"))

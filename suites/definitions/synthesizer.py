@@ -13,7 +13,7 @@ from ..metrics import parity
 from ..metrics.limits import Check, Limits
 from ..metrics.parity import Figures, NotComparable
 from ..metrics.registry import CORR, DELAY, LEVEL_DB, MAX_ABS, SNR_DB, Figure, figures, prefixed
-from .base import Calls, Probe, Results, Settings, Suite, Validated, compared, floor_of, heard
+from .base import Calls, Probe, Results, Settings, Suite, Validated, compared, floor_of, sound_figures
 
 HOP_SAMPLES = 160
 # attention alone is shown on ten seconds at most: its cost grows with the square
@@ -194,7 +194,7 @@ class Synthesizer(Suite):
         judged = {"flow": ("max_abs",), "source": ("max_abs",), "decode": ("max_abs", "snr_db"), "infer": ("snr_db",)}
         figures = compared(component, results, reference, limits, {n: f"{component}_{n}" for n in judged[component]})
         audio = component in ("decode", "infer")
-        return figures | (heard(component, results, reference, settings.get("sample_rate")) if audio else {})
+        return figures | (sound_figures(component, results, reference, settings.get("sample_rate")) if audio else {})
 
 
 def _arguments(model: Any, given: Results, settings: Settings) -> tuple[Any, ...]:

@@ -10,11 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..definitions import SUITES
+from ..metrics.registry import CORR, HIGHER, MAX_ABS, RELATIVE, SNR_DB
 from ..metrics.stages import inside
 from .walk import FAULT, INHERITED, OK, PIECES, REFERENCE_WRONG, WHOLE, is_clear
 
 Row = Mapping[str, Any]
 CONFIGURED, PLAIN = "as configured", "plain"
+# figures of which the worst value is reported, and which of two values that is
+WORST = {m.name: min if m.better == HIGHER else max for m in (MAX_ABS, RELATIVE, SNR_DB, CORR)}
 # own values this many floors apart have inherited an error, not rounding
 OFF = 30.0
 
@@ -84,7 +87,7 @@ def find(rows: Sequence[Row]) -> Finding | None:
         chosen = plain if same or (_clear(plain) and not _clear(configured)) else configured
     pinned = _pinned(rows) if configured is not None and plain is None else None
     sentence = _sentence(rows, chosen, pinned)
-    return Finding(chosen["path"], chosen["probe"], chosen["variant"], told_place(chosen), pinned, sentence)
+    return Finding(chosen["path"], chosen["probe"], chosen["variant"], place_of(chosen), pinned, sentence)
 
 
 def _clear(row: Row) -> bool:
@@ -103,8 +106,8 @@ def _pinned(rows: Sequence[Row]) -> str | None:
     return clean[0].removeprefix("without ") if clean else None
 
 
-def told_place(row: Row) -> str:
-    """Where in the tensor and what kind of wrong, or why there is nothing to compare."""
+def place_of(row: Row) -> str:
+    """Where in the tensor the error is and of which kind, or why there is nothing to compare."""
     if row.get("where"):
         return str(row["where"]["sentence"])
     return str(row["added"].get("reason", ""))
@@ -120,7 +123,7 @@ def _sentence(rows: Sequence[Row], row: Row, pinned: str | None) -> str:
     size = (
         f"error {row['added']['max_abs']:.2g}, limit {row['limit']['max_abs']:.2g}" if "max_abs" in row["added"] else ""
     )
-    place = told_place(row)
+    place = place_of(row)
     parts = [f"{start}: {place}" if place else start, f"({size})" if size else "", f"on probe {row['probe']!r}"]
     text = " ".join(part for part in parts if part) + "."
     if row["variant"] == PLAIN and first_fault(r for r in rows if r["variant"] == CONFIGURED) is None:
@@ -157,17 +160,14 @@ def group_of(path: str) -> str:
 
 def worst(rows: Iterable[Row], kind: str = "added") -> dict[str, Any]:
     """Of several values the largest errors, and the largest share of a limit."""
-    found: dict[str, Any] = {"max_abs": None, "share": 0.0, "relative": None, "snr_db": None, "corr": None}
+    found: dict[str, Any] = {"share": 0.0, **dict.fromkeys(WORST)}
     for row in rows:
         figures = row[kind]
         if "reason" in figures:
             return found | {"share": float("inf"), "reason": figures["reason"]}
-        for name in ("max_abs", "relative"):
+        for name, worse in WORST.items():
             if figures.get(name) is not None:
-                found[name] = max(found[name] or 0.0, figures[name])
-        for name in ("snr_db", "corr"):
-            if figures.get(name) is not None:
-                found[name] = figures[name] if found[name] is None else min(found[name], figures[name])
+                found[name] = figures[name] if found[name] is None else worse(found[name], figures[name])
         for metric, limit in row["limit"].items():
             share = figures[metric] / limit if limit > 0 else (0.0 if figures[metric] == 0 else float("inf"))
             found["share"] = max(found["share"], share)

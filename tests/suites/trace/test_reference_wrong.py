@@ -13,7 +13,7 @@ from small_models import rmvpe
 from test_trace import Local
 
 from reference_torch import stages as torch_stages
-from suites.child.walks import ReferenceWalk, TracedWalk, operation_of
+from suites.child.walks import ReferenceWalk, TracedWalk, operations
 from suites.definitions.base import Probe
 from suites.inputs.voice import synthesize
 from suites.metrics.floors import REFERENCE_FACTOR, Tolerances
@@ -37,8 +37,8 @@ class Models(Local):
     def trace_open(self, worker: str, reference: bool, **_: Any) -> None:
         if reference:
             exact = [self.begin(worker, np.float64) for _ in range(2)]
-            layer = lambda path: operation_of([self.models["reference"]], path)  # noqa: E731
-            self.walks[worker] = ReferenceWalk(self.begin(worker), *exact, operation=layer)
+            layers = operations([self.models["reference"]])
+            self.walks[worker] = ReferenceWalk(self.begin(worker), *exact, operation=layers)
         else:
             self.walks[worker] = TracedWalk(self.begin(worker), self.begin(worker))
 
