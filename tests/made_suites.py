@@ -203,7 +203,7 @@ def _parity(suite: str, component: str, backend: str, rng: np.random.Generator) 
         return {"max_abs": float(rng.uniform(1e-7, 9e-7)), "relative": float(rng.uniform(1e-8, 9e-8))} if on else None
     if backend != OURS or suite in ("memory", "cold_start"):
         return None
-    asked = [figure for name, figure, _ in SUITES[suite].details if name == component]
+    asked = [figure.name for figure in SUITES[suite].details if figure.of == component]
     found: Line = {figure: float(rng.uniform(1e-7, 9e-7)) for figure in asked}
     if component == "f0":
         names = ("frames", "voiced_frames", "voicing_mismatches", "octave_errors", "undecided_frames")

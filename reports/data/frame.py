@@ -21,13 +21,11 @@ from suites.base.environment import fingerprint
 from suites.base.errors import UserError
 from suites.base.records import Line, key_of, read_lines, records
 from suites.base.statistics import Estimate, estimate, paired_ratio
-from suites.definitions import SUITES
+from suites.definitions import SUITES, steps, with_section
 from suites.definitions.base import Suite
-from suites.definitions.everything import steps
 from suites.inputs.weights import LEARNED_WEIGHTS
 
 from . import trace as traces
-from .sections import suites_with
 
 
 @dataclass(frozen=True)
@@ -214,7 +212,7 @@ class Book:
 
     def having(self, section: str) -> list[RunData]:
         """The runs whose suite fills this section, and that measured something."""
-        return [run for run in self.runs if run.name in suites_with(section) and run.cases]
+        return [run for run in self.runs if run.name in with_section(section) and run.cases]
 
 
 def _by_round(line: Line) -> dict[int, float]:

@@ -1,8 +1,8 @@
-"""What a gate's sheets and verdicts say, as ratios and as text for any file."""
+"""What a gate's baselines and verdicts say, as ratios and as text for any file."""
 
 from __future__ import annotations
 
-from suites.gate.baseline import Sheet
+from suites.gate.baseline import Baseline
 from suites.gate.judge import Verdict
 
 # verdicts that call a change of a figure
@@ -14,12 +14,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text).encode("utf-8", "replace").decode()
 
 
-def commit_of(sheet: Sheet) -> str:
+def commit_of(baseline: Baseline) -> str:
     """Seven digits, with an asterisk where the working tree had uncommitted changes."""
-    commit = sheet.made.get("commit")
+    commit = baseline.made.get("commit")
     if not commit:
         return "no commit"
-    return printable(str(commit)[:7]) + ("*" if sheet.made.get("commit_clean") is False else "")
+    return printable(str(commit)[:7]) + ("*" if baseline.made.get("commit_clean") is False else "")
 
 
 def ratios(verdict: Verdict) -> tuple[float | None, float | None, float | None]:

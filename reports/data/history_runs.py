@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from suites.base.errors import UserError
-from suites.gate.baseline import DAMAGE, MEASURED, Entry, Key, Sheet, baseline_of
+from suites.gate.baseline import DAMAGE, Baseline, Entry, Key, baseline_of
+from suites.gate.checks import MEASURED
 from suites.gate.judge import MEANING, PASSED, TIMES, UNJUDGED, Verdict, judge
 
 from .frame import RunData, load
@@ -27,7 +28,7 @@ class Member:
     """One run of a group. ``label``: its folder below the one that was searched."""
 
     run: RunData
-    sheet: Sheet
+    baseline: Baseline
     time: datetime
 
     @property
@@ -36,7 +37,7 @@ class Member:
 
     @property
     def commit(self) -> str:
-        return commit_of(self.sheet)
+        return commit_of(self.baseline)
 
     @property
     def date(self) -> str:
@@ -46,7 +47,7 @@ class Member:
         return f"{self.label}, {self.date}, {self.commit}"
 
     def measured(self, key: Key) -> Entry | None:
-        entry = self.sheet.entries.get(key)
+        entry = self.baseline.entries.get(key)
         return entry if entry is not None and entry.status in MEASURED else None
 
 
@@ -85,7 +86,9 @@ class Group:
     @property
     def keys(self) -> list[Key]:
         """The keys that any of the runs measured."""
-        return list(dict.fromkeys(k for m in self.members for k, e in m.sheet.entries.items() if e.status in MEASURED))
+        return list(
+            dict.fromkeys(k for m in self.members for k, e in m.baseline.entries.items() if e.status in MEASURED)
+        )
 
 
 # ---------------------------------------------------------------------- which runs there are
@@ -108,23 +111,25 @@ def collect(folder: Path) -> tuple[list[Member], list[tuple[str, str]]]:
 
 
 def _member(path: Path, label: str) -> Member:
-    sheet = baseline_of([path])
+    baseline = baseline_of([path])
     run = replace(load(path), label=label)
-    if not any(entry.status in MEASURED for entry in sheet.entries.values()):
-        reasons = [f"{entry.status}, {entry.reason}" for entry in sheet.entries.values() if entry.reason]
+    if not any(entry.status in MEASURED for entry in baseline.entries.values()):
+        reasons = [f"{entry.status}, {entry.reason}" for entry in baseline.entries.values() if entry.reason]
         raise UserError(f"nothing in it can be judged: {reasons[0] if reasons else 'it has no records'}")
-    _check_words(sheet)
+    _check_words(baseline)
     times = [datetime.fromisoformat(record["time"]) for record in run.records if record.get("time")]
     if not times:
         raise UserError("its records do not say when they were measured")
-    return Member(run, sheet, min(t if t.tzinfo else t.replace(tzinfo=UTC) for t in times))
+    return Member(run, baseline, min(t if t.tzinfo else t.replace(tzinfo=UTC) for t in times))
 
 
-def _check_words(sheet: Sheet) -> None:
+def _check_words(baseline: Baseline) -> None:
     """Refuse lone surrogates, which cannot be written into a report."""
-    entries = [(key, e.reason, list(e.memory), list(e.parity)) for key, e in sheet.entries.items()]
+    entries = [(key, e.reason, list(e.memory), list(e.parity)) for key, e in baseline.entries.items()]
     try:
-        json.dumps([sheet.facts, sheet.fingerprint, sheet.made, entries], ensure_ascii=False, default=str).encode()
+        json.dumps(
+            [baseline.facts, baseline.fingerprint, baseline.made, entries], ensure_ascii=False, default=str
+        ).encode()
     except UnicodeEncodeError:
         raise UserError("its text is damaged: it holds half a character") from None
 
@@ -145,10 +150,10 @@ def grouped(members: Sequence[Member]) -> list[Group]:
 
 def facts_of(member: Member) -> dict[str, Any]:
     """What the runs of one group share."""
-    hardware = {name: member.sheet.fingerprint.get(name) for name in HARDWARE}
+    hardware = {name: member.baseline.fingerprint.get(name) for name in HARDWARE}
     # a kernel update can change the reported size of memory by some megabytes
-    memory = member.sheet.fingerprint.get("memory_bytes")
-    return {**member.sheet.facts, **hardware, "memory_gib": round(memory / 2**30) if memory else None}
+    memory = member.baseline.fingerprint.get("memory_bytes")
+    return {**member.baseline.facts, **hardware, "memory_gib": round(memory / 2**30) if memory else None}
 
 
 # ---------------------------------------------------------------------- what the gate says
@@ -159,14 +164,14 @@ def judged(group: Group, policy: Mapping[str, Any]) -> Group:
     unjudged: list[tuple[int, str, int]] = []
     for at, member in enumerate(group.members):
         if at:
-            before = group.members[at - 1].sheet
+            before = group.members[at - 1].baseline
             entries = before.entries | {key: entry for key, (entry, _) in base.items()}
-            verdicts = judge(before._replace(entries=entries), member.sheet, policy).verdicts
+            verdicts = judge(before._replace(entries=entries), member.baseline, policy).verdicts
             called = [v for v in verdicts if _is_change(v, before)]
             changes += [Change(at, base[v.key][1] if v.key in base else at - 1, v, g) for v, g in _merged(called)]
-            reasons = [f"{v.kind}: {v.text}" for v in verdicts if MEANING[v.kind] == UNJUDGED and v.metric != "status"]
+            reasons = [f"{v.word}: {v.text}" for v in verdicts if MEANING[v.kind] == UNJUDGED and v.metric != "status"]
             unjudged += [(at, reason, reasons.count(reason)) for reason in dict.fromkeys(reasons)]
-        for key, entry in member.sheet.entries.items():
+        for key, entry in member.baseline.entries.items():
             # an entry that is no sound baseline does not replace an earlier one
             known = key in base and _sound(base[key][0], policy)
             if entry.status in MEASURED and (_sound(entry, policy) or not known):
@@ -181,7 +186,7 @@ def _sound(entry: Entry, policy: Mapping[str, Any]) -> bool:
     return len(entry.seconds) >= max(2, policy["least_launches"]) and entry.others <= policy["time"]["too_busy"]
 
 
-def _is_change(verdict: Verdict, before: Sheet) -> bool:
+def _is_change(verdict: Verdict, before: Baseline) -> bool:
     """A figure that the gate calls changed, or a status that was still fine in the run before."""
     if verdict.kind in CALLS:
         return True
@@ -208,7 +213,7 @@ def _trends(group: Group, policy: Mapping[str, Any]) -> Iterator[Trend]:
         own = [i for i, member in enumerate(group.members) if member.measured(key)]
         pair = own[0], own[-1]
         if pair not in verdicts:
-            before, after = (group.members[i].sheet for i in pair)
+            before, after = (group.members[i].baseline for i in pair)
             found = judge(before, after, policy).verdicts if own[0] < own[-1] else []
             verdicts[pair] = {(v.key, v.metric): v for v in found}
         by = verdicts[pair]

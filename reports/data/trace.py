@@ -15,11 +15,17 @@ from suites.base.errors import UserError
 from suites.base.records import Line, read_lines
 from suites.trace import findings
 from suites.trace.findings import Finding
-from suites.trace.walk import FAULT, INHERITED, OK
+from suites.trace.walk import FAULT, INHERITED, OK, REFERENCE_WRONG
 
 Row = Mapping[str, Any]
 CONFIGURED = ("precision", "profile", "overrides")
-VERDICTS = {OK: "ok", findings.SAME_CODE: "same code", FAULT: "AT FAULT", INHERITED: "inherited"}
+VERDICTS = {
+    OK: "ok",
+    findings.SAME_CODE: "same code",
+    FAULT: "AT FAULT",
+    REFERENCE_WRONG: "reference wrong",
+    INHERITED: "inherited",
+}
 
 
 class Trace(NamedTuple):
@@ -138,14 +144,14 @@ HEADINGS = (
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
-    """One line per part of the model; where something is at fault, one per stage of that part."""
+    """One line per part of the model; where a stage is at fault or the reference wrong, a line for it."""
     marked = findings.with_inheritance(rows)
     groups: dict[str, list[Row]] = {}
     for row in marked:
         groups.setdefault(findings.group_of(row["path"]), []).append(row)
     lines = []
     for name, members in groups.items():
-        faulty = [row for row in members if row["status"] == FAULT]
+        faulty = [row for row in members if row["status"] in (FAULT, REFERENCE_WRONG)]
         lines.append(_line(name, members))
         lines += [
             _line(f"  {row['path'].removeprefix(name)} {row['entry']}", [row]) for row in faulty[:6] if len(members) > 1
@@ -241,7 +247,7 @@ def validation_lines(model: str, rows: Sequence[Row]) -> list[list[str]]:
 
 def audible(rows: Sequence[Row]) -> list[str]:
     """Audible differences of pitch and audio, on each side's own values."""
-    from suites.metrics.audio import describe
+    from suites.metrics.wording import describe
 
     lines = []
     for row in rows:
@@ -291,14 +297,18 @@ def spread_text(line: Line) -> str:
 
 
 def verdict(trace: Trace) -> str:
-    found = trace.finding
+    found, wrong = trace.finding, findings.reference_faults(trace.rows)
     other, reference = trace.backends
     shared = sum(bool(row.get("shared")) for row in trace.rows)
-    if found is None:
+    if found is not None:
+        text = found.sentence
+    elif wrong is not None:
+        text = f"No stage of {other} is at fault: what differs beyond rounding is {reference}'s own error."
+    else:
         own = f"all {len(trace.rows) - shared} values of {other} lie within what rounding explains beside {reference}"
         rest = f" {shared} more come from code that both sides share, which proves nothing." if shared else ""
-        return f"No stage at fault: {own}.{rest}"
-    return found.sentence
+        text = f"No stage at fault: {own}.{rest}"
+    return text if wrong is None else f"{text} {wrong}"
 
 
 # ---------------------------------------------------------------------- terminal

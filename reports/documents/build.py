@@ -8,11 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from suites.definitions import SUITES
+from suites.definitions import SUITES, with_section
 
 from ..data import trace as traces
 from ..data.frame import Book, RunData, load_book
-from ..data.sections import suites_with
 from ..figures.pictures import drawn
 from ..figures.plots import PLOTS
 from ..figures.trace_plot import heat
@@ -137,7 +136,7 @@ Part = tuple[list[Section], str, str]  # sections, why there are none, their tit
 
 
 def _parts(book: Book, pictures: Pictures) -> Iterator[Part]:
-    for suite in suites_with("time"):
+    for suite in with_section("time"):
         runs = [run for run in book.having("time") if run.name == suite]
         found = _illustrated(times.of_suite(book, runs), pictures.of(runs, "time", "speedup", "breakdown"))
         yield found, _absent(suite), SUITES[suite].title
@@ -176,7 +175,7 @@ def _parts(book: Book, pictures: Pictures) -> Iterator[Part]:
 
 def _no_run(section: str) -> str:
     """The reason for an absent section: names the first suite that fills it."""
-    return _absent(suites_with(section)[0])
+    return _absent(with_section(section)[0])
 
 
 def _absent(suite: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from suites.base.backends import BACKENDS
-from suites.gate.baseline import Key, Sheet, differences
+from suites.gate.baseline import Baseline, Key, differences
 from suites.gate.judge import MEANING, UNJUDGED, Outcome, Verdict
 
 from ..data.gates import CALLS, commit_of, printable, ratios
@@ -47,9 +47,9 @@ BRACKETS = (
 
 
 class Side(NamedTuple):
-    """A sheet as the document names it. ``stored``: it is a baseline, one file with everything in it."""
+    """A baseline as the document names it. ``stored``: it is a baseline, one file with everything in it."""
 
-    sheet: Sheet
+    baseline: Baseline
     name: str
     stored: bool
 
@@ -61,7 +61,7 @@ class Side(NamedTuple):
 
     def sources(self, verdict: Verdict) -> tuple[str, ...]:
         """Sources of a verdict's figure; a ratio to the reference has two records in a run, one entry in a baseline."""
-        entry, keys = self.sheet.entries.get(verdict.key), [verdict.key]
+        entry, keys = self.baseline.entries.get(verdict.key), [verdict.key]
         ratio = verdict.metric in ("time", "typical") and not self.stored
         if ratio and entry is not None and entry.reference:
             keys.append((*verdict.key[:2], entry.reference))
@@ -83,26 +83,26 @@ class Pair(NamedTuple):
         return (*self.before.sources(verdict), *self.after.sources(verdict))
 
 
-def pair_of(before: Sheet, after: Sheet) -> Pair:
-    """Both sheets, named by the shortest distinct ends of their paths."""
-    paths = [Path(sheet.name).resolve() for sheet in (before, after)]
+def pair_of(before: Baseline, after: Baseline) -> Pair:
+    """Both baselines, named by the shortest distinct ends of their paths."""
+    paths = [Path(baseline.name).resolve() for baseline in (before, after)]
     names = [printable(path.as_posix()) for path in paths]
     for depth in range(1, max(len(path.parts) for path in paths)):
         found = [printable("/".join(path.parts[-depth:])) for path in paths]
         if found[0] != found[1]:
             names = found
             break
-    sides = [Side(sheet, name, path.is_file()) for sheet, name, path in zip((before, after), names, paths, strict=True)]
-    return Pair(*sides)
+    sides = zip((before, after), names, paths, strict=True)
+    return Pair(*(Side(baseline, name, path.is_file()) for baseline, name, path in sides))
 
 
-def write_comparison(before: Sheet, after: Sheet, outcome: Outcome, folder: Path) -> Path:
+def write_comparison(before: Baseline, after: Baseline, outcome: Outcome, folder: Path) -> Path:
     """The comparison's report.md, report.html and plots."""
     return write(document(before, after, outcome, draw(before, after, outcome, folder)), folder)
 
 
 # ---------------------------------------------------------------------- the document
-def document(before: Sheet, after: Sheet, outcome: Outcome, pictures: Sequence[Picture] = ()) -> Document:
+def document(before: Baseline, after: Baseline, outcome: Outcome, pictures: Sequence[Picture] = ()) -> Document:
     """Every verdict of ``outcome``, that of ``judge(before, after, policy)``; with what ``draw`` drew."""
     pair = pair_of(before, after)
     sections = [_summary(pair, outcome)]
@@ -121,13 +121,13 @@ def document(before: Sheet, after: Sheet, outcome: Outcome, pictures: Sequence[P
 
 def _summary(pair: Pair, outcome: Outcome) -> Section:
     everything = tuple(side.everything() for side in pair)
-    kinds = list(dict.fromkeys(v.kind for v in outcome.verdicts))
-    counts = [say("{} {}", plain(sum(v.kind == k for v in outcome.verdicts), everything), k) for k in kinds]
+    words = [v.word for v in outcome.verdicts]
+    counts = [say("{} {}", plain(words.count(word), everything), word) for word in dict.fromkeys(words)]
     blocks: list[Block] = [Paragraph((WORDS[outcome.exit_code],)), Paragraph(say("Verdicts: {}.", joined(counts)))]
     called = [v for v in outcome.verdicts if v.kind in CALLS and v.change is not None]
     items = [_called(v, pair) for v in sorted(called, key=_size, reverse=True)]
     unjudged = [v for v in outcome.verdicts if MEANING[v.kind] == UNJUDGED and v.before is not None]
-    reasons = list(dict.fromkeys(f"{v.kind}: {v.text}" for v in unjudged))
+    reasons = list(dict.fromkeys(f"{v.word}: {v.text}" for v in unjudged))
     items += [(recorded(reason, everything),) for reason in (*outcome.notes, *reasons)]
     if items:
         blocks.append(Bullets(tuple(items)))
@@ -142,19 +142,19 @@ def _size(verdict: Verdict) -> float:
 def _called(verdict: Verdict, pair: Pair) -> Text:
     sources = pair.sources(verdict)
     where = recorded(f"{verdict.where}, {verdict.metric}", sources)
-    return say("{}: {}, {}", where, Num(verdict.kind, sources), ratio_number(verdict, sources))
+    return say("{}: {}, {}", where, Num(verdict.word, sources), ratio_number(verdict, sources))
 
 
 def _sides(pair: Pair) -> Table:
     """The two sides; facts of the software only where they differ."""
     rows: list[tuple[Cell, ...]] = [
-        ("runs", *(side.fact(", ".join(map(str, side.sheet.made.get("runs", [])))) for side in pair)),
-        ("commit", *(side.fact(commit_of(side.sheet)) for side in pair)),
-        ("processor", *(side.fact(str(side.sheet.fingerprint.get("cpu"))) for side in pair)),
+        ("runs", *(side.fact(", ".join(map(str, side.baseline.made.get("runs", [])))) for side in pair)),
+        ("commit", *(side.fact(commit_of(side.baseline)) for side in pair)),
+        ("processor", *(side.fact(str(side.baseline.fingerprint.get("cpu"))) for side in pair)),
         ("launches", *(_launches(side) for side in pair)),
         ("other work (%)", *(_others(side) for side in pair)),
     ]
-    for text in differences(pair.before.sheet.fingerprint, pair.after.sheet.fingerprint):
+    for text in differences(pair.before.baseline.fingerprint, pair.after.baseline.fingerprint):
         what, _, both = text.partition(": ")
         there, _, here = both.partition(" there, ")
         rows.append((what, pair.before.fact(there), pair.after.fact(here.removesuffix(" here"))))
@@ -162,7 +162,7 @@ def _sides(pair: Pair) -> Table:
 
 
 def _launches(side: Side) -> Num | Absent:
-    found = sorted({len(e.seconds) for e in side.sheet.entries.values() if e.seconds})
+    found = sorted({len(e.seconds) for e in side.baseline.entries.values() if e.seconds})
     if not found:
         return Absent("nothing was timed")
     words = str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
@@ -170,13 +170,13 @@ def _launches(side: Side) -> Num | Absent:
 
 
 def _others(side: Side) -> Num:
-    share = max((e.others for e in side.sheet.entries.values()), default=0.0)
+    share = max((e.others for e in side.baseline.entries.values()), default=0.0)
     return plain(100 * share, (side.everything(),), ".0f")
 
 
 def _rest(verdict: Verdict, pair: Pair) -> tuple[Cell, ...]:
     sources = tuple(side.everything() for side in pair)
-    words = (*verdict.key, verdict.metric, verdict.kind, verdict.text)
+    words = (*verdict.key, verdict.metric, verdict.word, verdict.text)
     return tuple(recorded(word, sources) if word else "" for word in words)
 
 
@@ -186,7 +186,7 @@ def _of(family: Family, pair: Pair, outcome: Outcome) -> list[Verdict]:
     found = [
         v for v in outcome.verdicts if v.before is not None and v.metric != "status" and family_of(v.metric) == family
     ]
-    keys = [*pair.after.sheet.entries, *pair.before.sheet.entries]
+    keys = [*pair.after.baseline.entries, *pair.before.baseline.entries]
     cases, components, measured = (list(dict.fromkeys(key[i] for key in keys)) for i in range(3))
     backends = sorted(measured, key=lambda b: list(BACKENDS).index(b) if b in BACKENDS else len(BACKENDS))
     places = {
@@ -216,7 +216,7 @@ def _row(family: Family, verdict: Verdict, pair: Pair) -> tuple[Cell, ...]:
 
 
 # ---------------------------------------------------------------------- its figures
-def draw(before: Sheet, after: Sheet, outcome: Outcome, folder: Path) -> list[Picture]:
+def draw(before: Baseline, after: Baseline, outcome: Outcome, folder: Path) -> list[Picture]:
     """Forest plots in ``plots``: one per family, of several parts where it has many rows."""
     pair, pictures = pair_of(before, after), list[Picture]()
     (folder / "plots").mkdir(parents=True, exist_ok=True)

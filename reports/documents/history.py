@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from suites.base.errors import UserError
 from suites.gate.baseline import Key, differences
+from suites.metrics.registry import BYTES, SECONDS
 
 from ..data.gates import printable
 from ..data.history_runs import Change, Group, Member, Trend, collect, facts_of, grouped, judged
@@ -34,7 +35,6 @@ from ..render.document import (
     words_of,
 )
 from ..render.render import write
-from ..tables.cells import MIB
 from ..tables.verdicts import family_of, is_memory, ratio_number, recorded
 from .build import Built
 
@@ -140,14 +140,14 @@ def _sections(group: Group, number: int, groups: Sequence[Group], pictures: Sequ
 
 def _what(group: Group) -> Text:
     member = group.members[0]
-    weights = ", ".join(dict.fromkeys(str(w) for w in member.sheet.facts["weights"].values())) or "none"
+    weights = ", ".join(dict.fromkeys(str(w) for w in member.baseline.facts["weights"].values())) or "none"
     source = (member.run.file("environment.json"),)
     return say(
         "{}, {} threads; measure {}; weights: {}.",
-        recorded(str(member.sheet.fingerprint.get("cpu")), source),
-        plain(member.sheet.facts["threads"] or 0, source),
+        recorded(str(member.baseline.fingerprint.get("cpu")), source),
+        plain(member.baseline.facts["threads"] or 0, source),
         recorded(
-            str(member.run.config["measure"].get("name", member.sheet.facts["model"])),
+            str(member.run.config["measure"].get("name", member.baseline.facts["model"])),
             (member.run.file("config.yaml"),),
         ),
         recorded(weights, source),
@@ -191,10 +191,10 @@ def _runs(group: Group, number: int) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for i, member in enumerate(group.members):
         source = (member.run.file("environment.json"),)
-        before = group.members[i - 1].sheet.fingerprint if i else member.sheet.fingerprint
-        found = differences(before, member.sheet.fingerprint)
+        before = group.members[i - 1].baseline.fingerprint if i else member.baseline.fingerprint
+        found = differences(before, member.baseline.fingerprint)
         changed = "; ".join(text.replace(" there, ", " to ").removesuffix(" here") for text in found)
-        launches = max(len(entry.seconds) for entry in member.sheet.entries.values())
+        launches = max(len(entry.seconds) for entry in member.baseline.entries.values())
         rows.append(
             (
                 recorded(member.label, source),
@@ -224,7 +224,7 @@ def _change(group: Group, change: Change) -> tuple[Cell, ...]:
     return (
         *(recorded(w, source) for w in words),
         *names,
-        recorded(v.kind, both),
+        recorded(v.word, both),
         recorded(before.label, source),
         ratio,
     )
@@ -251,8 +251,8 @@ def _trend_row(group: Group, trend: Trend, name: str, values: Sequence[Num | Abs
     if v is None or v.change is None:
         one = trend.first == trend.last
         why = "in one run only" if one else v.text if v else "another environment: seconds are not judged"
-        return (*map(printable, trend.key), name, recorded(v.kind, both) if v else "", *values, Absent(printable(why)))
-    return (*map(printable, trend.key), name, recorded(v.kind, both), *values, ratio_number(v, both))
+        return (*map(printable, trend.key), name, recorded(v.word, both) if v else "", *values, Absent(printable(why)))
+    return (*map(printable, trend.key), name, recorded(v.word, both), *values, ratio_number(v, both))
 
 
 def _time(member: Member, key: Key) -> Num | Absent:
@@ -264,7 +264,7 @@ def _time(member: Member, key: Key) -> Num | Absent:
 def _peak(member: Member, key: Key, name: str) -> Num | Absent:
     entry = member.measured(key)
     values = entry.memory.get(name) if entry else None
-    return plain(median(values) / MIB, (_source(member, key, "cold"),), ".0f") if values else Absent()
+    return plain(median(values), (_source(member, key, "cold"),), BYTES.format, BYTES.scale) if values else Absent()
 
 
 def _source(member: Member, key: Key, field: str) -> str:
@@ -293,13 +293,13 @@ def _figures(group: Group) -> Iterator[Figure]:
     for case, backend in dict.fromkeys((case, backend) for case, _, backend in group.keys):
         keys = [key for key in group.keys if (key[0], key[2]) == (case, backend)]
         series = [_series(group, key, "time", key[1]) for key in keys]
-        yield Figure(f"time-{case}-{backend}", f"Time of one call on {case}, {backend}", "ms", backend, series)
+        yield Figure(f"time-{case}-{backend}", f"Time of one call on {case}, {backend}", SECONDS.unit, backend, series)
     for backend in dict.fromkeys(key[2] for key in group.keys):
         peaks = [t for t in group.trends if t.key[2] == backend and is_memory(t.metric)]
         titles = [f"{t.key[1]}, {t.key[0]}\n{t.metric.removesuffix('_bytes').replace('_', ' ')}" for t in peaks]
         series = [_series(group, t.key, t.metric, title) for t, title in zip(peaks, titles, strict=True)]
         if series:
-            yield Figure(f"memory-{backend}", f"Peak memory, {backend}", "MiB", backend, series)
+            yield Figure(f"memory-{backend}", f"Peak memory, {backend}", BYTES.unit, backend, series)
 
 
 def _series(group: Group, key: Key, metric: str, title: str) -> Series:
@@ -308,7 +308,7 @@ def _series(group: Group, key: Key, metric: str, title: str) -> Series:
     for i, member in enumerate(group.members):
         number = _peak(member, key, metric) if memory else _time(member, key)
         if isinstance(number, Num) and number.value is not None and number.value > 0:
-            tooltip = f"{member.title()}: {number.text} {'MiB' if memory else 'ms'}"
+            tooltip = f"{member.title()}: {number.text} {(BYTES if memory else SECONDS).unit}"
             points.append(Point(i, number.value, number.low, number.high, tooltip))
     own = [c for c in group.changes if c.verdict.key == key and (c.verdict.metric == metric if memory else _of_time(c))]
     return Series(title, points, [Called(c.at, c.verdict.kind, _call_text(group, c)) for c in own])

@@ -8,8 +8,9 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
+from suites.definitions.base import SECTIONS
+
 from ..data.frame import RunData
-from ..data.sections import SECTIONS
 from . import ablation, accuracy, breakdown, phases, roofline, samples, sound, times
 from .words import some
 
@@ -46,7 +47,7 @@ class Plot:
         The call gives None where the records lack what the figure shows. The text ends with the case, the suite, and
         the machine where a document holds several.
         """
-        if not set(self.sections) & set(run.suite.shows):
+        if not set(self.sections) & set(run.suite.sections):
             return
         where = f"{run.name}, machine {run.setting}" if run.setting else run.name
         if not self.per_case:

@@ -17,7 +17,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter
 
 from suites.trace import findings
-from suites.trace.walk import FAULT, INHERITED, OK
+from suites.trace.walk import FAULT, INHERITED, OK, REFERENCE_WRONG
 
 from ..data.trace import Trace
 from ..data.trace import walks as walks_of
@@ -34,8 +34,10 @@ WORDS = {
     OK: "within the limit",
     findings.SAME_CODE: "the same code on both sides",
     FAULT: "at fault",
+    REFERENCE_WRONG: "the reference is wrong",
     INHERITED: "right in itself, inherits an error",
 }
+MARKS = {FAULT: "×", REFERENCE_WRONG: "R"}
 # lists of layers, as module paths name them
 LISTS = r"\.(?:layers|\w*_layers\w*|flows|ups|noise_convs|resblocks)(?:\.|$)"
 
@@ -157,7 +159,7 @@ def _block(
     limits: tuple[float, float],
     colours: str,
 ) -> Any:
-    """One quantity of all cells; a fault has a cross, an inherited error is hatched."""
+    """One quantity of all cells; a fault has a cross, a wrong reference an R, an inherited error is hatched."""
     values = np.full((len(cells), len(parts)), np.nan)
     for y, (walk, row) in enumerate(cells.items()):
         for part, cell in row.items():
@@ -181,9 +183,11 @@ def _row_name(walk: tuple[str, str], cells: dict[tuple[str, str], dict[str, Cell
 
 
 def _status(axis: Axes, x: int, y: int, status: str) -> None:
-    if status == FAULT:
+    if status in (FAULT, REFERENCE_WRONG):
         box = {"boxstyle": "circle,pad=0.12", "fc": "#ffffee", "ec": ON_COLOUR, "lw": 0.8}
-        axis.text(x, y, "×", ha="center", va="center", fontsize=9, fontweight="bold", color=ON_COLOUR, bbox=box)
+        axis.text(
+            x, y, MARKS[status], ha="center", va="center", fontsize=9, fontweight="bold", color=ON_COLOUR, bbox=box
+        )
     elif status == INHERITED:
         axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", ec=ON_COLOUR, lw=0, zorder=3))
 
@@ -206,6 +210,8 @@ def _legend(figure: Figure, cells: dict[tuple[str, str], dict[str, Cell]]) -> No
     handles: list[Any] = []
     if FAULT in statuses:
         handles.append(Line2D([], [], ls="", marker="x", mew=2, color=INK, label=WORDS[FAULT]))
+    if REFERENCE_WRONG in statuses:
+        handles.append(Line2D([], [], ls="", marker="$R$", color=INK, label=WORDS[REFERENCE_WRONG]))
     if INHERITED in statuses:
         handles.append(Patch(fc="#dddddd", hatch="////", ec=ON_COLOUR, lw=0, label=WORDS[INHERITED]))
     if len({len(row) for row in cells.values()}) > 1 or any(

@@ -18,7 +18,7 @@ def cells(verdict: Verdict) -> list[str]:
     """One row: the change is relative, above 0 worse; *detectable* is the rise that the gate sees in 80 % of runs."""
     change = "" if verdict.change is None else f"{100 * verdict.change:+.1f} %"
     seen = "" if verdict.detectable is None else f"{100 * verdict.detectable:.1f} %"
-    return [printable(text) for text in (verdict.kind, verdict.where, verdict.metric, change, seen, verdict.text)]
+    return [printable(text) for text in (verdict.word, verdict.where, verdict.metric, change, seen, verdict.text)]
 
 
 def shown(outcome: Outcome, everything: bool) -> list[Verdict]:
@@ -38,7 +38,7 @@ def summary(outcome: Outcome) -> list[str]:
     """The last lines: notes, counts by kind, the overall verdict."""
     counts: dict[str, int] = {}
     for verdict in outcome.verdicts:
-        counts[verdict.kind] = counts.get(verdict.kind, 0) + 1
+        counts[verdict.word] = counts.get(verdict.word, 0) + 1
     counted = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     return [
         *(f"note: {note}" for note in outcome.notes),
@@ -62,9 +62,9 @@ def workflow_commands(outcome: Outcome) -> list[str]:
     for verdict in outcome.verdicts:
         level = "error" if MEANING[verdict.kind] != PASSED else WARNED.get(verdict.kind)
         if level:
-            name = f"{verdict.kind}: {verdict.where} {verdict.metric}".replace("  ", " ")
+            name = f"{verdict.word}: {verdict.where} {verdict.metric}".replace("  ", " ")
             title = _escaped(printable(name)).replace(",", "%2C")
-            lines.append(f"::{level} title={title.replace('::', ':')}::{_escaped(verdict.text or verdict.kind)}")
+            lines.append(f"::{level} title={title.replace('::', ':')}::{_escaped(verdict.text or verdict.word)}")
     return lines
 
 

@@ -15,7 +15,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from suites.gate.judge import FAILED, MEANING, PASSED, UNJUDGED
+from suites.gate.judge import FAILED, MEANING, PASSED, UNJUDGED, WORDS
 
 from .document import (
     DASH,
@@ -41,7 +41,7 @@ PAGE = Path(__file__).parent / "page"
 BADGES = {PASSED: "good", FAILED: "bad", UNJUDGED: "warn"}
 # state and CSS class of its badge: verdicts of gates, records, runs and traces
 STATES = {
-    **{verdict: BADGES[meaning] for verdict, meaning in MEANING.items()},
+    **{WORDS.get(verdict, verdict): BADGES[meaning] for verdict, meaning in MEANING.items()},
     "too noisy": "off",
     "not confirmed": "off",
     "new": "off",
@@ -52,6 +52,7 @@ STATES = {
     "ok": "good",
     "same code": "off",
     "at fault": "bad",
+    "reference wrong": "warn",
     "inherited": "off",
 }
 # most sources in a tooltip

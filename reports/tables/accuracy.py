@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from suites.base.records import Line
 from suites.inputs.testset import CONDITIONS
 from suites.metrics.pitch import SHARES
+from suites.metrics.registry import ACCURACY
 
 from ..data.frame import Book, RunData
 from ..render.document import Absent, Cell, Code, Num, Paragraph, Section, Table, Text, joined, plain, say
@@ -30,15 +31,7 @@ CONSENSUS = (
 )
 # conditions that the summary names
 HEADLINES = ("clean", "snr10", "file")
-SHARES_SHOWN = {
-    "RPA %": "rpa",
-    "RCA %": "rca",
-    "octave errors %": "octave_errors",
-    "recall %": "voicing_recall",
-    "false alarm %": "voicing_false_alarm",
-    "overall %": "overall_accuracy",
-}
-CENTS_SHOWN = {"mean cents": "mean_cents", "95th percentile cents": "p95_cents"}
+LABELS = tuple(figure.label for figure in ACCURACY)
 
 
 def sections(book: Book) -> list[Section]:
@@ -46,7 +39,16 @@ def sections(book: Book) -> list[Section]:
     if not runs:
         return []
     rows = [(run, row) for run in runs for line in lines_of(run, others=False) for row in [_row(run, line, True)]]
-    header = ("case", "backend", "truth", "frames", "voiced", *SHARES_SHOWN, *CENTS_SHOWN, "at least %", "verdict")
+    header = (
+        "case",
+        "backend",
+        "truth",
+        "frames",
+        "voiced",
+        *LABELS,
+        "at least %",
+        "verdict",
+    )
     first = Section("RMVPE accuracy", [cells.table(book, "accuracy", header, rows, 3, (ABOUT,)), *map(_weights, runs)])
     if any("consensus" in str(figures(line).get("truth")) for run in runs for line in run.records):
         first.blocks.append(Paragraph((CONSENSUS,)))
@@ -84,8 +86,7 @@ def _row(run: RunData, line: Line, judged: bool) -> Row:
     found = figures(line)
     why = found.get("reason", "") if found else line["reason"] or ""
     numbers = [_figure(run, line, name, ".0f", 1, why) for name in ("scored_frames", "voiced_frames")]
-    numbers += [_figure(run, line, name, ".2f", 100, why) for name in SHARES_SHOWN.values()]
-    numbers += [_figure(run, line, name, ".3g", 1, why) for name in CENTS_SHOWN.values()]
+    numbers += [_figure(run, line, f.name, f.metric.format, f.metric.scale, why) for f in ACCURACY]
     front = (line["case"], line["backend"], found.get("truth") or Absent(why))
     return (*front, *numbers, *((_least(run, line), line["status"]) if judged else ()))
 
@@ -107,7 +108,7 @@ def _least(run: RunData, line: Line) -> Cell:
 
 
 def _heading(name: str) -> str:
-    return next(heading for heading, own in SHARES_SHOWN.items() if own == name).removesuffix(" %")
+    return next(figure.label for figure in ACCURACY if figure.name == name).removesuffix(" %")
 
 
 def findings(book: Book) -> Iterator[Text]:
@@ -142,7 +143,7 @@ def _estimators(book: Book, runs: Sequence[RunData]) -> list[Section]:
     rows = [(run, _row(run, line, False)) for run in runs for line in lines_of(run, others=True)]
     if not rows:
         return []
-    header = ("case", "estimator", "truth", "frames", "voiced", *SHARES_SHOWN, *CENTS_SHOWN)
+    header = ("case", "estimator", "truth", "frames", "voiced", *LABELS)
     section = Section("Other estimators on the same audio", [Paragraph((ESTIMATORS,))], level=3)
     for name, share in (("rpa", "RPA %"), ("overall_accuracy", "overall %")):
         cases = sorted({case for run in runs for case in run.cases}, key=_order)

@@ -7,7 +7,7 @@ from typing import Any
 
 from suites.base.records import Line
 from suites.base.statistics import LEAST_LAUNCHES, Estimate
-from suites.metrics.limits import shown
+from suites.metrics.registry import CORR, recorded_metric
 
 from ..data.frame import Book, RunData
 from ..render.document import Absent, Cell, Code, Inline, Num, Table, Text, estimate_of, plain, say
@@ -84,8 +84,9 @@ def figure(run: RunData, line: Line, value: Any, name: str, field: str) -> Inlin
     sources = (run.source(line, field),)
     if isinstance(value, str):
         return Num(value, sources)
-    if name.endswith("corr"):
-        return Num(shown(name, float(value)), sources, float(value))
+    metric = recorded_metric(name)
+    if metric is CORR:
+        return Num(metric.text(float(value)), sources, float(value))
     return plain(value, sources)
 
 

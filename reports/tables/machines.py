@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from suites.definitions import with_section
+
 from ..data import trace
 from ..data.frame import Book, RunData
-from ..data.sections import suites_with
 from ..render.document import (
     Absent,
     Bullets,
@@ -39,7 +40,7 @@ def side_by_side(book: Book) -> list[Section]:
     if not book.several:
         return []
     section = Section("Machines side by side", [Paragraph((SIDE_BY_SIDE,))])
-    for suite in suites_with("time"):
+    for suite in with_section("time"):
         table = _columns(book, suite)
         if table is not None:
             section.blocks.append(table)
@@ -223,7 +224,7 @@ def _of_run(run: RunData) -> Iterator[Text]:
         yield f"{backend} warned: ", recorded(text)
     for case in run.cases:
         yield from ((text,) for text in _undrawn(run, case))
-    if "time" in run.suite.shows and not any(record.get("parity") for record in run.records):
+    if "time" in run.suite.sections and not any(record.get("parity") for record in run.records):
         yield ("nothing was compared: the run has no second backend",)
     if not run.environment:
         yield ("environment.json is not there: the run was broken off before it began to measure",)
@@ -235,7 +236,7 @@ def _undrawn(run: RunData, case: str) -> Iterator[str]:
     """Cases whose arrays for a figure are missing."""
     own = [r for r in run.records if r["case"] == case and r["status"] in ("passed", "failed")]
     pitched = any(r["component"] == "f0" and r["backend"] == r["reference"] for r in own)
-    if "time" in run.suite.shows and pitched and not run.arrays("contours", case):
+    if "time" in run.suite.sections and pitched and not run.arrays("contours", case):
         yield f"{case}: F0 is not drawn, contours/{case}.npz is not there or damaged"
     if any(r.get("output") for r in own) and not run.arrays("spectra", case):
         yield f"{case}: spectrograms are not drawn, spectra/{case}.npz is not there or damaged"

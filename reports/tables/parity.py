@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from suites.base.records import Line, number
-from suites.metrics.limits import to_error
+from suites.definitions import SUITES, with_section
+from suites.metrics.limits import is_references
+from suites.metrics.registry import recorded_metric
 from suites.trace import findings
 
 from ..data import trace
 from ..data.frame import Book, RunData
-from ..data.sections import suites_with
 from ..render.document import Absent, Cell, Code, Num, Paragraph, Section, Table, plain, say
 from . import cells
 from .cells import Row
@@ -44,10 +45,10 @@ def sections(book: Book) -> list[Section]:
     """One subsection per suite."""
     found = []
     with_parity = [run for run in book.having("parity") if any(r.get("parity") for r in run.records)]
-    for suite in suites_with("parity"):
+    for suite in with_section("parity"):
         runs = [run for run in with_parity if run.name == suite]
         if runs:
-            section = Section(runs[0].suite.parity_title, level=3)
+            section = Section(f"Parity of {SUITES[suite].subject}", level=3)
             section.blocks.append(judged(book, runs, f"{suite}-parity"))
             if runs[0].suite.details:
                 section.blocks.append(details(book, runs, f"{suite}-parity-details"))
@@ -82,7 +83,8 @@ def _judged_rows(run: RunData, line: Line) -> Iterator[Row]:
         figures = [cells.figure(run, line, check[part], name, field) for part in ("value", "limit", "floor")]
         share = share_of_limit(name, check)
         of_limit: Cell = Absent() if share is None else plain(100 * share, (run.source(line, field),), ".0f")
-        verdict = _agreed([line]) if check["passed"] else "failed"
+        wrong = "reference wrong" if is_references(name, check) else "failed"
+        verdict = _agreed([line]) if check["passed"] else wrong
         yield (*head, name, figures[0], figures[1], of_limit, figures[2], verdict)
 
 
@@ -93,7 +95,8 @@ def _agreed(lines: Sequence[Line]) -> str:
 
 def share_of_limit(name: str, check: Line) -> float | None:
     """The error over what is allowed; None where the limit is zero, or one of them is not finite."""
-    error, allowed = to_error(name, number(check["value"])), to_error(name, number(check["limit"]))
+    metric = recorded_metric(name)
+    error, allowed = (metric.to_error(number(check[part])) for part in ("value", "limit"))
     if not (math.isfinite(error) and math.isfinite(allowed)) or allowed <= 0:
         return None
     return error / allowed
@@ -109,9 +112,9 @@ def details(book: Book, runs: Sequence[RunData], name: str) -> Table:
                 lines = {c: run.find(case, c, backend) for c in run.components}
                 known = {c: line for c, line in lines.items() if line and line["parity"]}
                 if known:
-                    found = [_detail(run, known.get(component), figure) for component, figure, _ in suite.details]
+                    found = [_detail(run, known.get(figure.of), figure.name) for figure in suite.details]
                     rows.append((run, (case, backend, *found)))
-    header = ("case", "backend", *(heading for *_, heading in suite.details))
+    header = ("case", "backend", *(figure.label for figure in suite.details))
     return cells.table(book, name, header, rows, 2)
 
 
@@ -187,7 +190,7 @@ def pitch(book: Book) -> tuple[list[Section], str]:
     runs = [run for run in book.having("pitch") if "f0" in run.components]
     rows = [(run, row) for run in runs for row in _pitch_rows(run)]
     if not rows:
-        *first, last = (f"`{name}`" for name in suites_with("pitch"))
+        *first, last = (f"`{name}`" for name in with_section("pitch"))
         return [], f"no run of {', '.join(first)} or {last} compares F0"
     header = (
         "suite", "case", "backend", "reference", "frames", "voiced", "voicing mismatches", "voicing error rate",

@@ -59,7 +59,7 @@ def _has(line: Line, name: str) -> bool:
 
 # ---------------------------------------------------------------------- memory
 def memory(book: Book) -> list[Section]:
-    runs = book.having("memory") or [run for run in book.runs if run.cases and "first_run" not in run.suite.shows]
+    runs = book.having("memory") or [run for run in book.runs if run.cases and "first_run" not in run.suite.sections]
     runs = [run for run in runs if any(_has(line, "peak_rss_bytes") for line in lines_of(run, False))]
     if not runs:
         return []
@@ -136,7 +136,7 @@ def growth(book: Book) -> list[Section]:
 # ---------------------------------------------------------------------- first runs
 def first_run(book: Book) -> list[Section]:
     others = {"memory", "ablation"}
-    runs = book.having("first_run") or [run for run in book.runs if run.cases and not others & set(run.suite.shows)]
+    runs = book.having("first_run") or [run for run in book.runs if run.cases and not others & set(run.suite.sections)]
     runs = [run for run in runs if any(_has(line, "first_call_s") for line in lines_of(run, False))]
     if not runs:
         return []

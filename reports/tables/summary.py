@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from suites.base.records import Line, number
 from suites.base.statistics import Estimate
-from suites.metrics.limits import to_error
+from suites.metrics.registry import recorded_metric
 
 from ..data import trace
 from ..data.frame import Book, RunData
@@ -140,8 +140,8 @@ def _worst(run: RunData, found: Sequence[Line]) -> list[Cell]:
     worst: dict[str, tuple[float, Line]] = {}
     for line in found:
         for name, check in line["parity"]["limits"].items():
-            value = number(check["value"])
-            if name not in worst or to_error(name, value) > to_error(name, worst[name][0]):
+            value, to_error = number(check["value"]), recorded_metric(name).to_error
+            if name not in worst or to_error(value) > to_error(worst[name][0]):
                 worst[name] = value, line
     return [
         say("{} {}", name, cells.figure(run, line, value, name, f"parity.limits.{name}"))

@@ -8,11 +8,11 @@ from statistics import median
 
 from suites.base.records import Line, key_of
 from suites.base.statistics import Estimate
+from suites.definitions import with_section
 
 from ..data import fits
 from ..data.frame import Book, RunData, launches_of
 from ..data.roofs import Roof, device_of, roofs
-from ..data.sections import suites_with
 from ..render.document import Absent, Cell, Code, Num, Paragraph, Section, Table, Text, plain, say
 from . import cells
 from .cells import Row
@@ -300,7 +300,7 @@ def _spread_rows(run: RunData) -> Iterator[Row]:
 # ---------------------------------------------------------------------- roofline
 def roofline(book: Book) -> tuple[list[Section], str]:
     """The table, or the reason why there is none."""
-    runs, suite = book.having("roofline"), suites_with("roofline")[0]
+    runs, suite = book.having("roofline"), with_section("roofline")[0]
     if not runs:
         return [], f"no run of the suite `{suite}`"
     rows = [(run, row) for run in runs for row in _roofline_rows(run)]

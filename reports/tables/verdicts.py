@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from suites.gate.judge import Verdict
+from suites.gate.judge import TIMES, Verdict
+from suites.metrics.registry import BYTES, SECONDS, TIME_RATIO, recorded_metric
 
 from ..data.gates import printable, ratios
 from ..render.document import Absent, Num
@@ -33,8 +34,8 @@ FAMILIES = (
         "time",
         "Time over the reference's",
         "The fast time of one call over the reference's in the same launch: what slows both sides cancels.",
-        "of the reference's time",
-        1.0,
+        TIME_RATIO.unit,
+        TIME_RATIO.scale,
         ("samples_s", "slowness"),
         "ratio of the times over the reference's, after / before (above 1: slower)",
     ),
@@ -42,8 +43,8 @@ FAMILIES = (
         "typical",
         "Typical time over the reference's",
         "The same of medians, called from a larger size on: slowdowns that spare the fastest calls.",
-        "of the reference's time",
-        1.0,
+        TIME_RATIO.unit,
+        TIME_RATIO.scale,
         ("samples_s", "typical"),
         "ratio of the times over the reference's, after / before (above 1: slower)",
     ),
@@ -51,8 +52,8 @@ FAMILIES = (
         "seconds",
         "Seconds",
         "Fast times themselves, of both sides; judged where machine and software are the same.",
-        "ms",
-        1e3,
+        SECONDS.unit,
+        SECONDS.scale,
         ("samples_s", "seconds"),
         "ratio of the times, after / before (above 1: slower)",
     ),
@@ -60,8 +61,8 @@ FAMILIES = (
         "memory",
         "Peak memory",
         "Medians of fresh processes, above what was held before loading.",
-        "MiB",
-        2.0**-20,
+        BYTES.unit,
+        BYTES.scale,
         ("cold", "memory"),
         "ratio of the peaks, after / before (above 1: bigger)",
         True,
@@ -82,8 +83,8 @@ FAMILIES = (
 def family_of(metric: str) -> Family:
     """Which figures a gate's metric belongs to."""
     name = metric
-    if name not in ("time", "typical", "seconds"):
-        name = "memory" if name.endswith("_bytes") else "parity"
+    if name not in TIMES:
+        name = "memory" if recorded_metric(metric) is BYTES else "parity"
     return next(family for family in FAMILIES if family.name == name)
 
 

@@ -261,7 +261,7 @@ class ServedModel:
     # ------------------------------------------------------------------ traces
     def trace_open(self, request: Request) -> Answer:
         """Begin to walk the model on the prepared inputs: as the reference, or as the side compared with it."""
-        from .walks import TF32_UNIT, ReferenceWalk, TracedWalk
+        from .walks import TF32_UNIT, ReferenceWalk, TracedWalk, operations
 
         def begin(model: Any) -> Any:
             return self._suite.walk(model, self._inputs, self._settings | request["settings"])
@@ -272,7 +272,9 @@ class ServedModel:
         exact = self._exact() if request["exact"] else None
         fed, chained = (None, None) if exact is None else (begin(exact), begin(exact))
         least = TF32_UNIT if self._precision == "tf32" else 0.0
-        self._reference_walk = ReferenceWalk(begin(self._model), fed, chained, least)
+        self._reference_walk = ReferenceWalk(
+            begin(self._model), fed, chained, least, operations(self._suite.models(self._model))
+        )
         return {}
 
     def trace_next(self, request: Request) -> Answer:

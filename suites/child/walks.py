@@ -13,7 +13,7 @@ Only what changes from one stage to the next travels between the processes, as f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from ..metrics.stages import inside
 Answer = dict[str, Any]
 # kinds of dtype that do not round: any difference is an error
 EXACT_KINDS = "iub"
+# a stage of more layers is named by its kind alone
+MOST_LAYERS = 4
 # as many carries as are in use at once: a pipeline's, a segment's, a model's and its blocks'
 KEPT_CARRIES = 5
 
@@ -99,6 +101,23 @@ def distance(value: np.ndarray, reference: np.ndarray) -> Figures:
     return {name: found[name] for name in ("rmse", "max_abs")}
 
 
+def operations(models: Iterable[Any]) -> Callable[[str], str]:
+    """From a stage's path to the layers that it runs, as PyTorch prints them; empty where there is no such layer."""
+    networks = [model.network for model in models if hasattr(model, "network")]
+    layers = {name: layer for network in networks for name, layer in network.named_modules() if name}
+
+    def operation(path: str) -> str:
+        words = path.split(".")
+        inner = (".".join(words[start:]) for start in range(len(words)))
+        layer = next((layers[name] for name in inner if name in layers), None)
+        if layer is None:
+            return ""
+        parts = [one for one in layer.modules() if next(one.children(), None) is None]
+        return " + ".join(map(repr, parts)) if len(parts) <= MOST_LAYERS else type(layer).__name__
+
+    return operation
+
+
 class ReferenceWalk:
     """The reference's three walks in step.
 
@@ -114,8 +133,9 @@ class ReferenceWalk:
         exact: Iterator[Any] | None,
         exact_chain: Iterator[Any] | None,
         least_unit: float = 0.0,
+        operation: Callable[[str], str] = lambda path: "",
     ) -> None:
-        self.chain, self.least_unit = Walker(chain), least_unit
+        self.chain, self.least_unit, self.operation = Walker(chain), least_unit, operation
         self.exact = Walker(exact) if exact is not None else None
         self.exact_chain = Walker(exact_chain) if exact_chain is not None else None
 
@@ -153,6 +173,7 @@ class ReferenceWalk:
         facts = {
             "file": str(path),
             "shape": list(array.shape),
+            "operation": self.operation(self.chain.event.whole_path),
             "exact": array.dtype.kind in EXACT_KINDS,
             "unit": max(self.least_unit, unit_of(self.chain.event.carry[name])),
             "rms": float(np.sqrt(np.mean(np.square(wide)))) if array.size and finite else 0.0,

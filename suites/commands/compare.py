@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..gate.baseline import baseline_of, read_baseline
+from ..gate.baseline import baseline_of
 from ..gate.judge import UNJUDGED, judge, read_policy
+from ..gate.stored import read_baseline
 from .cli import ERROR, PASSED
 
 HELP = "what changed from one run to another, with significance"

@@ -10,8 +10,9 @@ from pathlib import Path
 import yaml
 
 from ..base.errors import UserError
-from ..gate.baseline import baseline_of, read_baseline, write_baseline
+from ..gate.baseline import baseline_of
 from ..gate.judge import Outcome, confirmed, judge, read_policy
+from ..gate.stored import read_baseline, write_baseline
 from ..measure.config import compose_config
 from ..measure.runner import open_run
 from .cli import PASSED, write_text

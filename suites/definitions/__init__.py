@@ -1,24 +1,44 @@
-"""The suites by name; each module tells how one model is loaded, called and judged."""
+"""The suites by name: every module of this package that defines one is found, in the order that they declare.
 
-from .accuracy import Accuracy
-from .base import Suite
-from .components import Components
-from .hubert import Hubert
-from .known import Known
-from .pipeline import Pipeline
-from .rmvpe import Rmvpe
-from .single import Ablation, ColdStart, Memory
-from .synthesizer import Synthesizer
+A new suite is a module here and a file in ``conf/suite``; nothing else lists it.
+"""
 
-SUITES: dict[str, Suite] = {
-    "rmvpe": Rmvpe(),
-    "hubert": Hubert(),
-    "synthesizer": Synthesizer(),
-    "pipeline": Pipeline(),
-    "components": Components(),
-    "memory": Memory(),
-    "cold_start": ColdStart(),
-    "ablation": Ablation(),
-    "accuracy": Accuracy(),
-    "known": Known(),  # of the self-test: no configuration, hence in no list
-}
+import importlib
+import pkgutil
+from typing import NamedTuple
+
+from .base import DECLARED, SECTIONS, Suite
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+SUITES: dict[str, Suite] = {one.name: one() for one in sorted(DECLARED.values(), key=lambda one: (one.order, one.name))}
+# those of ``run all``, and those whose models ``trace`` walks
+CONFIGURED = tuple(name for name, one in SUITES.items() if one.order < Suite.order)
+TRACED = tuple(name for name in CONFIGURED if SUITES[name].validated)
+
+
+def with_section(section: str) -> tuple[str, ...]:
+    """The suites whose runs have this section in a report.
+
+    Raises:
+        KeyError: there is no such section.
+    """
+    SECTIONS[section]
+    return tuple(name for name, one in SUITES.items() if section in one.sections)
+
+
+class Step(NamedTuple):
+    """One run of a suite, or a trace of a model, within ``run all``. ``kind``: ``run`` or ``trace``."""
+
+    kind: str
+    name: str
+
+    @property
+    def folder(self) -> str:
+        return self.name if self.kind == "run" else f"trace-{self.name}"
+
+
+def steps() -> list[Step]:
+    """What ``run all`` does: every suite, then a trace of every model, each in a folder of its own."""
+    return [*(Step("run", name) for name in CONFIGURED), *(Step("trace", name) for name in TRACED)]

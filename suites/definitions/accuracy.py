@@ -16,21 +16,27 @@ from ..metrics.pitch import on_frames
 from .base import Settings
 from .config import AccuracyOptions, Config
 from .plan import Case
-from .rmvpe import Rmvpe
+from .rmvpe import CHAIN, Rmvpe
 
 
 class Accuracy(Rmvpe):
-    """The component ``f0`` of every backend; estimators are measured beside, under their own names."""
+    """The component ``f0`` of every backend, and other estimators under their own names."""
 
+    name = "accuracy"
+    title = "RMVPE accuracy"
+    subject = "F0 on the test set"
+    order = 9
+    sections = ("accuracy", "parity", "pitch")
+    pipeline_step = None
+    validated = ()
     options = AccuracyOptions
     protocol = "accuracy"
-    shows = ("accuracy", "parity", "pitch")
-    parity_title = "Parity of F0 on the test set"
     trained = True
     about_parity = (
         "Each backend on its own values from the audio on, against the reference's. *Undecided* frames are closer to "
         "the voicing threshold, or to a tie of two bins, than the salience error: they are counted, and not judged."
     )
+    judged = CHAIN
     details = ()
 
     def audio(self, case: Case, config: Config) -> Audio:

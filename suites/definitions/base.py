@@ -1,4 +1,4 @@
-"""What the harness must know of a suite's model; every suite is one subclass in a module of its own.
+"""What a suite declares; every suite is a subclass that has a ``name``.
 
 Parent and worker share it: the parent makes inputs, judges results and never sees a model; the
 worker loads the model and calls it. No framework is imported here: the worker hands over the
@@ -7,6 +7,7 @@ package and the model.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
@@ -15,10 +16,11 @@ import numpy as np
 from msgspec import UNSET
 
 from ..inputs.recordings import Audio, make_audio
-from ..metrics import parity
+from ..metrics import floors, parity
 from ..metrics.audio import compare_audio
 from ..metrics.limits import Check, Limits
 from ..metrics.parity import Figures
+from ..metrics.registry import Figure, declare
 from .config import Config, SuiteConfig
 from .plan import Case
 
@@ -58,17 +60,51 @@ class Probe(NamedTuple):
     settings: dict[str, Any] = {}  # noqa: RUF012  (never written to)
 
 
-class Suite:
-    """One model or chain of models. ``settings``: the suite's configuration, seed and profile."""
+class Validated(NamedTuple):
+    """A row of a trace's validation table: ``pattern`` picks the stages."""
 
+    title: str
+    pattern: str
+
+    def has(self, path: str) -> bool:
+        """Whether a stage belongs here, in whichever block of a long input."""
+        return re.match(self.pattern, re.sub(r"^block\.\d+\.", "", path)) is not None
+
+
+# the sections of a report that need a suite's runs, and what a suite with that section must declare for it
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "time": ("about_time",),
+    "roofline": (),
+    "parity": ("about_parity", "details"),
+    "pitch": (),
+    "accuracy": (),
+    "memory": (),
+    "first_run": (),
+    "ablation": (),
+}
+DECLARED: dict[str, type[Suite]] = {}
+
+
+class Suite:
+    """One model or chain of models. ``settings``: the suite's configuration, seed and profile.
+
+    Its summary, components, settings and limits are in ``conf/suite/NAME.yaml``.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]  # heading of its times in a report
+    subject: ClassVar[str]  # what is compared, within a sentence
+    order: ClassVar[int] = 1000  # its place in ``run all`` and in documents; as it is here: in neither
+    sections: ClassVar[tuple[str, ...]]  # of ``SECTIONS``
     whole: ClassVar[str | None]  # the component that is the whole call: first calls and memory are its
     checkpoints: ClassVar[tuple[str, ...]]  # their names under ``weights``
     options: ClassVar[type[SuiteConfig]] = SuiteConfig  # the type of its part of the configuration
-    protocol: ClassVar[str] = "timed"  # how its cases are measured: see ``run.PROTOCOLS``
+    protocol: ClassVar[str] = "timed"  # how its cases are measured: see ``measure.runner.PROTOCOLS``
     trained: ClassVar[bool] = False  # its figures mean something with trained weights only: RMVPE's are shipped
     # calls whose results mean something with trained weights only: parity takes them from the shipped network's
     learned: ClassVar[tuple[str, ...]] = ()
     takes_audio: ClassVar[bool] = True  # else it makes its own inputs, and audio=FILE means nothing
+    takes_index: ClassVar[bool] = False
     counted: ClassVar[bool] = False  # every component is a call whose FLOPs and bytes are worth counting
     # components that both sides compute with the same code: that they agree proves nothing
     same_code: ClassVar[tuple[str, ...]] = ()
@@ -77,18 +113,35 @@ class Suite:
     extras: ClassVar[tuple[str, ...]] = ()  # calls that only parity needs; never timed
     # a trace takes no more: what the pipeline hands over at once (its longest segment and the padding); None: any
     longest_traced_s: ClassVar[float | None] = None
-    # the report: the sections that its records fill (reports/data/sections.py), the titles of its sections on time and
-    # parity, and of a whole call the parts that are timed by calls of their own
-    shows: ClassVar[tuple[str, ...]]
-    title: ClassVar[str]
-    parity_title: ClassVar[str]
-    parts: ClassVar[tuple[str, ...]] = ()
+    pipeline_step: ClassVar[str | None] = None  # the step of the pipeline that is this model
+    validated: ClassVar[tuple[Validated, ...]] = ()  # rows of the validation table; without them it is not traced
+    parts: ClassVar[tuple[str, ...]] = ()  # of the whole call, those that are timed by calls of their own
     headlines: ClassVar[tuple[str, ...]] = ()  # components that a summary names, where there is no whole call
-    # what the whole call is, how parity is judged, and the figures worth a column
+    # the report: what the whole call is, how parity is judged, and the figures worth a column
     about_time: ClassVar[str]
     about_parity: ClassVar[str]
     about_components: ClassVar[str] = ""  # of a suite without a whole call
-    details: ClassVar[tuple[tuple[str, str, str], ...]]  # component, figure, heading
+    details: ClassVar[tuple[Figure, ...]]
+    judged: ClassVar[tuple[Figure, ...]]  # the figures that have a limit of their own in the configuration
+
+    def __init_subclass__(cls) -> None:
+        """Make a suite known, with its figures.
+
+        Raises:
+            ValueError: another suite has its name, one of its figures is declared otherwise, or it names a section of
+                a report without what that needs.
+        """
+        for figures in ("details", "judged"):
+            declare(vars(cls).get(figures, ()))
+        if "name" in vars(cls):
+            if DECLARED.setdefault(cls.name, cls) is not cls:
+                raise ValueError(f"two suites have the name {cls.name!r}")
+            for section in cls.sections:
+                missing = [one for one in SECTIONS.get(section, ("such a section",)) if not hasattr(cls, one)]
+                if missing:
+                    raise ValueError(f"suite {cls.name!r}: section {section!r} needs {', '.join(missing)}")
+            if cls.pipeline_step is not None:
+                floors.INSIDE[cls.pipeline_step] = cls.name
 
     # ------------------------------------------------------------------ in the worker
     def load(self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings) -> Any:
@@ -108,7 +161,7 @@ class Suite:
         raise NotImplementedError
 
     def rounding(self, model: Any, exact: Any, given: Results, settings: Settings) -> Results:
-        """The reference's results beside those of ``exact``, the same model in float64."""
+        """The reference's results, and those of ``exact``, the same model in float64."""
         raise NotImplementedError
 
     def walk(self, model: Any, given: Results, settings: Settings) -> Iterator[Any]:
@@ -199,7 +252,7 @@ def of_learned(results: Results) -> Results:
 
 
 def floor_of(reference: Results, name: str, figure: str) -> float | None:
-    """What float32 rounding does to the reference: ``floor_NAME`` beside ``exact_NAME`` of ``rounding``."""
+    """What float32 rounding does to the reference: ``floor_NAME`` against ``exact_NAME`` of ``rounding``."""
     if f"exact_{name}" not in reference:
         return None
     return parity.level(parity.compare(reference[f"floor_{name}"], reference[f"exact_{name}"]), figure)
@@ -208,7 +261,7 @@ def floor_of(reference: Results, name: str, figure: str) -> float | None:
 def compared(
     name: str, results: Results, reference: Results, limits: Limits, judged: Mapping[str, str], floor: str | None = None
 ) -> Figures:
-    """One array beside the reference's; ``judged``: figures and the names of their limits.
+    """One array against the reference's; ``judged``: figures and the names of their limits.
 
     ``floor``: the array whose rounding counts, where it has another name.
     """
@@ -220,13 +273,13 @@ def compared(
     return figures | {"limits": checks}
 
 
-# of an audio's figures as one hears it, those that a record keeps
-HEARD = ("level_db", "delay_samples", "mr_stft", "lsd_db", "edge_start_snr_db", "edge_end_snr_db")
+# of the figures of audio, those that a record keeps
+SOUND_FIGURES = ("level_db", "delay_samples", "mr_stft", "lsd_db", "edge_start_snr_db", "edge_end_snr_db")
 
 
-def heard(name: str, results: Results, reference: Results, sample_rate: int | None) -> Figures:
-    """Audio as one hears it, beside the tensor figures; nothing where the rate is not known."""
+def sound_figures(name: str, results: Results, reference: Results, sample_rate: int | None) -> Figures:
+    """What differs audibly; empty where the rate is not known."""
     if sample_rate is None:
         return {}
     found = compare_audio(results[name].reshape(-1), reference[name].reshape(-1), sample_rate)
-    return {figure: found[figure] for figure in HEARD}
+    return {figure: found[figure] for figure in SOUND_FIGURES}

@@ -10,6 +10,7 @@ import numpy as np
 from ..inputs.recordings import Audio
 from ..metrics.limits import Limits
 from ..metrics.parity import Figures
+from ..metrics.registry import MAX_ABS, RELATIVE, SNR_DB, Figure, figures
 from .base import Calls, OnDevice, Results, Settings, compared
 from .config import VoiceOptions
 from .stack import RMVPE, SYNTHESIZER, Loaded, Stack
@@ -31,11 +32,13 @@ OUTPUT = {"mel": "mel", "gru": "gru", "hubert": "features", "source": "source", 
 
 
 class Components(Stack):
+    name = "components"
+    title = "Single parts"
+    subject = "single parts"
+    order = 5
+    sections = ("time", "roofline", "parity")
     options = VoiceOptions
     counted = True
-    shows = ("time", "roofline", "parity")
-    title = "Single parts"
-    parity_title = "Parity of single parts"
     shared = (("z_p", "latent"), ("z", "flow"))
     about_time = "Each part alone"
     about_components = (
@@ -45,16 +48,21 @@ class Components(Stack):
         "source sums up on the host, goes over within the call)."
     )
     about_parity = "Every part is compared on the reference's own input; both sides draw the same noise."
+    judged = (
+        *figures(RELATIVE, "mel_relative"),
+        *figures(MAX_ABS, "encode_max_abs", *(f"{name}_max_abs" for name in JUDGED)),
+        *figures(SNR_DB, "decode_snr_db"),
+    )
     details = (
-        ("mel", "max_abs", "mel max abs"),
-        ("gru_device", "max_abs", "BiGRU max abs"),
-        ("hubert", "max_abs", "features max abs"),
-        ("encode", "m_p_max_abs", "mean max abs"),
-        ("attention", "max_abs", "attention max abs"),
-        ("flow", "max_abs", "flow max abs"),
-        ("source", "max_abs", "source max abs"),
-        ("decode", "max_abs", "decode max abs"),
-        ("decode", "snr_db", "decode SNR dB"),
+        Figure("max_abs", MAX_ABS, "mel max abs", "mel"),
+        Figure("max_abs", MAX_ABS, "BiGRU max abs", "gru_device"),
+        Figure("max_abs", MAX_ABS, "features max abs", "hubert"),
+        Figure("m_p_max_abs", MAX_ABS, "mean max abs", "encode"),
+        Figure("max_abs", MAX_ABS, "attention max abs", "attention"),
+        Figure("max_abs", MAX_ABS, "flow max abs", "flow"),
+        Figure("max_abs", MAX_ABS, "source max abs", "source"),
+        Figure("max_abs", MAX_ABS, "decode max abs", "decode"),
+        Figure("snr_db", SNR_DB, "decode SNR dB", "decode"),
     )
 
     # ------------------------------------------------------------------ in the worker

@@ -11,7 +11,8 @@ import numpy as np
 from ..inputs.recordings import SAMPLE_RATE, Audio
 from ..metrics.limits import Limits
 from ..metrics.parity import Figures
-from .base import Calls, Probe, Results, Settings, Suite, compared
+from ..metrics.registry import COMPARED, MAX_ABS, Figure, figures
+from .base import Calls, Probe, Results, Settings, Suite, Validated, compared
 from .config import HubertOptions
 
 # the rounding floor is measured on the first seconds: float64 is slow
@@ -21,23 +22,34 @@ BATCH_SAMPLES = 9000
 
 
 class Hubert(Suite):
+    name = "hubert"
+    title = "Content features: HuBERT"
+    subject = "HuBERT"
+    order = 2
+    sections = ("time", "parity")
     options = HubertOptions
     whole = "features"
     checkpoints = ("hubert",)
     shared = (("extracted", "extract"),)
     longest_traced_s = 43.0
-    shows = ("time", "parity")
-    title = "Content features: HuBERT"
-    parity_title = "Parity of HuBERT"
     parts = ("extract", "encode")
+    pipeline_step = "features"
+    validated = (
+        Validated("HuBERT feature extractor", r"feature_extractor\."),
+        Validated("HuBERT feature projection", r"feature_projection\."),
+        Validated("HuBERT position convolution", r"encoder\.pos_conv_embed"),
+        Validated("HuBERT layers", r"encoder\.layers\."),
+        Validated("HuBERT features", r"features$"),
+    )
     about_time = "From audio in host memory to content features in host memory"
     about_parity = (
         "`encode` is compared on the reference's own input, `features` on each side's own values from the audio on."
     )
+    judged = figures(MAX_ABS, "extract_max_abs", "encode_max_abs", "features_max_abs")
     details = tuple(
-        (component, name, f"{component} {heading}")
+        Figure(metric.name, metric, f"{component} {heading}", component)
         for component in ("extract", "encode", "features")
-        for name, heading in (("max_abs", "max abs"), ("rmse", "RMSE"), ("snr_db", "SNR dB"), ("corr", "correlation"))
+        for metric, heading in zip(COMPARED, ("max abs", "RMSE", "SNR dB", "correlation"), strict=True)
     )
 
     # ------------------------------------------------------------------ in the worker

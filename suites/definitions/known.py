@@ -19,9 +19,14 @@ NOTHING = np.zeros(1)
 class Known(Suite):
     """``settings["turns"]``: of the loop that ``work`` runs; ``twice`` runs it twice."""
 
+    name = "known"
+    title = "Work of a known size"
+    subject = "work of a known size"
+    sections = ()
     whole = "allocate"
     checkpoints = ()
-    shows = ()
+    about_time = about_parity = ""
+    judged = ()
     details = ()
 
     def load(self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -14,15 +13,26 @@ from ..inputs.recordings import SAMPLE_RATE, Audio
 from ..metrics import parity
 from ..metrics.limits import Limits
 from ..metrics.parity import Figures, NotComparable
+from ..metrics.registry import (
+    CENTS,
+    CORR,
+    COUNT,
+    DELAY,
+    LEVEL_DB,
+    MAX_ABS,
+    MISMATCHES,
+    RELATIVE,
+    SNR_DB,
+    Figure,
+    figures,
+    prefixed,
+)
 from . import rmvpe
-from .base import Calls, Probe, Results, Samples, Settings, Steps, Suite, compared, floor_of, heard
+from .base import Calls, Probe, Results, Samples, Settings, Steps, Suite, Validated, compared, floor_of, sound_figures
 from .config import ConversionOptions
+from .recorder import Enough, Recorder
 
 HOP_SAMPLES = 160
-# which part of the call a reported step ends; those of segments are reported as segment.NUMBER.NAME
-PARTS = {"filtered": "filter", "cuts": "filter", "padded": "filter", "f0": "f0", "pitch": "f0"}
-PARTS |= {"joined": "finish", "audio": "finish"}
-SEGMENT_PARTS = {"features": "content", "phone": "blend", "audio": "synthesis"}
 # the other settings are compared on the first five seconds, float64 rounding on the first three
 KNOBS = {"protect": 0.33, "index_rate": 0.75, "rms_mix": 0.25}
 KNOB_SECONDS, FLOOR_SECONDS = 5, 3
@@ -32,6 +42,12 @@ KEPT_FRAMES = 5
 OTHER_RATE = 22050
 # an undecided frame that moved by more than this fell the other way
 FLIPPED_CENTS = 1.0
+
+
+figures(RELATIVE, "padded_relative")
+figures(MAX_ABS, "knobs_blend_max_abs")
+prefixed("own")
+prefixed("knobs")
 
 
 class Models(NamedTuple):
@@ -51,39 +67,27 @@ class Models(NamedTuple):
         return type(self.pipeline)(*parts, profile=self.pipeline.profile, windows=windows)
 
 
-class _Enough(Exception):
-    """Ends a conversion once what is wanted has been reported."""
-
-
-class Recorder:
-    """Keeps what a conversion reports, and how long each of its parts took."""
-
-    def __init__(self, until: str | None = None) -> None:
-        self.steps, self.until = Steps(), until
-        self.last = time.perf_counter()
-
-    def __call__(self, path: str, array: np.ndarray) -> None:
-        now = time.perf_counter()
-        self.steps[path] = array
-        table, name = (SEGMENT_PARTS, path.split(".")[-1]) if path.startswith("segment.") else (PARTS, path)
-        if name in table:  # the time of a step that is not listed goes to the next one that is
-            part = table[name]
-            self.steps.seconds[part] = self.steps.seconds.get(part, 0.0) + now - self.last
-            self.last = now
-        if path == self.until:
-            raise _Enough
-
-
 class Pipeline(Suite):
+    name = "pipeline"
+    title = "Voice conversion: the whole pipeline"
+    subject = "the pipeline"
+    order = 4
+    sections = ("time", "parity", "pitch")
     options = ConversionOptions
     whole = "convert"
     checkpoints = ("hubert", "rmvpe", "voice")
     same_code = ("filter",)
     shared = (("padded", "front.padded"), ("f0", "front.f0"))
-    shows = ("time", "parity", "pitch")
-    title = "Voice conversion: the whole pipeline"
-    parity_title = "Parity of the pipeline"
     extras = ("salience", "given_f0", "knobs")
+    takes_index = True
+    validated = (
+        Validated("High-pass, cuts and padding", r"(filtered|cuts|padded)$"),
+        Validated("Pitch and its codes", r"(f0|pitchf|pitch)$"),
+        Validated("Content features", r"segment\.\d+\.features$"),
+        Validated("Retrieval and protection", r"segment\.\d+\.(retrieved|phone)$"),
+        Validated("Synthesis", r"segment\.\d+\.(audio|trimmed)$"),
+        Validated("Joined and finished audio", r"(joined|audio)$"),
+    )
     about_time = "From audio in host memory to converted audio in host memory"
     about_parity = (
         "Both sides draw the same noise. The steps are compared within a conversion that is handed the reference's F0, "
@@ -93,23 +97,31 @@ class Pipeline(Suite):
         "they are counted, and not judged; where one fell the other way (*flipped*), neither is the audio with own F0. "
         "*Same code*: both sides run one function, so that its results agree proves nothing."
     )
+    judged = (
+        *figures(RELATIVE, "filtered_relative"),
+        *figures(MISMATCHES, "cut_mismatches"),
+        *rmvpe.CHAIN,
+        *figures(MAX_ABS, "content_max_abs", "blend_max_abs"),
+        *figures(SNR_DB, "synthesis_snr_db", "finish_snr_db", "given_f0_snr_db", "knobs_snr_db", "own_snr_db"),
+        *figures(CORR, "own_corr"),
+    )
     details = (
-        ("filter", "filtered_relative", "filtered, relative"),
-        ("f0", "voicing_mismatches", "voicing mismatches"),
-        ("f0", "max_cents", "max cents"),
-        ("f0", "undecided_frames", "undecided"),
-        ("f0", "flipped_frames", "flipped"),
-        ("content", "max_abs", "features max abs"),
-        ("content", "snr_db", "features SNR dB"),
-        ("blend", "max_abs", "phone max abs"),
-        ("synthesis", "snr_db", "segments SNR dB"),
-        ("convert", "max_abs", "audio max abs, F0 given"),
-        ("convert", "snr_db", "SNR dB"),
-        ("convert", "own_snr_db", "SNR dB, own F0"),
-        ("convert", "own_corr", "correlation, own F0"),
-        ("convert", "own_level_db", "level dB, own F0"),
-        ("convert", "own_delay_samples", "delay in samples, own F0"),
-        ("convert", "knobs_snr_db", "SNR dB, knobs"),
+        Figure("filtered_relative", RELATIVE, "filtered, relative", "filter"),
+        Figure("voicing_mismatches", MISMATCHES, "voicing mismatches", "f0"),
+        Figure("max_cents", CENTS, "max cents", "f0"),
+        Figure("undecided_frames", COUNT, "undecided", "f0"),
+        Figure("flipped_frames", COUNT, "flipped", "f0"),
+        Figure("max_abs", MAX_ABS, "features max abs", "content"),
+        Figure("snr_db", SNR_DB, "features SNR dB", "content"),
+        Figure("max_abs", MAX_ABS, "phone max abs", "blend"),
+        Figure("snr_db", SNR_DB, "segments SNR dB", "synthesis"),
+        Figure("max_abs", MAX_ABS, "audio max abs, F0 given", "convert"),
+        Figure("snr_db", SNR_DB, "SNR dB", "convert"),
+        Figure("own_snr_db", SNR_DB, "SNR dB, own F0", "convert"),
+        Figure("own_corr", CORR, "correlation, own F0", "convert"),
+        Figure("own_level_db", LEVEL_DB, "level dB, own F0", "convert"),
+        Figure("own_delay_samples", DELAY, "delay in samples, own F0", "convert"),
+        Figure("knobs_snr_db", SNR_DB, "SNR dB, knobs", "convert"),
     )
 
     # ------------------------------------------------------------------ in the worker
@@ -281,7 +293,7 @@ def _knobs(model: Models, settings: Settings, given: Results | None = None) -> d
 def _front(model: Models, audio: np.ndarray, settings: Settings) -> dict[str, np.ndarray]:
     """A conversion that ends once it knows its F0: the padded clip, and F0 where the voice has pitch."""
     recorder = Recorder(until="f0" if model.synthesizer.has_f0 else "padded")
-    with contextlib.suppress(_Enough):
+    with contextlib.suppress(Enough):
         _convert(model, audio, settings, None, recorder)
     return {name: recorder.steps[name] for name in ("padded", "f0") if name in recorder.steps}
 
@@ -375,8 +387,10 @@ def _convert_figures(results: Results, reference: Results, limits: Limits, setti
     own = parity.compare(results["convert.audio"], reference["convert.audio"])
     knobs = parity.compare(results["knobs.audio"], reference["knobs.audio"])
     rate = int(reference["convert.sample_rate"])
-    figures |= heard("given_f0.audio", results, reference, rate)
-    figures |= {f"own_{name}": value for name, value in heard("convert.audio", results, reference, rate).items()}
+    figures |= sound_figures("given_f0.audio", results, reference, rate)
+    figures |= {
+        f"own_{name}": value for name, value in sound_figures("convert.audio", results, reference, rate).items()
+    }
     figures |= {f"own_{name}": own[name] for name in ("max_abs", "rmse", "snr_db", "corr")}
     figures |= {f"knobs_{name}": knobs[name] for name in ("max_abs", "rmse", "snr_db", "corr")}
     checks = limits.check("knobs_snr_db", parity.level(knobs, "snr_db"), floor_of(reference, "audio", "snr_db"))

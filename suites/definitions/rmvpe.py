@@ -13,7 +13,8 @@ from ..metrics import parity
 from ..metrics.audio import compare_pitch
 from ..metrics.limits import Limits
 from ..metrics.parity import Figures
-from .base import Calls, Probe, Results, Settings, Suite, of_learned
+from ..metrics.registry import CENTS, COUNT, MAX_ABS, MISMATCHES, RELATIVE, SNR_DB, Figure, figures, prefixed
+from .base import Calls, Probe, Results, Settings, Suite, Validated, of_learned
 from .config import PitchOptions
 
 # the network's rounding floor is measured on the first 32 s: float64 is slow
@@ -22,18 +23,44 @@ CONTOUR_FRAMES = 1500
 # 18 frames, padded to 32
 SHORT_SAMPLES = 2800
 
+prefixed("salience")
+
+# judged between two backends, on each side's own values
+CHAIN = figures(MAX_ABS, "salience_max_abs")
+CHAIN += figures(CENTS, "f0_max_cents")
+CHAIN += figures(MISMATCHES, "voicing_mismatches")
+
 
 class Rmvpe(Suite):
+    name = "rmvpe"
+    title = "Pitch: RMVPE"
+    subject = "RMVPE"
+    order = 1
+    sections = ("time", "parity", "pitch")
     options = PitchOptions
     whole = "f0"
     checkpoints = ("rmvpe",)
     shared = (("mel", "mel"), ("salience", "network"))
     extras = ("own_salience",)
     learned = ("f0", "own_salience")
-    shows = ("time", "parity", "pitch")
-    title = "Pitch: RMVPE"
-    parity_title = "Parity of RMVPE"
-    parts = ("mel", "network", "decode")
+    parts: ClassVar[tuple[str, ...]] = ("mel", "network", "decode")
+    pipeline_step: ClassVar[str | None] = "f0"
+    validated: ClassVar[tuple[Validated, ...]] = (
+        Validated("Mel spectrogram", r"mel$"),
+        Validated("Conv2d", r"unet\..*\.conv\.[03]$"),
+        Validated("BatchNorm", r"unet\.(encoder\.bn|.*\.conv\.[14]|.*\.conv1\.1)$"),
+        Validated("AvgPool2d", r"unet\..*\.pool$"),
+        Validated("Shortcut convolution", r"unet\..*\.shortcut$"),
+        Validated("Transposed convolution", r"unet\..*\.conv1(\.0)?$"),
+        Validated("U-Net encoder", r"unet\.encoder\."),
+        Validated("U-Net intermediate", r"unet\.intermediate\."),
+        Validated("U-Net decoder", r"unet\.decoder\."),
+        Validated("CNN output", r"cnn$"),
+        Validated("BiGRU", r"fc\.0$"),
+        Validated("Linear", r"fc\.1$"),
+        Validated("Salience", r"sigmoid$"),
+        Validated("F0 decoding", r"(cents|f0)$"),
+    )
     about_time = "From audio in host memory to F0 in host memory"
     about_parity = (
         "`mel`, `network` and `decode` are compared on the reference's own input, `f0` on each side's own values from "
@@ -41,21 +68,22 @@ class Rmvpe(Suite):
         "frames are closer to the voicing threshold, or to a tie of two bins, than the salience error: they are "
         "counted, and not judged."
     )
-    details: ClassVar[tuple[tuple[str, str, str], ...]] = (
-        ("mel", "max_abs", "mel max abs"),
-        ("mel", "floor_max_abs", "its floor"),
-        ("mel", "snr_db", "mel SNR dB"),
-        ("network", "max_abs", "salience max abs"),
-        ("network", "snr_db", "salience SNR dB"),
-        ("f0", "salience_max_abs", "salience max abs, chained"),
-        ("f0", "frames", "frames"),
-        ("f0", "voiced_frames", "voiced"),
-        ("f0", "undecided_frames", "undecided"),
-        ("f0", "voicing_mismatches", "voicing mismatches"),
-        ("f0", "max_cents", "max cents"),
-        ("f0", "mean_cents", "mean cents"),
-        ("f0", "p95_cents", "95th percentile cents"),
-        ("f0", "octave_errors", "octave errors"),
+    judged = (*figures(RELATIVE, "mel_relative"), *CHAIN)
+    details: ClassVar[tuple[Figure, ...]] = (
+        Figure("max_abs", MAX_ABS, "mel max abs", "mel"),
+        Figure("floor_max_abs", MAX_ABS, "its floor", "mel"),
+        Figure("snr_db", SNR_DB, "mel SNR dB", "mel"),
+        Figure("max_abs", MAX_ABS, "salience max abs", "network"),
+        Figure("snr_db", SNR_DB, "salience SNR dB", "network"),
+        Figure("salience_max_abs", MAX_ABS, "salience max abs, chained", "f0"),
+        Figure("frames", COUNT, "frames", "f0"),
+        Figure("voiced_frames", COUNT, "voiced", "f0"),
+        Figure("undecided_frames", COUNT, "undecided", "f0"),
+        Figure("voicing_mismatches", MISMATCHES, "voicing mismatches", "f0"),
+        Figure("max_cents", CENTS, "max cents", "f0"),
+        Figure("mean_cents", CENTS, "mean cents", "f0"),
+        Figure("p95_cents", CENTS, "95th percentile cents", "f0"),
+        Figure("octave_errors", MISMATCHES, "octave errors", "f0"),
     )
 
     # ------------------------------------------------------------------ in the worker
@@ -112,7 +140,7 @@ class Rmvpe(Suite):
 
 
 def chunk_of(model: Any) -> dict[str, None]:
-    """The whole call picks the profile's block length by itself; the network alone must be told."""
+    """The whole call picks the profile's block length; the network alone takes it as an argument."""
     return {} if model.profile == "applio" else {"chunk": None}
 
 

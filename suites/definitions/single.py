@@ -20,31 +20,49 @@ ON, OFF = "on", "off"
 
 
 class Memory(Stack):
+    name = "memory"
+    title = "Memory"
+    subject = "memory"
+    order = 6
+    sections = ("memory",)
+    takes_index = True
     options = MemoryOptions
     protocol = "memory"
-    shows = ("memory",)
     headlines = ("rmvpe", "pipeline")
     about_time = "One call of the whole model, host to host, after the first one"
     about_parity = ""
+    judged = ()
     details = ()
 
 
 class ColdStart(Stack):
+    name = "cold_start"
+    title = "First run"
+    subject = "first calls"
+    order = 7
+    sections = ("first_run",)
+    takes_index = True
     protocol = "cold_start"
-    shows = ("first_run",)
     about_time = "One call of the whole model, host to host, after the warm-up"
     about_parity = ""
+    judged = ()
     details = ()
 
 
 class Ablation(Stack):
     """Components are ``MODEL.OPTIMISATION.on`` and ``.off``."""
 
+    name = "ablation"
+    title = "Optimisations"
+    subject = "optimisations"
+    order = 8
+    sections = ("ablation",)
+    takes_index = True
     options = AblationOptions
     protocol = "ablation"
-    shows = ("ablation",)
     about_time = "One call, host to host"
     about_parity = ""
+    judged = ()
     details = ()
 
     def components(self, configured: tuple[str, ...], facts: Mapping[str, Any]) -> tuple[str, ...]:

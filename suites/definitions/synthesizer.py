@@ -12,7 +12,8 @@ from ..inputs.recordings import Audio
 from ..metrics import parity
 from ..metrics.limits import Check, Limits
 from ..metrics.parity import Figures, NotComparable
-from .base import Calls, Probe, Results, Settings, Suite, compared, floor_of, heard
+from ..metrics.registry import CORR, DELAY, LEVEL_DB, MAX_ABS, SNR_DB, Figure, figures, prefixed
+from .base import Calls, Probe, Results, Settings, Suite, Validated, compared, floor_of, sound_figures
 from .config import VoiceOptions
 
 HOP_SAMPLES = 160
@@ -27,36 +28,62 @@ LATENT_DEVIATION = 0.66666
 PITCH_LOW_HZ, PITCH_HIGH_HZ = 50.0, 1100.0
 
 
+# what the text encoder returns, and the values inside its first attention layer
+ENCODED = ("m_p", "logs_p")
+STEPS = ("conv_q", "conv_k", "conv_v", "relative_scores", "scores", "weights", "relative_output", "attended", "conv_o")
+for _name in ENCODED:
+    prefixed(_name)
+figures(MAX_ABS, *(f"{name}_max_abs" for name in STEPS))
+
+
 class Synthesizer(Suite):
+    name = "synthesizer"
+    title = "Synthesizer"
+    subject = "the synthesizer"
+    order = 3
+    sections = ("time", "parity")
     options = VoiceOptions
     whole = "infer"
     checkpoints = ("voice",)
-    shows = ("time", "parity")
-    title = "Synthesizer"
-    parity_title = "Parity of the synthesizer"
     parts = ("encode", "flow", "decode")
     takes_audio = False
     shared = (("z_p", "latent"), ("z", "flow"))
     extras = ("attention_steps",)
     longest_traced_s = 43.0
+    pipeline_step = "audio"
+    validated = (
+        Validated("Text encoder", r"(enc_p\.|m_p$|logs_p$)"),
+        Validated("Attention q/k/v", r"enc_p\..*\.conv_[qkv]$"),
+        Validated("Attention scores", r"enc_p\..*:(relative_)?scores$"),
+        Validated("Attention weights", r"enc_p\..*:weights$"),
+        Validated("Attention output", r"enc_p\..*(:attended|:relative_output|conv_o)$"),
+        Validated("Latent", r"z_p$"),
+        Validated("Flow", r"flow\."),
+        Validated("NSF source", r"dec\.m_source\."),
+        Validated("Generator", r"(dec\.(?!m_source)|audio$)"),
+    )
     about_time = "From content features, pitch and a noise seed in host memory to audio in host memory"
     about_parity = (
         "Every part is compared on the reference's own input, `infer` on each side's own values; both sides draw the "
         "same noise. The steps inside the attention layer are compared one by one."
     )
+    judged = (
+        *figures(MAX_ABS, *(f"{name}_max_abs" for name in ("encode", "attention", "flow", "source", "decode"))),
+        *figures(SNR_DB, "decode_snr_db", "infer_snr_db"),
+    )
     details = (
-        ("encode", "m_p_max_abs", "mean max abs"),
-        ("encode", "logs_p_max_abs", "log deviation max abs"),
-        ("attention", "max_abs", "attention max abs"),
-        ("flow", "max_abs", "flow max abs"),
-        ("source", "max_abs", "source max abs"),
-        ("decode", "max_abs", "decode max abs"),
-        ("decode", "snr_db", "decode SNR dB"),
-        ("infer", "max_abs", "infer max abs"),
-        ("infer", "snr_db", "infer SNR dB"),
-        ("infer", "corr", "infer correlation"),
-        ("infer", "level_db", "infer level dB"),
-        ("infer", "delay_samples", "infer delay, samples"),
+        Figure("m_p_max_abs", MAX_ABS, "mean max abs", "encode"),
+        Figure("logs_p_max_abs", MAX_ABS, "log deviation max abs", "encode"),
+        Figure("max_abs", MAX_ABS, "attention max abs", "attention"),
+        Figure("max_abs", MAX_ABS, "flow max abs", "flow"),
+        Figure("max_abs", MAX_ABS, "source max abs", "source"),
+        Figure("max_abs", MAX_ABS, "decode max abs", "decode"),
+        Figure("snr_db", SNR_DB, "decode SNR dB", "decode"),
+        Figure("max_abs", MAX_ABS, "infer max abs", "infer"),
+        Figure("snr_db", SNR_DB, "infer SNR dB", "infer"),
+        Figure("corr", CORR, "infer correlation", "infer"),
+        Figure("level_db", LEVEL_DB, "infer level dB", "infer"),
+        Figure("delay_samples", DELAY, "infer delay, samples", "infer"),
     )
 
     # ------------------------------------------------------------------ in the worker
@@ -74,7 +101,7 @@ class Synthesizer(Suite):
         f0, speaker = given["f0"] if model.has_f0 else None, given["speaker"]
 
         def encode() -> dict[str, np.ndarray]:
-            return dict(zip(("m_p", "logs_p"), model.encode(*phone), strict=True))
+            return dict(zip(ENCODED, model.encode(*phone), strict=True))
 
         def latent() -> np.ndarray:
             m_p, logs_p = model.encode(*phone)
@@ -170,7 +197,7 @@ class Synthesizer(Suite):
         judged = {"flow": ("max_abs",), "source": ("max_abs",), "decode": ("max_abs", "snr_db"), "infer": ("snr_db",)}
         figures = compared(component, results, reference, limits, {n: f"{component}_{n}" for n in judged[component]})
         audio = component in ("decode", "infer")
-        return figures | (heard(component, results, reference, settings.get("sample_rate")) if audio else {})
+        return figures | (sound_figures(component, results, reference, settings.get("sample_rate")) if audio else {})
 
 
 def _arguments(model: Any, given: Results, settings: Settings) -> tuple[Any, ...]:
@@ -202,7 +229,7 @@ def _attention_steps(model: Any, given: Results) -> dict[str, np.ndarray]:
 def _encode_figures(results: Results, reference: Results, limits: Limits) -> Figures:
     figures: Figures = {}
     checks: dict[str, Check] = {}
-    for name in ("m_p", "logs_p"):
+    for name in ENCODED:
         one = parity.compare(results[f"encode.{name}"], reference[f"encode.{name}"])
         figures |= {f"{name}_{figure}": value for figure, value in one.items()}
         floor = floor_of(reference, name, "max_abs")

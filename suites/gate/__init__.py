@@ -1,1 +1,1 @@
-"""A regression gate: a run reduced to what is judged, and the verdicts beside a baseline."""
+"""A regression gate: a run reduced to what is judged, and its verdicts against a baseline."""

@@ -1,7 +1,7 @@
 """A run reduced to what a gate judges: per case, component and backend its times per launch, memory and parity.
 
-A baseline is such a sheet in a file. Whatever in a run contradicts itself makes its entry *invalid*
-here, with the reason, so that no later step can mistake it for a measurement.
+Whatever in a run contradicts itself makes its entry *invalid* here, with the reason, so that no later step can
+mistake it for a measurement.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from typing import Any, NamedTuple
 import yaml
 
 from ..base import environment
-from ..base.backends import BACKENDS, device_of, speed_reference
+from ..base.backends import BACKENDS, speed_reference
 from ..base.errors import UserError
 from ..base.records import Line, key_of, number, read_lines, records
 from ..base.statistics import fast_logs, paired_logs
-from ..inputs.estimators import ESTIMATORS
-from ..metrics.limits import FLOOR_CAP, is_count, to_error
+from ..metrics.limits import FLOOR_CAP
+from ..metrics.registry import recorded_metric
+from .checks import MEASURED, Context, checks_of, contradiction
 
-SCHEMA = 1
-INVALID, MEASURED = "invalid", ("passed", "failed")
+INVALID = "invalid"
+PEAKS = ("peak_rss_load_bytes", "peak_rss_call_bytes", "peak_rss_steady_bytes")
 # of a suite's configuration: what changes the work
 SETTINGS = (
     "voice",
@@ -67,8 +68,8 @@ class Entry(NamedTuple):
     calls: int = 1
 
 
-class Sheet(NamedTuple):
-    """``facts``: what must agree before two sheets are compared; ``name``: where it came from."""
+class Baseline(NamedTuple):
+    """``facts``: what two baselines must share to be compared; ``name``: where it came from."""
 
     name: str
     facts: dict[str, Any]
@@ -78,27 +79,27 @@ class Sheet(NamedTuple):
 
 
 # ---------------------------------------------------------------------- of a run
-def baseline_of(folders: Sequence[Path]) -> Sheet:
-    """One sheet of one run, or of several like it: their launches together. A file: pytest-benchmark's JSON.
+def baseline_of(folders: Sequence[Path]) -> Baseline:
+    """Of one run, or of several like it: their launches together. A file: pytest-benchmark's JSON.
 
     Raises:
         UserError: not a run folder, damaged, of a newer schema, or runs that cannot be put together.
     """
     if len({path.resolve() for path in folders}) < len(folders):
         raise UserError("the same run is given twice")
-    sheets = [_from_run(path) if path.is_dir() else from_benchmarks(path) for path in folders]
-    first = sheets[0]
-    for other in sheets[1:]:
+    baselines = [_from_run(path) if path.is_dir() else from_benchmarks(path) for path in folders]
+    first = baselines[0]
+    for other in baselines[1:]:
         different = differences(first.facts, other.facts) + differences(first.fingerprint, other.fingerprint)
         if different or first.entries.keys() != other.entries.keys():
             why = different[0] if different else "they measured other things"
             raise UserError(f"{other.name} and {first.name} cannot be put together: {why}")
-    entries = {key: _joined([sheet.entries[key] for sheet in sheets]) for key in first.entries}
-    made = first.made | {"runs": [name for sheet in sheets for name in sheet.made["runs"]]}
-    return first._replace(name=", ".join(sheet.name for sheet in sheets), entries=entries, made=made)
+    entries = {key: _joined([baseline.entries[key] for baseline in baselines]) for key in first.entries}
+    made = first.made | {"runs": [name for baseline in baselines for name in baseline.made["runs"]]}
+    return first._replace(name=", ".join(baseline.name for baseline in baselines), entries=entries, made=made)
 
 
-def _from_run(folder: Path) -> Sheet:
+def _from_run(folder: Path) -> Baseline:
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder}: not a run folder (no config.yaml)")
     if not (folder / "plan.json").is_file():
@@ -115,15 +116,7 @@ def _from_run(folder: Path) -> Sheet:
         raise UserError(
             f"{folder}: config.yaml, environment.json, plan.json or a record is damaged ({error})"
         ) from None
-    return Sheet(str(folder), facts, print_, made, entries)
-
-
-class Context(NamedTuple):
-    """What a record must agree with."""
-
-    config: Mapping[str, Any]
-    env: Mapping[str, Any]
-    backends: list[str]
+    return Baseline(str(folder), facts, print_, made, entries)
 
 
 def _entries(lines: list[Line], planned: list[Key], context: Context) -> dict[Key, Entry]:
@@ -141,19 +134,19 @@ def _entries(lines: list[Line], planned: list[Key], context: Context) -> dict[Ke
             continue
         try:
             reason = "its run's name is not that of the other records" if len(own) > 1 else None
-            reason = reason or _contradiction(closed[key], taken.get(key, []), written[key], context)
+            reason = reason or contradiction(closed[key], taken.get(key, []), written[key], context)
             entries[key] = _unmeasured(INVALID, reason) if reason else _entry(key, closed, context.backends)
         except DAMAGE as error:
             entries[key] = _unmeasured(INVALID, f"it cannot be read: {type(error).__name__}: {error}")
     for key, line in closed.items():
         if key not in entries and line["status"] != "skipped":
-            told = str(line.get("reason")) if line["status"] == "error" else "a record that was not planned"
-            entries[key] = _unmeasured("error" if line["status"] == "error" else INVALID, told)
+            why = str(line.get("reason")) if line["status"] == "error" else "a record that was not planned"
+            entries[key] = _unmeasured("error" if line["status"] == "error" else INVALID, why)
     return entries
 
 
-def from_benchmarks(path: Path) -> Sheet:
-    """A sheet of ``tests/benchmarks``: the JSON that pytest-benchmark wrote.
+def from_benchmarks(path: Path) -> Baseline:
+    """From the JSON that pytest-benchmark wrote of ``tests/benchmarks``.
 
     Raises:
         UserError: missing, damaged, or of other benchmarks.
@@ -168,7 +161,7 @@ def from_benchmarks(path: Path) -> Sheet:
             info = one["extra_info"]
             entries[info["case"], info["component"], info["backend"]] = _benchmark(one["stats"]["data"], info)
         facts = own["facts"] | {"measured_by": "pytest-benchmark"}
-        return Sheet(str(path), facts, own["fingerprint"], {"runs": [path.name]} | own["made"], entries)
+        return Baseline(str(path), facts, own["fingerprint"], {"runs": [path.name]} | own["made"], entries)
     except DAMAGE:
         raise UserError(
             f"{path}: not written by pytest tests/benchmarks --benchmark-enable -n 0 --benchmark-json={path}"
@@ -200,7 +193,7 @@ def facts_of(config: Mapping[str, Any], env: Mapping[str, Any]) -> dict[str, Any
         }
         for name, facts in sorted(env.get("backends", {}).items())
     }
-    # synthetic ones are told by their recipe: a file of the same tensors may order its header otherwise
+    # synthetic ones are identified by their recipe: a file of the same tensors may have its header in another order
     weights = {
         name: w["label"] if "synthetic" in w["label"] else w["sha256"]
         for name, w in sorted(env.get("weights", {}).items())
@@ -245,74 +238,6 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-# ---------------------------------------------------------------------- one record
-def _contradiction(line: Line, taken: Sequence[Line], written: Sequence[Line], context: Context) -> str | None:
-    """Why a record cannot be what it says it is, if so."""
-    config, env, backend = context.config, context.env, line["backend"]
-    facts = env["backends"].get(backend, {})
-    said = {"suite": config["suite"]["name"], "precision": config["precision"], "profile": config["profile"]}
-    said["device"] = device_of(backend) if backend in BACKENDS or backend in ESTIMATORS else None
-    if line["status"] in MEASURED:
-        said |= {"threads": env.get("threads"), "blas": facts.get("blas")}
-    for name, expected in said.items():
-        if line.get(name) != expected:
-            return f"its {name} is {line.get(name)}, not {expected}"
-    if line["status"] not in MEASURED:
-        return None
-    return _wrong_samples(line, taken, written) or _wrong_parity(line) or _wrong_memory(line)
-
-
-def _wrong_samples(line: Line, taken: Sequence[Line], written: Sequence[Line]) -> str | None:
-    times, rounds, launches = (line.get(name) for name in ("samples_s", "rounds", "launches"))
-    if not (isinstance(times, list) and isinstance(rounds, list) and isinstance(launches, list)):
-        return "it has no samples"
-    if not len(times) == len(rounds) == len(launches) or not times:
-        return f"{len(times)} samples, {len(rounds)} rounds and {len(launches)} launches do not fit together"
-    if not all(_positive(s) for s in times):
-        return "a sample is not a number of seconds"
-    if not all(type(x) is int for x in (*rounds, *launches)) or launches != sorted(launches):
-        return "its rounds and launches are not numbers in order"
-    own = [(x["round"], x["seconds"], x["launch"]) for x in taken]
-    if sorted(own) != sorted(zip(rounds, times, launches, strict=True)):
-        return "its samples are not those that were written when they were taken"
-    for earlier in written[:-1]:
-        if earlier["status"] in MEASURED and not set(earlier["rounds"]) < set(rounds):
-            return "it was closed twice"
-    return None
-
-
-def _positive(value: Any) -> bool:
-    number_ = isinstance(value, int | float) and not isinstance(value, bool)
-    return number_ and math.isfinite(value) and value > 0
-
-
-def _wrong_parity(line: Line) -> str | None:
-    """Figures that are none, or a verdict that does not follow from them."""
-    for name, check in _checks(line):
-        error, limit = (to_error(name, number(check[part])) for part in ("value", "limit"))
-        if check.get("floor") is not None and not to_error(name, number(check["floor"])) >= 0:
-            return f"the floor of {name} is {check['floor']}"
-        if math.isfinite(error) and (error < 0 or check["passed"] != (error <= limit)):
-            return f"{name} is {check['value']} with the limit {check['limit']}, said to be passed: {check['passed']}"
-    broken = [name for name, check in _checks(line) if not check["passed"]]
-    return f"it passed although {broken[0]} did not" if broken and line["status"] == "passed" else None
-
-
-def _checks(line: Line) -> list[tuple[str, dict[str, Any]]]:
-    return list(((line.get("parity") or {}).get("limits") or {}).items())
-
-
-def _wrong_memory(line: Line) -> str | None:
-    for cold in line.get("cold") or []:
-        for name, value in cold.items():
-            if name.endswith("_bytes") and value is not None and not (_positive(value) or value == 0):
-                return f"its {name} is {value}"
-            above = name in ("peak_rss_load_bytes", "peak_rss_call_bytes") and value is not None
-            if above and value < (cold.get("base_rss_bytes") or 0):
-                return f"its {name} is below what was held before loading"
-    return None
-
-
 def _unmeasured(status: str, reason: str | None) -> Entry:
     return Entry(status, reason, None, [], None, {}, {}, 0)
 
@@ -354,7 +279,7 @@ def _memory(line: Line) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for cold in line.get("cold") or []:
         base = cold.get("base_rss_bytes") or 0
-        for name in ("peak_rss_load_bytes", "peak_rss_call_bytes", "peak_rss_steady_bytes"):
+        for name in PEAKS:
             if cold.get(name):
                 found.setdefault(name, []).append(float(cold[name] - base))
         if cold.get("peak_device_bytes"):
@@ -364,12 +289,12 @@ def _memory(line: Line) -> dict[str, list[float]]:
 
 def _parity(line: Line) -> dict[str, dict[str, float]]:
     found = {}
-    for name, check in _checks(line):
-        own = 0.0 if check.get("floor") is None or is_count(name) else to_error(name, number(check["floor"]))
-        base, limit = (to_error(name, number(check[part])) for part in ("base", "limit"))
+    for name, check in checks_of(line):
+        metric = recorded_metric(name)
+        own = 0.0 if check.get("floor") is None or metric.is_count else metric.to_error(number(check["floor"]))
+        error, base, limit = (metric.to_error(number(check[part])) for part in ("value", "base", "limit"))
         # a reference in doubt excuses nobody: its rounding counts as far as it does in a run
-        floor = min(own, FLOOR_CAP * base)
-        found[name] = {"error": to_error(name, number(check["value"])), "floor": floor, "base": base, "limit": limit}
+        found[name] = {"error": error, "floor": min(own, FLOOR_CAP * base), "base": base, "limit": limit}
     return found
 
 
@@ -401,74 +326,3 @@ def _worst(values: Sequence[float]) -> float:
 
 def _chained(values: Sequence[list[float] | None]) -> list[float] | None:
     return None if any(v is None for v in values) else [x for v in values for x in v or []]
-
-
-# ---------------------------------------------------------------------- in a file
-def write_baseline(sheet: Sheet, path: Path) -> None:
-    """As a baseline: JSON, sorted, to be committed.
-
-    Raises:
-        UserError: it holds something that no baseline may: a failure or an invalid entry.
-    """
-    bad = [f"{' '.join(key)}: {e.status}, {e.reason}" for key, e in sheet.entries.items() if e.status != "passed"]
-    bad += [] if sheet.entries else ["it measured nothing"]
-    if bad:
-        raise UserError(f"no baseline is made of a run that did not pass: {bad[0]}")
-    entries = [
-        {"case": case, "component": component, "backend": backend} | _rounded(sheet.entries[key]._asdict())
-        for key in sorted(sheet.entries)
-        for case, component, backend in [key]
-    ]
-    stored = {"schema": SCHEMA, "kind": "baseline", "made": sheet.made, "facts": sheet.facts}
-    stored |= {"fingerprint": sheet.fingerprint, "entries": entries}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(stored, indent=1, sort_keys=True, allow_nan=False) + "\n")
-
-
-def _rounded(value: Any) -> Any:
-    """Six digits say all that a measurement knows."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, dict):
-        return {k: _rounded(v) for k, v in value.items()}
-    return [_rounded(v) for v in value] if isinstance(value, list) else value
-
-
-def read_baseline(path: Path) -> Sheet:
-    """A baseline.
-
-    Raises:
-        UserError: missing, damaged, or of a newer schema.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such baseline; to make it: python -m suites gate RUN --baseline {path} --update")
-    try:
-        stored = json.loads(path.read_text(), parse_constant=_no_number)
-        if stored["kind"] != "baseline":
-            raise ValueError("it is of another kind")
-        if stored["schema"] > SCHEMA:
-            raise UserError(f"{path}: schema {stored['schema']} is newer than this program's {SCHEMA}; update it")
-        entries: dict[Key, Entry] = {}
-        for fields in map(dict, stored["entries"]):
-            key = tuple(str(fields.pop(name)) for name in ("case", "component", "backend"))
-            entry = Entry(**fields)
-            if key in entries or entry.status != "passed" or not _sound(entry):
-                raise ValueError(f"{' '.join(key)} is doubled, did not pass or holds no numbers")
-            entries[key] = entry  # type: ignore[index]
-        facts, print_ = dict(stored["facts"]), dict(stored["fingerprint"])
-        return Sheet(str(path), facts, print_, dict(stored["made"]), entries)
-    except DAMAGE as error:
-        raise UserError(f"{path}: not a baseline, or damaged ({error})") from None
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"it holds {text}")
-
-
-def _sound(entry: Entry) -> bool:
-    """Whether everything that is judged is a number."""
-    logs = [*(entry.slowness or []), *(entry.typical or [])]
-    amounts = [x for values in entry.memory.values() for x in values]
-    amounts += [x for figures in entry.parity.values() for x in figures.values()]
-    numbers = all(isinstance(x, int | float) and math.isfinite(x) for x in (*logs, *amounts))
-    return numbers and all(x >= 0 for x in amounts) and all(_positive(x) for x in entry.seconds)

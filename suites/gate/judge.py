@@ -1,9 +1,9 @@
-"""Whether a run is worse than a baseline: verdicts with names, and the errors that they are allowed. Pure.
+"""Whether a run is worse than a baseline: a verdict per figure. Pure.
 
-Times are judged as ratios to the reference side of the same run (docs/gates.md). A slowdown is called
-where it is both large enough to matter (``time.smallest``) and certain: Yuen's test over process
-launches, Holm's correction over all gates, so that the probability of any false alarm in one gate is
-at most ``false_alarm``. Where a gate could not have seen a slowdown that matters it says so.
+Times are judged as ratios to the reference side of the same run (docs/gates.md). A slowdown is called where it is both
+large enough to matter (``time.smallest``) and significant: Yuen's test over process launches, with Holm's correction
+over all gates, so that the probability of any false alarm in one gate is at most ``false_alarm``. A gate that could
+not have detected a slowdown that matters says so: it is underpowered.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from ..base.statistics import (
     moderated,
     trimmed_mean,
 )
-from ..metrics.limits import is_count
-from .baseline import MEASURED, Entry, Key, Sheet, differences
+from ..metrics.registry import recorded_metric
+from .baseline import Baseline, Entry, Key, differences
+from .checks import MEASURED
 
 PASSED, FAILED, UNJUDGED = 0, 1, 2
 # metric: its part of the policy, and its share of the false-alarm rate; the latter two are judged by sizes that noise
 # does not reach
 TIMES = {"time": ("time", 0.8), "typical": ("typical", 0.1), "seconds": ("absolute", 0.1)}
 
-# what a verdict means for the exit code; "too noisy" is the policy's to say
+# what a verdict means for the exit code; of "too noisy" the policy decides
 MEANING = {
     "passed": PASSED,
     "faster": PASSED,
@@ -59,6 +60,9 @@ MEANING = {
     "not comparable": UNJUDGED,
 }
 
+# verdicts that are displayed by another word than the one that is stored
+WORDS = {"blind": "underpowered"}
+
 # the level at which a second run confirms what a first one showed
 CONFIRMED = 0.05
 
@@ -67,10 +71,10 @@ Policy = Mapping[str, Any]
 
 
 class Verdict(NamedTuple):
-    """One gate. ``change``: relative, above 0 worse; ``detectable``: the smallest rise that it sees in 80 % of runs.
+    """One gate. ``change``: relative, above 0 worse; ``detectable``: the smallest rise found in 80 % of runs.
 
-    ``low``, ``high``: the 95 % interval of ``change``, of this gate alone; ``limit``: the change from which on it is
-    called, if it is certain as well.
+    ``low``, ``high``: the 95 % interval of ``change``, of this gate alone; ``limit``: the smallest change that is
+    called, if it is significant as well.
     """
 
     key: Key
@@ -85,6 +89,11 @@ class Verdict(NamedTuple):
     low: float | None = None
     high: float | None = None
     limit: float | None = None
+
+    @property
+    def word(self) -> str:
+        """The verdict as it is displayed; ``kind`` is what JSON files hold."""
+        return WORDS.get(self.kind, self.kind)
 
     @property
     def where(self) -> str:
@@ -126,7 +135,7 @@ def read_policy(name: str) -> dict[str, Any]:
     return dict(own)
 
 
-def judge(baseline: Sheet, candidate: Sheet, policy: Policy) -> Outcome:
+def judge(baseline: Baseline, candidate: Baseline, policy: Policy) -> Outcome:
     """Every gate that the baseline has, and what the candidate has beyond it."""
     different = differences(baseline.facts, candidate.facts)
     if not baseline.entries:
@@ -195,7 +204,7 @@ def _outcome(verdicts: list[Verdict], notes: list[str], policy: Policy) -> Outco
     return Outcome(order, notes, code)
 
 
-def _why_wide(baseline: Sheet, candidate: Sheet, policy: Policy) -> str | None:
+def _why_wide(baseline: Baseline, candidate: Baseline, policy: Policy) -> str | None:
     """Why only large changes of time are called, if so."""
     if baseline.fingerprint.get("cpu") != candidate.fingerprint.get("cpu"):
         return "another processor"
@@ -206,7 +215,7 @@ def _why_wide(baseline: Sheet, candidate: Sheet, policy: Policy) -> str | None:
     return None
 
 
-def _busy(baseline: Sheet, candidate: Sheet) -> list[float]:
+def _busy(baseline: Baseline, candidate: Baseline) -> list[float]:
     """The share of what the workers needed that other work took: during the baseline, and during this run."""
     return [max((e.others for e in s.entries.values()), default=0.0) for s in (baseline, candidate)]
 
@@ -217,7 +226,7 @@ def _too_busy(timing: _Timing, busy: list[float]) -> Verdict:
     return _untested(timing, "busy", text)
 
 
-def _notes(baseline: Sheet, candidate: Sheet, same: bool, wide: str | None) -> list[str]:
+def _notes(baseline: Baseline, candidate: Baseline, same: bool, wide: str | None) -> list[str]:
     notes = []
     if wide is not None:
         notes.append(f"{wide}: only large changes of time are called")
@@ -265,13 +274,13 @@ def _timings(timings: dict[str, list[_Timing]], key: Key, before: Entry, after: 
         return
     if before.reference is not None and before.slowness is not None:
         if after.slowness is None:
-            yield Verdict(key, "time", "missing", f"{before.reference} was not measured beside it")
+            yield Verdict(key, "time", "missing", f"{before.reference} was not measured in the same run")
         else:
             timings["time"].append(_Timing(key, "time", before.slowness, after.slowness))
         if before.typical is not None and after.typical is not None:
             timings["typical"].append(_Timing(key, "typical", before.typical, after.typical))
     elif not same and BACKENDS[key[2]].package == "rvc_mlx":
-        yield Verdict(key, "time", "not comparable", "no reference beside it, and another environment")
+        yield Verdict(key, "time", "not comparable", "no reference in the same run, and another environment")
     if same:
         timings["seconds"].append(_Timing(key, "seconds", _logs(before.seconds), _logs(after.seconds)))
 
@@ -328,7 +337,7 @@ def _timed(timing: _Timing, one: Difference, kind: str, seen: float, smallest: f
 
 
 def _untested(timing: _Timing, kind: str, text: str) -> Verdict:
-    """With the figures that there are: what cannot be judged can still be looked at."""
+    """A verdict without a test, with the figures that there are."""
     found, before, after = Verdict(timing.key, timing.metric, kind, text), timing.before, timing.after
     if not before or not after:
         return found
@@ -376,9 +385,9 @@ def _parity(key: Key, before: Entry, after: Entry, policy: Policy) -> Iterator[V
 
 
 def _accuracy(key: Key, name: str, old: Mapping[str, float], new: Mapping[str, float], policy: Policy) -> Verdict:
-    # a hundredth of the limit is nothing to speak of; of events, the run's own limit counts
+    # changes below a hundredth of the limit do not matter; of counts, the run's own limit applies
     allowed = max(policy["factor"] * max(old["error"], old["floor"], new["floor"]), 0.01 * new["base"])
-    if is_count(name):
+    if recorded_metric(name).is_count:
         allowed = max(old["error"], new["limit"])
     kind = "less accurate" if new["error"] > allowed else "passed"
     text = f"error {old['error']:.3g} to {new['error']:.3g}" + (f", allowed {allowed:.3g}" if kind != "passed" else "")

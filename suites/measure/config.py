@@ -100,6 +100,11 @@ def typed(plain: Mapping[str, Any]) -> Config:
     _check_files(config)
     if isinstance(suite, AccuracyOptions):
         _check_accuracy(suite, config.audio)
+    judged = [figure.name for figure in SUITES[suite.name].judged]
+    for policy, limits in suite.limits.items():
+        for name in limits:
+            if name not in judged:
+                raise UserError(f"suite.limits.{policy}.{name}: no such figure is judged{nearest(name, judged)}")
     for name, span in (("rounds", measure.rounds), ("launches", measure.launches)):
         if span.min > span.max:
             raise UserError(f"measure.{name}: min={span.min} and max={span.max} do not fit together")
@@ -125,7 +130,7 @@ def _check_files(config: Config) -> None:
     """A file that the suite would not look at is a mistake."""
     name, suite = config.suite.name, SUITES[config.suite.name]
     for weights in config.weights.given():
-        if weights not in suite.checkpoints and not (weights == "index" and hasattr(config.suite, "index_rate")):
+        if not (suite.takes_index if weights == "index" else weights in suite.checkpoints):
             raise UserError(f"weights.{weights}: the suite {name} does not load it; leave it out")
     if config.audio is not None and not suite.takes_audio:
         raise UserError(f"audio={config.audio}: the suite {name} makes its own inputs; leave it out")

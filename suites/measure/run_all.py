@@ -14,9 +14,8 @@ from ..base import outcome
 from ..base.errors import UserError
 from ..base.files import write_whole
 from ..base.records import read_lines, records
-from ..definitions import SUITES
+from ..definitions import SUITES, Step, steps
 from ..definitions.config import Config
-from ..definitions.everything import Step, steps
 from ..definitions.plan import requested_backends
 from ..inputs.recordings import read_audio
 from .config import compose_config
@@ -31,7 +30,7 @@ def fitting(name: str, overrides: Sequence[str]) -> list[str]:
     """Those of the overrides that a suite can use: no weights that it does not load, no audio if it makes its own."""
     suite = SUITES[name]
     unused = {f"weights.{w}=" for w in ("rmvpe", "hubert", "voice") if w not in suite.checkpoints}
-    if name not in ("pipeline", "memory", "cold_start", "ablation"):
+    if not suite.takes_index:
         unused.add("weights.index=")
     if not suite.takes_audio:
         unused.add("audio=")

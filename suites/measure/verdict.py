@@ -1,27 +1,22 @@
-"""Judging a backend's results against the reference's, with limits that know the audio.
+"""The verdict on a backend's results, by comparison with the reference's.
 
-Components are judged on the reference's own input, so each answers for itself; the whole call
-is judged on the backend's own values. What is compared stands in ``models``.
+Components are judged on the reference's own input, so each answers for itself; the whole call is judged on the
+backend's own values. What is compared, each suite's definition says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from ..metrics.limits import Limits, in_doubt, shown
+from ..definitions.base import Results, Suite
+from ..metrics.limits import Check, Limits, in_doubt, is_references
 from ..metrics.parity import NotComparable
-
-if TYPE_CHECKING:
-    from ..definitions.base import Suite
-
-Results = dict[str, np.ndarray]
+from ..metrics.registry import metric_of
 
 
 class Judge:
-    """Compares with one reference's results; call it per component and backend."""
+    """Compares with the results of one reference; call it for each component and backend."""
 
     def __init__(
         self, suite: Suite, limits: Mapping[str, float | None], settings: Mapping[str, Any], reference: Results | None
@@ -29,28 +24,35 @@ class Judge:
         self.suite, self.limits, self.settings, self.reference = suite, Limits(limits), settings, reference
 
     def __call__(self, component: str, results: Results, is_reference: bool) -> dict[str, Any]:
-        """``status``, ``reason`` and ``parity`` of a record."""
+        """``status``, ``reason`` and ``parity`` of a record.
+
+        The reference passes where it is finite and close to its own float64 results. A backend whose difference is
+        within the reference's own error cannot be judged by it.
+        """
         if self.reference is None:
             return {"status": "not_comparable", "reason": "the reference failed", "parity": None}
-        if is_reference:
-            return self._reference_itself(component)
+        compared = self.reference if is_reference else results
         try:
-            figures = self.suite.figures(component, results, self.reference, self.limits, self.settings)
+            figures = self.suite.figures(component, compared, self.reference, self.limits, self.settings)
         except NotComparable as error:
-            return {"status": "failed", "reason": f"parity: {error}", "parity": None}
+            what = "the reference itself" if is_reference else "parity"
+            return {"status": "failed", "reason": f"{what}: {error}", "parity": None}
+        checks: dict[str, Check] = figures["limits"]
+        wrong = [_reference_error(name, check) for name, check in checks.items() if in_doubt(name, check)]
+        if is_reference:
+            return {"status": "failed" if wrong else "passed", "reason": "; ".join(wrong) or None, "parity": None}
         if component in self.suite.same_code:
             figures["same_code"] = True
-        broken = {name: check for name, check in figures["limits"].items() if not check["passed"]}
-        told = (f"{n} {shown(n, c['value'])} (limit {shown(n, c['limit'])})" for n, c in broken.items())
-        return {"status": "failed" if broken else "passed", "reason": "; ".join(told) or None, "parity": figures}
+        broken = {name: check for name, check in checks.items() if not check["passed"]}
+        own = [_exceeded(name, check) for name, check in broken.items() if not is_references(name, check)]
+        status = "failed" if own else "not_comparable" if broken else "passed"
+        return {"status": status, "reason": "; ".join(own + wrong) or None, "parity": figures}
 
-    def _reference_itself(self, component: str) -> dict[str, Any]:
-        """The reference passes where it is finite and close to its own float64 results."""
-        assert self.reference is not None
-        try:
-            figures = self.suite.figures(component, self.reference, self.reference, self.limits, self.settings)
-        except NotComparable as error:
-            return {"status": "failed", "reason": f"the reference itself: {error}", "parity": None}
-        far = {name: check for name, check in figures["limits"].items() if in_doubt(name, check)}
-        told = (f"the reference is off from float64 by {c['floor']:.3g} ({n})" for n, c in far.items())
-        return {"status": "failed" if far else "passed", "reason": "; ".join(told) or None, "parity": None}
+
+def _exceeded(name: str, check: Check) -> str:
+    metric = metric_of(name)
+    return f"{name} {metric.text(check['value'])} (limit {metric.text(check['limit'])})"
+
+
+def _reference_error(name: str, check: Check) -> str:
+    return f"the reference is wrong here: {name} {metric_of(name).text(check['floor'])} against its own float64"

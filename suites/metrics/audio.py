@@ -1,7 +1,7 @@
-"""How two sounds differ, in the ways that people hear. Pure functions of NumPy arrays.
+"""How two sounds differ, in the ways that people hear: figures. Pure functions of NumPy arrays.
 
 ``parity`` says how far two arrays are apart; these figures say how: louder, late, another
-spectrum, a bad edge, a wrong octave. Correlation cannot: it is blind to level, a delay of one
+spectrum, a bad edge, a wrong octave. Correlation cannot: level does not change it, a delay of one
 sample ruins it, and between two equally right outputs it is whatever their noise makes it
 (``noise_spread``). As in ``parity``, what cannot be compared yields a reason and no figures.
 """
@@ -21,7 +21,6 @@ SILENCE = 1e-10
 EDGE_SECONDS = 0.1
 EDGE_FRAMES = 10
 MAX_DELAY_SECONDS = 0.05
-FRAMES_PER_SECOND = 100
 # The three windows of Yamamoto et al. (10, 25 and 50 ms at their 24 kHz), each moved by about a fifth
 WINDOWS_SECONDS = (0.010, 0.025, 0.050)
 LSD_WINDOW_SECONDS = 0.025
@@ -33,13 +32,6 @@ SPECTRAL_FLOOR = 1e-5
 FRAMES_AT_ONCE = 1024
 
 OCTAVE_ERROR_CENTS = 600.0
-
-# From when ``describe`` names a difference of level, and what counts as the same sound moved in time
-NAMED_LEVEL_DB = 0.2
-NAMED_DELAY_CORR = 0.5
-NAMED_EDGE_DB = 20.0
-CLEAN_SNR_DB = 40.0
-
 
 DRAWN_WINDOW, DRAWN_BINS = 1024, 4
 
@@ -133,73 +125,6 @@ def noise_spread(signals: Sequence[np.ndarray], sample_rate: int) -> Figures:
         for statistic, of in (("min", np.min), ("median", np.median), ("max", np.max)):
             figures[f"{name}_{statistic}"] = float(of(known)) if known else None
     return figures
-
-
-def describe(figures: Figures) -> str:
-    """One line for people, from the figures of ``compare_audio``: the kind of difference, else the SNR.
-
-    Named are silence, a delay, an inverted sign, another level and a bad edge, such as
-    "0.50 dB quieter" or "one frame (400 samples) late"; a frame is 10 ms. What else differs by
-    more than -40 dB once delay and level are undone is added as an SNR, lest the name hide it.
-    """
-    if figures["snr_db"] is None:
-        return "equal"
-    if figures["silent"] != "neither":
-        return {
-            "value": "silent, and the reference is not",
-            "reference": "not silent, and the reference is",
-            "both": "both silent",
-        }[figures["silent"]]
-    kinds, edge = [*_named_level(figures), *_named_delay(figures)], _named_edge(figures)
-    inner_is_clean = figures["inner_snr_db"] is None or figures["inner_snr_db"] >= CLEAN_SNR_DB
-    if edge and (inner_is_clean or not kinds):  # a loud click at an edge changes the level too
-        return edge
-    if not kinds:
-        return f"SNR {figures['snr_db']:.1f} dB"
-    # a least-squares gain leaves this share of the power unexplained
-    rest = max(1.0 - figures["delay_corr"] ** 2, 1e-12)
-    rest_db = -10.0 * np.log10(rest)
-    return ", ".join(kinds) + (f"; SNR {rest_db:.1f} dB beyond that" if rest_db < CLEAN_SNR_DB else "")
-
-
-def _named_level(figures: Figures) -> list[str]:
-    level = figures["level_db"]
-    return [f"{abs(level):.2f} dB {'louder' if level > 0 else 'quieter'}"] if abs(level) >= NAMED_LEVEL_DB else []
-
-
-def _named_delay(figures: Figures) -> list[str]:
-    delay, corr = figures["delay_samples"], figures["delay_corr"]
-    if abs(corr) < NAMED_DELAY_CORR:
-        return []
-    kinds = ["inverted"] if corr < 0 else []
-    # between outputs of different noise some lag beats 0 by chance: a delay must explain half of what differs
-    undelayed = max(0.0, (figures["corr"] or 0.0) * np.sign(corr))
-    if delay and 1.0 - corr**2 <= 0.5 * (1.0 - undelayed**2):
-        kinds.append(_in_time(delay, figures["sample_rate"]))
-    return kinds
-
-
-def _in_time(delay: int, sample_rate: int) -> str:
-    """``one frame (400 samples) late``."""
-    samples = f"{abs(delay)} sample{'s' if abs(delay) > 1 else ''}"
-    frames, rest = divmod(abs(delay) * FRAMES_PER_SECOND, sample_rate)
-    if rest:
-        amount = f"{samples} ({1e3 * abs(delay) / sample_rate:.2g} ms)"
-    else:
-        amount = f"{'one frame' if frames == 1 else f'{frames} frames'} ({samples})"
-    return f"{amount} {'late' if delay > 0 else 'early'}"
-
-
-def _named_edge(figures: Figures) -> str | None:
-    """An edge that is far worse than what lies between the edges."""
-    inner = np.inf if figures["inner_snr_db"] is None else figures["inner_snr_db"]
-    bad = [
-        f"the {place} 0.1 s (SNR {figures[f'edge_{edge}_snr_db']:.1f} dB)"
-        for edge, place in (("start", "first"), ("end", "last"))
-        if figures[f"edge_{edge}_snr_db"] is not None and figures[f"edge_{edge}_snr_db"] <= inner - NAMED_EDGE_DB
-    ]
-    between = "equal" if figures["inner_snr_db"] is None else f"SNR {inner:.1f} dB"
-    return f"differs in {' and '.join(bad)}, {between} between the edges" if bad else None
 
 
 def spectra(signals: Mapping[str, np.ndarray], reference: str, sample_rate: int, seconds: float) -> Figures:
@@ -303,8 +228,8 @@ def _tie_width(peak: float, size: int) -> float:
 def _smallest_of_best(correlation: np.ndarray, size: int) -> int:
     """The lag of the top of the nearest hump among those as high as the highest.
 
-    Humps and not lags are compared: beside the top of a slow tone lie lags that are lower by less
-    than noise does, and they are no periods of it.
+    Humps and not lags are compared: next to the top of a slow tone are lags that are lower by less
+    than noise changes them, and they are no periods of it.
     """
     lags = np.arange(correlation.size) - correlation.size // 2
     peak = float(correlation.max())
@@ -366,7 +291,7 @@ def _spectral_figures(a: np.ndarray, b: np.ndarray, sample_rate: int) -> Figures
     difference in dB, then the mean over the frames.
     Magnitudes are those of a sine's amplitude and count from ``SPECTRAL_FLOOR`` times the louder
     signal's peak, so both figures stay the same where both signals get the same gain. Two silent
-    signals have 0; beside a silent reference alone, the convergence is in the thousands but finite.
+    signals have 0; against a silent reference alone, the convergence is in the thousands but finite.
     """
     peak = max(np.abs(a).max(), np.abs(b).max())
     if peak <= SILENCE:

@@ -21,13 +21,18 @@ from typing import Any
 from ..base.errors import UserError
 from ..base.paths import DATA
 from ..base.records import number
-from .limits import SAFETY, from_error, is_count, to_error
+from .limits import SAFETY
+from .registry import metric_of
+from .stages import decides
 
 SCHEMA = 1
 TABLE = DATA / "floors.json"
 METRICS = {"rmse": "rms", "max_abs": "peak"}  # a figure, and the level of the value that it is relative to
 # no variant of a correct implementation is this much worse than the reference: the table is not made with one
 LARGEST_EXCESS = 50.0
+# a reference whose float32 differs from its own float64 by this many times the largest floor of the table, both over
+# the value's RMS, does not round: it is wrong. Other weights and inputs move a floor by a factor of a few.
+REFERENCE_FACTOR = 100.0
 
 Entry = Mapping[str, Any]
 
@@ -42,7 +47,7 @@ def place(path: str) -> str:
 
 
 def floor(entry: Entry, metric: str, kind: str = "added") -> float:
-    """What rounding does to this value: measured where float64 was at hand, and no less than its last digit.
+    """What rounding does to this value: measured against float64 where there is one, and no less than its last digit.
 
     A reference that cannot be compared with its own float64 has no floor to grant.
     """
@@ -68,8 +73,8 @@ def stored() -> dict[str, Any]:
     return dict(table)
 
 
-# where a model stands in the pipeline
-INSIDE = {"f0": "rmvpe", "features": "hubert", "audio": "synthesizer"}
+# step of the pipeline: the model that takes it; the suites' definitions declare it
+INSIDE: dict[str, str] = {}
 
 
 def row_of(model: str, path: str, name: str) -> tuple[str, str]:
@@ -100,6 +105,28 @@ class Tolerances:
         row = self.tables.get(model, {}).get(key, {})
         return max(1.0, float(row.get(metric, 1.0)))
 
+    def usual_floor(self, path: str, name: str, metric: str, entry: Entry) -> float | None:
+        """What rounding does to a value of this level, by the table; of a stage that it does not know, the largest
+        of its model's. None: the model was never measured."""
+        model, key = row_of(self.model, path, name)
+        rows, column = self.tables.get(model, {}), f"floor_{metric}_relative"
+        known = [rows[key]] if key in rows else rows.values()
+        relative = max((float(row[column]) for row in known if column in row), default=None)
+        return None if relative is None else float(max(relative, entry["unit"]) * entry[METRICS[metric]])
+
+    def reference_error(self, path: str, name: str, entry: Entry) -> float | None:
+        """How many times what rounding explains the reference is from its own float64, where that is too much.
+
+        None: the reference is right here as far as can be said. Infinity: one of the two is not finite.
+        """
+        found = entry["floor_added"]
+        if entry["exact"] or found is None or decides(path):  # one decision on the edge is no wrong operation
+            return None
+        if not math.isfinite(found["rmse"]):
+            return math.inf
+        usual = self.usual_floor(path, name, "rmse", entry)
+        return found["rmse"] / usual if usual and found["rmse"] > REFERENCE_FACTOR * usual else None
+
     def chained_limits(self, path: str, entry: Entry) -> dict[str, float] | None:
         """The same on own values, where rounding accumulates: with the excess of the noisiest stage of this model.
 
@@ -117,10 +144,20 @@ class Tolerances:
         return {metric: SAFETY * worst[metric] * floors_of[metric] for metric in METRICS}
 
     def limits(self, path: str, name: str, entry: Entry) -> dict[str, float]:
-        """Per figure the largest error that is rounding; whole numbers must be equal."""
+        """Per figure the largest error that is rounding; whole numbers must be equal.
+
+        Where the reference is wrong its error excuses as much, and is not multiplied: the rest is made from what
+        rounding does elsewhere.
+        """
         if entry["exact"]:
             return dict.fromkeys(METRICS, 0.0)
-        return {metric: SAFETY * self.excess(path, name, metric) * floor(entry, metric) for metric in METRICS}
+        wrong = (self.reference_error(path, name, entry) or math.inf) < math.inf
+        limits = {}
+        for metric in METRICS:
+            usual, own = self.usual_floor(path, name, metric, entry), floor(entry, metric)
+            scaled = SAFETY * self.excess(path, name, metric)
+            limits[metric] = own + scaled * usual if wrong and usual is not None else scaled * own
+        return limits
 
 
 # ---------------------------------------------------------------------- the suites' components
@@ -143,7 +180,8 @@ def component_limits(
         elif name not in rows:
             limits[name] = None
         else:
-            limits[name] = from_error(name, rows[name]["error"] * (1 if is_count(name) else SAFETY))
+            metric = metric_of(name)
+            limits[name] = metric.from_error(rows[name]["error"] * (1 if metric.is_count else SAFETY))
     return limits
 
 
@@ -163,8 +201,9 @@ def component_rows(checks: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str,
     """From judged figures, by the name of their limit, the largest error: the backend's or the reference's own."""
     rows: dict[str, dict[str, float]] = {}
     for name, check in checks:
-        value = to_error(name, number(check["value"]))
-        floor_of = 0.0 if check["floor"] is None else to_error(name, number(check["floor"]))
+        metric = metric_of(name)
+        value = metric.to_error(number(check["value"]))
+        floor_of = 0.0 if check["floor"] is None else metric.to_error(number(check["floor"]))
         row = rows.setdefault(name, {"error": 0.0, "count": 0})
         row["error"] = float(f"{max(row['error'], value, floor_of):.3g}")
         row["count"] += 1

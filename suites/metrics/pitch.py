@@ -11,14 +11,14 @@ import warnings
 import numpy as np
 
 from .parity import Figures, NotComparable
+from .registry import ACCURACY, HIGHER
 
 FRAMES_PER_S = 100
 # an estimate this near is right; a right one's precision is taken over all that are this near
 TOLERANCE_CENTS, NEAR_CENTS = 50.0, 100.0
 OCTAVE_CENTS = 1200.0
 # of the figures, those of which more is better
-SHARES = ("rpa", "rca", "voicing_recall", "overall_accuracy")
-# highest F0 that an annotation may give: more is no voice, and likely another unit
+SHARES = tuple(figure.name for figure in ACCURACY if figure.metric.better == HIGHER)
 
 
 def accuracy(f0: np.ndarray, truth: np.ndarray, scored: np.ndarray | None = None) -> Figures:

@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from ..base.errors import UserError
 from ..base.statistics import share_with_interval
-from ..gate.baseline import Sheet, baseline_of, read_baseline, write_baseline
+from ..gate.baseline import Baseline, baseline_of
 from ..gate.judge import FAILED, MEANING, PASSED, UNJUDGED, Outcome, Verdict, confirmed, judge, read_policy
+from ..gate.stored import read_baseline, write_baseline
 from ..measure.config import compose_config
 from ..measure.runner import open_run
 
@@ -49,8 +50,8 @@ def options(words: Sequence[str], count: int) -> Options:
     return Options(own["suite"], int(own["count"]), out, own["policy"], own["full"] == "true", rest)
 
 
-def measured(suite: str, overrides: Sequence[str], slow: float = 0.0) -> Sheet:
-    """A run like any other, reduced to its sheet; ``slow``: the share that every call of rvc_mlx takes longer."""
+def measured(suite: str, overrides: Sequence[str], slow: float = 0.0) -> Baseline:
+    """A run like any other, reduced to a baseline; ``slow``: the share that every call of rvc_mlx takes longer."""
     with tempfile.TemporaryDirectory(prefix="rvc-parity-") as scratch:
         config = compose_config(suite, ["measure=gate", *overrides, f"out={Path(scratch) / 'run'}"])
         run = open_run(config)
@@ -61,8 +62,8 @@ def measured(suite: str, overrides: Sequence[str], slow: float = 0.0) -> Sheet:
         return found._replace(name=suite)
 
 
-def kept(path: Path, make: Any) -> Sheet:
-    """The sheet in this file, made first where there is none: an interrupted selftest goes on."""
+def kept(path: Path, make: Any) -> Baseline:
+    """The baseline in this file, made first where there is none: an interrupted selftest goes on."""
     if not path.exists():
         write_baseline(make(), path)
     return read_baseline(path)
@@ -75,25 +76,25 @@ def aa(words: Sequence[str]) -> int:
     overrides = [*(() if o.full else SHORT), *o.overrides]
     with _folder(o) as folder:
         numbers = tqdm(range(o.times + 2), desc="runs", disable=None)
-        sheets = [kept(folder / f"run-{i:03}.json", lambda: measured(o.suite, overrides)) for i in numbers]
+        baselines = [kept(folder / f"run-{i:03}.json", lambda: measured(o.suite, overrides)) for i in numbers]
         policy = read_policy(o.policy)
-        pairs, first = comparisons(sheets, policy)
+        pairs, first = comparisons(baselines, policy)
         text, good = aa_summary(pairs, first, [o.suite, "measure=gate", *overrides])
         _write(o, "aa", text)
     return PASSED if good else 1
 
 
-def comparisons(sheets: Sequence[Sheet], policy: Mapping[str, Any]) -> tuple[list[Outcome], list[Outcome]]:
+def comparisons(baselines: Sequence[Baseline], policy: Mapping[str, Any]) -> tuple[list[Outcome], list[Outcome]]:
     """Each run by the one before it, and by the first one; what is slower is confirmed by the run that follows."""
 
-    def gated(baseline: Sheet, i: int) -> Outcome:
-        outcome = judge(baseline, sheets[i], policy)
+    def gated(baseline: Baseline, i: int) -> Outcome:
+        outcome = judge(baseline, baselines[i], policy)
         if is_red(outcome):
-            return confirmed(outcome, judge(baseline, sheets[i + 1], policy), policy)
+            return confirmed(outcome, judge(baseline, baselines[i + 1], policy), policy)
         return outcome
 
-    last = len(sheets) - 1
-    return [gated(sheets[i - 1], i) for i in range(1, last)], [gated(sheets[0], i) for i in range(1, last)]
+    last = len(baselines) - 1
+    return [gated(baselines[i - 1], i) for i in range(1, last)], [gated(baselines[0], i) for i in range(1, last)]
 
 
 def aa_summary(pairs: Sequence[Outcome], first: Sequence[Outcome], settings: Sequence[str]) -> tuple[str, bool]:
@@ -162,7 +163,7 @@ def power(words: Sequence[str]) -> int:
     policy = read_policy(o.policy)
     with _folder(o) as folder, tqdm(total=o.times * (2 + len(POWER_SIZES)), desc="runs", disable=None) as bar:
 
-        def run(name: str, slow: float = 0.0) -> Sheet:
+        def run(name: str, slow: float = 0.0) -> Baseline:
             found = kept(folder / f"{name}.json", lambda: measured(o.suite, o.overrides, slow))
             bar.update()
             return found
@@ -177,7 +178,7 @@ def power(words: Sequence[str]) -> int:
     return PASSED if good else 1
 
 
-def injected(baseline: Sheet, clean: Sheet, slowed: Sheet, policy: Mapping[str, Any]) -> Iterator[Verdict]:
+def injected(baseline: Baseline, clean: Baseline, slowed: Baseline, policy: Mapping[str, Any]) -> Iterator[Verdict]:
     """Per component with a reference: the verdict on it where it alone is slow."""
     for key, entry in clean.entries.items():
         if entry.slowness is not None:
@@ -209,7 +210,7 @@ def rate(what: str, count: int, total: int) -> str:
 
 @contextlib.contextmanager
 def _folder(o: Options) -> Iterator[Path]:
-    """Where the sheets are kept: the user's folder, to go on later, or one for this time."""
+    """Where the baselines are kept: the user's folder, to go on later, or one for this time."""
     if o.out is not None:
         o.out.mkdir(parents=True, exist_ok=True)
         yield o.out

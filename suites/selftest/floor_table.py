@@ -20,10 +20,10 @@ from ..inputs.weights import voice_names
 from ..measure.config import compose_config
 from ..measure.runner import open_run
 from ..metrics import floors
-from ..metrics.limits import from_error
+from ..metrics.registry import metric_of
 from ..trace.findings import CONFIGURED, PLAIN
 from ..trace.run import TraceRun
-from ..trace.walk import device_kind
+from ..trace.walk import REFERENCE_WRONG, device_kind
 
 PACKAGES = ("torch", "mlx", "numpy")
 # one for each vocoder
@@ -99,7 +99,8 @@ def _rows(run: TraceRun, sample: Sample, folder: Path) -> Iterator[dict[str, Any
             if variant == PLAIN:
                 run.load_other("none")
             for row in run.walk(probes, variant):
-                yield row.record()
+                if row.status != REFERENCE_WRONG:  # its floor is no rounding
+                    yield row.record()
 
 
 def component_samples(quick: bool) -> Iterator[Sample]:
@@ -130,7 +131,7 @@ def measure_components(precision: str, backends: str | None, quick: bool, suites
             config = compose_config(sample.suite, [*words, *([f"backends={backends}"] if backends else [])])
             # whatever the error, it is judged: so its figure and its floor are recorded
             policy = config.suite.limits[config.precision]
-            policy.update({name: from_error(name, float("inf")) for name in policy})
+            policy.update({name: metric_of(name).from_error(float("inf")) for name in policy})
             run = open_run(config)
             run.execute()
             lines = records(read_lines(folder / "run" / "records.jsonl"))

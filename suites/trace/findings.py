@@ -9,21 +9,25 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..definitions import SUITES
+from ..metrics.registry import CORR, HIGHER, MAX_ABS, RELATIVE, SNR_DB
 from ..metrics.stages import inside
-from .walk import FAULT, INHERITED, OK, PIECES, WHOLE, is_clear
+from .walk import FAULT, INHERITED, OK, PIECES, REFERENCE_WRONG, WHOLE, is_clear
 
 Row = Mapping[str, Any]
 CONFIGURED, PLAIN = "as configured", "plain"
 # of a stage within its limit where both sides ran the same code: its agreement proves nothing
 SAME_CODE = "same code"
 # of several statuses the one that is shown
-ORDER = (FAULT, INHERITED, OK, SAME_CODE)
+ORDER = (FAULT, REFERENCE_WRONG, INHERITED, OK, SAME_CODE)
+# figures of which the worst value is reported, and which of two values that is
+WORST = {m.name: min if m.better == HIGHER else max for m in (MAX_ABS, RELATIVE, SNR_DB, CORR)}
 # own values this many floors apart have inherited an error, not rounding
 OFF = 30.0
 
 
 class Finding(NamedTuple):
-    """The first stage at fault. ``sentence`` tells it to people; ``pinned``: the optimisation that it belongs to."""
+    """The first stage at fault, in a ``sentence``; ``pinned``: the optimisation that it belongs to."""
 
     path: str
     probe: str
@@ -65,6 +69,17 @@ def first_fault(rows: Iterable[Row]) -> Row | None:
     return next(filter(_clear, faults), faults[0] if faults else None)
 
 
+def reference_faults(rows: Iterable[Row]) -> str | None:
+    """Where the reference itself is wrong; None: nowhere. That is no fault of the other side."""
+    wrong = [row for row in rows if row["status"] == REFERENCE_WRONG]
+    if not wrong:
+        return None
+    paths = list(dict.fromkeys(row["path"] for row in wrong))
+    more = f" {len(paths) - 1} other stages of the reference are wrong as well." if len(paths) > 1 else ""
+    told = wrong[0]["where"]["sentence"]
+    return f"{told[0].upper()}{told[1:]} (probe {wrong[0]['probe']!r}, {wrong[0]['variant']}).{more}"
+
+
 def find(rows: Sequence[Row]) -> Finding | None:
     """The stage at fault, the innermost one known: the plain variant's stages are finer.
 
@@ -81,7 +96,7 @@ def find(rows: Sequence[Row]) -> Finding | None:
         chosen = plain if same or (_clear(plain) and not _clear(configured)) else configured
     pinned = _pinned(rows) if configured is not None and plain is None else None
     sentence = _sentence(rows, chosen, pinned)
-    return Finding(chosen["path"], chosen["probe"], chosen["variant"], told_place(chosen), pinned, sentence)
+    return Finding(chosen["path"], chosen["probe"], chosen["variant"], place_of(chosen), pinned, sentence)
 
 
 def _clear(row: Row) -> bool:
@@ -100,8 +115,8 @@ def _pinned(rows: Sequence[Row]) -> str | None:
     return clean[0].removeprefix("without ") if clean else None
 
 
-def told_place(row: Row) -> str:
-    """Where in the tensor and what kind of wrong, or why there is nothing to compare."""
+def place_of(row: Row) -> str:
+    """Where in the tensor the error is and of which kind, or why there is nothing to compare."""
     if row.get("where"):
         return str(row["where"]["sentence"])
     return str(row["added"].get("reason", ""))
@@ -117,7 +132,7 @@ def _sentence(rows: Sequence[Row], row: Row, pinned: str | None) -> str:
     size = (
         f"error {row['added']['max_abs']:.2g}, limit {row['limit']['max_abs']:.2g}" if "max_abs" in row["added"] else ""
     )
-    place = told_place(row)
+    place = place_of(row)
     parts = [f"{start}: {place}" if place else start, f"({size})" if size else "", f"on probe {row['probe']!r}"]
     text = " ".join(part for part in parts if part) + "."
     if row["variant"] == PLAIN and first_fault(r for r in rows if r["variant"] == CONFIGURED) is None:
@@ -138,15 +153,6 @@ def _sentence(rows: Sequence[Row], row: Row, pinned: str | None) -> str:
     return text
 
 
-def _size(row: Row) -> str:
-    if row.get("where") and row["where"].get("kind") == "hidden":
-        limit = row["where"]["facts"]["chained_limit"]["max_abs"]
-        return f"error on own values {row['chained']['max_abs']:.2g}, limit {limit:.2g}"
-    return (
-        f"error {row['added']['max_abs']:.2g}, limit {row['limit']['max_abs']:.2g}" if "max_abs" in row["added"] else ""
-    )
-
-
 def _index(rows: Sequence[Row], row: Row) -> int:
     return next(i for i, other in enumerate(rows) if other is row)
 
@@ -163,17 +169,14 @@ def group_of(path: str) -> str:
 
 def worst(rows: Iterable[Row], kind: str = "added") -> dict[str, Any]:
     """Of several values the largest errors, and the largest share of a limit."""
-    found: dict[str, Any] = {"max_abs": None, "share": 0.0, "relative": None, "snr_db": None, "corr": None}
+    found: dict[str, Any] = {"share": 0.0, **dict.fromkeys(WORST)}
     for row in rows:
         figures = row[kind]
         if "reason" in figures:
             return found | {"share": float("inf"), "reason": figures["reason"]}
-        for name in ("max_abs", "relative"):
+        for name, worse in WORST.items():
             if figures.get(name) is not None:
-                found[name] = max(found[name] or 0.0, figures[name])
-        for name in ("snr_db", "corr"):
-            if figures.get(name) is not None:
-                found[name] = figures[name] if found[name] is None else min(found[name], figures[name])
+                found[name] = figures[name] if found[name] is None else worse(found[name], figures[name])
         for metric, limit in row["limit"].items():
             share = figures[metric] / limit if limit > 0 else (0.0 if figures[metric] == 0 else float("inf"))
             found["share"] = max(found["share"], share)
@@ -181,73 +184,22 @@ def worst(rows: Iterable[Row], kind: str = "added") -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------------- the validation table
-class Validated(NamedTuple):
-    """A row of the validation table: ``pattern`` picks the stages, ``models`` the traces that have them."""
-
-    title: str
-    models: tuple[str, ...]
-    pattern: str
-
-    def has(self, path: str) -> bool:
-        """Whether a stage belongs here, in whichever block of a long input."""
-        return re.match(self.pattern, re.sub(r"^block\.\d+\.", "", path)) is not None
-
-
-VALIDATION = (
-    Validated("Mel spectrogram", ("rmvpe",), r"mel$"),
-    Validated("Conv2d", ("rmvpe",), r"unet\..*\.conv\.[03]$"),
-    Validated("BatchNorm", ("rmvpe",), r"unet\.(encoder\.bn|.*\.conv\.[14]|.*\.conv1\.1)$"),
-    Validated("AvgPool2d", ("rmvpe",), r"unet\..*\.pool$"),
-    Validated("Shortcut convolution", ("rmvpe",), r"unet\..*\.shortcut$"),
-    Validated("Transposed convolution", ("rmvpe",), r"unet\..*\.conv1(\.0)?$"),
-    Validated("U-Net encoder", ("rmvpe",), r"unet\.encoder\."),
-    Validated("U-Net intermediate", ("rmvpe",), r"unet\.intermediate\."),
-    Validated("U-Net decoder", ("rmvpe",), r"unet\.decoder\."),
-    Validated("CNN output", ("rmvpe",), r"cnn$"),
-    Validated("BiGRU", ("rmvpe",), r"fc\.0$"),
-    Validated("Linear", ("rmvpe",), r"fc\.1$"),
-    Validated("Salience", ("rmvpe",), r"sigmoid$"),
-    Validated("F0 decoding", ("rmvpe",), r"(cents|f0)$"),
-    Validated("HuBERT feature extractor", ("hubert",), r"feature_extractor\."),
-    Validated("HuBERT feature projection", ("hubert",), r"feature_projection\."),
-    Validated("HuBERT position convolution", ("hubert",), r"encoder\.pos_conv_embed"),
-    Validated("HuBERT layers", ("hubert",), r"encoder\.layers\."),
-    Validated("HuBERT features", ("hubert",), r"features$"),
-    Validated("Text encoder", ("synthesizer",), r"(enc_p\.|m_p$|logs_p$)"),
-    Validated("Attention q/k/v", ("synthesizer",), r"enc_p\..*\.conv_[qkv]$"),
-    Validated("Attention scores", ("synthesizer",), r"enc_p\..*:(relative_)?scores$"),
-    Validated("Attention weights", ("synthesizer",), r"enc_p\..*:weights$"),
-    Validated("Attention output", ("synthesizer",), r"enc_p\..*(:attended|:relative_output|conv_o)$"),
-    Validated("Latent", ("synthesizer",), r"z_p$"),
-    Validated("Flow", ("synthesizer",), r"flow\."),
-    Validated("NSF source", ("synthesizer",), r"dec\.m_source\."),
-    Validated("Generator", ("synthesizer",), r"(dec\.(?!m_source)|audio$)"),
-    Validated("High-pass, cuts and padding", ("pipeline",), r"(filtered|cuts|padded)$"),
-    Validated("Pitch and its codes", ("pipeline",), r"(f0|pitchf|pitch)$"),
-    Validated("Content features", ("pipeline",), r"segment\.\d+\.features$"),
-    Validated("Retrieval and protection", ("pipeline",), r"segment\.\d+\.(retrieved|phone)$"),
-    Validated("Synthesis", ("pipeline",), r"segment\.\d+\.(audio|trimmed)$"),
-    Validated("Joined and finished audio", ("pipeline",), r"(joined|audio)$"),
-)
-
-
 def validation(model: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The table's rows that this model's trace can fill; an empty selection is a failure, never a pass."""
     table = []
-    for item in VALIDATION:
-        if model not in item.models:
-            continue
+    for item in SUITES[model].validated:
         chosen = [row for row in rows if row["variant"] in (CONFIGURED, PLAIN) and item.has(row["path"])]
         added, last = worst(chosen), [row for row in chosen if row["path"] == chosen[-1]["path"]] if chosen else []
         agreed = SAME_CODE if all(r.get("shared") for r in chosen) else OK
-        status = FAULT if any(r["status"] == FAULT for r in chosen) else agreed
+        found = {row["status"] for row in chosen}
+        status = next((s for s in (FAULT, REFERENCE_WRONG) if s in found), agreed if chosen else "not walked")
         table.append(
             {
                 "title": item.title,
                 "values": len(chosen),
                 "added": added,
                 "chained": worst(_ends(chosen), "chained") if last else {},
-                "status": status if chosen else "not walked",
+                "status": status,
             }
         )
     return table

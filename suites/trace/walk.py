@@ -1,8 +1,9 @@
-"""Walks two sides through a model stage by stage, and says where the first one goes wrong.
+"""Walks two sides through a model stage by stage, and judges every stage.
 
-Two worker processes take the stages in turns (``tracing``); this module pairs them, judges every
-stage by limits made from rounding (``floors``), and finds the first one at fault. Nothing but the
-current stage's values is kept, so memory does not grow with the number of stages.
+Two worker processes take the stages in turns (``child.walks``); this module pairs them, judges every stage by limits
+made from rounding (``metrics.floors``), and finds the first one at fault. The reference can be wrong as well: its
+stages are compared with its own float64. Nothing but the current stage's values is kept, so memory does not grow with
+the number of stages.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ Facts = dict[str, Any]
 
 # an error this many times its limit is clear
 CLEAR = 3.0
-OK, FAULT, INHERITED = "ok", "at fault", "inherited"
+OK, FAULT, INHERITED, REFERENCE_WRONG = "ok", "at fault", "inherited", "reference wrong"
+WRONG = "the reference is wrong here: {operation} with output {shape} {how}"
+FAR = "is {error:.2g} from its own float64, {times:.2g} times what rounding explains"
 HIDDEN = (
     "right on the reference's values, but on its own {times:.3g} times what rounding accumulates: something passes to "
     "it from the stage before, beside the values that are compared"
@@ -156,7 +159,12 @@ class ProbeTrace:
 
     # ------------------------------------------------------------------ rows
     def _row(self, path: str, name: str, entry: Facts, limit: Facts, judged: Facts) -> Row:
-        added = judged["added"]
+        added, where = judged["added"], judged.get("where")
+        times = self.tolerances.reference_error(path, name, entry)
+        status = FAULT if exceeds(added, limit) else OK
+        # a value that is not finite leaves nothing to compare with
+        if times is not None and (status == OK or (times == math.inf and "reason" in added)):
+            status, where = REFERENCE_WRONG, _wrong_reference(path, entry, times)
         return Row(
             self.probe.name,
             self.variant,
@@ -171,14 +179,14 @@ class ProbeTrace:
             floor={metric: floor(entry, metric) for metric in METRICS},
             floor_chained=entry["floor_chained"],
             limit=limit,
-            status=FAULT if exceeds(added, limit) else OK,
-            where=judged.get("where"),
+            status=status,
+            where=where,
             heard=judged.get("heard"),
         )
 
     def _judge_chain(self, row: Row, entry: Facts, decides: bool) -> None:
-        """What passes from stage to stage beside the compared values shows on own values only."""
-        if row.status == FAULT or not self.comparable:
+        """What passes from stage to stage outside the compared values shows on own values only."""
+        if row.status in (FAULT, REFERENCE_WRONG) or not self.comparable:
             self.comparable = False
             return
         # one decision on the edge moves all behind it, and so does the least difference in F0, whose phase is summed
@@ -213,6 +221,17 @@ class ProbeTrace:
 
     def _failed(self, path: str, reason: str) -> Row:
         return Row(self.probe.name, self.variant, path, "", added={"reason": reason}, status=FAULT)
+
+
+def _wrong_reference(path: str, entry: Facts, times: float) -> Facts:
+    """Which operation of the reference is wrong, on which shape, and by how much."""
+    layer = entry.get("operation")
+    how = "is not finite, or its own float64 is not"
+    if math.isfinite(times):
+        how = FAR.format(error=entry["floor_added"]["max_abs"], times=times)
+    operation = f"`{path}`" + (f", {layer}," if layer else "")
+    sentence = WRONG.format(operation=operation, shape=entry["shape"], how=how)
+    return {"kind": "reference", "sentence": sentence, "facts": {"operation": layer, "times": times}}
 
 
 def is_clear(added: Mapping[str, Any], limit: Mapping[str, float]) -> bool:

@@ -14,16 +14,17 @@ from reports.figures.pictures import split
 from reports.render.document import Num, Table, numbers, words_of
 from reports.render.document import inlines as inlines_of
 from suites.__main__ import main
-from suites.gate.baseline import Sheet, baseline_of, read_baseline, write_baseline
+from suites.gate.baseline import Baseline, baseline_of
 from suites.gate.judge import Outcome, judge, read_policy
+from suites.gate.stored import read_baseline, write_baseline
 
 POLICY = read_policy("default")
 SLOWED = {("network", "mlx_cpu"): 1.3}
 
 
 class Compared(NamedTuple):
-    before: Sheet
-    after: Sheet
+    before: Baseline
+    after: Baseline
     outcome: Outcome
 
 

@@ -16,19 +16,20 @@ from made_runs import ENVIRONMENT, make_run
 from reports.render import gate as texts
 from suites.__main__ import main
 from suites.base.errors import UserError
-from suites.gate.baseline import Sheet, baseline_of, read_baseline, write_baseline
+from suites.gate.baseline import Baseline, baseline_of
 from suites.gate.judge import FAILED, MEANING, PASSED, UNJUDGED, confirmed, judge, read_policy
+from suites.gate.stored import read_baseline, write_baseline
 
 POLICY = read_policy("default")
 OURS = "mlx_cpu"
 
 
 @pytest.fixture(scope="module")
-def baseline(tmp_path_factory) -> Sheet:
+def baseline(tmp_path_factory) -> Baseline:
     return baseline_of([make_run(tmp_path_factory.mktemp("base") / "run", seed=1)])
 
 
-def judged(baseline: Sheet, folder, **options):
+def judged(baseline: Baseline, folder, **options):
     return judge(baseline, baseline_of([make_run(folder / "run", **options)]), POLICY)
 
 
@@ -388,7 +389,7 @@ def of_noise(rng: np.random.Generator, sizes: np.ndarray, launches: int, sd: flo
     return (sizes[:, None] + noise).tolist()
 
 
-def made_sheet(baseline: Sheet, slowness: list[list[float]]) -> Sheet:
+def made_sheet(baseline: Baseline, slowness: list[list[float]]) -> Baseline:
     entry = next(e for e in baseline.entries.values() if e.slowness is not None)
     entries = {
         ("case", f"c{i}", OURS): entry._replace(slowness=logs, seconds=[0.01] * len(logs), memory={}, parity={})

@@ -122,6 +122,19 @@ def test_a_reference_far_from_float64_fails_and_excuses_nothing(results):
     judge_all = judge_of(reference)
     itself = judge_all("network", reference, True)
     assert itself["status"] == "failed"
-    assert "off from float64" in itself["reason"]
+    assert itself["reason"] == "the reference is wrong here: salience_max_abs 0.3 against its own float64"
     zeros = judge_all("network", results | {"network": broken * 0}, False)
     assert zeros["status"] == "failed"
+
+
+def test_what_a_wrong_reference_explains_is_not_the_backends_fault(results):
+    """The backend is right, as float64 says, so it differs from the reference by the reference's own error."""
+    broken = results["network"].copy()
+    broken[3] += np.float32(0.3)
+    reference = results | {"network": broken, "floor_network": broken, "exact_network": results["network"]}
+    verdict = judge_of(reference)("network", results, False)
+    assert verdict["status"] == "not_comparable"
+    assert verdict["reason"] == "the reference is wrong here: salience_max_abs 0.3 against its own float64"
+    worse = judge_of(reference)("network", results | {"network": results["network"] - np.float32(0.01)}, False)
+    assert worse["status"] == "failed"
+    assert worse["reason"].startswith("salience_max_abs 0.31 (limit")

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from suites.inputs.voice import synthesize
 from suites.metrics import parity
-from suites.metrics.audio import DRAWN_BINS, DRAWN_WINDOW, compare_audio, compare_pitch, describe, noise_spread, spectra
+from suites.metrics.audio import DRAWN_BINS, DRAWN_WINDOW, compare_audio, compare_pitch, noise_spread, spectra
 from suites.metrics.parity import NotComparable
+from suites.metrics.wording import describe
 
 RATE = 16000
 LENGTH = 24000

@@ -34,7 +34,8 @@ from suites.metrics.floors import (
     place,
     row_of,
 )
-from suites.metrics.limits import SAFETY, from_error, is_count, to_error
+from suites.metrics.limits import SAFETY
+from suites.metrics.registry import CORR, SNR_DB, metric_of
 from suites.selftest import floor_table
 from suites.trace.walk import WHOLE
 
@@ -331,7 +332,7 @@ def test_what_a_table_was_made_from_lies_within_its_limits(rows):
 
 
 # ---------------------------------------------------------------------- components of runs
-FIGURES = ("mel_relative", "salience_max_abs", "convert_snr_db", "own_corr", "voicing_mismatches")
+FIGURES = ("mel_relative", "salience_max_abs", "infer_snr_db", "own_corr", "voicing_mismatches")
 
 
 def derived_limits(**limits: Any) -> dict[str, Any]:
@@ -343,7 +344,7 @@ ERRORS = {
     "own_snr_db": 1e-4,
     "own_corr": 1e-3,
     "voicing_mismatches": 2.0,
-    "equal_snr_db": 0.0,
+    "knobs_snr_db": 0.0,
 }
 ROWS = {name: {"error": error, "count": 9} for name, error in ERRORS.items()}
 
@@ -371,7 +372,7 @@ def test_derived_limits_are_safety_times_the_largest_error(table):
     assert limits["own_snr_db"] == pytest.approx(80 - 20 * math.log10(SAFETY))
     assert limits["own_corr"] == pytest.approx(1 - (SAFETY * 1e-3) ** 2 / 2, abs=1e-12)
     assert limits["voicing_mismatches"] == 2  # events are counted, not multiplied
-    assert limits["equal_snr_db"] == math.inf
+    assert limits["knobs_snr_db"] == math.inf
 
 
 def test_a_users_limit_stays_and_null_judges_nothing(table):
@@ -399,29 +400,30 @@ def test_snr_and_correlation_of_one_difference_are_the_same_error(size):
     other -= signal * (other @ signal) / (signal @ signal)
     value = signal + size * other * np.linalg.norm(signal) / np.linalg.norm(other)
     corr = value @ signal / np.linalg.norm(value) / np.linalg.norm(signal)
-    assert to_error("own_corr", corr) == pytest.approx(to_error("own_snr_db", -20 * math.log10(size)), rel=1e-2)
+    assert CORR.to_error(corr) == pytest.approx(SNR_DB.to_error(-20 * math.log10(size)), rel=1e-2)
 
 
 @given(name=st.sampled_from(FIGURES), data=st.data())
 def test_a_figure_as_an_error_and_back(name, data):
-    low, high = {"convert_snr_db": (-200, 300), "own_corr": (-1, 1)}.get(name, (0, 1e6))
+    low, high = {"infer_snr_db": (-200, 300), "own_corr": (-1, 1)}.get(name, (0, 1e6))
     value = data.draw(st.floats(low, high))
-    assert to_error(name, value) >= 0
-    assert from_error(name, to_error(name, value)) == pytest.approx(value, abs=1e-12)
+    assert metric_of(name).to_error(value) >= 0
+    assert metric_of(name).from_error(metric_of(name).to_error(value)) == pytest.approx(value, abs=1e-12)
 
 
 @given(name=st.sampled_from(FIGURES), a=st.floats(-1, 1), b=st.floats(-1, 1))
 def test_more_is_better_of_snr_and_correlation_only(name, a, b):
     low, high = sorted((a, b))
-    better = name.endswith(("snr_db", "corr"))
-    assert to_error(name, high) <= to_error(name, low) if better else to_error(name, high) >= to_error(name, low)
+    metric = metric_of(name)
+    errors = metric.to_error(low), metric.to_error(high)
+    assert errors == tuple(sorted(errors, reverse=name.endswith(("snr_db", "corr"))))
 
 
 def test_no_error_and_no_agreement_at_all():
-    assert (to_error("a_snr_db", math.inf), from_error("a_snr_db", 0.0)) == (0.0, math.inf)
-    assert (to_error("a_snr_db", -math.inf), from_error("a_snr_db", math.inf)) == (math.inf, -math.inf)
-    assert (to_error("a_corr", 1.0), from_error("a_corr", 0.0)) == (0.0, 1.0)
-    assert [is_count(name) for name in FIGURES] == [False, False, False, False, True]
+    assert (SNR_DB.to_error(math.inf), SNR_DB.from_error(0.0)) == (0.0, math.inf)
+    assert (SNR_DB.to_error(-math.inf), SNR_DB.from_error(math.inf)) == (math.inf, -math.inf)
+    assert (CORR.to_error(1.0), CORR.from_error(0.0)) == (0.0, 1.0)
+    assert [metric_of(name).is_count for name in FIGURES] == [False, False, False, False, True]
 
 
 def test_rows_of_components_keep_the_largest_error_of_either_side():

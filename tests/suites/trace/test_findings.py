@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import hubert, inputs, pipeline, rmvpe, synthesizer
 
+from suites.definitions import SUITES, TRACED
 from suites.inputs.voice import synthesize
 from suites.trace import walk
 from suites.trace.findings import (
@@ -17,7 +18,6 @@ from suites.trace.findings import (
     OFF,
     PLAIN,
     SAME_CODE,
-    VALIDATION,
     find,
     first_fault,
     group_of,
@@ -26,7 +26,7 @@ from suites.trace.findings import (
 )
 from suites.trace.walk import CLEAR, FAULT, INHERITED, OK, WHOLE, Row
 
-MODELS = ("rmvpe", "hubert", "synthesizer", "pipeline")
+MODELS = TRACED
 VOICES = ("synth_v1_40k_f0", "synth_v2_32k_f0_mrf", "synth_v2_24k_f0_refinegan", "synth_v2_48k_nof0")
 LIMIT = {"rmse": 1e-6, "max_abs": 1e-5}
 CLEARLY, HARDLY = 2 * CLEAR, 0.5 * CLEAR
@@ -276,10 +276,10 @@ def test_a_part_is_where_its_stages_begin(paths, model):
 
 
 # ---------------------------------------------------------------------- the validation table
-@pytest.mark.parametrize("item", VALIDATION, ids=lambda item: f"{item.models[0]}-{item.title}")
-def test_every_line_of_the_table_picks_a_real_stage(paths, item):
-    for model in item.models:
-        assert any(re.match(item.pattern, path) for path in paths[model])
+@pytest.mark.parametrize("model", MODELS)
+def test_every_line_of_the_table_picks_a_real_stage(paths, model):
+    for item in SUITES[model].validated:
+        assert any(re.match(item.pattern, path) for path in paths[model]), item.title
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -305,7 +305,7 @@ def test_a_line_passes_only_with_stages_and_without_faults(paths, data):
     model = data.draw(st.sampled_from(MODELS))
     chosen = data.draw(st.lists(st.sampled_from(paths[model]), max_size=12))
     rows = [row(path, data.draw(st.sampled_from([0.5, HARDLY, CLEARLY]))) for path in chosen]
-    lines = {item.title: item.pattern for item in VALIDATION if model in item.models}
+    lines = {item.title: item.pattern for item in SUITES[model].validated}
     for line in validation(model, rows):
         picked = [r for r in rows if re.match(lines[line["title"]], r["path"])]
         assert line["values"] == len(picked)
@@ -314,7 +314,7 @@ def test_a_line_passes_only_with_stages_and_without_faults(paths, data):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_fault_inside_a_line_fails_it(paths, model):
-    for item in (item for item in VALIDATION if model in item.models):
+    for item in SUITES[model].validated:
         path = next(path for path in paths[model] if re.match(item.pattern, path))
         for fault in (row(path, HARDLY), failed(path)):
             table = {line["title"]: line["status"] for line in validation(model, [row(path), fault])}

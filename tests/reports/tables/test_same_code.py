@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from made_runs import make_run
-from reports.document import Table
-from reports.frame import load_book
-from reports.sections import parity
+
+from reports.data.frame import load_book
+from reports.render.document import Table
+from reports.tables import parity
 
 COMPONENT = "f0"
 

@@ -1,0 +1,173 @@
+"""PyTorch itself can be wrong: a trace finds that by the reference's own float64, and does not blame the other side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_models import rmvpe
+from test_trace import Local
+
+from reference_torch import stages as torch_stages
+from suites.child.walks import ReferenceWalk, TracedWalk, operations
+from suites.definitions.base import Probe
+from suites.inputs.voice import synthesize
+from suites.metrics.floors import REFERENCE_FACTOR, Tolerances
+from suites.trace import findings
+from suites.trace.walk import FAULT, OK, REFERENCE_WRONG, ProbeTrace, Row
+
+TRANSPOSED = "unet.decoder.layers.0.conv1.0"
+AUDIO = synthesize(0.4, 3).audio
+
+
+class Models(Local):
+    """Real models in this process."""
+
+    def __init__(self, reference: Any, exact: Any, other: Any) -> None:
+        super().__init__(())
+        self.models = {"reference": reference, "exact": exact, "other": other}
+
+    def begin(self, side: str, dtype: Any = np.float32) -> Iterator[Any]:
+        return self.models["exact" if dtype == np.float64 else side].walk(AUDIO)
+
+    def trace_open(self, worker: str, reference: bool, **_: Any) -> None:
+        if reference:
+            exact = [self.begin(worker, np.float64) for _ in range(2)]
+            layers = operations([self.models["reference"]])
+            self.walks[worker] = ReferenceWalk(self.begin(worker), *exact, operation=layers)
+        else:
+            self.walks[worker] = TracedWalk(self.begin(worker), self.begin(worker))
+
+    def trace_call(self, worker: str, **_: Any) -> dict[str, Any]:
+        return {"added": None}
+
+
+def traced(reference: Any, other: Any = None) -> list[Row]:
+    pair = Models(reference, rmvpe("reference_torch", dtype="float64"), other or rmvpe("plain"))
+    probe = Probe("clip", {"audio": AUDIO})
+    rows = ProbeTrace(pair, probe, findings.CONFIGURED, Tolerances.of("rmvpe", "fp32", "cpu")).rows()
+    return [row for row in rows if row.added is not None]
+
+
+def wrong_at(model: Any, path: str, change: Any) -> Any:
+    """The model, one layer of which returns something else."""
+    model.network.get_submodule(path).register_forward_hook(lambda module, given, made: change(made))
+    return model
+
+
+def loses_terms(made: torch.Tensor) -> torch.Tensor:
+    made = made.clone()
+    made[..., 1::7] *= 0.5
+    return made
+
+
+def by_status(rows: list[Row], status: str) -> list[str]:
+    return list(dict.fromkeys(row.path for row in rows if row.status == status))
+
+
+def test_a_right_reference_is_never_called_wrong():
+    assert {row.status for row in traced(rmvpe("reference_torch"))} == {OK}
+
+
+def test_a_wrong_reference_is_found_and_the_other_side_not_blamed():
+    rows = traced(wrong_at(rmvpe("reference_torch"), TRANSPOSED, loses_terms))
+    assert by_status(rows, REFERENCE_WRONG) == [TRANSPOSED]
+    assert by_status(rows, FAULT) == []
+    records = [row.record() for row in rows]
+    assert findings.find(records) is None
+    sentence = findings.reference_faults(records)
+    row = next(row for row in rows if row.status == REFERENCE_WRONG)
+    assert sentence is not None
+    assert f"The reference is wrong here: `{TRANSPOSED}`, ConvTranspose2d(" in sentence
+    assert f"with output {row.shape}" in sentence
+    assert "times what rounding explains" in sentence
+    table = {line["title"]: line["status"] for line in findings.validation("rmvpe", records)}
+    assert table["Transposed convolution"] == REFERENCE_WRONG
+    assert table["Mel spectrogram"] == OK
+
+
+def test_a_wrong_reference_hides_no_fault_of_the_other_side():
+    """The other side loses more than the reference: that is its own, and so is what it loses elsewhere."""
+    other = wrong_at(rmvpe("reference_torch"), TRANSPOSED, lambda made: made * 3)
+    rows = traced(wrong_at(rmvpe("reference_torch"), TRANSPOSED, loses_terms), other)
+    assert TRANSPOSED in by_status(rows, FAULT)
+    other = wrong_at(rmvpe("reference_torch"), "cnn", lambda made: made * 1.001)
+    rows = traced(wrong_at(rmvpe("reference_torch"), TRANSPOSED, loses_terms), other)
+    assert (by_status(rows, REFERENCE_WRONG), by_status(rows, FAULT)) == ([TRANSPOSED], ["cnn"])
+
+
+def test_a_reference_that_is_not_finite_is_wrong_where_it_begins():
+    rows = traced(wrong_at(rmvpe("reference_torch"), TRANSPOSED, lambda made: made * torch.nan))
+    first = next(row for row in rows if row.status != OK)
+    assert (first.path, first.status) == (TRANSPOSED, REFERENCE_WRONG)
+    assert "is not finite" in str(first.where)
+
+
+def entry(rmse: float, **more: Any) -> dict[str, Any]:
+    found = {"exact": False, "rms": 1.0, "peak": 1.0, "unit": 2.0**-24}
+    return found | {"floor_added": {"rmse": rmse, "max_abs": rmse}} | more
+
+
+@pytest.mark.parametrize("level", [1e-3, 1.0, 1e3])
+def test_what_is_beyond_rounding_is_relative_to_the_level(level):
+    tables = {"hubert": {"a#x": {"floor_rmse_relative": 1e-6, "floor_max_abs_relative": 1e-6}}}
+    tolerances = Tolerances("hubert", tables)
+    limit = REFERENCE_FACTOR * 1e-6 * level
+    ask = lambda path, rmse, **more: tolerances.reference_error(path, "x", entry(rmse, rms=level, **more))  # noqa: E731
+    assert ask("a", 0.99 * limit) is None
+    assert ask("a", 1.01 * limit) == pytest.approx(1.01 * REFERENCE_FACTOR)
+    assert ask("not in the table", 1.01 * limit) is not None
+    assert ask("a", math.inf) == math.inf
+    assert ask("f0", 1e9) is None  # a decision
+    assert ask("a", 1e9, exact=True) is None
+    assert Tolerances("none", {}).reference_error("a", "x", entry(1.0)) is None
+
+
+# ---------------------------------------------------------------------- PyTorch 2.13 on CPUs
+@pytest.mark.parametrize("frames", [46, 50, 54])
+def test_the_transposed_convolution_that_loses_terms_on_two_threads(frames):
+    """512 to 256 channels, kernel 16, stride 9, padding 3, by oneDNN: wrong for some lengths, if this build has it.
+
+    Whether it has is seen by PyTorch alone, float32 against float64; the trace must say the same.
+    """
+    threads = torch.get_num_threads()
+    generator = torch.Generator().manual_seed(0)
+    layer = torch.nn.ConvTranspose1d(512, 256, 16, 9, 3).requires_grad_(False)
+    x = torch.randn(1, 512, frames, generator=generator)
+    double = torch.nn.ConvTranspose1d(512, 256, 16, 9, 3, dtype=torch.float64).requires_grad_(False)
+    double.load_state_dict(layer.state_dict())
+    try:
+        torch.set_num_threads(2)
+        made, exact = layer(x).double(), double(x.double())
+    finally:
+        torch.set_num_threads(threads)
+    is_wrong = float((made - exact).abs().max()) > 1e-3
+    right = exact.float().numpy()
+
+    def begin(value: Any) -> Iterator[Any]:
+        return torch_stages.walk((torch_stages.leaf("dec.upsample_blocks.0", lambda _: value),), {"x": value})
+
+    class Layer(Local):
+        def trace_open(self, worker: str, reference: bool, **_: Any) -> None:
+            if reference:
+                walks = [begin(array.numpy()) for array in (made.float(), exact, exact)]
+                self.walks[worker] = ReferenceWalk(*walks, operation=lambda path: repr(layer))
+            else:
+                self.walks[worker] = TracedWalk(begin(right), begin(right))
+
+        def trace_call(self, worker: str, **_: Any) -> dict[str, Any]:
+            return {"added": None}
+
+    tolerances = Tolerances.of("synthesizer", "fp32", "cpu")
+    rows = list(ProbeTrace(Layer(()), Probe("p", {"x": right}), findings.CONFIGURED, tolerances).rows())
+    (row,) = [row for row in rows if row.path == "dec.upsample_blocks.0"]
+    assert row.shape == [1, 256, 9 * (frames - 1) + 10]
+    assert row.status == (REFERENCE_WRONG if is_wrong else OK)
+    if is_wrong:
+        assert "ConvTranspose1d(512, 256, kernel_size=(16,), stride=(9,), padding=(3,))" in str(row.where)
+    else:
+        assert row.added["max_abs"] < 1e-4
