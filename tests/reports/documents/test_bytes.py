@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[3]
 # one figure of each kind of drawing is enough here; tests/reports/test_plots.py draws them all
 SCRIPT = """
 import sys
-from reports import plots
+from reports.figures import plots
 from suites.__main__ import main
 
 plots.OF_CASE = {"spectra": plots.OF_CASE["spectra"]}
