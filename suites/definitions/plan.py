@@ -24,7 +24,7 @@ class Plan(NamedTuple):
     components: tuple[str, ...]
     backends: tuple[str, ...]
     absent: frozenset[tuple[str, str]] = frozenset()  # components that a backend does not have
-    beside: tuple[str, ...] = ()  # what is measured beside the backends, one record a case and component
+    beside: tuple[str, ...] = ()  # estimators, one record a case and component
 
     def expected(self) -> Iterator[tuple[str, str, str]]:
         """Every (case, component, backend) that must end with a record."""
@@ -39,10 +39,10 @@ class Plan(NamedTuple):
 
 def requested_backends(config: dict[str, Any]) -> tuple[list[str], bool]:
     """Names, and whether the user asked for them (then each must exist)."""
-    wish = config["backends"]
-    if wish is None:
+    asked = config["backends"]
+    if asked is None:
         return list(BACKENDS), False
-    names = [wish] if isinstance(wish, str) else list(wish)
+    names = [asked] if isinstance(asked, str) else list(asked)
     for name in names:
         if name not in BACKENDS:
             raise UserError(f"unknown backend {name!r}{nearest(str(name), BACKENDS)}")
@@ -55,8 +55,8 @@ def cases(config: dict[str, Any]) -> tuple[Case, ...]:
     """The workloads: the user's file alone, or the synthetic voice and the speech clip."""
     if config["audio"] is not None:
         return (Case("file", "file", None, str(config["audio"])),)
-    wish = config["durations"]
-    durations = [wish] if isinstance(wish, int | float) else list(wish)
+    asked = config["durations"]
+    durations = [asked] if isinstance(asked, int | float) else list(asked)
     for seconds in durations:
         if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0.16 <= seconds <= 14400:
             raise UserError(f"durations: {seconds!r} is not a number of seconds from 0.16 to 14400")
