@@ -182,6 +182,8 @@ class ReferenceWalk:
         for floor, walker in (("added", self.exact), ("chained", self.exact_chain)):
             other = walker.array(name) if walker is not None else None
             facts[f"floor_{floor}"] = None if other is None else distance(array, other)
+            if floor == "added":
+                facts["only_exact_finite"] = not finite and other is not None and bool(np.isfinite(other).all())
         return facts
 
     def _feed(self, entries: Mapping[str, Answer]) -> None:

@@ -47,7 +47,7 @@ class OnDevice(NamedTuple):
         return self.resident.host(self.found)
 
 
-# A call's result; arrays that belong together are told apart by name: ``component.name`` later on.
+# A call's result; arrays that belong together have names: ``component.name`` later on.
 Result = np.ndarray | dict[str, np.ndarray] | OnDevice
 Calls = dict[str, Callable[[], Result]]
 
@@ -207,7 +207,7 @@ class Suite:
         return make_audio(case.kind, case.seconds, case.path, config.seed, snr_db)
 
     def beside(self, settings: Settings) -> dict[str, str | None]:
-        """What is measured beside the backends, and why it cannot be, if so."""
+        """Estimators that are measured as well, and why one cannot be, if so."""
         return {}
 
     def frames(self, samples: int) -> int:

@@ -244,7 +244,7 @@ class Pipeline(Suite):
         return results["convert.audio"], int(results["convert.sample_rate"])
 
 
-# component: the reported step that it is judged by, the figure, and the array of ``rounding`` beside it
+# component: the reported step that it is judged by, the figure, and its array of ``rounding``
 STEPS = {
     "content": ("features", "max_abs", "features"),
     "blend": ("phone", "max_abs", "phone"),
@@ -277,7 +277,7 @@ def _convert(
 
 
 def _knobs(model: Models, settings: Settings, given: Results | None = None) -> dict[str, Any]:
-    """What a conversion is told; seeded vectors, and ``given["vectors"]``, stand for an index that was not given."""
+    """The arguments of a conversion; seeded vectors and ``given["vectors"]`` stand for an index if there is none."""
     knobs = {name: settings[name] for name in ("transpose", "index_rate", "protect", "rms_mix", "speaker", "index")}
     if knobs["index"] is None and knobs["index_rate"] > 0:
         rng = np.random.default_rng([settings["seed"], 5])

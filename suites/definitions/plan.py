@@ -27,7 +27,7 @@ class Plan(NamedTuple):
     components: tuple[str, ...]
     backends: tuple[str, ...]
     absent: frozenset[tuple[str, str]] = frozenset()  # components that a backend does not have
-    beside: tuple[str, ...] = ()  # what is measured beside the backends, one record a case and component
+    beside: tuple[str, ...] = ()  # estimators, one record a case and component
 
     def expected(self) -> Iterator[tuple[str, str, str]]:
         """Every (case, component, backend) that must end with a record."""

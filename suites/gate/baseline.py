@@ -175,8 +175,8 @@ def _benchmark(data: list[float], info: Mapping[str, Any]) -> Entry:
     own = fast_logs(data, launches)
     slowness = typical = None
     if info["reference"] is not None and len(theirs) == len(data):
-        beside = fast_logs(theirs, launches)
-        slowness = [own[n] - beside[n] for n in own]
+        reference = fast_logs(theirs, launches)
+        slowness = [own[n] - reference[n] for n in own]
         rounds = [dict(enumerate(times)) for times in (data, theirs)]
         typical = list(paired_logs(rounds[0], rounds[1], dict(enumerate(launches))).values())
     seconds = [math.exp(x) for x in own.values()]
@@ -247,15 +247,15 @@ def _entry(key: Key, closed: Mapping[Key, Line], backends: Iterable[str]) -> Ent
     if line["status"] not in MEASURED:
         return _unmeasured(line["status"], line.get("reason"))
     reference = speed_reference(key[2], list(backends))
-    beside = closed.get((key[0], key[1], reference)) if reference else None
+    other = closed.get((key[0], key[1], reference)) if reference else None
     own = fast_logs(line["samples_s"], line["launches"])
     slowness = typical = None
-    if beside is not None and beside["status"] in MEASURED and beside.get("samples_s"):
-        if set(beside["launches"]) != set(line["launches"]):
+    if other is not None and other["status"] in MEASURED and other.get("samples_s"):
+        if set(other["launches"]) != set(line["launches"]):
             return _unmeasured(INVALID, f"it has other launches than {reference}")
-        theirs = fast_logs(beside["samples_s"], beside["launches"])
+        theirs = fast_logs(other["samples_s"], other["launches"])
         slowness = [own[n] - theirs[n] for n in own]
-        seconds = [dict(zip(x["rounds"], x["samples_s"], strict=True)) for x in (line, beside)]
+        seconds = [dict(zip(x["rounds"], x["samples_s"], strict=True)) for x in (line, other)]
         launches = dict(zip(line["rounds"], line["launches"], strict=True))
         typical = list(paired_logs(seconds[0], seconds[1], launches).values())
     return Entry(
@@ -269,7 +269,7 @@ def _entry(key: Key, closed: Mapping[Key, Line], backends: Iterable[str]) -> Ent
         rounds=len(line["samples_s"]),
         typical=typical,
         workload=dict(line["workload"]),
-        others=max(x.get("others_share") or 0.0 for x in (line, beside or line)),
+        others=max(x.get("others_share") or 0.0 for x in (line, other or line)),
         calls=line.get("calls") or 1,
     )
 

@@ -117,13 +117,13 @@ class Tolerances:
     def reference_error(self, path: str, name: str, entry: Entry) -> float | None:
         """How many times what rounding explains the reference is from its own float64, where that is too much.
 
-        None: the reference is right here as far as can be said. Infinity: one of the two is not finite.
+        None: the reference is right here as far as can be said. Infinity: it is not finite, and its float64 is.
         """
         found = entry["floor_added"]
         if entry["exact"] or found is None or decides(path):  # one decision on the edge is no wrong operation
             return None
         if not math.isfinite(found["rmse"]):
-            return math.inf
+            return math.inf if entry.get("only_exact_finite") else None
         usual = self.usual_floor(path, name, "rmse", entry)
         return found["rmse"] / usual if usual and found["rmse"] > REFERENCE_FACTOR * usual else None
 

@@ -134,6 +134,8 @@ class ProbeTrace:
                         yield in_pieces
                 return
             yield from self._judged(step, reached["entries"])
+            if self.last is not None and self.last.status == REFERENCE_WRONG and "reason" in self.last.added:
+                return  # the reference is not finite: what follows has nothing to be compared with
             last = path
 
     def _reference_at(self, path: str | None, leaf: bool) -> Facts:
@@ -162,8 +164,7 @@ class ProbeTrace:
         added, where = judged["added"], judged.get("where")
         times = self.tolerances.reference_error(path, name, entry)
         status = FAULT if exceeds(added, limit) else OK
-        # a value that is not finite leaves nothing to compare with
-        if times is not None and (status == OK or (times == math.inf and "reason" in added)):
+        if times == math.inf or (times is not None and status == OK):
             status, where = REFERENCE_WRONG, _wrong_reference(path, entry, times)
         return Row(
             self.probe.name,
@@ -226,7 +227,7 @@ class ProbeTrace:
 def _wrong_reference(path: str, entry: Facts, times: float) -> Facts:
     """Which operation of the reference is wrong, on which shape, and by how much."""
     layer = entry.get("operation")
-    how = "is not finite, or its own float64 is not"
+    how = "is not finite, and its own float64 is"
     if math.isfinite(times):
         how = FAR.format(error=entry["floor_added"]["max_abs"], times=times)
     operation = f"`{path}`" + (f", {layer}," if layer else "")

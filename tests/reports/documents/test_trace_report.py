@@ -21,7 +21,7 @@ from suites.base.records import SCHEMA, SCHEMA_FILE
 from suites.inputs.voice import synthesize
 from suites.metrics.audio import compare_audio, compare_pitch, noise_spread
 from suites.trace.findings import CONFIGURED, PLAIN
-from suites.trace.walk import FAULT, WHOLE, Row
+from suites.trace.walk import FAULT, REFERENCE_WRONG, WHOLE, Row
 
 LIMIT = {"rmse": 1e-6, "max_abs": 1e-5}
 FLOOR = {name: bound / 3 for name, bound in LIMIT.items()}
@@ -345,3 +345,23 @@ def test_printed_figures(value, text):
 )
 def test_printed_shares(share, text):
     assert reports.percent(share) == text
+
+
+# ---------------------------------------------------------------------- a wrong reference
+def test_a_wrong_reference_is_told_everywhere_and_is_no_failure(tmp_path):
+    told = (
+        "the reference is wrong here: `segment.0.audio.dec.ups.0`, ConvTranspose1d(512, 256), with output [1, 2] is 0.2"
+    )
+    where = {"kind": "reference", "sentence": told, "facts": {"operation": "ConvTranspose1d(512, 256)", "times": 9e4}}
+    lines = [record("filtered"), record("segment.0.audio.dec.ups.0", status=REFERENCE_WRONG, where=where)]
+    validator = Draft202012Validator(json.loads(SCHEMA_FILE.read_text()) | {"unevaluatedProperties": False})
+    validator.validate(lines[1])
+    path, trace = write_report(write(tmp_path / "trace", lines))
+    assert trace.finding is None
+    for text in (path.read_text(), path.with_suffix(".html").read_text(), reports.terminal(trace)):
+        assert "No stage of mlx_cpu is at fault" in text
+        assert "The reference is wrong here" in text
+        assert "ConvTranspose1d(512, 256)" in text
+    assert "**Passed**" in path.read_text()
+    assert "reference wrong" in path.read_text()
+    assert (tmp_path / "trace" / "stages.csv").read_text().count("reference wrong") == 1
