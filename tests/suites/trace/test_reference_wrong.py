@@ -12,7 +12,7 @@ import torch
 from small_models import rmvpe
 from test_trace import Local
 
-from reference_torch import stages as torch_stages
+from rvc_common import stages
 from suites.child.walks import ReferenceWalk, TracedWalk, operations
 from suites.definitions.base import Probe
 from suites.inputs.voice import synthesize
@@ -150,7 +150,7 @@ def test_the_transposed_convolution_that_loses_terms_on_two_threads(frames):
     right = exact.float().numpy()
 
     def begin(value: Any) -> Iterator[Any]:
-        return torch_stages.walk((torch_stages.leaf("dec.upsample_blocks.0", lambda _: value),), {"x": value})
+        return stages.walk((stages.leaf("dec.upsample_blocks.0", lambda _: value),), {"x": value})
 
     class Layer(Local):
         def trace_open(self, worker: str, reference: bool, **_: Any) -> None:
