@@ -231,6 +231,7 @@ def trace_one(config: dict[str, object], everything: bool) -> int:
     from reports.data import trace as reports
     from reports.documents import trace_report
 
+    from .base.run_folder import RunFolder
     from .measure.launch import WorkerLost
     from .trace.run import TraceRun, open_trace
 
@@ -248,7 +249,7 @@ def trace_one(config: dict[str, object], everything: bool) -> int:
             run.execute(folder)
         except (KeyboardInterrupt, WorkerLost) as error:  # what was walked until then is kept
             stopped = error
-    if stopped is not None and not reports.is_trace(folder):
+    if stopped is not None and not RunFolder(folder).is_trace:
         raise stopped if isinstance(stopped, KeyboardInterrupt) else UserError(str(stopped))
     path, found = trace_report.write_report(folder)
     print(reports.terminal(found, everything))
@@ -308,9 +309,11 @@ def report_of(folders: list[Path], out: Path, kind: str | None = None, name: str
     from reports.documents.build import write_document
     from reports.render.export import check_kind, write_tables
 
+    from .base.run_folder import RunFolder
+
     if kind:
         check_kind(kind)
-    if len(folders) == 1 and out == folders[0] and trace.is_trace(out):
+    if len(folders) == 1 and out == folders[0] and RunFolder(out).is_trace:
         if kind:
             raise UserError(f"{out}: a trace's tables are in its stages.csv; --out FOLDER makes others elsewhere")
         path, found = trace_report.write_report(out)
@@ -373,14 +376,13 @@ def run_gate(args: argparse.Namespace) -> int:
 
 def repeated(folder: Path) -> Path:
     """The same run once more, in a folder beside it."""
-    import yaml
-
+    from .base.run_folder import RunFolder
     from .measure.config import compose_config
     from .measure.runner import open_run
 
     if not folder.is_dir():
         raise UserError(f"{folder}: only a run can be repeated; leave out --confirm")
-    stored = yaml.safe_load((folder / "config.yaml").read_text())
+    stored = RunFolder(folder).config()
     words = [word for word in stored["overrides"] if not word.startswith(("out=", "resume="))]
     names = (f"{folder.name}-again{end}" for end in ("", *(f"-{i}" for i in range(2, 100))))
     again = next(path for name in names if not (path := folder.with_name(name)).exists())

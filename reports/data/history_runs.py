@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from suites.base.errors import UserError
+from suites.base.run_folder import RunFolder
 from suites.gate.baseline import DAMAGE, MEASURED, Entry, Key, Sheet, baseline_of
 from suites.gate.judge import MEANING, PASSED, TIMES, UNJUDGED, Verdict, judge
 
 from ..documents.comparison import CALLS, commit_of, printable
 from .frame import RunData, load
-from .trace import is_trace
 
 # of the machine, what makes times comparable at all; software may change from run to run, and is told
 HARDWARE = ("machine", "cpu", "cores_physical")
@@ -93,13 +93,13 @@ def collect(folder: Path) -> tuple[list[Member], list[tuple[str, str]]]:
     """The runs that can be read, and the folders that cannot with the reason; traces have no times."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    if (folder / "config.yaml").is_file():
+    if RunFolder(folder).exists:
         raise UserError(f"{folder}: is a run itself; give the folder that holds runs")
     members, unread = [], []
-    for path in sorted(config.parent for depth in ("*", "*/*") for config in folder.glob(f"{depth}/config.yaml")):
-        label = printable(path.relative_to(folder).as_posix())
+    for run in RunFolder(folder).runs(depth=2):
+        path, label = run.path, printable(run.path.relative_to(folder).as_posix())
         try:
-            if not is_trace(path):
+            if not run.is_trace:
                 members.append(_member(path, label))
         except (UserError, OSError, *DAMAGE) as error:
             told = str(error).removeprefix(f"{path}/").removeprefix(f"{path}: ")

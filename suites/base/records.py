@@ -245,7 +245,7 @@ KINDS = {"sample": Sample, "record": None, "trace": Stage, "spread": Spread}
 # what lines of earlier versions lack
 OLD: Mapping[str, Line] = {
     "sample": {"launch": 0, "calls": 1, "rest_s": 0.0},
-    "record": {"time": "", "warnings": [], "calls": None, "warmup": [], "parent_cpu_share": None},
+    "record": {"time": "", "warnings": [], "launches": [], "calls": None, "warmup": [], "parent_cpu_share": None},
 }
 # the fields in which NaN and infinity are stored as text
 FIGURES = (
@@ -263,16 +263,16 @@ def typed(raw: Line) -> Keyed:
     if kind not in KINDS:
         raise ValueError(f"its kind is {kind!r}")
     line = {**OLD.get(kind, {}), **raw}
-    closing = Record if "workload" in raw else Unmeasured
-    if kind == "record" and closing is Record:
-        line["launches"] = raw.get("launches") or [0] * len(raw.get("samples_s", ()))
     for name in FIGURES:
         if name in line:
-            line[name] = _number(line[name])
+            line[name] = restored(line[name])
     try:
-        return msgspec.convert(line, KINDS[kind] or closing)
+        found = msgspec.convert(line, KINDS[kind] or (Record if "workload" in raw else Unmeasured))
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from None
+    if isinstance(found, Record) and not found.launches:
+        found.launches = [0] * len(found.samples_s)
+    return found
 
 
 # ---------------------------------------------------------------------- writing
@@ -317,12 +317,12 @@ def _text(value: Any) -> Any:
     return value
 
 
-def _number(value: Any) -> Any:
-    """The inverse of ``_text``."""
+def restored(value: Any) -> Any:
+    """Figures as they were before ``append`` wrote NaN and infinity as text."""
     if isinstance(value, dict):
-        return {k: _number(v) for k, v in value.items()}
+        return {k: restored(v) for k, v in value.items()}
     if isinstance(value, list):
-        return [_number(v) for v in value]
+        return [restored(v) for v in value]
     return float(value) if value in ("nan", "inf", "-inf") else value
 
 

@@ -13,10 +13,11 @@ import numpy as np
 import yaml
 
 from .errors import UserError
-from .records import Key, Keyed, Record, Sample, Stage, Unmeasured, read_records, records_file, results, samples_of
+from .records import Key, Keyed, Record, Sample, Unmeasured, read_lines, read_records, records_file, results, samples_of
 
 Facts = dict[str, Any]
 CONFIG, ENVIRONMENT, PLAN = "config.yaml", "environment.json", "plan.json"
+NO_PLAN = {"suite": "", "backends": [], "keys": []}
 # what every configuration has
 CONFIGURED = ("suite", "precision", "profile", "overrides")
 
@@ -48,7 +49,8 @@ class RunFolder:
 
     @property
     def is_trace(self) -> bool:
-        return self.records_file.is_file() and any(isinstance(line, Stage) for line in self.lines())
+        found = self.records_file
+        return found.is_file() and any(line.get("kind") == "trace" for line in read_lines(found))
 
     def runs(self, depth: int = 1) -> list[RunFolder]:
         """The runs and traces inside, at most ``depth`` folders down, by path; such as ``run all`` leaves them."""
@@ -92,7 +94,7 @@ class RunFolder:
             UserError: it is damaged.
         """
         try:
-            return msgspec.convert(self._json(PLAN) or {"suite": "", "backends": [], "keys": []}, StoredPlan)
+            return msgspec.convert(self._json(PLAN) if self.is_planned else NO_PLAN, StoredPlan)
         except msgspec.ValidationError:
             raise UserError(f"{self.path / PLAN}: is damaged") from None
 

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from ..base.errors import UserError
 from ..base.paths import ROOT
-from ..base.records import read_lines, records
+from ..base.records import read_lines, records, records_file
+from ..base.run_folder import RunFolder
 
 COUNT = 100
 # one run takes some seconds more than this; kills come within it
@@ -69,7 +70,7 @@ def broken_and_completed(folder: Path, whole: Path, count: int, rng: np.random.G
         after = _lines(folder)
         if after[: len(before)] != before:
             faults.append(f"{folder.name}: killing {target} lost or changed a line")
-        if (folder / "config.yaml").exists():
+        if RunFolder(folder).exists:
             words = [f"resume={folder}"]
         bar.update()
     code, told = _run(words)
@@ -81,7 +82,7 @@ def broken_and_completed(folder: Path, whole: Path, count: int, rng: np.random.G
 
 def flaws(folder: Path, whole: Path) -> list[str]:
     """What a completed run has lost, doubled, or looks different in from an unbroken one."""
-    lines, found = list(read_lines(folder / "records.jsonl")), []
+    lines, found = list(read_lines(records_file(folder))), []
     taken = [(x["case"], x["component"], x["backend"], x["round"]) for x in lines if x["kind"] == "sample"]
     if len(taken) != len(set(taken)):
         found.append("a sample was written twice")
@@ -107,7 +108,7 @@ def structure(folder: Path) -> list[str]:
 
 
 def _closed(folder: Path) -> list[dict[str, Any]]:
-    return records(read_lines(folder / "records.jsonl"))
+    return records(read_lines(records_file(folder)))
 
 
 def _key(line: dict[str, Any]) -> tuple[str, str, str]:
@@ -116,7 +117,7 @@ def _key(line: dict[str, Any]) -> tuple[str, str, str]:
 
 def _lines(folder: Path) -> list[bytes]:
     """Those that were written to their end."""
-    path = folder / "records.jsonl"
+    path = records_file(folder)
     return (
         [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")] if path.exists() else []
     )

@@ -298,14 +298,6 @@ def test_a_line_that_was_cut_off_is_left_out(stored):
     assert len(reports.load(stored).rows) == len(LINES) - 1
 
 
-def test_what_a_trace_is(stored, tmp_path):
-    assert reports.is_trace(stored)
-    assert not reports.is_trace(tmp_path)
-    assert not reports.is_trace(write(tmp_path / "empty", []))
-    sample = {"schema": SCHEMA, "kind": "sample", "case": "c", "component": "f0", "backend": "mlx_cpu"}
-    assert not reports.is_trace(write(tmp_path / "run", [sample | {"round": 0, "seconds": 0.1}]))
-
-
 # ---------------------------------------------------------------------- documents
 def check_pictures(folder: Path, count: int) -> None:
     pictures = sorted((folder / "plots").glob("*.png"))
