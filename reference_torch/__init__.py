@@ -1,6 +1,7 @@
 """Reference implementation of RVC inference in PyTorch: plain, independent, unoptimised."""
 
-from .checkpoint import CheckpointError
+from rvc_common import CheckpointError
+
 from .hubert import Hubert
 from .pipeline import Pipeline
 from .rmvpe import RMVPE

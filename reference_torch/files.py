@@ -13,13 +13,7 @@ from typing import IO, Any
 
 import torch
 
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be read, or that belongs to another model."""
-
-
-class RefusedError(CheckpointError):
-    """A pickle that asks for code."""
+from rvc_common import CheckpointError, RefusedError
 
 
 class _StandIn:
@@ -94,28 +88,14 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def read_file(path: Path, foreign: bool = False) -> tuple[Any, dict[str, str]]:
-    """Content and metadata of a ``.safetensors`` file, or of a pickle (which has no metadata).
-
-    Tensors become arrays of the stored dtype, except bfloat16, which NumPy lacks: float32.
-    Pickles are opened with ``weights_only=True``: one that names any other code is refused.
-    ``foreign``: classes of other libraries become inert stand-ins, and of a pickle only the entry
-    ``model`` is kept.
-
-    Raises:
-        CheckpointError: missing, truncated or unreadable file.
-        RefusedError: the pickle asks for code.
-    """
-    if path.is_dir():
-        raise CheckpointError(f"{path}: is a folder")
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
+    """The ``rvc_common.checkpoint.Reader`` of this package: pickles are opened with ``weights_only=True`` only."""
     try:
         return _read_safetensors(path) if path.suffix == ".safetensors" else (_load(path, foreign), {})
     except Exception as error:  # a damaged file fails in arbitrary ways
-        raise _told(path, error) from error
+        raise _refusal_or_damage(path, error) from error
 
 
-def _told(path: Path, error: Exception) -> CheckpointError:
+def _refusal_or_damage(path: Path, error: Exception) -> CheckpointError:
     text = str(error) or type(error).__name__
     name = re.search(r"[Uu]nsupported (?:global: GLOBAL|GLOBAL|class) (\S+)", text)
     if name and isinstance(error, pickle.UnpicklingError):

@@ -9,9 +9,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .config import SynthesizerConfig
+from rvc_common.config import SynthesizerConfig
+from rvc_common.stages import Carry, Stage, group, leaf
+
 from .layers import weight_normed
-from .stages import Carry, Stage, group, leaf
 from .text_encoder import apply_mask
 
 FLOWS, LAYERS, KERNEL = 4, 3, 5

@@ -8,7 +8,6 @@ of Hidden Units" (2021), base size; keys as in Hugging Face's ``HubertModel`` wi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,41 +15,21 @@ import torch
 from torch import nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-from .checkpoint import CheckpointError, normalise_keys, read_hubert
+from rvc_common.checkpoint import file_named, read_hubert
+from rvc_common.checks import check_content_audio
+from rvc_common.config import HEAD_CHANNELS, HubertConfig
+from rvc_common.keys import normalise_keys
+from rvc_common.stages import Carry, Event, Stage, Watch, group, leaf, run, walk
+
+from .files import read_file
 from .layers import DTYPES, TensorLayout, check_device, load_weights, stepped, weight_normed
 from .resident import Resident
-from .stages import Carry, Event, Stage, Watch, group, leaf, run, walk
 
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
-SHORTEST_SAMPLES = 400
-HEAD_CHANNELS = 64
 POSITION_KERNEL, POSITION_GROUPS = 128, 16
 NORM_EPS = 1e-5
 # v1 voices of the WebUI were trained on the output of the ninth layer
 WEBUI_V1_LAYERS = 9
-
-
-@dataclass(frozen=True)
-class HubertConfig:
-    """Sizes of the network; the defaults are those of the base model."""
-
-    conv_channels: int = 512
-    channels: int = 768
-    filter_channels: int = 3072
-    layers: int = 12
-    projected: int | None = 256
-
-    @classmethod
-    def from_state_dict(cls, state: Mapping[str, np.ndarray]) -> HubertConfig:
-        """Read the sizes from a state dict's shapes; ``projected`` is None where ``final_proj`` is absent."""
-        projection = state.get("feature_projection.projection.weight")
-        dense = state.get("encoder.layers.0.feed_forward.intermediate_dense.weight")
-        final = state.get("final_proj.weight")
-        projected = final.shape[0] if final is not None else (256 if "final_proj.bias" in state else None)
-        if projection is None or dense is None or projection.ndim != 2 or projection.shape[0] % HEAD_CHANNELS:
-            return cls(projected=projected)
-        numbers = [int(k.split(".")[2]) for k in state if k.startswith("encoder.layers.") and k.split(".")[2].isdigit()]
-        return cls(projection.shape[1], projection.shape[0], dense.shape[0], max(numbers) + 1, projected)
 
 
 class ConvLayer(nn.Module):
@@ -213,17 +192,6 @@ class Network(nn.Module):
         return (projection, group("encoder", self.encoder.stages(layers)), *last)
 
 
-def _check_audio(audio: np.ndarray) -> np.ndarray:
-    audio = np.asarray(audio)
-    if audio.ndim not in (1, 2) or audio.dtype.kind != "f":
-        raise ValueError(f"audio must be floats of shape [n] or [B, n], not {audio.dtype} {list(audio.shape)}")
-    if audio.shape[-1] < SHORTEST_SAMPLES:
-        raise ValueError(f"audio has {audio.shape[-1]} samples; HuBERT needs at least {SHORTEST_SAMPLES}")
-    if not np.isfinite(audio).all():
-        raise ValueError(f"audio has {np.count_nonzero(~np.isfinite(audio))} NaN or infinite samples")
-    return audio
-
-
 class Hubert:
     """Content features of 16 kHz mono audio, 50 frames a second. NumPy in, NumPy out."""
 
@@ -242,10 +210,8 @@ class Hubert:
         Raises:
             CheckpointError: unreadable file, or keys and shapes of another model.
         """
-        try:
-            return cls.from_state_dict(read_hubert(path), **options)
-        except CheckpointError as error:
-            raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+        with file_named(path):
+            return cls.from_state_dict(read_hubert(path, read_file), **options)
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, np.ndarray], **options: str) -> Hubert:
@@ -268,13 +234,22 @@ class Hubert:
         C is 768 for v2 voices and 256, through ``final_proj``, for v1. ``watch(path, array)`` is
         called after every stage, arrays in PyTorch's layouts.
         """
-        extracted = self._extract(_check_audio(audio), watch)
+        extracted = self._extract(check_content_audio(audio), watch)
         result = self._encode(extracted, version, profile, watch)
         return result if np.ndim(audio) == 2 else result[0]
 
+    def width(self, version: str, profile: str) -> int | None:
+        """Values per frame that ``features`` gives.
+
+        Raises:
+            ValueError: no such version or profile, or this model lacks what the version needs.
+        """
+        _, projects = last_stage(self.config, version, profile)
+        return self.config.projected if projects else self.config.channels
+
     def extract(self, audio: np.ndarray) -> np.ndarray:
         """The seven convolutions alone: ``[n]`` or ``[B, n]`` to ``[H, 512]`` or ``[B, H, 512]``."""
-        result = self._extract(_check_audio(audio), None).to(self.out_dtype).cpu().numpy()
+        result = self._extract(check_content_audio(audio), None).to(self.out_dtype).cpu().numpy()
         return result if np.ndim(audio) == 2 else result[0]
 
     def encode(self, extracted: np.ndarray, version: str = "v2", profile: str = "applio") -> np.ndarray:
@@ -286,7 +261,7 @@ class Hubert:
     def resident(self, audio: np.ndarray, version: str = "v2", profile: str = "applio") -> Resident:
         """``features`` with its input on the device already."""
         stages = (*self.network.extracting(), *self.network.encoding(*last_stage(self.config, version, profile)))
-        start = self._entered(_check_audio(audio))
+        start = self._entered(check_content_audio(audio))
 
         def work() -> dict[str, torch.Tensor]:
             carry = dict(start)
@@ -300,7 +275,7 @@ class Hubert:
         return stepped(self._walk(audio, version, profile), self.layout)
 
     def _walk(self, audio: np.ndarray, version: str, profile: str) -> Iterator[Event]:
-        carry = self._entered(_check_audio(audio))
+        carry = self._entered(check_content_audio(audio))
         encoding = self.network.encoding(*last_stage(self.config, version, profile))
         yield from walk((*self.network.extracting(), *encoding), carry)
         carry["features"] = carry["x"].to(self.out_dtype).cpu().numpy()

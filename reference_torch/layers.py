@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from .checkpoint import check_keys
-from .stages import Event
+from rvc_common.keys import check_keys
+from rvc_common.stages import Event
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -14,10 +14,11 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate, leaky_relu, pad
 
-from .config import SynthesizerConfig
+from rvc_common.config import SynthesizerConfig
+from rvc_common.stages import Carry, Stage, group, leaf
+
 from .layers import weight_normed
 from .source import InterpolatedSource
-from .stages import Carry, Stage, group, leaf
 from .vocoder import ResidualBlock, branches, condition
 
 SLOPE = 0.2

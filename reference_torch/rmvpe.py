@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,36 +16,21 @@ import torch
 from torch import nn
 from torch.nn.functional import pad
 
-from .audio import HOP_SAMPLES, N_FFT, N_MELS, LogMel
-from .checkpoint import CheckpointError, check_keys, read_state_dict
+from rvc_common.checkpoint import file_named, read_state_dict
+from rvc_common.checks import check_pitch_audio
+from rvc_common.config import RMVPEConfig
+from rvc_common.keys import check_keys
+from rvc_common.stages import Carry, Event, Stage, group, leaf, run, walk
+
+from .audio import HOP_SAMPLES, N_MELS, LogMel
+from .files import read_file
 from .layers import DTYPES, TensorLayout, check_device, stepped
 from .resident import Resident
-from .stages import Carry, Event, Stage, group, leaf, run, walk
 
 N_BINS = 360
 CENTS_FIRST_BIN, CENTS_PER_BIN = 1997.3794084376191, 20.0
 FRAME_MULTIPLE = 32
 CHUNK_FRAMES = 32000
-
-
-@dataclass(frozen=True)
-class RMVPEConfig:
-    """Sizes of the network; the defaults are upstream's."""
-
-    width: int = 16
-    levels: int = 5
-    blocks: int = 4
-    inter_layers: int = 4
-    hidden: int = 256
-
-    @classmethod
-    def from_state_dict(cls, state: Mapping[str, np.ndarray]) -> RMVPEConfig:
-        """Read the two sizes that may be reduced (width, hidden) from a state dict's shapes."""
-        first = state.get("unet.encoder.layers.0.conv.0.conv.0.weight")
-        recurrent = state.get("fc.0.gru.weight_hh_l0")
-        if first is None or recurrent is None or first.ndim != 4 or recurrent.ndim != 2:
-            return cls()
-        return cls(width=first.shape[0], hidden=recurrent.shape[1])
 
 
 class ResidualBlock(nn.Module):
@@ -214,17 +198,6 @@ class Network(nn.Module):
         )
 
 
-def _check_audio(audio: np.ndarray) -> np.ndarray:
-    audio = np.asarray(audio, dtype=np.float32)
-    if audio.ndim != 1:
-        raise ValueError(f"audio must be mono, shape [n], not {list(audio.shape)}")
-    if not np.isfinite(audio).all():
-        raise ValueError(f"audio has {np.count_nonzero(~np.isfinite(audio))} NaN or infinite samples")
-    if audio.size <= N_FFT // 2:
-        raise ValueError(f"audio has {audio.size} samples; reflection needs at least {N_FFT // 2 + 1}")
-    return audio
-
-
 class RMVPE:
     """Pitch of 16 kHz mono audio, 100 frames a second. NumPy in, NumPy out."""
 
@@ -251,10 +224,8 @@ class RMVPE:
         Raises:
             CheckpointError: unreadable file, or keys and shapes of another model.
         """
-        try:
-            return cls.from_state_dict(read_state_dict(path), **options)
-        except CheckpointError as error:
-            raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+        with file_named(path):
+            return cls.from_state_dict(read_state_dict(path, read_file), **options)
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, np.ndarray], **options: str) -> RMVPE:
@@ -271,7 +242,7 @@ class RMVPE:
     @torch.inference_mode()
     def mel(self, audio: np.ndarray) -> np.ndarray:
         """``[n]`` 16 kHz mono in [-1, 1] to natural-log mel ``[128, F]``, F = 1 + n // 160."""
-        return self._mel(_check_audio(audio)).cpu().numpy()
+        return self._mel(check_pitch_audio(audio)).cpu().numpy()
 
     def _mel(self, audio: np.ndarray) -> torch.Tensor:
         return self.log_mel(torch.from_numpy(audio).to(self.device, self.front_dtype))
@@ -350,7 +321,7 @@ class RMVPE:
         return cents_to_hz(np.concatenate(cents)[: frames_of(audio)])
 
     def _loaded(self, audio: np.ndarray) -> Carry:
-        return {"x": torch.from_numpy(_check_audio(audio)).to(self.device, self.front_dtype)}
+        return {"x": torch.from_numpy(check_pitch_audio(audio)).to(self.device, self.front_dtype)}
 
     def _blocks(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Padded frames ``[128, T]`` in the profile's independent blocks."""

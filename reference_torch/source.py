@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from .noise import Draws
-from .stages import Carry, Stage, leaf
+from rvc_common.noise import Draws
+from rvc_common.stages import Carry, Stage, leaf
 
 SINE_AMPLITUDE, NOISE_DEVIATION = 0.1, 0.003
 HARMONICS_MRF = 9

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn.functional import leaky_relu, pad
 
-from .config import SynthesizerConfig
-from .stages import Carry, Stage, group, leaf
+from rvc_common.config import SynthesizerConfig
+from rvc_common.stages import Carry, Stage, group, leaf
 
 WINDOW = 10
 PITCH_CODES = 256

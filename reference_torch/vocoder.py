@@ -10,10 +10,11 @@ import torch
 from torch import nn
 from torch.nn.functional import leaky_relu
 
-from .config import MRF, SynthesizerConfig
+from rvc_common.config import MRF, SynthesizerConfig
+from rvc_common.stages import Carry, Stage, group, leaf
+
 from .layers import weight_normed
 from .source import HARMONICS_MRF, HarmonicSource
-from .stages import Carry, Stage, group, leaf
 
 SLOPE, LAST_SLOPE = 0.1, 0.01
 
@@ -123,13 +124,24 @@ class HiFiGAN(nn.Module):
 
     def _up(self, i: int, profile: str) -> nn.Module:
         c, config = self.config.channels[i], self.config
-        padding, extra = config.upsampling(i, profile)
         kernel, rate = config.upsample_kernel_sizes[i], config.upsample_rates[i]
-        return weight_normed(nn.ConvTranspose1d(2 * c, c, kernel, rate, padding, extra))
+        padding, output_padding = (kernel - rate) // 2, 0
+        if config.has_f0 and profile == "applio" and rate % 2 == 1:
+            padding, output_padding = rate // 2 + 1, 1
+        return weight_normed(nn.ConvTranspose1d(2 * c, c, kernel, rate, padding, output_padding))
 
     def _noise_conv(self, i: int, profile: str) -> nn.Module:
-        kernel, stride, padding = self.config.noise_convolution(i, profile)
-        return nn.Conv1d(1, self.config.channels[i], kernel, stride, padding)
+        """From the source's rate to that of the i-th level; the last level has the source's rate already."""
+        c, last = self.config.channels[i], len(self.config.channels) - 1
+        if i == last:
+            return nn.Conv1d(1, c, 1)
+        stride = 1
+        for rate in self.config.upsample_rates[i + 1 :]:
+            stride *= rate
+        if profile == "webui":
+            return nn.Conv1d(1, c, 2 * stride, stride, stride // 2)
+        kernel = 2 * stride - stride % 2
+        return nn.Conv1d(1, c, kernel, stride, (kernel - stride) // 2)
 
     def source(self) -> tuple[Stage, ...]:
         return (group("m_source", self.m_source.stages(), product="source"),) if self.config.has_f0 else ()

@@ -6,7 +6,7 @@ Import it before ``mlx.core``: on Linux CPUs it makes MLX use a fast BLAS (see `
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .checkpoint import CheckpointError
+from rvc_common import CheckpointError
 
 if TYPE_CHECKING:
     from .hubert import Hubert

@@ -20,15 +20,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from rvc_common import CheckpointError, RefusedError
+
 LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be read, or that belongs to another model."""
-
-
-class RefusedError(CheckpointError):
-    """A pickle that asks for code."""
 
 
 _STORAGE_TYPES = {
@@ -191,20 +185,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]
 
 
 def read_file(path: Path, foreign: bool = False) -> tuple[Any, dict[str, str]]:
-    """Content and metadata of a ``.safetensors`` file, or of a pickle (which has no metadata).
-
-    Tensors become arrays of the stored dtype, except bfloat16, which NumPy lacks: float32.
-    ``foreign``: classes of other libraries become inert stand-ins, and of a pickle only the entry
-    ``model`` is kept.
-
-    Raises:
-        CheckpointError: missing, truncated or unreadable file.
-        RefusedError: the pickle asks for code.
-    """
-    if path.is_dir():
-        raise CheckpointError(f"{path}: is a folder")
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
+    """The ``rvc_common.checkpoint.Reader`` of this package."""
     try:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)

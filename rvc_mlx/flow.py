@@ -6,10 +6,11 @@ as in IAHispano/Applio, revision b9c0ccb. Shapes: B = batch, T = 10 ms frames, C
 
 from __future__ import annotations
 
-from .config import SynthesizerConfig
+from rvc_common.config import SynthesizerConfig
+from rvc_common.stages import Carry, Stage, group, leaf
+
 from .layers import Weights
 from .runtime import mx
-from .stages import Carry, Stage, group, leaf
 from .text_encoder import apply_mask
 
 FLOWS, LAYERS, KERNEL = 4, 3, 5

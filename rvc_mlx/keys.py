@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 
-from . import flow, refinegan, text_encoder
-from .config import HIFIGAN, MRF, REFINEGAN, SynthesizerConfig
+from rvc_common.config import HIFIGAN, MRF, REFINEGAN, SynthesizerConfig
+
+from . import flow, refinegan, text_encoder, vocoder
 from .source import HARMONICS_MRF
 
 
@@ -78,7 +79,7 @@ def _hifigan(shapes: _Shapes, config: SynthesizerConfig, profile: str) -> None:
         up = f"dec.upsamples.{i}" if mrf else f"dec.ups.{i}"
         shapes.layer(up, 2 * c, c, config.upsample_kernel_sizes[i], bias=c, normed=True)
         if config.has_f0:
-            shapes.layer(f"dec.noise_convs.{i}", c, 1, config.noise_convolution(i, profile)[0])
+            shapes.layer(f"dec.noise_convs.{i}", c, 1, vocoder.noise_convolution(config, i, profile)[0])
         for j, (kernel, dilations) in enumerate(pairs):
             block = f"dec.mrfs.{i}.{j}" if mrf else f"dec.resblocks.{i * len(pairs) + j}"
             for k in range(len(dilations)):

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from rvc_common.stages import Event
+
 from .packed import pack, unpack
 from .runtime import mx
-from .stages import Event
 
 Keeps = Callable[[Event, str], bool]
 

@@ -22,8 +22,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rvc_common.stages import Carry, Stage, group, leaf
+
 from .runtime import mx
-from .stages import Carry, Stage, group, leaf
 
 OUTSIDE = -1e30
 NORM_EPS = 1e-5

@@ -10,11 +10,12 @@ import math
 
 import numpy as np
 
-from .config import SynthesizerConfig
+from rvc_common.config import SynthesizerConfig
+from rvc_common.stages import Carry, Stage, group, leaf
+
 from .layers import Weights
 from .runtime import mx
 from .source import InterpolatedSource
-from .stages import Carry, Stage, group, leaf
 from .vocoder import branches, condition, residual_stages
 
 SLOPE = 0.2

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from rvc_common.index import read_vectors
+
 from .buffers import on_device
 from .runtime import mx
 
@@ -21,10 +23,14 @@ BLOCK_VALUES = 1 << 24
 
 
 class Bank:
-    """A voice's vectors ``[V, D]``, ready to be searched."""
+    """A voice's vectors ``[V, D]``, ready to be searched.
 
-    def __init__(self, vectors: np.ndarray, device: mx.Device | None = None) -> None:
-        vectors = _checked(vectors)
+    Raises:
+        ValueError: see ``rvc_common.index.read_vectors``, which takes an array or a file.
+    """
+
+    def __init__(self, index: np.ndarray | str | Path, device: mx.Device | None = None) -> None:
+        vectors = read_vectors(index)
         self.device = device or mx.default_device()
         # centred: distances stay, and their products round less
         self.centre = vectors.mean(axis=0)
@@ -76,42 +82,5 @@ def inverse_square(distance: mx.array) -> mx.array:
 
 
 def load_bank(index: np.ndarray | Bank | str | Path, device: mx.Device | None = None) -> Bank:
-    """Vectors ``[V, D]``, a ``.npy`` file of them, or a faiss ``.index`` (needs ``faiss``) to a ``Bank``.
-
-    Raises:
-        ValueError: no such file, not an index, or vectors that cannot be used.
-    """
-    if isinstance(index, Bank):
-        return index
-    if isinstance(index, str | Path):
-        index = _read(Path(index))
-    return Bank(index, device)
-
-
-def _read(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise ValueError(f"index {path}: no such file")
-    if path.suffix == ".npy":
-        try:
-            return np.load(path, allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise ValueError(f"index {path}: not a readable .npy file ({error})") from None
-    try:
-        import faiss
-    except ImportError:
-        raise ValueError(f"index {path}: reading it needs faiss: pip install 'rvc-parity[index]'") from None
-    try:
-        index = faiss.read_index(str(path))
-        return index.reconstruct_n(0, index.ntotal)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ValueError(f"index {path}: not a readable faiss index ({reason})") from None
-
-
-def _checked(vectors: np.ndarray) -> np.ndarray:
-    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    if vectors.ndim != 2 or not len(vectors):
-        raise ValueError(f"an index must hold vectors [V, D], not {list(vectors.shape)}")
-    if not np.isfinite(vectors).all():
-        raise ValueError("the index has NaN or infinite values")
-    return vectors
+    """``index`` as a ``Bank``; one that is loaded already is returned as it is."""
+    return index if isinstance(index, Bank) else Bank(index, device)

@@ -8,15 +8,20 @@ B = batch, T = 10 ms frames; arrays inside are channels last.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .audio import HOP_SAMPLES, N_FFT, N_MELS, LogMel
+import rvc_common.config
+from rvc_common.checkpoint import file_named, read_state_dict
+from rvc_common.checks import check_pitch_audio
+from rvc_common.keys import check_keys
+from rvc_common.stages import Carry, Event, Stage, leaf, run, walk
+
+from .audio import HOP_SAMPLES, N_MELS, LogMel
 from .buffers import on_device
-from .checkpoint import CheckpointError, check_keys, read_state_dict
+from .files import read_file
 from .gru import BiGRU
 from .layers import DTYPES
 from .layouts import RmvpeLayout, stepped
@@ -24,7 +29,6 @@ from .optimize import resolve
 from .packed import PackedUNet
 from .resident import Resident
 from .runtime import mx, resolve_device, warn_if_slow
-from .stages import Carry, Event, Stage, leaf, run, walk
 from .unet import NativeUNet
 
 N_BINS = 360
@@ -34,24 +38,8 @@ CHUNK_FRAMES = 32000
 TILE_FRAMES = 10240
 
 
-@dataclass(frozen=True)
-class RMVPEConfig:
-    """Sizes of the network; the defaults are upstream's."""
-
-    width: int = 16
-    levels: int = 5
-    blocks: int = 4
-    inter_layers: int = 4
-    hidden: int = 256
-
-    @classmethod
-    def from_state_dict(cls, state: Mapping[str, np.ndarray]) -> RMVPEConfig:
-        """Read the two sizes that may be reduced (width, hidden) from a state dict's shapes."""
-        first = state.get("unet.encoder.layers.0.conv.0.conv.0.weight")
-        recurrent = state.get("fc.0.gru.weight_hh_l0")
-        if first is None or recurrent is None or first.ndim != 4 or recurrent.ndim != 2:
-            return cls()
-        return cls(width=first.shape[0], hidden=recurrent.shape[1])
+class RMVPEConfig(rvc_common.config.RMVPEConfig):
+    """What tiling adds to the sizes: how far the U-Net sees."""
 
     @property
     def halo_frames(self) -> int:
@@ -101,17 +89,6 @@ def state_shapes(config: RMVPEConfig) -> dict[str, tuple[int, ...]]:
         shapes[f"fc.0.gru.bias_ih_l0{end}"] = shapes[f"fc.0.gru.bias_hh_l0{end}"] = (3 * config.hidden,)
     shapes.update({"fc.1.weight": (N_BINS, 2 * config.hidden), "fc.1.bias": (N_BINS,)})
     return shapes
-
-
-def _check_audio(audio: np.ndarray) -> np.ndarray:
-    audio = np.asarray(audio, dtype=np.float32)
-    if audio.ndim != 1:
-        raise ValueError(f"audio must be mono, shape [n], not {list(audio.shape)}")
-    if not np.isfinite(audio).all():
-        raise ValueError(f"audio has {np.count_nonzero(~np.isfinite(audio))} NaN or infinite samples")
-    if audio.size <= N_FFT // 2:
-        raise ValueError(f"audio has {audio.size} samples; reflection needs at least {N_FFT // 2 + 1}")
-    return audio
 
 
 class RMVPE:
@@ -169,10 +146,8 @@ class RMVPE:
         Raises:
             CheckpointError: unreadable file, or keys and shapes of another model.
         """
-        try:
-            return cls.from_state_dict(read_state_dict(path), **options)
-        except CheckpointError as error:
-            raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+        with file_named(path):
+            return cls.from_state_dict(read_state_dict(path, read_file), **options)
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, np.ndarray], **options: Any) -> RMVPE:
@@ -183,7 +158,7 @@ class RMVPE:
         """``[n]`` 16 kHz mono in [-1, 1] to natural-log mel ``[128, F]``, F = 1 + n // 160."""
         with on_device(self.device, self, "mel"):
             # contiguous on the device, so that the copy to NumPy is a plain one
-            return np.array(mx.contiguous(self.log_mel(mx.array(_check_audio(audio))).T))
+            return np.array(mx.contiguous(self.log_mel(mx.array(check_pitch_audio(audio))).T))
 
     def salience(self, mel: np.ndarray, chunk: int | None = CHUNK_FRAMES) -> np.ndarray:
         """``[128, F] -> [F, 360]`` or ``[B, 128, F] -> [B, F, 360]``, values in (0, 1).
@@ -277,7 +252,7 @@ class RMVPE:
     def f0(self, audio: np.ndarray, threshold: float = 0.03) -> np.ndarray:
         """``[n]`` 16 kHz mono to Hz ``[F]``, float64, 100 frames a second, 0 where unvoiced."""
         with on_device(self.device, self, "f0"):
-            carry: Carry = {"x": mx.array(_check_audio(audio))}
+            carry: Carry = {"x": mx.array(check_pitch_audio(audio))}
             run(self.front, carry)
             # decoded block by block: the salience of an hour is half a gigabyte
             salience = (self._block(block)[0] for block in self._blocks(carry["x"]))
@@ -309,7 +284,7 @@ class RMVPE:
         return stepped(self._walk(audio, threshold), self.layout, self.device)
 
     def _walk(self, audio: np.ndarray, threshold: float) -> Iterator[Event]:
-        carry: Carry = {"x": mx.array(_check_audio(audio))}
+        carry: Carry = {"x": mx.array(check_pitch_audio(audio))}
         yield from walk(self.front, carry)
         cents = []
         for i, block in enumerate(self._blocks(carry.pop("x"))):

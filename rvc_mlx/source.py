@@ -13,11 +13,12 @@ import math
 
 import numpy as np
 
-from .config import SynthesizerConfig
+from rvc_common.config import SynthesizerConfig
+from rvc_common.noise import Draws
+from rvc_common.stages import Carry, Stage, leaf
+
 from .layers import Weights
-from .noise import Draws
 from .runtime import mx
-from .stages import Carry, Stage, leaf
 
 SINE_AMPLITUDE, NOISE_DEVIATION = 0.1, 0.003
 HARMONICS_MRF = 9

@@ -14,20 +14,24 @@ from typing import Any
 
 import numpy as np
 
+from rvc_common.checkpoint import file_named, read_voice
+from rvc_common.checks import check_f0, check_lengths, check_phone, check_speaker
+from rvc_common.config import REFINEGAN, SynthesizerConfig, VoiceFacts
+from rvc_common.keys import check_keys, normalise_keys
+from rvc_common.noise import Draw, Draws, kept
+from rvc_common.stages import Carry, Event, Stage, Watch, group, run, walk
+
 from .buffers import on_device
-from .checkpoint import CheckpointError, check_keys, normalise_keys, read_voice
-from .config import REFINEGAN, SynthesizerConfig
+from .files import read_file
 from .flow import flow_stages
 from .keys import state_shapes
 from .layers import DTYPES, Weights
 from .layouts import ChannelsLast, stepped
-from .noise import Draw, Draws, kept
 from .optimize import resolve
 from .refinegan import RefineGAN
 from .resident import Outputs, Resident
 from .runtime import mx, resolve_device, warn_if_slow
-from .stages import Carry, Event, Stage, Watch, group, run, walk
-from .text_encoder import PITCH_CODES, TextEncoder, apply_mask
+from .text_encoder import TextEncoder, apply_mask
 from .vocoder import HiFiGAN
 
 # upstream writes five digits, not two thirds
@@ -42,7 +46,7 @@ Watcher = Callable[[str, np.ndarray], None]
 Begun = tuple[Carry, Callable[[Carry], Outputs]]
 
 
-class Synthesizer:
+class Synthesizer(VoiceFacts):
     """Content features and pitch to audio in a voice. NumPy in, NumPy out."""
 
     def __init__(
@@ -105,11 +109,9 @@ class Synthesizer:
         Raises:
             CheckpointError: unreadable file, or keys and shapes that do not fit its configuration.
         """
-        try:
-            voice = read_voice(path)
+        with file_named(path):
+            voice = read_voice(path, read_file)
             return cls.from_state_dict(voice.state, voice.config, voice.version, voice.f0, voice.vocoder, **options)
-        except CheckpointError as error:
-            raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
     @classmethod
     def from_state_dict(
@@ -128,39 +130,6 @@ class Synthesizer:
         """
         state = normalise_keys(state)
         return cls(state, SynthesizerConfig.make(config, state, version, f0, vocoder), **options)
-
-    # ------------------------------------------------------------------ facts
-    @property
-    def sample_rate(self) -> int:
-        return self.config.sample_rate
-
-    @property
-    def version(self) -> str:
-        return self.config.version
-
-    @property
-    def has_f0(self) -> bool:
-        return self.config.has_f0
-
-    @property
-    def vocoder(self) -> str:
-        return self.config.vocoder
-
-    @property
-    def hop_samples(self) -> int:
-        return self.config.hop_samples
-
-    @property
-    def phone_channels(self) -> int:
-        return self.config.phone_channels
-
-    @property
-    def inter_channels(self) -> int:
-        return self.config.inter_channels
-
-    @property
-    def speakers(self) -> int:
-        return self.config.spk_embed_dim
 
     # ------------------------------------------------------------------ parts
     def encode(
@@ -198,7 +167,7 @@ class Synthesizer:
         if not self.has_f0:
             raise ValueError("this voice has no pitch, hence no source")
         with on_device(self.device, self, "source"):
-            carry: Carry = {"draws": Draws.of(noise), "f0": _check_f0(f0)}
+            carry: Carry = {"draws": Draws.of(noise), "f0": check_f0(f0)}
             run(self.decoder.source, carry, self._converted(watch), "dec.")
             return np.array(carry["source"].astype(mx.float32))
 
@@ -267,7 +236,7 @@ class Synthesizer:
             run(self.decoder.source, carry)
             return {"source": carry["source"]}
 
-        return {"f0": _check_f0(f0)}, _drawing(noise, work)
+        return {"f0": check_f0(f0)}, _drawing(noise, work)
 
     def _resident_decode(self, z: np.ndarray, f0: np.ndarray | None, speaker: np.ndarray, noise: int | Draw) -> Begun:
         carry: Carry = {"x": self._array(z), "f0": f0, "speaker": speaker}
@@ -332,7 +301,7 @@ class Synthesizer:
         if self.has_f0:
             if f0 is None or f0.shape != shape:
                 raise ValueError(f"this voice needs f0 {list(shape)}")
-            _check_f0(f0)
+            check_f0(f0)
 
     def _sample(self, carry: Carry) -> None:
         """The latent, and the leading frames dropped that ``rate`` says."""
@@ -453,52 +422,3 @@ def _keeps_axes(event: Event, name: str) -> bool:
 
 def _split_stats(carry: Carry) -> None:
     carry["m_p"], carry["logs_p"] = mx.split(carry.pop("x"), 2, axis=-1)
-
-
-def check_phone(config: SynthesizerConfig, phone: np.ndarray, pitch: np.ndarray | None) -> None:
-    """Refuse what would fail late or silently mean something else.
-
-    Raises:
-        ValueError: says what was expected.
-    """
-    if phone.ndim != 3 or phone.shape[2] != config.phone_channels:
-        raise ValueError(f"phone must be [B, T, {config.phone_channels}], not {list(phone.shape)}")
-    if config.has_f0 != (pitch is not None):
-        raise ValueError("this voice needs pitch codes" if config.has_f0 else "this voice takes no pitch")
-    if pitch is not None:
-        if pitch.shape != phone.shape[:2] or pitch.dtype.kind not in "iu":
-            raise ValueError(f"pitch must be whole numbers {list(phone.shape[:2])}, not {pitch.dtype} {pitch.shape}")
-        if pitch.size and not 0 <= pitch.min() <= pitch.max() < PITCH_CODES:
-            raise ValueError(f"pitch codes must lie in 0 to {PITCH_CODES - 1}")
-
-
-def check_lengths(lengths: np.ndarray, frames: int, rate: float | None) -> None:
-    """Lengths from 1 to the frames there are, and a rate that leaves some.
-
-    Raises:
-        ValueError: says what was expected.
-    """
-    if not ((np.asarray(lengths) >= 1) & (np.asarray(lengths) <= frames)).all():
-        raise ValueError(f"lengths must lie in 1 to {frames}")
-    if rate is not None and not (0 < rate <= 1 and int(frames * (1.0 - float(np.float32(rate)))) < frames):
-        raise ValueError(f"rate={rate}: above 0 and at most 1 is expected, so that a frame is left")
-
-
-def check_speaker(config: SynthesizerConfig, speaker: np.ndarray, batch: int) -> np.ndarray:
-    """Speaker numbers ``[B]``, int64; one number stands for the whole batch.
-
-    Raises:
-        ValueError: a number that the voice does not have.
-    """
-    given = np.asarray(speaker).reshape(-1)
-    if given.dtype.kind not in "iu" or not all(0 <= n < config.spk_embed_dim for n in given.tolist()):
-        raise ValueError(f"speaker {given.tolist()}: this voice has speakers 0 to {config.spk_embed_dim - 1}")
-    numbers = np.broadcast_to(given, (batch,))
-    return numbers.astype(np.int64)
-
-
-def _check_f0(f0: np.ndarray) -> np.ndarray:
-    f0 = np.asarray(f0)
-    if f0.ndim != 2 or not np.isfinite(f0).all() or (f0 < 0).any():
-        raise ValueError("f0 must be [B, T] in Hz, finite, 0 where unvoiced")
-    return f0

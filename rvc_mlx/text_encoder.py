@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 
-from .config import SynthesizerConfig
+from rvc_common.config import SynthesizerConfig
+from rvc_common.stages import Carry, Stage, group, leaf
+
 from .layers import Weights
 from .runtime import mx
-from .stages import Carry, Stage, group, leaf
 
 WINDOW = 10
 PITCH_CODES = 256

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from rvc_common.stages import Carry, Stage, group, leaf
+
 from .layers import EVAL_BYTES
 from .packed import NORM_EPS, fold_norm
 from .runtime import mx
-from .stages import Carry, Stage, group, leaf
 
 Weights = Mapping[str, np.ndarray]
 

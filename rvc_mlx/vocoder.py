@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 
-from .config import MRF, SynthesizerConfig
+from rvc_common.config import MRF, SynthesizerConfig
+from rvc_common.stages import Carry, Stage, group, leaf
+
 from .layers import Layer, Weights
 from .runtime import mx
 from .source import HARMONICS_MRF, HarmonicSource
-from .stages import Carry, Stage, group, leaf
 
 SLOPE, LAST_SLOPE = 0.1, 0.01
 
@@ -61,6 +62,31 @@ def branches(names: list[str], blocks: list[tuple[Stage, ...]], weights: Weights
     return (*stages, Stage(f"{names[-1]}:mean", mean))
 
 
+def upsampling(config: SynthesizerConfig, i: int, profile: str) -> tuple[int, int]:
+    """Padding and output padding of the i-th transposed convolution.
+
+    Odd rates of Applio's voices with pitch get an output padding of 1; the excess of the kernel and
+    the output padding over the rate is cut off both ends.
+    """
+    rate, kernel = config.upsample_rates[i], config.upsample_kernel_sizes[i]
+    extra = rate % 2 if config.has_f0 and profile == "applio" else 0
+    # upstream's rule for odd rates takes the kernel to be twice the rate, whatever it is
+    excess = rate + extra if extra else kernel - rate
+    return excess // 2, extra
+
+
+def noise_convolution(config: SynthesizerConfig, i: int, profile: str) -> tuple[int, int, int]:
+    """Kernel, stride and padding that bring the source to the rate after the i-th level.
+
+    The stride is what later levels upsample by. The padding is half of it, rounded down; Applio's
+    kernel is the stride plus both paddings, the WebUI's is two strides. The last level needs neither.
+    """
+    stride = math.prod(config.upsample_rates[i + 1 :])
+    padding = stride // 2
+    kernel = 2 * stride if profile == "webui" and stride > 1 else stride + 2 * padding
+    return kernel, stride, padding
+
+
 class HiFiGAN:
     """``z [B, T, 192]``, ``f0 [B, T]``, speaker ``[B, 1, G]`` to audio ``[B, N, 1]`` in (-1, 1)."""
 
@@ -97,7 +123,7 @@ class HiFiGAN:
 
     def _level(self, i: int, weights: Weights) -> tuple[Stage, ...]:
         config = self.config
-        padding, extra = config.upsampling(i, self.profile)
+        padding, extra = upsampling(config, i, self.profile)
         name = f"upsamples.{i}" if self.mrf else f"ups.{i}"
         up = weights.conv_transpose(
             f"dec.{name}", stride=config.upsample_rates[i], padding=padding, output_padding=extra
@@ -117,7 +143,7 @@ class HiFiGAN:
         return (*stages, *branches(names, blocks, weights))
 
     def _noise(self, i: int, weights: Weights) -> tuple[Stage, Stage]:
-        _, stride, padding = self.config.noise_convolution(i, self.profile)
+        _, stride, padding = noise_convolution(self.config, i, self.profile)
         conv = weights.conv(f"dec.noise_convs.{i}", stride=stride, padding=padding)
 
         def inject(carry: Carry) -> None:

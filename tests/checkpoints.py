@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 
+from rvc_common import checkpoint
 from suites.inputs.weights import MANIFESTS
 
 HF_TO_FAIRSEQ = {
@@ -25,6 +28,14 @@ HF_TO_FAIRSEQ = {
     ".feed_forward.output_dense.": ".fc2.",
     "masked_spec_embed": "mask_emb",
 }
+
+
+def reading(side: str) -> SimpleNamespace:
+    """The functions of ``rvc_common.checkpoint`` that read, with one side's way of opening files."""
+    read = importlib.import_module(f"{side}.files").read_file
+    names = ("read_content", "read_hubert", "read_state_dict", "read_voice")
+    bound = {name: partial(getattr(checkpoint, name), read=read) for name in names}
+    return SimpleNamespace(read_metadata=checkpoint.read_metadata, **bound)
 
 
 def manifest(name: str) -> dict[str, Any]:

@@ -19,6 +19,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one core each: their spinning threads
 # torch first: loaded after rvc_mlx, it would take some of its BLAS calls to MLX's fast BLAS
 import torch  # noqa: F401
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=2, help="how often test_kills.py kills a run")
+
+
 GOLDEN = Path(__file__).parent / "golden"
 
 

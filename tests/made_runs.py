@@ -57,7 +57,7 @@ def make_run(
     ``change`` edits the lines before they are written.
     """
     folder.mkdir(parents=True)
-    config = compose_config("rmvpe", ["measure=smoke", f"precision={precision}"])
+    config = compose_config("rmvpe", ["measure=smoke", f"precision={precision}"]).plain()
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "environment.json").write_text(json.dumps(ENVIRONMENT | dict(environment or {})))
     keys = [[case, component, backend] for case in CASES for component in COMPONENTS for backend in BACKENDS]

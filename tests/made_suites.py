@@ -40,7 +40,7 @@ Line = dict[str, Any]
 
 @functools.cache
 def config_of(suite: str, precision: str) -> str:
-    return yaml.safe_dump(compose_config(suite, ["measure=smoke", f"precision={precision}"]))
+    return yaml.safe_dump(compose_config(suite, ["measure=smoke", f"precision={precision}"]).plain())
 
 
 def make_everything(folder: Path, **options: Any) -> Path:

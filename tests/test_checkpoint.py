@@ -10,8 +10,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from checkpoints import reading
 
-from rvc_mlx.checkpoint import read_state_dict
+read_state_dict = reading("rvc_mlx").read_state_dict
 
 
 def save(path: Path, state: dict[str, np.ndarray], dtype: torch.dtype | None = None) -> Path:
@@ -28,10 +29,8 @@ def load(side: ModuleType, path: Path):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
 def test_own_reader_equals_torchs(tmp_path, tiny_state, dtype):
-    from reference_torch.checkpoint import read_state_dict as with_torch
-
     path = save(tmp_path / "a.pt", tiny_state, dtype)
-    ours, theirs = read_state_dict(path), with_torch(path)
+    ours, theirs = read_state_dict(path), reading("reference_torch").read_state_dict(path)
     assert ours.keys() == theirs.keys() == tiny_state.keys()
     for key in ours:
         np.testing.assert_array_equal(ours[key], theirs[key], err_msg=key)

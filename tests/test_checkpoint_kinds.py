@@ -8,23 +8,22 @@ import os
 import pickle
 import re
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import checkpoints as made
 import numpy as np
 import pytest
 import torch
 
-import reference_torch.checkpoint
-import rvc_mlx.checkpoint
+from rvc_common import CheckpointError, checkpoint
 
 VOICES = sorted(p.stem for p in made.MANIFESTS.glob("synth_*.json"))
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old-style"])
 
 
 @pytest.fixture
-def reader(side: ModuleType) -> ModuleType:
-    return importlib.import_module(f"{side.__name__}.checkpoint")
+def reader(side: ModuleType) -> SimpleNamespace:
+    return made.reading(side.__name__)
 
 
 @pytest.fixture(scope="module")
@@ -38,34 +37,29 @@ def assert_same(given, expected):
         np.testing.assert_array_equal(given[key], value, err_msg=key)
 
 
-def test_both_packages_hold_the_same_module():
-    ours, theirs = (Path(m.__file__).read_text() for m in (rvc_mlx.checkpoint, reference_torch.checkpoint))
-    assert ours == theirs
-
-
 # --- names and configuration
 
 
-def test_weight_norm_names(reader):
+def test_weight_norm_names():
     state = made.toy_state("synth_v2_40k_f0")
     assert any(k.endswith(".weight_g") for k in state)
     in_memory = made.in_memory_names(state)
     assert in_memory.keys() != state.keys()
-    assert_same(reader.normalise_keys(in_memory), state)
-    assert_same(reader.normalise_keys(state), state)
+    assert_same(checkpoint.normalise_keys(in_memory), state)
+    assert_same(checkpoint.normalise_keys(state), state)
 
 
-def test_one_layer_with_both_names_is_named(reader):
+def test_one_layer_with_both_names_is_named():
     both = {"dec.ups.0.weight_g": np.ones(1), "dec.ups.0.parametrizations.weight.original0": np.ones(1)}
     for state in (both, dict(reversed(both.items()))):
-        with pytest.raises(reader.CheckpointError, match=r"layer dec\.ups\.0 has its weight norm in both"):
-            reader.normalise_keys(state)
+        with pytest.raises(CheckpointError, match=r"layer dec\.ups\.0 has its weight norm in both"):
+            checkpoint.normalise_keys(state)
 
 
-def test_config_by_position_and_by_name(reader):
+def test_config_by_position_and_by_name():
     facts = made.manifest("synth_v2_40k_f0")
-    assert reader.named_config(facts["config_list"]) == facts["config"] == reader.named_config(facts["config"])
-    assert list(reader.named_config(dict(reversed(facts["config"].items())))) == list(reader.CONFIG_NAMES)
+    assert checkpoint.named_config(facts["config_list"]) == facts["config"] == checkpoint.named_config(facts["config"])
+    assert list(checkpoint.named_config(dict(reversed(facts["config"].items())))) == list(checkpoint.CONFIG_NAMES)
 
 
 CONFIGS = {
@@ -85,10 +79,10 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("case", CONFIGS)
-def test_absurd_config(reader, case):
+def test_absurd_config(case):
     change, message = CONFIGS[case]
-    with pytest.raises(reader.CheckpointError, match=message):
-        reader.named_config(change(made.manifest("synth_v2_40k_f0")["config"]))
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.named_config(change(made.manifest("synth_v2_40k_f0")["config"]))
 
 
 # --- voices
@@ -120,7 +114,7 @@ def test_both_sides_read_the_same_voice(tmp_path, style, dtype, enc_q, zipped):
     made.save_voice(path, dtype=dtype, state=given, **EXTRAS)
     if not zipped:
         torch.save(torch.load(path, weights_only=True), path, _use_new_zipfile_serialization=False)
-    ours, theirs = (m.read_voice(path) for m in (rvc_mlx.checkpoint, reference_torch.checkpoint))
+    ours, theirs = (made.reading(side).read_voice(path) for side in ("rvc_mlx", "reference_torch"))
     assert ours[1:] == theirs[1:]
     rounded = {k: torch.from_numpy(v).to(dtype).float().numpy() for k, v in state.items()}
     for voice in (ours, theirs):
@@ -145,7 +139,7 @@ FIELDS = {
 @pytest.mark.parametrize("field", FIELDS)
 def test_wrong_entries(reader, tmp_path, field):
     value, message = FIELDS[field]
-    with pytest.raises(reader.CheckpointError, match=rf"a\.pth: .*{message}"):
+    with pytest.raises(CheckpointError, match=rf"a\.pth: .*{message}"):
         reader.read_voice(made.save_voice(tmp_path / "a.pth", **{field: value}))
 
 
@@ -155,7 +149,7 @@ def test_what_lacks_the_config_says_what_to_give(reader, tmp_path):
     torch.save(state, tmp_path / "bare.pth")
     made.save_voice(tmp_path / "no.pth", config=None)
     for name, what in ("G", "a training checkpoint"), ("bare", "a bare state dict"), ("no", ""):
-        with pytest.raises(reader.CheckpointError, match=rf"{name}\.pth: .*{what}.*give the exported voice file"):
+        with pytest.raises(CheckpointError, match=rf"{name}\.pth: .*{what}.*give the exported voice file"):
             reader.read_voice(tmp_path / f"{name}.pth")
 
 
@@ -163,14 +157,14 @@ def test_safetensors_of_others_lack_the_config(reader, tmp_path):
     from safetensors.numpy import save_file
 
     save_file(made.toy_state("synth_v2_40k_f0"), tmp_path / "a.safetensors")
-    with pytest.raises(reader.CheckpointError, match="lacks the voice's config"):
+    with pytest.raises(CheckpointError, match="lacks the voice's config"):
         reader.read_voice(tmp_path / "a.safetensors")
     save_file(made.toy_state("synth_v2_40k_f0"), tmp_path / "b.safetensors", metadata={"format": "rvc-parity/9"})
-    with pytest.raises(reader.CheckpointError, match="format rvc-parity/9 is not known"):
+    with pytest.raises(CheckpointError, match="format rvc-parity/9 is not known"):
         reader.read_voice(tmp_path / "b.safetensors")
     damaged = {"format": "rvc-parity/1", "config": "[1, 2"}
     save_file(made.toy_state("synth_v2_40k_f0"), tmp_path / "c.safetensors", metadata=damaged)
-    with pytest.raises(reader.CheckpointError, match="metadata is damaged"):
+    with pytest.raises(CheckpointError, match="metadata is damaged"):
         reader.read_voice(tmp_path / "c.safetensors")
     assert reader.read_metadata(tmp_path / "b.safetensors") == {"format": "rvc-parity/9"}
 
@@ -199,7 +193,7 @@ def test_voice_with_code_in_its_extras_is_refused(reader, tmp_path, name):
     target = tmp_path / "was_run"
     made.save_voice(tmp_path / "a.pth", note=hostile(target)[name])
     for read in (reader.read_voice, reader.read_hubert, reader.read_state_dict):
-        with pytest.raises(reader.CheckpointError, match=r"refused: the pickle asks for \S+"):
+        with pytest.raises(CheckpointError, match=r"refused: the pickle asks for \S+"):
             read(tmp_path / "a.pth")
     assert not target.exists()
 
@@ -210,7 +204,7 @@ def test_voice_with_code_in_its_extras_is_refused(reader, tmp_path, name):
 @FORMATS
 def test_fairseq_layout(reader, tmp_path, hubert_state, zipped):
     path = made.save_fairseq(tmp_path / "h.pt", hubert_state, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(reader.CheckpointError, match="refused: the pickle asks for"):
+    with pytest.raises(CheckpointError, match="refused: the pickle asks for"):
         reader.read_state_dict(path)
     assert_same(reader.read_hubert(path), hubert_state)
 
@@ -238,13 +232,13 @@ def test_stand_ins_run_nothing(reader, tmp_path, hubert_state, name, zipped):
     beside = {"extra_state": hostile(target)[name]}
     path = made.save_fairseq(tmp_path / "h.pt", hubert_state, beside=beside, _use_new_zipfile_serialization=zipped)
     if name == "system":  # never, not even as a stand-in
-        with pytest.raises(reader.CheckpointError, match=rf"refused: the pickle asks for {os.name}"):
+        with pytest.raises(CheckpointError, match=rf"refused: the pickle asks for {os.name}"):
             reader.read_hubert(path)
     else:
         assert_same(reader.read_hubert(path), hubert_state)
     assert not target.exists()
     for read in (reader.read_state_dict, reader.read_voice):
-        with pytest.raises(reader.CheckpointError):
+        with pytest.raises(CheckpointError):
             read(path)
     assert not target.exists()
 
@@ -259,7 +253,7 @@ def test_the_hostile_files_would_run(tmp_path, hubert_state):
 def test_stand_ins_are_for_hubert_alone(reader, tmp_path):
     voice = made.toy_state("synth_v2_40k_f0")
     path = made.save_fairseq(tmp_path / "v.pt", voice)
-    with pytest.raises(reader.CheckpointError, match="refused"):
+    with pytest.raises(CheckpointError, match="refused"):
         reader.read_voice(path)
 
 
@@ -298,25 +292,25 @@ def test_unknown_keys_are_left_to_the_model(reader, tmp_path, hubert_state):
 )
 def test_variants_are_refused(reader, tmp_path, hubert_state, name, value):
     folder = made.save_folder(tmp_path / "hf", hubert_state, **{name: value})
-    with pytest.raises(reader.CheckpointError, match=re.escape(f"hf: not HuBERT's base variant: {name} is {value!r}")):
+    with pytest.raises(CheckpointError, match=re.escape(f"hf: not HuBERT's base variant: {name} is {value!r}")):
         reader.read_hubert(folder)
 
 
 def test_broken_folders(reader, tmp_path, hubert_state):
-    with pytest.raises(reader.CheckpointError, match=r"a: a folder without model\.safetensors or pytorch_model\.bin"):
+    with pytest.raises(CheckpointError, match=r"a: a folder without model\.safetensors or pytorch_model\.bin"):
         reader.read_hubert(made.save_folder(tmp_path / "a", hubert_state, ""))
     folder = made.save_folder(tmp_path / "b", hubert_state)
     for text in (None, "{", "[1]", json.dumps("x")):
         (folder / "config.json").unlink() if text is None else (folder / "config.json").write_text(text)
-        with pytest.raises(reader.CheckpointError, match=r"b: config\.json cannot be read"):
+        with pytest.raises(CheckpointError, match=r"b: config\.json cannot be read"):
             reader.read_hubert(folder)
-    with pytest.raises(reader.CheckpointError, match="is a folder"):
+    with pytest.raises(CheckpointError, match="is a folder"):
         reader.read_state_dict(folder)
 
 
 def test_two_names_of_one_tensor(reader, tmp_path, hubert_state):
     state = hubert_state | {"hubert.final_proj.bias": hubert_state["final_proj.bias"]}
-    with pytest.raises(reader.CheckpointError, match="two of its keys mean the same tensor"):
+    with pytest.raises(CheckpointError, match="two of its keys mean the same tensor"):
         reader.read_hubert(made.save_folder(tmp_path / "hf", state))
 
 
@@ -339,7 +333,7 @@ def test_wrong_kinds_say_what_they_look_like(reader, tmp_path, hubert_state, tin
         (reader.read_state_dict, voice, "this looks like a voice checkpoint, not a bare state dict"),
     ]
     for read, path, message in wrong:
-        with pytest.raises(reader.CheckpointError) as caught:
+        with pytest.raises(CheckpointError) as caught:
             read(path)
         assert f"{path}: {message}" in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -362,13 +356,13 @@ def test_truncated(reader, tmp_path, hubert_state, kept, zipped):
     for path, read in (voice, reader.read_voice), (hubert, reader.read_hubert):
         data = path.read_bytes()
         path.write_bytes(data[: kept if kept >= 1 or kept == 0 else int(len(data) * kept)])
-        with pytest.raises(reader.CheckpointError, match=rf"{path.name}: (not a readable|refused)"):
+        with pytest.raises(CheckpointError, match=rf"{path.name}: (not a readable|refused)"):
             read(path)
 
 
 def test_missing(reader, tmp_path):
     for read in (reader.read_voice, reader.read_hubert, reader.read_state_dict, reader.read_metadata):
-        with pytest.raises(reader.CheckpointError, match=r"a\.safetensors: no such file"):
+        with pytest.raises(CheckpointError, match=r"a\.safetensors: no such file"):
             read(tmp_path / "a.safetensors")
 
 

@@ -15,6 +15,7 @@ import pytest
 import soundfile
 from small_models import hubert_state, module, rmvpe_state, snr_db
 
+from rvc_common import recording
 from suites.inputs.weights import find_weights
 
 ROOT = Path(__file__).parents[1]
@@ -195,7 +196,7 @@ def test_an_empty_f0_file(side, files, tmp_path, capsys):
 
 @BOTH
 def test_a_disk_without_room_is_told_before_the_work(side, files, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(module(side, "recording").shutil, "disk_usage", lambda _: SimpleNamespace(free=170 << 10))
+    monkeypatch.setattr(recording.shutil, "disk_usage", lambda _: SimpleNamespace(free=170 << 10))
     monkeypatch.setattr(module(side, "pipeline").Pipeline, "convert", lambda *_, **__: pytest.fail("it began"))
     assert call(side, arguments(files, tmp_path / "out.wav")) == 2
     assert "175 KiB are needed, 170 KiB are free" in capsys.readouterr().err

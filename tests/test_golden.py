@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rvc_common import steps
 from suites.inputs import recipe
 from suites.inputs.weights import MANIFESTS
 
@@ -275,7 +276,7 @@ def segment_steps(steps: Any, audio: np.ndarray) -> Arrays:
 
 
 def feature_steps(side: Side, arrays: Arrays) -> Arrays:
-    steps, features, f0 = side.module("steps"), arrays["in.features"][0], arrays["in.segment_pitchf"][0]
+    features, f0 = arrays["in.features"][0], arrays["in.segment_pitchf"][0]
     bank = side.module("retrieval").Bank(arrays["in.index_vectors"])
     found: Arrays = {}
     for rate in (0, 75):
@@ -293,7 +294,6 @@ def feature_steps(side: Side, arrays: Arrays) -> Arrays:
 
 def test_pipeline_steps(side, golden):
     arrays, _ = golden("pipeline_steps")
-    steps = side.module("steps")
     b, a = steps.high_pass_coefficients()
     found: Arrays = {"filtered": steps.high_pass(arrays["in.audio"]), "filter_b": b, "filter_a": a}
     found |= pitch_steps(steps, arrays["in.f0"]) | segment_steps(steps, arrays["in.long_audio"])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_models import SIDES, VOICES, facts, inputs, module, synthesizer, voice_state
 
-from reference_torch import CheckpointError, Synthesizer
-from rvc_mlx.config import SynthesizerConfig
+from reference_torch import Synthesizer
+from rvc_common import CheckpointError
+from rvc_common.config import CONFIG_NAMES, SynthesizerConfig
 from rvc_mlx.keys import state_shapes
 from suites.inputs import recipe
 
@@ -57,7 +61,7 @@ ODD_RATES = [
 @pytest.mark.parametrize(("profile", "f0", "rates"), ODD_RATES)
 def test_odd_rates(profile, f0, rates):
     """Odd rates are padded by other rules in each project, and Applio's hold only with pitch."""
-    config = dict(zip(module("rvc_mlx", "checkpoint").CONFIG_NAMES, facts("synth_v2_40k_f0")[0], strict=True))
+    config = dict(zip(CONFIG_NAMES, facts("synth_v2_40k_f0")[0], strict=True))
     even_only = profile == "applio" and f0  # this rule fits kernels of twice the rate, the other one odd kernels
     kernels = [2 * r if even_only or r % 2 == 0 else 2 * r + 1 for r in rates]
     config |= {"upsample_rates": list(rates), "upsample_kernel_sizes": kernels, "sr": 16000}
@@ -84,14 +88,33 @@ def test_rate_drops_leading_frames(rate):
     assert max(np.abs(r - results[0]).max() for r in results) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["synth_v2_40k_f0", "synth_v2_32k_f0_mrf", "synth_v2_48k_nof0"])
-def test_tiles_change_nothing_but_rounding(name, monkeypatch):
-    """The decoder in stretches, each with as much around it as its convolutions see."""
-    whole, tiled = (synthesizer("rvc_mlx", name, optimize=wish) for wish in (["gemm_conv", "polyphase"], "all"))
-    monkeypatch.setattr(module("rvc_mlx", "synthesizer"), "TILE_FRAMES", 40)
-    monkeypatch.setattr(module("rvc_mlx", "synthesizer"), "FINE_FRAMES", 7)
-    arguments = inputs(whole, frames=150)
-    assert np.abs(whole.infer(**arguments, noise=3) - tiled.infer(**arguments, noise=3)).max() < 2e-6
+OF_EACH_VOCODER = ["synth_v2_40k_f0", "synth_v2_32k_f0_mrf", "synth_v2_48k_nof0", "synth_v2_24k_f0_refinegan"]
+
+
+@functools.cache
+def whole_and_tiled(name: str, profile: str) -> list[Any]:
+    wishes = (["gemm_conv", "polyphase"], ["gemm_conv", "polyphase", "tile"])
+    return [synthesizer("rvc_mlx", name, profile=profile, optimize=wish) for wish in wishes]
+
+
+@pytest.mark.parametrize("name", OF_EACH_VOCODER)
+@settings(max_examples=5, deadline=None)
+@given(
+    profile=st.sampled_from(["applio", "webui"]),
+    frames=st.integers(1, 70),
+    coarse=st.integers(8, 80),
+    fine=st.integers(4, 40),
+)
+@example(profile="webui", frames=100, coarse=40, fine=7)
+def test_tiles_of_any_size_change_nothing_but_rounding(name, profile, frames, coarse, fine):
+    """The decoder in stretches, each with as much around it as its convolutions see; RefineGAN is never cut."""
+    whole, tiled = whole_and_tiled(name, profile)
+    arguments = inputs(whole, frames)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module("rvc_mlx", "synthesizer"), "TILE_FRAMES", coarse)
+        patch.setattr(module("rvc_mlx", "synthesizer"), "FINE_FRAMES", fine)
+        got = tiled.infer(**arguments, noise=3)
+    assert np.abs(whole.infer(**arguments, noise=3) - got).max() < 2e-6
 
 
 @pytest.mark.parametrize("halo", ["coarse_halo", "fine_halo"])
@@ -195,16 +218,15 @@ STRICT = ["synth_v2_40k_f0", "synth_v2_32k_f0_mrf", "synth_v2_24k_f0_refinegan",
 def test_every_key_is_needed_and_no_other(side, name):
     state, build = voice_state(name), module(side, "synthesizer").Synthesizer.from_state_dict
     options = SIDES[side]
-    error = module(side, "checkpoint").CheckpointError
     for key in list(state)[:: max(1, len(state) // 12)]:
         rest = {k: v for k, v in state.items() if k != key}
         for wrong in (rest, rest | {f"{key}x": state[key]}, rest | {key: state[key][..., None]}):
             if key == "emb_g.weight" and wrong is not rest:
                 continue
-            with pytest.raises(error) as caught:
+            with pytest.raises(CheckpointError) as caught:
                 build(wrong, *facts(name), **options)
             assert key in str(caught.value)
-    with pytest.raises(error, match="extra"):
+    with pytest.raises(CheckpointError, match="extra"):
         build(state | {"extra.weight": np.zeros(1, np.float32)}, *facts(name), **options)
 
 
@@ -217,7 +239,7 @@ def test_the_posterior_encoder_is_allowed_whole(side):
     posterior = {k: np.ones(shape, np.float32) for k, shape in made.posterior_shapes().items()}
     build(voice_state(name) | posterior, *facts(name), **SIDES[side])
     posterior.pop("enc_q.enc.in_layers.3.bias")
-    with pytest.raises(module(side, "checkpoint").CheckpointError, match=r"enc_q\.enc\.in_layers\.3\.bias"):
+    with pytest.raises(CheckpointError, match=r"enc_q\.enc\.in_layers\.3\.bias"):
         build(voice_state(name) | posterior, *facts(name), **SIDES[side])
 
 
@@ -241,8 +263,7 @@ def test_full_size_keys_are_upstreams(name):
     [({"resblock": "2"}, "resblock"), ({"upsample_rates": [10, 10]}, "."), ({"sr": "fast"}, ".")],
 )
 def test_an_impossible_configuration_is_refused(change, message):
-    names = module("rvc_mlx", "checkpoint").CONFIG_NAMES
-    config = dict(zip(names, facts("synth_v2_40k_f0")[0], strict=True)) | change
+    config = dict(zip(CONFIG_NAMES, facts("synth_v2_40k_f0")[0], strict=True)) | change
     with pytest.raises(CheckpointError, match=message):
         Synthesizer.from_state_dict(voice_state("synth_v2_40k_f0"), config)
 
@@ -260,8 +281,7 @@ def test_an_impossible_configuration_is_refused(change, message):
 def test_values_that_no_network_can_use_are_refused(side, key, value, message):
     state = voice_state("synth_v2_40k_f0")
     broken = state | {key: np.full(state[key].shape, value)}
-    error = module(side, "checkpoint").CheckpointError
-    with pytest.raises(error, match=message) as caught:
+    with pytest.raises(CheckpointError, match=message) as caught:
         module(side, "synthesizer").Synthesizer.from_state_dict(broken, *facts("synth_v2_40k_f0"), **SIDES[side])
     assert key in str(caught.value)
 
@@ -270,5 +290,5 @@ def test_values_that_no_network_can_use_are_refused(side, key, value, message):
 def test_a_version_that_contradicts_the_weights_is_refused(side):
     state = voice_state("synth_v2_40k_f0") | {"enc_p.emb_phone.weight": np.ones((48, 768), np.float32)}
     config, _, f0, vocoder = facts("synth_v2_40k_f0")
-    with pytest.raises(module(side, "checkpoint").CheckpointError, match="version v1, but"):
+    with pytest.raises(CheckpointError, match="version v1, but"):
         module(side, "synthesizer").Synthesizer.from_state_dict(state, config, "v1", f0, vocoder, **SIDES[side])

@@ -29,9 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this checkout
 
 import torch
 
-from reference_torch.checkpoint import CheckpointError
 from reference_torch.layers import check_device
 from reference_torch.rmvpe import RMVPEConfig
+from rvc_common import CheckpointError
 from tools.training.curves import draw_curves
 from tools.training.export import as_model, export
 from tools.training.scores import best_threshold, listen, score

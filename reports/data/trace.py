@@ -13,10 +13,10 @@ from suites.base.records import Line, read_lines, restored
 from suites.base.run_folder import RunFolder
 from suites.trace import findings
 from suites.trace.findings import Finding
-from suites.trace.walk import FAULT, INHERITED
+from suites.trace.walk import FAULT, INHERITED, OK
 
 Row = Mapping[str, Any]
-VERDICTS = {"ok": "ok", FAULT: "AT FAULT", INHERITED: "inherited"}
+VERDICTS = {OK: "ok", findings.SAME_CODE: "same code", FAULT: "AT FAULT", INHERITED: "inherited"}
 
 
 class Trace(NamedTuple):
@@ -106,7 +106,7 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
 def _line(name: str, rows: Sequence[Row]) -> list[str]:
     added, chained = findings.worst(rows), findings.worst(rows[-1:], "chained")
     statuses = [row["status"] for row in rows]
-    status = next((s for s in (FAULT, INHERITED) if s in statuses), "ok")
+    status = next(s for s in findings.ORDER if s in statuses)
     own = "–" if "reason" in chained else figure(chained["max_abs"])
     corr = chained.get("corr")
     return [
@@ -243,11 +243,11 @@ def spread_text(line: Line) -> str:
 def verdict(trace: Trace) -> str:
     found = trace.finding
     other, reference = trace.backends
-    stages = len(trace.rows)
+    shared = sum(bool(row.get("shared")) for row in trace.rows)
     if found is None:
-        return (
-            f"No stage at fault: all {stages} values of {other} lie within what rounding explains beside {reference}."
-        )
+        own = f"all {len(trace.rows) - shared} values of {other} lie within what rounding explains beside {reference}"
+        rest = f" {shared} more come from code that both sides share, which proves nothing." if shared else ""
+        return f"No stage at fault: {own}.{rest}"
     return found.sentence
 
 

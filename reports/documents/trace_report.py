@@ -35,7 +35,8 @@ ABOUT = (
     "meet it), and on the reference's input (*added error*: what the stage itself does). The limit of the added error "
     "is {safety} x excess x floor: the floor is the reference's rounding against float64 at that stage on this "
     "input, the excess how much noisier than that a right backend was when the table of floors was measured "
-    "(docs/parity.md). `corr - 1` is the correlation's distance from one."
+    "(docs/parity.md). `corr - 1` is the correlation's distance from one. *Same code*: both sides run one function "
+    "there, so that its results agree proves nothing."
 )
 ALT = "added error of every part against its limit, and error on own values"
 

@@ -32,7 +32,12 @@ MOST_PARTS = 46
 SHARES = (0.01, 100.0)
 # of the colour bar below which own errors are all alike: half a unit in float32's last place, about
 LEAST_OWN = 1e-9
-WORDS = {OK: "within the limit", FAULT: "at fault", INHERITED: "right in itself, inherits an error"}
+WORDS = {
+    OK: "within the limit",
+    findings.SAME_CODE: "the same code on both sides",
+    FAULT: "at fault",
+    INHERITED: "right in itself, inherits an error",
+}
 # lists of layers, as module paths name them
 LISTS = r"\.(?:layers|\w*_layers\w*|flows|ups|noise_convs|resblocks)(?:\.|$)"
 
@@ -130,7 +135,7 @@ def _cells(rows: Sequence[Any], named: dict[str, str]) -> dict[str, Cell]:
 
 def _cell(rows: Sequence[Any]) -> Cell:
     statuses = {row["status"] for row in rows}
-    status = next(s for s in (FAULT, INHERITED, OK) if s in statuses)
+    status = next(s for s in findings.ORDER if s in statuses)
     handed_on = {findings.group_of(row["path"]): row for row in rows}  # of each part the last value
     own = [_relative(row) for row in handed_on.values()]
     known = [value for value in own if not math.isnan(value)]

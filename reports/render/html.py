@@ -50,6 +50,7 @@ STATES = {
     "not measured": "warn",
     "skipped": "off",
     "ok": "good",
+    "same code": "off",
     "at fault": "bad",
     "inherited": "off",
 }

@@ -94,8 +94,13 @@ def _judged_rows(run: RunData, line: Line) -> Iterator[Row]:
         figures = [cells.figure(run, line, check[part], name, field) for part in ("value", "limit", "floor")]
         share = share_of_limit(name, check)
         of_limit: Cell = Absent() if share is None else plain(100 * share, (run.source(line, field),), ".0f")
-        verdict = "passed" if check["passed"] else "failed"
+        verdict = _agreed([line]) if check["passed"] else "failed"
         yield (*head, name, figures[0], figures[1], of_limit, figures[2], verdict)
+
+
+def _agreed(lines: Sequence[Line]) -> str:
+    """What records within their limits amount to: nothing where both sides ran the same code."""
+    return "same code" if all((line["parity"] or {}).get("same_code") for line in lines) else "passed"
 
 
 def share_of_limit(name: str, check: Line) -> float | None:
@@ -241,7 +246,7 @@ def _validation_rows(run: RunData) -> Iterator[Row]:
         lacking = len(lines) - passed - failed + missing
         source: tuple[str, ...] = (run.file(f"records.jsonl#*/{component}/{backend}.status"),) if lines else ()
         source += (run.file("plan.json"),) if missing else ()
-        status = "not measured" if lacking else "failed" if failed else "passed"
+        status = "not measured" if lacking else "failed" if failed else _agreed(lines)
         counts = (plain(n, source) for n in (passed, failed, lacking))
         yield run.name, component, backend, *counts, *_closest(run, lines), status
 

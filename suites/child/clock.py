@@ -1,4 +1,4 @@
-"""The clock of a worker: how a call is timed, when it is warm, and what the timing itself costs."""
+"""How a worker times a call, when a call counts as warm, and what the timing itself costs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ STEADY_CALLS, STEADY_GAIN = 2, 0.05
 
 
 class Timed(NamedTuple):
-    """``seconds`` of one call (the mean, where it was called several times), and what the last one returned.
+    """The timing of one call, and what the last repeat returned.
 
-    ``rest_s``: how long the device went on after the clock had stopped; a call that had ended leaves nothing.
+    Attributes:
+        seconds: of one call; the mean of the repeats.
+        rest_s: how long the device went on after the clock had stopped; a call that had ended leaves nothing.
+        result: of the last repeat.
+        parts: seconds of the parts of a call, means too; of a call whose result reports them (``result.seconds``).
     """
 
     seconds: float
@@ -25,10 +29,8 @@ class Timed(NamedTuple):
 
 
 def timed(call: Callable[[], Any], repeats: int, synchronize: Callable[[], None]) -> Timed:
-    """Call ``repeats`` times between two readings of the clock; no garbage is collected meanwhile.
-
-    ``parts``: seconds of the parts of a call that tells them (``seconds`` of its result), the mean too.
-    """
+    """Call ``repeats`` times between two readings of the clock. No garbage is collected meanwhile; ``synchronize``
+    waits for the device, before the first reading and after the second."""
     parts: dict[str, float] = {}
     result = None
     gc.collect()
@@ -48,14 +50,21 @@ def timed(call: Callable[[], Any], repeats: int, synchronize: Callable[[], None]
     return Timed((stop - start) / repeats, rest, result, {name: taken / repeats for name, taken in parts.items()})
 
 
+def seconds_of(call: Callable[[], Any]) -> float:
+    """Seconds of one call as it comes: garbage is collected as in any program."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
 def is_steady(seconds: Sequence[float]) -> bool:
-    """Whether these calls, from the first one on, have stopped becoming faster."""
+    """Whether calls have stopped becoming faster; ``seconds``: of all of them, from the first one on."""
     before, latest = seconds[:-STEADY_CALLS], seconds[-STEADY_CALLS:]
     return bool(before) and min(latest) >= (1 - STEADY_GAIN) * min(before)
 
 
 def clock() -> dict[str, float]:
-    """The clock's smallest step, and what timing an empty call reads: both in seconds, medians."""
+    """The clock's smallest step (``resolution_s``), and the time of an empty call (``overhead_s``): medians."""
     gc.collect()
     gc.freeze()  # what imports have left is not garbage, and looking at it takes PyTorch's worker seconds
     steps = [_step() for _ in range(50)]

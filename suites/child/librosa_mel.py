@@ -1,4 +1,4 @@
-"""The log-mel as most ports compute it: librosa on the CPU, whatever the network runs on."""
+"""The log-mel as most ports compute it: with librosa on the CPU, whatever device the network runs on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class WithLibrosa:
-    """An RMVPE of rvc_mlx whose ``mel`` is librosa's; everything else is its own.
+    """An RMVPE of rvc_mlx with its ``mel`` replaced by librosa's.
 
     Raises:
         ModuleNotFoundError: librosa is not installed.
@@ -25,7 +25,7 @@ class WithLibrosa:
         self.basis = mel(**sizes, fmin=audio.F_MIN_HZ, fmax=audio.F_MAX_HZ, htk=True)
 
     def mel(self, audio: np.ndarray) -> np.ndarray:
-        """``[n]`` to ``[128, F]``, natural log."""
+        """Audio ``[n]`` at 16 kHz to ``[128, 1 + n // 160]``: bands by frames, natural log."""
         own = self.audio
         spectrum = self.stft(audio, n_fft=own.N_FFT, hop_length=own.HOP_SAMPLES, pad_mode="reflect")
         return np.log(np.maximum(self.basis @ np.abs(spectrum), own.LOG_FLOOR)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What the operating system says of this process's memory."""
+"""This process's memory as the operating system reports it, in bytes."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import resource
 import sys
 from pathlib import Path
 
-import psutil
-
 _STATUS = Path("/proc/self/status")
 
 
 def rss_bytes() -> int:
     """Resident memory now."""
-    found = _status_kib("VmRSS")
-    return found if found is not None else int(psutil.Process().memory_info().rss)
+    found = _status_bytes("VmRSS")
+    if found is not None:
+        return found
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
 
 
 def peak_rss_bytes() -> int:
     """The largest resident memory since the start, or since ``reset_peak`` where that works."""
-    high = _status_kib("VmHWM")
+    high = _status_bytes("VmHWM")
     if high is not None:
         return high
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -27,7 +29,7 @@ def peak_rss_bytes() -> int:
 
 
 def reset_peak() -> bool:
-    """Start a new peak; only Linux can. False: later peaks include earlier ones."""
+    """Begin a new peak. False where the system cannot (only Linux can): later peaks include earlier ones."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -35,7 +37,8 @@ def reset_peak() -> bool:
     return True
 
 
-def _status_kib(field: str) -> int | None:
+def _status_bytes(field: str) -> int | None:
+    """Of ``/proc/self/status``; None on another system than Linux."""
     try:
         text = _STATUS.read_text()
     except OSError:

@@ -1,18 +1,18 @@
-"""The worker's part of a trace: walking a model stage by stage beside another process that does the same.
+"""The worker's part of a trace: walking a model stage by stage while another process does the same.
 
-The reference walks three times at once: in the run's precision on its own values; in float64 on
-its own values; and in float64 on the first one's values, stage by stage. The second tells how much
-rounding accumulates, the third how much each stage adds: the floors that limits come from.
+Two kinds of walk. A *chained* walk runs on its own values from the beginning: its error is the accumulated error. A
+*reference-fed* walk gets the reference's values in place of its own after every stage: its error is the local error,
+what one stage adds.
 
-The other side walks twice: *chained*, on its own values, and *forced*, where after every stage the
-reference's values take the place of its own, so that what differs next is what the next stage adds.
+The reference walks three times at once: chained in the run's precision, chained in float64, and in float64 fed with the
+values of the first. The second gives the rounding that accumulates (``floor_chained``), the third the rounding of each
+stage (``floor_added``): limits are made from these floors. The other side walks twice, chained and reference-fed.
 
-Only what changes from one stage to the next travels, as files that the parent removes.
+Only what changes from one stage to the next travels between the processes, as files that the parent removes.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,18 +24,17 @@ from ..metrics.audio import compare_audio, compare_pitch
 from ..metrics.limits import exceeds
 from ..metrics.parity import Figures, NotComparable
 from ..metrics.stages import inside
+from .axes import axes_of, has_argmax
 
 Answer = dict[str, Any]
-# a whole-number entry has no rounding: any difference is one
+# kinds of dtype that do not round: any difference is an error
 EXACT_KINDS = "iub"
-
-
 # as many carries as are in use at once: a pipeline's, a segment's, a model's and its blocks'
 KEPT_CARRIES = 5
 
 
 class Walker:
-    """One walk, and what its last stage changed."""
+    """One walk, and what its last stage changed. ``events``: of the packages' ``stages.walk``."""
 
     def __init__(self, events: Iterator[Any]) -> None:
         self.events = iter(events)
@@ -61,11 +60,11 @@ class Walker:
         carry = self.event.carry
         self._before.pop(id(carry), None)  # to the end: the latest
         self._before[id(carry)] = (carry, dict(carry))
-        if len(self._before) > KEPT_CARRIES:  # of one long done with; the first is the outermost, used to the end
+        if len(self._before) > KEPT_CARRIES:  # drop the oldest but the first: that is the outermost, used to the end
             self._before.pop(next(key for key in self._before if key != self._first))
 
     def array(self, name: str) -> np.ndarray | None:
-        """An entry in NumPy and PyTorch's axis order; None where it is absent or no array."""
+        """An entry in NumPy and PyTorch's axis order; None where it is absent or not an array."""
         carry, layout = self.event.carry, self.event.layout
         if name not in carry:
             return None
@@ -74,7 +73,8 @@ class Walker:
             return layout.public(self.event, name)
         return value if isinstance(value, np.ndarray) else None
 
-    def force(self, name: str, array: np.ndarray) -> None:
+    def replace(self, name: str, array: np.ndarray) -> None:
+        """Put ``array``, in PyTorch's axis order, in the place of an entry: the next stage runs on it."""
         if self.event.layout is None:
             self.event.carry[name] = array.astype(self.event.carry[name].dtype)
         else:
@@ -92,16 +92,22 @@ def unit_of(value: Any) -> float:
 
 
 def distance(value: np.ndarray, reference: np.ndarray) -> Figures:
-    """``rmse`` and ``max_abs``; infinite where they cannot be compared."""
+    """``rmse`` and ``max_abs``; infinite where the two cannot be compared."""
     try:
-        figures = parity.compare(value, reference)
+        found = parity.compare(value, reference)
     except NotComparable:
         return {"rmse": float("inf"), "max_abs": float("inf")}
-    return {name: figures[name] for name in ("rmse", "max_abs")}
+    return {name: found[name] for name in ("rmse", "max_abs")}
 
 
 class ReferenceWalk:
-    """The reference's three walks in step."""
+    """The reference's three walks in step.
+
+    Args:
+        chain: in the run's precision.
+        exact, exact_chain: in float64, reference-fed and chained; None where no floors are wanted.
+        least_unit: the smallest ``unit`` of a value, where products round more than the type that it is kept in.
+    """
 
     def __init__(
         self,
@@ -130,7 +136,7 @@ class ReferenceWalk:
             names = dict.fromkeys(name for name in [*names, *self.chain.changed] if name in carry)
             if path == until:
                 entries = {name: entry for name in names if (entry := self.entry(name, folder)) is not None}
-                self._force(entries)
+                self._feed(entries)
                 return {"found": True, "skipped": skipped, "entries": entries}
             if not (leaf and until is not None and inside(path, until)):
                 skipped.append(path)
@@ -143,8 +149,8 @@ class ReferenceWalk:
             return None
         path = folder / f"{name}.npy"
         np.save(path, array)
-        wide = array.astype(np.float64) if array.dtype.kind == "f" else array
-        finite = bool(np.isfinite(wide).all()) if array.dtype.kind == "f" else True
+        wide = array.astype(np.float64)  # squares of 16-bit values overflow
+        finite = bool(np.isfinite(wide).all())
         facts = {
             "file": str(path),
             "shape": list(array.shape),
@@ -158,38 +164,43 @@ class ReferenceWalk:
             facts[f"floor_{floor}"] = None if other is None else distance(array, other)
         return facts
 
-    def _force(self, entries: Mapping[str, Answer]) -> None:
+    def _feed(self, entries: Mapping[str, Answer]) -> None:
+        """The values of the run's precision take the place of float64's own."""
         if self.exact is None:
             return
         for name, entry in entries.items():
             if name in self.exact.event.carry and self.exact.array(name) is not None:
-                self.exact.force(name, np.load(entry["file"]))
+                self.exact.replace(name, np.load(entry["file"]))
         self.exact.settle()
 
 
 class TracedWalk:
-    """The other side's two walks. The forced one leads; the chained one follows it by path."""
+    """The other side's two walks. The reference-fed one leads; the chained one follows it by path.
 
-    def __init__(self, forced: Iterator[Any], chain: Iterator[Any], sample_rate: int | None = None) -> None:
-        self.forced, self.chain, self.sample_rate = Walker(forced), Walker(chain), sample_rate
+    ``sample_rate``: in Hz, of an entry ``audio``; None: audio gets tensor figures only.
+    """
+
+    def __init__(self, fed: Iterator[Any], chain: Iterator[Any], sample_rate: int | None = None) -> None:
+        self.fed, self.chain, self.sample_rate = Walker(fed), Walker(chain), sample_rate
         self.broken: str | None = None
         self.result: np.ndarray | None = None
         self.last = ""
 
     def advance(self) -> Answer:
         """The next stage's path, and the entries that it changed."""
-        if not self.forced.advance():
+        if not self.fed.advance():
             self._follow(None)
             return {"path": None, "broken": self.broken}
-        event = self.forced.event
+        event = self.fed.event
         path = event.whole_path
         self._follow(path)
-        arrays = [name for name in self.forced.changed if self.forced.array(name) is not None]
+        arrays = [name for name in self.fed.changed if self.fed.array(name) is not None]
         leaf, self.last = not inside(self.last, path), path
-        return {"path": path, "product": event.product, "changed": arrays, "leaf": leaf, "broken": self.broken}
+        facts = {"product": event.product, "shared": event.shared}
+        return {"path": path, "changed": arrays, "leaf": leaf, "broken": self.broken, **facts}
 
     def _follow(self, path: str | None) -> None:
-        """Own values may lead another way, into more segments, say: from there on there is no chain."""
+        """Own values may lead to other stages (more segments, say): the chained walk ends there, ``broken``."""
         if self.broken is not None:
             return
         try:
@@ -204,44 +215,44 @@ class TracedWalk:
             self.result = self.chain.array(self.chain.event.product)
 
     def whole(self, result: np.ndarray) -> Answer:
-        """The call as users make it, beside the result of its stages one by one."""
+        """Compare the call as users make it with the result of its stages one by one."""
         if self.result is None:
             return {"reason": self.broken or "there is no result of the stages"}
         return figures(result, self.result)
 
     def judge(self, entries: Mapping[str, Answer], limits: Mapping[str, Mapping[str, float]]) -> Answer:
-        """Both walks beside the reference's values, which then take their place in the forced one."""
+        """Compare both walks with the reference's values, then feed these to the next stage."""
         found = {}
         for name, entry in entries.items():
             reference = np.load(entry["file"])
-            found[name] = self._entry(name, reference, limits[name])
-            if self.forced.array(name) is not None:
-                self.forced.force(name, reference)
-        self.forced.settle()
+            found[name] = self._judged(name, reference, limits[name])
+            if self.fed.array(name) is not None:
+                self.fed.replace(name, reference)
+        self.fed.settle()
         return {"entries": found}
 
-    def _entry(self, name: str, reference: np.ndarray, limit: Mapping[str, float]) -> Answer:
-        path = self.forced.event.whole_path
+    def _judged(self, name: str, reference: np.ndarray, limit: Mapping[str, float]) -> Answer:
+        path = self.fed.event.whole_path
         answer: Answer = {}
-        own = self.forced.array(name)
-        if own is None and self.forced.event.carry.get(name, 0) is None:
+        own = self.fed.array(name)
+        if own is None and self.fed.event.carry.get(name, 0) is None:
             return {"absent": True}  # a mask of ones is left out
         if own is None:
             return {"added": {"reason": f"{path} makes no {name} here"}}
-        argmax = path.endswith((":scores", ":weights", "sigmoid"))
-        answer["added"] = judged = figures(own, reference, argmax)
-        if exceeds(judged, limit):
-            axes = axes_of(self.forced.event.path, name, reference)
+        argmax = has_argmax(path)
+        answer["added"] = added = figures(own, reference, argmax)
+        if exceeds(added, limit):
+            axes = axes_of(self.fed.event.path, name, reference)
             found = locate.locate(own, reference, axes, limit["max_abs"])
             answer["where"] = {"kind": found.kind, "sentence": found.sentence, "facts": found.facts}
         if self.broken is None:
             chained = self.chain.array(name)
             answer["chained"] = {"reason": "absent"} if chained is None else figures(chained, reference, argmax)
-            answer["heard"] = None if chained is None else self._heard(name, chained, reference)
+            answer["heard"] = None if chained is None else self._audio_metrics(name, chained, reference)
         return answer
 
-    def _heard(self, name: str, value: np.ndarray, reference: np.ndarray) -> Figures | None:
-        """Audio as one hears it, and pitch in cents, beside the tensor figures."""
+    def _audio_metrics(self, name: str, value: np.ndarray, reference: np.ndarray) -> Figures | None:
+        """Perceptual figures of audio, figures in cents of F0 ``[F]``; None of any other value."""
         try:
             if name == "audio" and self.sample_rate:
                 return compare_audio(value.reshape(-1), reference.reshape(-1), self.sample_rate)
@@ -253,7 +264,7 @@ class TracedWalk:
 
 
 def figures(value: np.ndarray, reference: np.ndarray, argmax: bool = False) -> Figures:
-    """The figures of a stage; where they cannot be had, ``reason`` says why.
+    """The figures of a stage; where they cannot be computed, ``reason`` says why.
 
     ``argmax``: count the rows of the last axis whose largest value is elsewhere.
     """
@@ -265,37 +276,3 @@ def figures(value: np.ndarray, reference: np.ndarray, argmax: bool = False) -> F
     if argmax:
         found["argmax_changes"] = parity.argmax_changes(value, reference)
     return found
-
-
-# the axes of a value by its name, where that tells, else by its rank and the part of the model it comes from
-AXES: dict[tuple[str, int], tuple[str, ...]] = {
-    ("source", 3): ("batch", "sample", "channel"),
-    ("voiced", 3): ("batch", "sample", "channel"),
-    ("mask", 3): ("batch", "channel", "frame"),
-    ("x_mask", 3): ("batch", "channel", "frame"),
-    ("features", 2): ("frame", "feature"),
-    ("features", 3): ("batch", "frame", "feature"),
-    ("retrieved", 2): ("frame", "feature"),
-    ("phone", 2): ("frame", "feature"),
-    ("audio", 2): ("batch", "sample"),
-}
-FRAMES_FIRST = {"fc", "flatten", "sigmoid", "transpose", "feature_projection", "final_proj", "emb_phone", "emb_pitch"}
-
-
-def axes_of(path: str, name: str, array: np.ndarray) -> tuple[str, ...]:
-    """What the axes of a stage's value mean, in PyTorch's order; see ``locate``."""
-    if (name, array.ndim) in AXES:
-        return AXES[name, array.ndim]
-    inner = set(re.split(r"[.:]", path))
-    if array.ndim == 4:
-        return ("batch", "channel", "row", "column") if inner & {"unet", "cnn"} else ("batch", "head", "query", "key")
-    if array.ndim == 1:
-        return ("sample",) if name in ("filtered", "padded", "joined", "audio", "trimmed") else ("frame",)
-    if array.ndim == 2:
-        return ("band", "frame") if inner & {"mel", "padded_log_mel"} else ("batch", "frame")
-    if array.ndim == 3:
-        hubert = "encoder" in inner and "enc_p" not in inner
-        if hubert or inner & FRAMES_FIRST:
-            return ("batch", "frame", "bin" if "sigmoid" in inner else "feature")
-        return ("batch", "channel", "sample" if inner & {"dec", "feature_extractor"} else "frame")
-    return ("feature",) * array.ndim

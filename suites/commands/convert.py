@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import importlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..base.backends import BACKENDS, impossible, worker_environment
-from ..base.errors import UserError
-from ..base.paths import ROOT
-from ..inputs.weights import reduced_manifest
+from rvc_common import checkpoint
 
-CLASSES = {"rmvpe": "RMVPE", "hubert": "Hubert", "voice": "Synthesizer"}
-KINDS = tuple(CLASSES)
+from ..base.backends import BACKENDS, impossible
+from ..base.errors import UserError
+from ..base.files import in_files, scratch_folder
+from ..definitions import SUITES
+from ..inputs.recordings import make_audio
+from ..inputs.weights import reduced_manifest
+from ..measure.config import compose_config
+from ..measure.launch import Worker, WorkerError, WorkerLost
+from ..measure.session import HELLO_TIMEOUT_S
+from .cli import PASSED
+
+HELP = "a checkpoint to .safetensors, or back to .pt"
+# kind of checkpoint: the suite that loads it, and the call that --check compares
+CHECKED = {"rmvpe": ("rmvpe", "own_salience"), "hubert": ("hubert", "features"), "voice": ("synthesizer", "infer")}
 SIDES = {"rvc_mlx": "mlx_cpu", "reference_torch": "torch_cpu"}
-CHECK_SECONDS, CHECK_FRAMES, CHECK_SEED = 1.0, 20, 11
+CHECK_SECONDS, CHECK_SEED, TIMEOUT_S = 1.0, 11, 300.0
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", type=Path, metavar="IN", help=".pt, .pth, .safetensors or a Hugging Face folder")
+    parser.add_argument("output", type=Path, metavar="OUT", help=".safetensors, .pt or .pth")
+    kinds = ["auto", *CHECKED]
+    parser.add_argument("--model", default="auto", choices=kinds, help="which model it must be (default: auto)")
+    parser.add_argument("--check", action="store_true", help="load both files on every side and compare results")
+
+
+def run(args: argparse.Namespace) -> int:
+    print(convert(args.input, args.output, args.model, args.check))
+    return PASSED
 
 
 def convert(source: Path, target: Path, model: str = "auto", check: bool = False) -> str:
@@ -32,10 +52,10 @@ def convert(source: Path, target: Path, model: str = "auto", check: bool = False
     Raises:
         UserError: unreadable, another model, an ending that is not known, or a side whose results differ.
     """
-    checkpoint = importlib.import_module("rvc_mlx.checkpoint")  # reads .pt without PyTorch
+    read_file = importlib.import_module("rvc_mlx.files").read_file  # reads .pt without PyTorch
     expected = None if model == "auto" else model
     try:
-        content = checkpoint.read_content(source, expected)
+        content = checkpoint.read_content(source, read_file, expected)
         if content.kind == "rmvpe":
             checkpoint.check_keys("RMVPE", _expected(content.state), content.state)
         elif content.kind == "voice":
@@ -44,7 +64,7 @@ def convert(source: Path, target: Path, model: str = "auto", check: bool = False
         if source.resolve() == target.resolve():
             raise UserError(f"{target}: is the input itself")
         left_out = _write(checkpoint, content, source, target, profile)
-        _compare(checkpoint, content, checkpoint.read_content(target, content.kind), target)
+        _compare(checkpoint, content, checkpoint.read_content(target, read_file, content.kind), target)
     except checkpoint.CheckpointError as error:
         text = str(error)
         raise UserError(text if str(source) in text or str(target) in text else f"{source}: {text}") from None
@@ -193,10 +213,10 @@ def _compare(checkpoint: Any, written: Any, again: Any, target: Path) -> None:
 
 
 def check_sides(kind: str, source: Path, target: Path) -> list[str]:
-    """Both files through the ordinary loader of every installed side, each in a process of its own.
+    """Compare both files' results on every installed side, through the worker that runs use.
 
     Raises:
-        UserError: none is installed, one does not load a file, or the results differ by a bit.
+        UserError: no side is installed, one does not load a file, or the results differ by a bit.
     """
     lines, ran = [], 0
     for side, backend in SIDES.items():
@@ -204,23 +224,19 @@ def check_sides(kind: str, source: Path, target: Path) -> list[str]:
         if missing:
             lines.append(f"{side}: not checked, {missing}")
             continue
-        # one thread: a second of input needs no more, and spinning ones are slow on a busy machine
-        environment = worker_environment("fp32", threads=1)
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
-        command = [
-            sys.executable,
-            "-m",
-            "suites.commands.convert",
-            side,
-            kind,
-            str(source.resolve()),
-            str(target.resolve()),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["ended without a word"])[-1]
-            raise UserError(f"{side}: {last}")
-        lines.append(f"{side}: {done.stdout.strip().splitlines()[-1]}")
+        with scratch_folder() as folder, Worker(backend, "fp32", 1, folder / "log") as worker:
+            try:
+                first, second = (_results(worker, kind, path.resolve(), folder) for path in (source, target))
+            except (WorkerError, WorkerLost) as error:
+                raise UserError(f"{side}: {error}") from None
+        for name in first.keys() | second.keys():
+            a, b = first.get(name), second.get(name)
+            if a is None or b is None or a.shape != b.shape or a.tobytes() != b.tobytes():
+                raise UserError(f"{side}: {name} of the two files differs")
+            if not np.isfinite(a).all():
+                raise UserError(f"{side}: {name} of both files has NaN or infinite values")
+        shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in first.items())
+        lines.append(f"{side}: loads both, and gives bit for bit the same {shapes}")
         ran += 1
     if not ran:
         needed = " or ".join(sorted(BACKENDS[b].framework for b in SIDES.values()))
@@ -228,57 +244,17 @@ def check_sides(kind: str, source: Path, target: Path) -> list[str]:
     return lines
 
 
-def _check_side(side: str, kind: str, source: str, target: str) -> str:
-    package = importlib.import_module(side)
-    model = getattr(package, CLASSES[kind], None)
-    if model is None:
-        raise UserError(f"{side} has no {CLASSES[kind]} to check with")
-    run = {"rmvpe": _run_rmvpe, "hubert": _run_hubert, "voice": _run_voice}[kind]
-    first, second = (run(model.from_checkpoint(path, device="cpu")) for path in (source, target))
-    for name in first.keys() | second.keys():
-        a, b = first.get(name), second.get(name)
-        if a is None or b is None or a.shape != b.shape or a.tobytes() != b.tobytes():
-            raise UserError(f"{name} of the two files differs")
-        if not np.isfinite(a).all():
-            raise UserError(f"{name} of both files has NaN or infinite values")
-    shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in first.items())
-    return f"{CLASSES[kind]} loads both, and gives bit for bit the same {shapes}"
-
-
-def _audio() -> np.ndarray:
-    from ..inputs.voice import synthesize
-
-    return synthesize(CHECK_SECONDS, seed=CHECK_SEED).audio
-
-
-def _run_rmvpe(model: Any) -> dict[str, np.ndarray]:
-    return {"salience": model.salience(model.mel(_audio()))}
-
-
-def _run_hubert(model: Any) -> dict[str, np.ndarray]:
-    return {"features": model.features(_audio(), version="v2")}
-
-
-def _run_voice(model: Any) -> dict[str, np.ndarray]:
-    random = np.random.default_rng(CHECK_SEED)
-    phone = random.standard_normal((1, CHECK_FRAMES, model.phone_channels)).astype(np.float32)
-    pitch = f0 = None
-    if model.has_f0:
-        f0 = np.linspace(110, 220, CHECK_FRAMES, dtype=np.float32)[None]
-        pitch = np.arange(40, 40 + CHECK_FRAMES)[None]
-    lengths, speaker = np.array([CHECK_FRAMES]), np.array([0])
-    return {"audio": model.infer(phone, lengths, pitch, f0, speaker, noise=CHECK_SEED)}
-
-
-def main(argv: list[str]) -> int:
-    """The child process of ``--check``: a line, or an error as the last line of stderr."""
-    try:
-        print(_check_side(*argv))
-    except Exception as error:
-        print(f"{error}".replace("\n", " ") or type(error).__name__, file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def _results(worker: Worker, kind: str, path: Path, folder: Path) -> dict[str, np.ndarray]:
+    """What the model in this file makes of a second of the synthetic voice."""
+    suite, component = CHECKED[kind]
+    definition = SUITES[suite]
+    settings = compose_config(suite, []).settings(None) | {"profile": "applio"}
+    worker.ask("hello", HELLO_TIMEOUT_S, threads=1)
+    paths = {definition.checkpoints[0]: str(path)}
+    loaded = worker.ask("load", TIMEOUT_S, suite=suite, paths=paths, optimize="all", settings=settings)
+    audio = make_audio("synthetic", CHECK_SECONDS, None, CHECK_SEED, 30.0)
+    with in_files(definition.inputs(audio, settings, loaded["facts"])) as files:
+        worker.ask("prepare", TIMEOUT_S, inputs=files)
+        worker.ask("output", TIMEOUT_S, component=component, path=str(folder / "output.npz"))
+    with np.load(folder / "output.npz") as stored:
+        return {name: stored[name] for name in stored.files}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import sys
@@ -13,10 +14,15 @@ from ..base.backends import BACKENDS, impossible
 from ..inputs.weights import cache_folder
 from ..measure.launch import Worker, WorkerError, WorkerLost
 
+HELP = "what this machine has, and what slows it down"
 OK, MISSING, SLOW = "ok", "--", "!!"
 
 
-def examine() -> int:
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """It takes none."""
+
+
+def run(args: argparse.Namespace) -> int:
     """Print the findings; exit code 0 where at least one backend works, else 2."""
     facts = environment.describe()
     print(f"{facts['cpu']}, {facts['cores_physical']} cores, {facts['memory_bytes'] / 2**30:.0f} GiB, {facts['os']}")

@@ -14,6 +14,7 @@ from ..inputs.recordings import Audio, make_audio
 from ..metrics.parity import Figures
 from ..metrics.pitch import on_frames
 from .base import Settings
+from .config import AccuracyOptions, Config
 from .plan import Case
 from .rmvpe import Rmvpe
 
@@ -21,6 +22,7 @@ from .rmvpe import Rmvpe
 class Accuracy(Rmvpe):
     """The component ``f0`` of every backend; estimators are measured beside, under their own names."""
 
+    options = AccuracyOptions
     protocol = "accuracy"
     trained = True
     about_parity = (
@@ -29,13 +31,14 @@ class Accuracy(Rmvpe):
     )
     details = ()
 
-    def audio(self, case: Case, config: Mapping[str, Any]) -> Audio:
+    def audio(self, case: Case, config: Config) -> Audio:
+        assert isinstance(config.suite, AccuracyOptions)
         if case.kind not in testset.CONDITIONS:
-            found = make_audio(case.kind, case.seconds, case.path, config["seed"], 0.0)
-            return found._replace(f0_hz=_annotated(found, config["suite"]["f0"]))
+            found = make_audio(case.kind, case.seconds, case.path, config.seed, 0.0)
+            return found._replace(f0_hz=_annotated(found, config.suite.f0))
         assert case.seconds is not None
-        sung = testset.make(case.kind, case.seconds, config["seed"])
-        return Audio(sung.samples, sung.f0_hz, f"test set, {case.kind}, seed {config['seed']}", sung.scored)
+        sung = testset.make(case.kind, case.seconds, config.seed)
+        return Audio(sung.samples, sung.f0_hz, f"test set, {case.kind}, seed {config.seed}", sung.scored)
 
     def beside(self, settings: Settings) -> dict[str, str | None]:
         return {name: ESTIMATORS[name].missing() for name in dict.fromkeys(settings["estimators"])}

@@ -12,12 +12,14 @@ from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from msgspec import UNSET
 
 from ..inputs.recordings import Audio, make_audio
 from ..metrics import parity
 from ..metrics.audio import compare_audio
 from ..metrics.limits import Check, Limits
 from ..metrics.parity import Figures
+from .config import Config, SuiteConfig
 from .plan import Case
 
 Settings = Mapping[str, Any]
@@ -61,12 +63,15 @@ class Suite:
 
     whole: ClassVar[str | None]  # the component that is the whole call: first calls and memory are its
     checkpoints: ClassVar[tuple[str, ...]]  # their names under ``weights``
+    options: ClassVar[type[SuiteConfig]] = SuiteConfig  # the type of its part of the configuration
     protocol: ClassVar[str] = "timed"  # how its cases are measured: see ``run.PROTOCOLS``
     trained: ClassVar[bool] = False  # its figures mean something with trained weights only: RMVPE's are shipped
     # calls whose results mean something with trained weights only: parity takes them from the shipped network's
     learned: ClassVar[tuple[str, ...]] = ()
     takes_audio: ClassVar[bool] = True  # else it makes its own inputs, and audio=FILE means nothing
     counted: ClassVar[bool] = False  # every component is a call whose FLOPs and bytes are worth counting
+    # components that both sides compute with the same code: that they agree proves nothing
+    same_code: ClassVar[tuple[str, ...]] = ()
     # inputs that the parity reference makes for all backends: input name, and the result that it is
     shared: ClassVar[tuple[tuple[str, str], ...]] = ()
     extras: ClassVar[tuple[str, ...]] = ()  # calls that only parity needs; never timed
@@ -132,13 +137,14 @@ class Suite:
         """The call that times this component."""
         return component
 
-    def audio(self, case: Case, config: Mapping[str, Any]) -> Audio:
+    def audio(self, case: Case, config: Config) -> Audio:
         """What the case runs on; ``config``: the whole one.
 
         Raises:
             UserError: a file that cannot be used.
         """
-        return make_audio(case.kind, case.seconds, case.path, config["seed"], config["suite"]["snr_db"])
+        snr_db = 0.0 if config.suite.snr_db is UNSET else config.suite.snr_db
+        return make_audio(case.kind, case.seconds, case.path, config.seed, snr_db)
 
     def beside(self, settings: Settings) -> dict[str, str | None]:
         """What is measured beside the backends, and why it cannot be, if so."""

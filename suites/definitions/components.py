@@ -11,6 +11,7 @@ from ..inputs.recordings import Audio
 from ..metrics.limits import Limits
 from ..metrics.parity import Figures
 from .base import Calls, OnDevice, Results, Settings, compared
+from .config import VoiceOptions
 from .stack import RMVPE, SYNTHESIZER, Loaded, Stack
 
 ON_DEVICE = "_device"
@@ -30,6 +31,7 @@ OUTPUT = {"mel": "mel", "gru": "gru", "hubert": "features", "source": "source", 
 
 
 class Components(Stack):
+    options = VoiceOptions
     counted = True
     shared = (("z_p", "latent"), ("z", "flow"))
     about_time = "Each part alone"

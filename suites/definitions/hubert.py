@@ -12,6 +12,7 @@ from ..inputs.recordings import SAMPLE_RATE, Audio
 from ..metrics.limits import Limits
 from ..metrics.parity import Figures
 from .base import Calls, Probe, Results, Settings, Suite, compared
+from .config import HubertOptions
 
 # the rounding floor is measured on the first seconds: float64 is slow
 FLOOR_SECONDS = 15
@@ -20,6 +21,7 @@ BATCH_SAMPLES = 9000
 
 
 class Hubert(Suite):
+    options = HubertOptions
     whole = "features"
     checkpoints = ("hubert",)
     shared = (("extracted", "extract"),)

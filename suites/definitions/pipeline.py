@@ -16,6 +16,7 @@ from ..metrics.limits import Limits
 from ..metrics.parity import Figures, NotComparable
 from . import rmvpe
 from .base import Calls, Probe, Results, Samples, Settings, Steps, Suite, compared, floor_of, heard
+from .config import ConversionOptions
 
 HOP_SAMPLES = 160
 # which part of the call a reported step ends; those of segments are reported as segment.NUMBER.NAME
@@ -74,8 +75,10 @@ class Recorder:
 
 
 class Pipeline(Suite):
+    options = ConversionOptions
     whole = "convert"
     checkpoints = ("hubert", "rmvpe", "voice")
+    same_code = ("filter",)
     shared = (("padded", "front.padded"), ("f0", "front.f0"))
     extras = ("salience", "given_f0", "knobs")
     about_time = "From audio in host memory to converted audio in host memory"
@@ -84,7 +87,8 @@ class Pipeline(Suite):
         "`f0` on each side's own. `convert` is judged three times: with the reference's F0 (`given_f0`), with its own "
         "(`own_f0`), and, on the first seconds, with protection, retrieval and the loudness mix switched on (`knobs`). "
         "*Undecided* frames are closer to the voicing threshold, or to a tie of two bins, than the salience error: "
-        "they are counted, and not judged; where one fell the other way (*flipped*), neither is the audio with own F0."
+        "they are counted, and not judged; where one fell the other way (*flipped*), neither is the audio with own F0. "
+        "*Same code*: both sides run one function, so that its results agree proves nothing."
     )
     details = (
         ("filter", "filtered_relative", "filtered, relative"),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from msgspec import UNSET
 
 from ..base.backends import BACKENDS
 from ..base.errors import UserError, nearest
+from .config import AccuracyOptions, Config, MemoryOptions
 
 
 class Case(NamedTuple):
@@ -37,12 +40,11 @@ class Plan(NamedTuple):
                     yield case.name, component, name
 
 
-def requested_backends(config: dict[str, Any]) -> tuple[list[str], bool]:
+def requested_backends(config: Config) -> tuple[list[str], bool]:
     """Names, and whether the user asked for them (then each must exist)."""
-    wish = config["backends"]
-    if wish is None:
+    if config.backends is None:
         return list(BACKENDS), False
-    names = [wish] if isinstance(wish, str) else list(wish)
+    names = [config.backends] if isinstance(config.backends, str) else config.backends
     for name in names:
         if name not in BACKENDS:
             raise UserError(f"unknown backend {name!r}{nearest(str(name), BACKENDS)}")
@@ -51,27 +53,22 @@ def requested_backends(config: dict[str, Any]) -> tuple[list[str], bool]:
     return list(dict.fromkeys(names)), True
 
 
-def cases(config: dict[str, Any]) -> tuple[Case, ...]:
+def cases(config: Config) -> tuple[Case, ...]:
     """The workloads: the user's file alone, or the synthetic voice and the speech clip."""
-    if config["audio"] is not None:
-        return (Case("file", "file", None, str(config["audio"])),)
-    wish = config["durations"]
-    durations = [wish] if isinstance(wish, int | float) else list(wish)
-    for seconds in durations:
-        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0.16 <= seconds <= 14400:
-            raise UserError(f"durations: {seconds!r} is not a number of seconds from 0.16 to 14400")
+    if config.audio is not None:
+        return (Case("file", "file", None, config.audio),)
+    durations = config.durations if isinstance(config.durations, list) else [config.durations]
     synthetic = [Case(f"synthetic-{s:g}s", "synthetic", float(s), None) for s in dict.fromkeys(durations)]
-    if "conditions" in config["suite"]:
+    if isinstance(config.suite, AccuracyOptions):
         longest = max(durations, default=0.0)
-        synthetic = [Case(name, name, float(longest), None) for name in config["suite"]["conditions"] if longest]
-    speech = [Case("speech", "speech", None, None)] if config["suite"]["speech_clip"] else []
+        synthetic = [Case(name, name, float(longest), None) for name in config.suite.conditions if longest]
+    speech = [Case("speech", "speech", None, None)] if config.suite.speech_clip else []
     if not synthetic + speech:
         raise UserError("durations=[] leaves nothing to run")
-    growth = config["suite"].get("growth")
-    lengths = [Case("growth", "growth", float(growth["longest_s"]), None)] if growth else []
+    growth = config.suite.growth if isinstance(config.suite, MemoryOptions) else UNSET
+    lengths = [Case("growth", "growth", growth.longest_s, None)] if growth is not UNSET else []
     return tuple(synthetic + speech + lengths)
 
 
-def make_plan(config: dict[str, Any], backends: list[str]) -> Plan:
-    suite = config["suite"]
-    return Plan(suite["name"], cases(config), tuple(suite["components"]), tuple(backends))
+def make_plan(config: Config, backends: list[str]) -> Plan:
+    return Plan(config.suite.name, cases(config), tuple(config.suite.components), tuple(backends))

@@ -14,6 +14,7 @@ from ..metrics.audio import compare_pitch
 from ..metrics.limits import Limits
 from ..metrics.parity import Figures
 from .base import Calls, Probe, Results, Settings, Suite, of_learned
+from .config import PitchOptions
 
 # the network's rounding floor is measured on the first 32 s: float64 is slow
 FLOOR_FRAMES = 3200
@@ -23,6 +24,7 @@ SHORT_SAMPLES = 2800
 
 
 class Rmvpe(Suite):
+    options = PitchOptions
     whole = "f0"
     checkpoints = ("rmvpe",)
     shared = (("mel", "mel"), ("salience", "network"))

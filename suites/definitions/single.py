@@ -10,6 +10,7 @@ from typing import Any
 from rvc_mlx.optimize import OPTIMIZATIONS
 
 from ..base.backends import BACKENDS
+from .config import AblationOptions, MemoryOptions
 from .stack import Stack
 
 # model: the call that shows what an optimisation does to time and result
@@ -19,6 +20,7 @@ ON, OFF = "on", "off"
 
 
 class Memory(Stack):
+    options = MemoryOptions
     protocol = "memory"
     about_time = "One call of the whole model, host to host, after the first one"
     about_parity = ""
@@ -35,6 +37,7 @@ class ColdStart(Stack):
 class Ablation(Stack):
     """Components are ``MODEL.OPTIMISATION.on`` and ``.off``."""
 
+    options = AblationOptions
     protocol = "ablation"
     about_time = "One call, host to host"
     about_parity = ""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from .base import Results, Settings, Suite
+from .config import ConversionOptions, SuiteConfig
 from .hubert import Hubert
 from .rmvpe import Rmvpe
 from .synthesizer import Synthesizer
@@ -33,6 +34,7 @@ class Loaded:
 
 
 class Stack(Suite):
+    options: ClassVar[type[SuiteConfig]] = ConversionOptions
     whole = None
     checkpoints = ("hubert", "rmvpe", "voice")
     takes_audio = False

@@ -13,6 +13,7 @@ from ..metrics import parity
 from ..metrics.limits import Check, Limits
 from ..metrics.parity import Figures, NotComparable
 from .base import Calls, Probe, Results, Settings, Suite, compared, floor_of, heard
+from .config import VoiceOptions
 
 HOP_SAMPLES = 160
 # attention alone is shown on ten seconds at most: its cost grows with the square
@@ -27,6 +28,7 @@ PITCH_LOW_HZ, PITCH_HIGH_HZ = 50.0, 1100.0
 
 
 class Synthesizer(Suite):
+    options = VoiceOptions
     whole = "infer"
     checkpoints = ("voice",)
     takes_audio = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,8 @@ class Patches:
         self._undo: list[Callable[[], None]] = []
 
     def module(self, name: str) -> Any:
-        return importlib.import_module(f"rvc_mlx.{name}")
+        own = importlib.util.find_spec(f"rvc_mlx.{name}")
+        return importlib.import_module(f"rvc_mlx.{name}" if own else f"rvc_common.{name}")
 
     @property
     def mx(self) -> Any:

@@ -102,7 +102,7 @@ def _linear_resampling(p: Patches) -> None:
         count = round(audio.size * 16000 / sr)
         return np.interp(np.arange(count) * sr / 16000, np.arange(audio.size), audio).astype(np.float32)
 
-    p.set(p.module("pipeline"), "_resampled", resampled)
+    p.set(p.module("steps"), "resample", resampled)
 
 
 def _retrieved_share(p: Patches) -> None:

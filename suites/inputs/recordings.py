@@ -34,7 +34,7 @@ def read_audio(path: str | Path) -> np.ndarray:
     Raises:
         UserError: missing, unreadable, empty, too short, or with NaN or infinite samples.
     """
-    from rvc_mlx.recording import read_recording  # needs no MLX
+    from rvc_common.recording import read_recording
 
     try:
         samples = read_recording(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -11,44 +12,15 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..base.backends import DTYPES
 from ..base.errors import UserError, nearest
 from ..base.paths import CONF
 from ..definitions import SUITES
+from ..definitions.config import AccuracyOptions, Config, ConfigError, parsed
 from ..inputs.estimators import ESTIMATORS
 from ..inputs.testset import CONDITIONS
-from ..inputs.weights import ODD_RATES, SIZES, voice_names
-from ..metrics.floors import DERIVED
+from ..inputs.weights import ODD_RATES, voice_names
 from ..metrics.pitch import SHARES
 
-Config = dict[str, Any]
-
-# dotted name: type, smallest, largest
-NUMBERS: dict[str, tuple[Any, float, float]] = {
-    "seed": (int, 0, 2**31),
-    "threads": (int, 1, 1024),
-    "weights.seed": (int, 0, 2**31),
-    "suite.threshold": (int | float, 0, 1),
-    "suite.snr_db": (int | float, -100, 200),
-    "measure.rounds.min": (int, 1, 10**6),
-    "measure.rounds.max": (int, 1, 10**6),
-    "measure.launches.min": (int, 1, 1000),
-    "measure.launches.max": (int, 1, 1000),
-    "measure.goal": (int | float, 0, 10),
-    "measure.first_calls": (int, 0, 2),
-    "measure.sample_seconds": (int | float, 0, 10),
-    "measure.warmup_seconds": (int | float, 0, 10**6),
-    "measure.seconds_per_case": (int | float, 0, 10**6),
-    "measure.timeout_s": (int | float, 0.001, 10**6),
-    # of the suites that have them
-    "suite.transpose": (int | float, -48, 48),
-    "suite.index_rate": (int | float, 0, 1),
-    "suite.protect": (int | float, 0, 0.5),
-    "suite.rms_mix": (int | float, 0, 1),
-    "suite.speaker": (int, 0, 10**6),
-    "suite.parts_tolerance": (int | float, 0, 1),
-}
-OPTIONAL = ("threads",)
 # values of these are file names: quoted for Hydra, whose grammar has its own use for spaces and brackets
 WEIGHTS = ("rmvpe", "hubert", "voice", "index")
 PATHS = ("audio", "out", "suite.f0", *(f"weights.{name}" for name in WEIGHTS), "paths.runs", "paths.cache")
@@ -74,7 +46,7 @@ def compose_config(suite: str, overrides: list[str]) -> Config:
         _check_form(text)
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return to_plain(compose("config", [f"suite={suite}", *map(quoted, overrides)]), overrides)
+            return to_config(compose("config", [f"suite={suite}", *map(quoted, overrides)]), overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error, overrides)) from error
 
@@ -101,93 +73,62 @@ def check_names(overrides: list[str]) -> None:
             raise UserError(f"unknown override {name!r}{nearest(name, _known_keys())}")
 
 
-def to_plain(composed: DictConfig, overrides: list[str]) -> Config:
-    """The plain configuration; ``overrides``, as the user wrote them, are kept for the report."""
-    config = OmegaConf.to_container(composed, resolve=True)
-    assert isinstance(config, dict)
-    config.pop("hydra", None)
-    plain = {str(key): value for key, value in config.items()}
-    validate(plain)
-    return plain | {"overrides": overrides}
+def to_config(composed: DictConfig, overrides: list[str]) -> Config:
+    """The configuration as types; ``overrides``, as the user wrote them, are kept for the report."""
+    plain = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(plain, dict)
+    plain.pop("hydra", None)
+    return typed({str(key): value for key, value in plain.items()} | {"overrides": overrides})
 
 
-def validate(config: Config) -> None:
-    """Refuse values that would fail only after minutes of measuring, or quietly do nothing.
+def typed(plain: Mapping[str, Any]) -> Config:
+    """The configuration as types, refused where it would fail only after minutes of measuring or quietly do nothing.
 
     Raises:
         UserError: names the value and what is expected.
     """
-    suite, measure = config["suite"], config["measure"]
-    words = {
-        "precision": (config["precision"], tuple(DTYPES)),
-        "profile": (config["profile"], ("applio", "webui")),
-        "measure.model": (measure["model"], SIZES),
-        "suite.version": (suite.get("version", "v2"), ("v1", "v2")),
-        "suite.rest": (suite.get("rest", "all"), ("all", "none")),
-        "suite.voice": (suite.get("voice", voice_names()[0]), (*voice_names(), ODD_RATES)),
-    }
-    for name, (value, known) in words.items():
-        if value not in known:
-            raise UserError(f"{name}={value}{nearest(str(value), known)}")
-    for name, (kind, low, high) in NUMBERS.items():
-        group, _, rest = name.partition(".")
-        if group == "suite" and rest not in suite:
-            continue
-        _check_number(config, name, kind, low, high)
+    try:
+        config = parsed(plain, SUITES[plain["suite"]["name"]].options)
+    except ConfigError as error:
+        raise UserError(
+            f"{error.name}={error.value}{nearest(str(error.value), error.known)}" if error.known else str(error)
+        ) from None
+    suite, measure = config.suite, config.measure
+    voice = getattr(suite, "voice", None)
+    if voice is not None and voice not in (known := (*voice_names(), ODD_RATES)):
+        raise UserError(f"suite.voice={voice}{nearest(voice, known)}")
     _check_files(config)
-    _check_accuracy(suite, config["audio"])
-    for policy, limits in suite["limits"].items():
-        for name, limit in limits.items():
-            if limit not in (None, DERIVED) and (
-                isinstance(limit, bool) or not isinstance(limit, int | float) or limit < 0
-            ):
-                raise UserError(f"suite.limits.{policy}.{name}={limit}: a number from 0, derived, or null, is expected")
-    for name in ("rounds", "launches"):
-        span = measure[name]
-        if span["min"] > span["max"]:
-            raise UserError(f"measure.{name}: min={span['min']} and max={span['max']} do not fit together")
+    if isinstance(suite, AccuracyOptions):
+        _check_accuracy(suite, config.audio)
+    for name, span in (("rounds", measure.rounds), ("launches", measure.launches)):
+        if span.min > span.max:
+            raise UserError(f"measure.{name}: min={span.min} and max={span.max} do not fit together")
+    return config
 
 
-def _check_accuracy(suite: Config, audio: str | None) -> None:
-    """Of the suite ``accuracy``: conditions, estimators and least figures that there are."""
-    for name, known in (("conditions", CONDITIONS), ("estimators", ESTIMATORS)):
-        for wish in suite.get(name) or ():
-            if wish not in known:
-                raise UserError(f"suite.{name}: {wish}{nearest(str(wish), known)}")
-    for condition, least in suite.get("least", {}).items():
-        for figure, value in (least or {}).items():
-            if condition not in CONDITIONS or figure not in SHARES:
-                wrong, right = (condition, CONDITIONS) if condition not in CONDITIONS else (figure, SHARES)
-                raise UserError(f"suite.least.{condition}.{figure}{nearest(wrong, right)}")
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1
-            ):
-                raise UserError(f"suite.least.{condition}.{figure}={value}: a share from 0 to 1, or null, is expected")
-    if suite.get("f0") is not None and audio is None:
-        raise UserError(f"suite.f0={suite['f0']}: annotations of which recording? name it: audio=FILE")
-
-
-def _check_number(config: Config, name: str, kind: Any, low: float, high: float) -> None:
-    value: Any = config
-    for part in name.split("."):
-        value = value[part]
-    if value is None and name in OPTIONAL:
-        return
-    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-        what = "a whole number" if kind is int else "a number"
-        raise UserError(f"{name}={value}: {what} from {low:g} to {high:g} is expected")
+def _check_accuracy(suite: AccuracyOptions, audio: str | None) -> None:
+    """Conditions, estimators and least figures must exist."""
+    for name, wanted, known in (
+        ("conditions", suite.conditions, tuple(CONDITIONS)),
+        ("estimators", suite.estimators, tuple(ESTIMATORS)),
+        ("least", suite.least, tuple(CONDITIONS)),
+        *((f"least.{condition}", least or (), tuple(SHARES)) for condition, least in suite.least.items()),
+    ):
+        for word in wanted:
+            if word not in known:
+                raise UserError(f"suite.{name}: {word}{nearest(word, known)}")
+    if suite.f0 is not None and audio is None:
+        raise UserError(f"suite.f0={suite.f0}: annotations of which recording? name it: audio=FILE")
 
 
 def _check_files(config: Config) -> None:
     """A file that the suite would not look at is a mistake."""
-    name = config["suite"]["name"]
-    suite = SUITES[name]
-    for weights in WEIGHTS:
-        used = weights in suite.checkpoints or (weights == "index" and "index_rate" in config["suite"])
-        if config["weights"][weights] is not None and not used:
+    name, suite = config.suite.name, SUITES[config.suite.name]
+    for weights in config.weights.given():
+        if weights not in suite.checkpoints and not (weights == "index" and hasattr(config.suite, "index_rate")):
             raise UserError(f"weights.{weights}: the suite {name} does not load it; leave it out")
-    if config["audio"] is not None and not suite.takes_audio:
-        raise UserError(f"audio={config['audio']}: the suite {name} makes its own inputs; leave it out")
+    if config.audio is not None and not suite.takes_audio:
+        raise UserError(f"audio={config.audio}: the suite {name} makes its own inputs; leave it out")
 
 
 def _check_form(text: str) -> None:

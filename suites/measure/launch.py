@@ -1,4 +1,4 @@
-"""The parent's side of a worker process: start, ask with a timeout, and notice its death."""
+"""The parent's side of a worker process: start it, send requests with a timeout, and notice its death."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..base.paths import ROOT
 
 
 class WorkerError(RuntimeError):
-    """The backend answered with an error; the worker lives on."""
+    """The request failed in the worker, which is still running. ``kind``: the name of the exception there."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(f"{kind}: {message}" if kind not in ("CheckpointError", "ValueError") else message)
@@ -26,11 +26,16 @@ class WorkerError(RuntimeError):
 
 
 class WorkerLost(RuntimeError):
-    """The worker died or was ended because it took too long."""
+    """The worker died, or was killed because it did not answer in time."""
 
 
 class Worker:
-    """One child process for one backend. Waiting for it costs no CPU time."""
+    """One child process for one backend. Waiting for it costs no CPU time.
+
+    Args:
+        log: what the process prints is appended to this file.
+        environment: variables on top of ``worker_environment``.
+    """
 
     def __init__(
         self, backend: str, precision: str, threads: int, log: Path, environment: Mapping[str, str] | None = None
@@ -62,7 +67,7 @@ class Worker:
 
         Raises:
             WorkerError: the request failed in the worker.
-            WorkerLost: the worker died, or did not answer in time and was ended.
+            WorkerLost: the worker died, or did not answer in time and was killed.
         """
         line = json.dumps({"do": do, **arguments}) + "\n"
         try:
@@ -70,7 +75,7 @@ class Worker:
                 raise OSError("closed")
             os.write(self._requests, line.encode())
         except OSError:
-            raise WorkerLost(self._epitaph()) from None
+            raise WorkerLost(self._exit_reason()) from None
         answer = json.loads(self._read_line(timeout_s, do))
         if not answer.pop("ok"):
             raise WorkerError(answer["kind"], answer["message"])
@@ -84,12 +89,13 @@ class Worker:
                 raise WorkerLost(f"{self.backend}: no answer to {do!r} within {timeout_s:g} s (timeout_s); ended")
             data = os.read(self._answers, 1 << 16)
             if not data:
-                raise WorkerLost(self._epitaph())
+                raise WorkerLost(self._exit_reason())
             self._buffer += data
         line, self._buffer = self._buffer.split(b"\n", 1)
         return line
 
-    def _epitaph(self) -> str:
+    def _exit_reason(self) -> str:
+        """A sentence on how the process ended."""
         try:
             code = self._process.wait(5)
         except subprocess.TimeoutExpired:
@@ -113,6 +119,7 @@ class Worker:
             self.kill()
 
     def kill(self) -> None:
+        """End the worker at once."""
         self._process.kill()
         self._process.wait()
         self._close_pipes()
@@ -122,7 +129,7 @@ class Worker:
             os.close(self._pipes.pop())
 
     def close(self) -> None:
-        """End the worker: it leaves when its pipe closes, and is killed if it does not."""
+        """End the worker: it exits when its pipe closes, and is killed if it does not."""
         self._close_pipes()
         try:
             self._process.wait(10)

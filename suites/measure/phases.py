@@ -1,123 +1,114 @@
-"""What happens once in a process: import, load, first calls, and their memory. Every figure has a fresh process."""
+"""What happens once in a process: import, load, first calls and their memory. Every figure has a fresh process."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec import UNSET
 
 from ..base.backends import BACKENDS
 from ..definitions import SUITES
 from ..definitions.base import Suite
+from ..definitions.config import Growth, MemoryOptions
 from ..definitions.plan import Case, Plan
 from ..inputs.recordings import SAMPLE_RATE, Audio, make_audio
 from .launch import Worker, WorkerError, WorkerLost
-from .timed import single_calls, workload
+from .outputs import Progress, single_calls, workload
+from .session import Facts, Session
 
-if TYPE_CHECKING:
-    from .runner import Run
-
-Facts = dict[str, Any]
-
-# of a cold start: the input whose shape the process has not seen is longer by this
+# a cold start's new shape is longer by this factor than its first
 OTHER_LENGTH = 1.37
 STEADY_CALLS = 3
+LOAD_FIELDS = ("load_s", "base_rss_bytes", "peak_rss_load_bytes")
 
 
-class PhaseRun:
+class PhaseCase:
     """One case: every model on every backend, each launch a process that serves nothing else."""
 
     def __init__(
-        self, run: Run, case: Case, audio: Audio, plan: Plan, scratch: Path, told: Callable[..., None]
+        self, session: Session, case: Case, audio: Audio, plan: Plan, scratch: Path, progress: Progress
     ) -> None:
-        self.run, self.case, self.audio, self.plan, self.scratch, self.told = run, case, audio, plan, scratch, told
-        self.timeout_s = run.measure["timeout_s"]
+        self.session, self.case, self.audio, self.plan = session, case, audio, plan
+        self.scratch, self.progress, self.timeout_s = scratch, progress, session.measure.timeout_s
 
     def execute(self) -> None:
         for component in self.plan.components:
             for backend in self.plan.backends:
-                if (self.case.name, component, backend) not in self.run.done:
+                if (self.case.name, component, backend) not in self.session.done:
                     self._record(component, backend, *self._launches(component, backend))
 
     def _launches(self, component: str, backend: str) -> tuple[list[Facts], str | None]:
-        """What every launch found, or why one failed."""
+        """The findings of every launch, and the reason why one failed."""
         found: list[Facts] = []
-        for number in range(1 if self.case.kind == "growth" else self.run.measure["launches"]["min"]):
-            self.told(f"{component} {backend}, launch {number + 1}")
+        for number in range(1 if self.case.kind == "growth" else self.session.measure.launches.min):
+            self.progress(f"{component} {backend}, launch {number + 1}")
             try:
-                with self.run.start(backend) as worker:
+                with self.session.start(backend) as worker:
                     found.append(self.measure(worker, SUITES[component]))
             except (WorkerError, WorkerLost) as error:
                 return found, str(error)
-            self.told(f"{component} {backend}", done=True)
+            self.progress(f"{component} {backend}", done=True)
         return found, None
 
     def measure(self, worker: Worker, suite: Suite) -> Facts:
         raise NotImplementedError
 
-    def verdict(self, found: list[Facts], backend: str) -> str | None:
-        """Why this is a failure, if so."""
+    def failure(self, found: list[Facts], backend: str) -> str | None:
+        """The reason why these findings fail, if they do."""
         return None
 
     def _prepare(self, worker: Worker, suite: Suite, samples: int | None = None) -> None:
-        """Hand the model its input, or its first samples."""
+        """Hand the model its input, or the first ``samples`` of it."""
         audio = self.audio
         if samples is not None:
             f0 = audio.f0_hz[: 1 + samples // 160] if audio.f0_hz is not None else None
             audio = audio._replace(samples=audio.samples[:samples], f0_hz=f0)
         files = {}
-        for name, array in suite.inputs(audio, self.run.settings, self.run.model_facts).items():
+        for name, array in suite.inputs(audio, self.session.settings, self.session.model_facts).items():
             files[name] = str(self.scratch / f"{name}.npy")
             np.save(files[name], array)
         worker.ask("prepare", self.timeout_s, inputs=files)
 
     def _record(self, component: str, backend: str, found: list[Facts], error: str | None) -> None:
-        fault = None if error else self.verdict(found, backend)
-        status = "error" if error else "failed" if fault else "passed"
-        taken = self.run.samples.setdefault((self.case.name, component, backend), {})
-        for number, one in enumerate(found, len(taken)):  # those of a case that was broken off stay
+        failure = None if error else self.failure(found, backend)
+        taken = self.session.samples.setdefault((self.case.name, component, backend), {})
+        for number, one in enumerate(found, len(taken)):  # samples from before an interruption stay
             facts = {"launch": number, "calls": 1, "rest_s": 0.0}
-            self.run.sample(self.case, component, backend, number, one["steady_s"], facts)
+            self.session.sample(self.case, component, backend, number, one["steady_s"], facts)
         first: Facts = found[0] if found else {}
-        self.run.record(
+        names = ("load_s", "first_call_s", "peak_rss_bytes", "peak_device_bytes")
+        self.session.record(
             self.case,
             component,
             backend,
             reference=backend,
-            workload=workload(self.run, self.audio, SUITES[component]),
+            workload=workload(self.session, self.audio, SUITES[component]),
             **single_calls(taken),
-            load_s=first.get("load_s"),
-            first_call_s=first.get("first_call_s"),
-            peak_rss_bytes=first.get("peak_rss_bytes"),
-            peak_device_bytes=first.get("peak_device_bytes"),
+            **{name: first.get(name) for name in names},
             cold=found,
             parity=None,
-            status=status,
-            reason=error or fault,
+            status="error" if error else "failed" if failure else "passed",
+            reason=error or failure,
         )
 
 
-class ColdStartRun(PhaseRun):
+class ColdStartCase(PhaseCase):
     """Start, import, load, first and second call, the same at a new shape, and the steady state."""
 
     def execute(self) -> None:
-        # one input for the first shape, and a longer one for the new shape
-        longer = int(self.audio.samples.size * OTHER_LENGTH)
-        kind, path = self.case.kind, self.case.path
-        seconds = longer / SAMPLE_RATE
-        snr_db = self.run.config["suite"]["snr_db"]
-        self.short = self.audio.samples.size
-        self.long = make_audio(kind, seconds, path, self.run.config["seed"], snr_db)
+        seconds = int(self.audio.samples.size * OTHER_LENGTH) / SAMPLE_RATE
+        config = self.session.config
+        snr_db = 0.0 if config.suite.snr_db is UNSET else config.suite.snr_db
+        self.long = make_audio(self.case.kind, seconds, self.case.path, config.seed, snr_db)
         super().execute()
 
     def measure(self, worker: Worker, suite: Suite) -> Facts:
-        hello = self.run.hello(worker)
+        hello = self.session.hello(worker)
         ready_s = time.monotonic() - worker.started
-        loaded = self.run.load(worker, suite_name(suite))
+        loaded = self.session.load(worker, suite_name(suite))
         self._prepare(worker, suite)
         first = worker.ask("cold", self.timeout_s, component=suite.whole, second=True)
         audio, self.audio = self.audio, self.long
@@ -125,10 +116,11 @@ class ColdStartRun(PhaseRun):
         other = worker.ask("cold", self.timeout_s, component=suite.whole, second=True)
         self.audio = audio
         self._prepare(worker, suite)
-        warm = worker.ask("warm", self.timeout_s, component=suite.whole, seconds=self.run.measure["warmup_seconds"])
+        seconds = self.session.measure.warmup_seconds
+        warm = worker.ask("warm", self.timeout_s, component=suite.whole, seconds=seconds)
         times = [one[suite.whole] for one in warm["seconds"]]
         return {
-            **{name: loaded[name] for name in ("load_s", "base_rss_bytes", "peak_rss_load_bytes")},
+            **{name: loaded[name] for name in LOAD_FIELDS},
             **first,
             "start_s": max(0.0, ready_s - hello["import_s"]),
             "import_s": hello["import_s"],
@@ -139,13 +131,13 @@ class ColdStartRun(PhaseRun):
         }
 
 
-class MemoryRun(PhaseRun):
-    """Peaks of loading, of the first call and of steady calls; and what grows over many lengths in one process."""
+class MemoryCase(PhaseCase):
+    """Peaks of loading, of the first call and of steady calls; and growth over many lengths in one process."""
 
     def measure(self, worker: Worker, suite: Suite) -> Facts:
-        self.run.hello(worker)
+        self.session.hello(worker)
         imported = worker.ask("memory", self.timeout_s)
-        loaded = self.run.load(worker, suite_name(suite))
+        loaded = self.session.load(worker, suite_name(suite))
         after_load = worker.ask("memory", self.timeout_s)
         self._prepare(worker, suite)
         first = worker.ask("cold", self.timeout_s, component=suite.whole, second=False)
@@ -153,7 +145,7 @@ class MemoryRun(PhaseRun):
         steady = worker.ask("steady_memory", self.timeout_s, component=suite.whole, calls=STEADY_CALLS)
         phases = {"import": imported, "load": after_load, "first_call": after_call, "steady": steady["after"]}
         found = {
-            **{name: loaded[name] for name in ("load_s", "base_rss_bytes", "peak_rss_load_bytes")},
+            **{name: loaded[name] for name in LOAD_FIELDS},
             **first,
             "peak_rss_steady_bytes": steady["peak_rss_bytes"],
             "steady_s": steady["seconds"],
@@ -162,27 +154,30 @@ class MemoryRun(PhaseRun):
         return found | self._growth(worker, suite) if self.case.kind == "growth" else found
 
     def _growth(self, worker: Worker, suite: Suite) -> Facts:
-        """The longest input has been seen: shorter ones need nothing that is not there."""
-        wish = self.run.config["suite"]["growth"]
-        rng = np.random.default_rng([self.run.config["seed"], 9])
-        shortest, longest = (int(wish[name] * SAMPLE_RATE) for name in ("shortest_s", "longest_s"))
+        """Memory over many lengths. The longest input came first, so shorter ones should add nothing."""
+        options = self.session.config.suite
+        assert isinstance(options, MemoryOptions)
+        assert isinstance(options.growth, Growth)
+        wanted = options.growth
+        rng = np.random.default_rng([self.session.config.seed, 9])
+        shortest, longest = (int(seconds * SAMPLE_RATE) for seconds in (wanted.shortest_s, wanted.longest_s))
         # distinct, also after rounding to frames
-        lengths = rng.permutation(np.unique(np.linspace(shortest, longest, wish["lengths"] + 1).astype(int))[:-1])
+        lengths = rng.permutation(np.unique(np.linspace(shortest, longest, wanted.lengths + 1).astype(int))[:-1])
         start = worker.ask("memory", self.timeout_s)
         series = []
         for samples in lengths:
             self._prepare(worker, suite, int(samples))
             after = worker.ask("steady_memory", self.timeout_s, component=suite.whole, calls=1)["after"]
             series.append({"seconds": float(samples / SAMPLE_RATE), **after})
-        grown, limit = _grown([x["rss_bytes"] for x in (start, *series)], wish)
+        grown, limit = _grown([x["rss_bytes"] for x in (start, *series)], wanted)
         found = {"start": start, "series": series, "grown_bytes": grown, "limit_bytes": limit}
         if start["device"] is not None:
-            grown, limit = _grown([held_on_device(x["device"]) for x in (start, *series)], wish)
+            grown, limit = _grown([held_on_device(x["device"]) for x in (start, *series)], wanted)
             found |= {"grown_device_bytes": grown, "limit_device_bytes": limit}
         return {"growth": found}
 
-    def verdict(self, found: list[Facts], backend: str) -> str | None:
-        """The reference's growth is shown: PyTorch keeps kernels for every shape that it has seen."""
+    def failure(self, found: list[Facts], backend: str) -> str | None:
+        """Growth of rvc_mlx beyond its limit. The reference's is only shown: PyTorch keeps kernels for every shape."""
         for one in found if BACKENDS[backend].package == "rvc_mlx" else []:
             growth = one.get("growth", {})
             for part, whose in (("", "memory"), ("device_", "the framework's memory")):
@@ -193,14 +188,14 @@ class MemoryRun(PhaseRun):
         return None
 
 
-def _grown(held: list[int], wish: Facts) -> tuple[float, float]:
-    """What the last inputs have added to the first figure, and what they may."""
-    limit = max(wish["limit_bytes"], wish["limit_share"] * held[0])
+def _grown(held: list[int], wanted: Growth) -> tuple[float, float]:
+    """Bytes that the last inputs have added to the first figure, and the limit of that."""
+    limit = max(wanted.limit_bytes, wanted.limit_share * held[0])
     return float(median(held[-5:]) - held[0]), float(limit)
 
 
 def held_on_device(memory: Facts) -> int:
-    """In use and kept for later, by the framework's own count."""
+    """Bytes in use and cached, by the framework's own count."""
     whole = memory.get("reserved_bytes", memory.get("driver_bytes"))
     return int(whole if whole is not None else memory["active_bytes"] + memory["cache_bytes"])
 

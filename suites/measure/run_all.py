@@ -16,10 +16,11 @@ from ..base.errors import UserError
 from ..base.files import write_whole
 from ..base.records import read_lines, records
 from ..definitions import SUITES
+from ..definitions.config import Config
 from ..definitions.plan import requested_backends
 from ..inputs.recordings import read_audio
-from .config import Config, compose_config
-from .runner import Run, open_run, resume_run
+from .config import compose_config
+from .runner import Runner, open_run, resume_run
 
 NAME = "all"
 SUITES_IN_ORDER = (
@@ -76,8 +77,8 @@ def open_folder(overrides: Sequence[str]) -> Path:
     """
     first = compose_config("pipeline", [word for word in overrides if not word.startswith("audio=")])
     out = next((word.removeprefix("out=") for word in overrides if word.startswith("out=")), None)
-    folder = Path(out).expanduser() if out else Path(first["paths"]["runs"]) / f"{datetime.now():%Y%m%d-%H%M%S}-all"
-    for config in [composed(step, overrides, folder) for step in steps()]:  # what is wrong is told before hours of work
+    folder = Path(out).expanduser() if out else Path(first.paths.runs) / f"{datetime.now():%Y%m%d-%H%M%S}-all"
+    for config in [composed(step, overrides, folder) for step in steps()]:  # an error now, not after hours of work
         requested_backends(config)
         _check_weights(config)
     audio = [word.removeprefix("audio=") for word in overrides if word.startswith("audio=")]
@@ -94,8 +95,8 @@ def open_folder(overrides: Sequence[str]) -> Path:
 
 
 def _check_weights(config: Config) -> None:
-    for name, path in config["weights"].items():
-        if isinstance(path, str) and not Path(path).expanduser().exists():
+    for name, path in config.weights.given().items():
+        if not Path(path).expanduser().exists():
             raise UserError(f"weights.{name}={path}: no such file")
 
 
@@ -103,7 +104,7 @@ def is_everything(folder: Path) -> bool:
     return (folder / STATE).is_file()
 
 
-def execute(folder: Path, finish: Callable[[Run], int], trace: Callable[[Config], int]) -> int:
+def execute(folder: Path, finish: Callable[[Runner], int], trace: Callable[[Config], int]) -> int:
     """The steps that are not done; one that fails does not stop the others. The largest exit code.
 
     ``finish``: executes a run and reports it. ``trace``: the same of a trace. Both return an exit code.
@@ -133,7 +134,7 @@ def _state(folder: Path) -> dict[str, list[str]]:
         raise UserError(f"{folder / STATE}: is damaged") from None
 
 
-def _run(step: Step, folder: Path, finish: Callable[[Run], int]) -> int:
+def _run(step: Step, folder: Path, finish: Callable[[Runner], int]) -> int:
     own = folder / step.folder
     if not (own / "config.yaml").is_file():
         return finish(open_run(composed(step, _state(folder)["overrides"], folder)))

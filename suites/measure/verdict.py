@@ -38,6 +38,8 @@ class Judge:
             figures = self.suite.figures(component, results, self.reference, self.limits, self.settings)
         except NotComparable as error:
             return {"status": "failed", "reason": f"parity: {error}", "parity": None}
+        if component in self.suite.same_code:
+            figures["same_code"] = True
         broken = {name: check for name, check in figures["limits"].items() if not check["passed"]}
         told = (f"{n} {shown(n, c['value'])} (limit {shown(n, c['limit'])})" for n, c in broken.items())
         return {"status": "failed" if broken else "passed", "reason": "; ".join(told) or None, "parity": figures}

@@ -127,17 +127,18 @@ class Tolerances:
 DERIVED = "derived"
 
 
-def component_limits(config: Mapping[str, Any]) -> dict[str, float | None]:
-    """A run's limits by figure.
+def component_limits(
+    suite: str, precision: str, configured: Mapping[str, float | str | None]
+) -> dict[str, float | None]:
+    """A run's limits by figure; ``configured``: those of the suite at this precision.
 
     ``derived`` in the configuration: SAFETY times the largest error of the table; None where it has
     none, and then the figure is shown and not judged.
     """
-    suite, precision = config["suite"], config["precision"]
-    rows = _rows(suite["name"], stored()["components"].get(precision, {}))
+    rows = _rows(suite, stored()["components"].get(precision, {}))
     limits: dict[str, float | None] = {}
-    for name, value in suite["limits"][precision].items():
-        if value != DERIVED:
+    for name, value in configured.items():
+        if value is None or not isinstance(value, str):
             limits[name] = value
         elif name not in rows:
             limits[name] = None

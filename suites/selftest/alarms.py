@@ -54,8 +54,8 @@ def measured(suite: str, overrides: Sequence[str], slow: float = 0.0) -> Sheet:
     with tempfile.TemporaryDirectory(prefix="rvc-parity-") as scratch:
         config = compose_config(suite, ["measure=gate", *overrides, f"out={Path(scratch) / 'run'}"])
         run = open_run(config)
-        run.shown = False
-        run.slow = slow
+        run.session.shows_progress = False
+        run.session.slowdown = slow
         run.execute()
         found = baseline_of([run.folder])
         return found._replace(name=suite)

@@ -129,7 +129,7 @@ def measure_components(precision: str, backends: str | None, quick: bool, suites
             words += [f"out={folder / 'run'}", "threads=1" if "measure=smoke" in words else "threads=null"]
             config = compose_config(sample.suite, [*words, *([f"backends={backends}"] if backends else [])])
             # whatever the error, it is judged: so its figure and its floor are recorded
-            policy = config["suite"]["limits"][precision]
+            policy = config.suite.limits[config.precision]
             policy.update({name: from_error(name, float("inf")) for name in policy})
             run = open_run(config)
             run.execute()

@@ -14,6 +14,10 @@ from .walk import FAULT, INHERITED, OK, PIECES, WHOLE, is_clear
 
 Row = Mapping[str, Any]
 CONFIGURED, PLAIN = "as configured", "plain"
+# of a stage within its limit where both sides ran the same code: its agreement proves nothing
+SAME_CODE = "same code"
+# of several statuses the one that is shown
+ORDER = (FAULT, INHERITED, OK, SAME_CODE)
 # own values this many floors apart have inherited an error, not rounding
 OFF = 30.0
 
@@ -30,7 +34,10 @@ class Finding(NamedTuple):
 
 
 def with_inheritance(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """After a fault, a stage that is right in itself and off on its own values has inherited the error."""
+    """After a fault, a stage that is right in itself and off on its own values has inherited the error.
+
+    A stage within its limit whose code both sides share is not ``ok``: its status is ``SAME_CODE``.
+    """
     found, seen = [], set()
     for row in rows:
         key, status = (row["variant"], row["probe"]), row["status"]
@@ -38,6 +45,8 @@ def with_inheritance(rows: Sequence[Row]) -> list[dict[str, Any]]:
             seen.add(key)
         elif key in seen and is_off(row):
             status = INHERITED
+        elif row.get("shared"):
+            status = SAME_CODE
         found.append({**row, "status": status})
     return found
 
@@ -230,7 +239,8 @@ def validation(model: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
             continue
         chosen = [row for row in rows if row["variant"] in (CONFIGURED, PLAIN) and item.has(row["path"])]
         added, last = worst(chosen), [row for row in chosen if row["path"] == chosen[-1]["path"]] if chosen else []
-        status = FAULT if any(r["status"] == FAULT for r in chosen) or not chosen else OK
+        agreed = SAME_CODE if all(r.get("shared") for r in chosen) else OK
+        status = FAULT if any(r["status"] == FAULT for r in chosen) else agreed
         table.append(
             {
                 "title": item.title,

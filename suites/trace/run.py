@@ -7,11 +7,12 @@ import functools
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from ..base import environment
 from ..base.backends import BACKENDS, impossible, parity_reference
@@ -20,11 +21,12 @@ from ..base.files import in_files, scratch_folder, write_whole
 from ..base.records import SCHEMA, RecordFile
 from ..definitions import SUITES
 from ..definitions.base import Probe
+from ..definitions.config import Config, TraceOptions
 from ..definitions.plan import requested_backends
 from ..inputs.recordings import SAMPLE_RATE, Audio, make_audio, read_audio
-from ..measure.config import Config
 from ..measure.launch import Worker, WorkerError, WorkerLost
-from ..measure.runner import HELLO_TIMEOUT_S, Facts, new_folder, weights_of
+from ..measure.runner import new_folder, weights_of
+from ..measure.session import HELLO_TIMEOUT_S, Facts
 from ..metrics import floors
 from ..metrics.floors import Tolerances
 from . import findings
@@ -44,10 +46,10 @@ class TraceRun:
 
     def __init__(self, config: Config, told: Told = lambda text: None) -> None:
         self.config, self.told = config, told
-        self.suite = SUITES[config["suite"]["name"]]
+        self.suite = SUITES[config.suite.name]
         # the two sides take turns: a second thread of each would only spin while the other works
-        self.threads = config["threads"] or 1
-        self.timeout_s = config["measure"]["timeout_s"]
+        self.threads = config.threads or 1
+        self.timeout_s = config.measure.timeout_s
         self.reference, self.other = choose(config)
         self.weights = weights_of(config)
         self.workers: dict[str, Worker] = {}
@@ -84,14 +86,14 @@ class TraceRun:
     def _start(self) -> None:
         for name in (self.reference, self.other):
             self.told(f"starting {name}")
-            worker = Worker(name, self.config["precision"], self.threads, self.folder / "workers.log")
+            worker = Worker(name, self.config.precision, self.threads, self.folder / "workers.log")
             self.workers[name] = worker
         for name, worker in self.workers.items():
             try:
                 self.facts[name] = worker.ask("hello", HELLO_TIMEOUT_S, threads=self.threads)
                 if not self.facts[name]["available"]:
                     raise UserError(f"backend {name}: {self.facts[name]['reason']}")
-                self.facts[name] |= {"model": self._load(name, self.config["optimize"])}
+                self.facts[name] |= {"model": self._load(name, self.config.optimize)}
             except (WorkerError, WorkerLost) as error:
                 raise UserError(str(error)) from None
         self.optimize = self.facts[self.other]["model"]["optimize"]
@@ -102,7 +104,7 @@ class TraceRun:
         loaded = self.workers[name].ask(
             "load",
             self.timeout_s,
-            suite=self.config["suite"]["name"],
+            suite=self.config.suite.name,
             paths=paths,
             optimize=optimize,
             settings=self.settings,
@@ -110,10 +112,15 @@ class TraceRun:
         return dict(loaded["facts"])
 
     @property
+    def trace_options(self) -> TraceOptions:
+        options = self.config.suite.trace
+        assert isinstance(options, TraceOptions)
+        return options
+
+    @property
     def settings(self) -> Facts:
         index = self.weights.get("index")
-        own = {"seed": self.config["seed"], "profile": self.config["profile"]}
-        return self.config["suite"] | own | {"index": str(index.path) if index else None}
+        return self.config.settings(index.path if index else None)
 
     def _describe(self) -> None:
         facts = environment.describe() | {
@@ -133,10 +140,11 @@ class TraceRun:
     def _audio(self, seconds: float) -> Audio:
         """The input, no longer than the model ever gets at once: so memory stays bounded."""
         config, longest = self.config, self.suite.longest_traced_s
-        if config["audio"] is not None:
-            audio = make_audio("file", None, config["audio"], config["seed"], 0.0)
+        snr_db = 0.0 if config.suite.snr_db is UNSET else config.suite.snr_db
+        if config.audio is not None:
+            audio = make_audio("file", None, config.audio, config.seed, 0.0)
         else:
-            audio = make_audio("synthetic", seconds, None, config["seed"], config["suite"]["snr_db"])
+            audio = make_audio("synthetic", seconds, None, config.seed, snr_db)
         if longest is None or audio.samples.size <= longest * SAMPLE_RATE:
             return audio
         count = int(longest * SAMPLE_RATE)
@@ -146,8 +154,8 @@ class TraceRun:
 
     def check_audio(self) -> None:
         """A file that cannot be used is an error before anything is started."""
-        if self.config["audio"] is not None:
-            read_audio(self.config["audio"])
+        if self.config.audio is not None:
+            read_audio(self.config.audio)
 
     def probes(self, seconds: float) -> tuple[Probe, ...]:
         found = self.suite.probes(self._audio(seconds), self.settings, self.facts[self.reference]["model"])
@@ -166,16 +174,16 @@ class TraceRun:
 
     def seconds(self, plain: bool) -> float:
         """What the user asked for, else what the suite finds enough; without optimisations a CPU is slow."""
-        asked = any(text.startswith("durations=") for text in self.config["overrides"])
-        durations = self.config["durations"]
+        asked = any(text.startswith("durations=") for text in self.config.overrides)
+        durations = self.config.durations
         first = durations if isinstance(durations, int | float) else durations[0]
-        trace = self.config["suite"]["trace"]
-        if plain and device_kind(self.other) == "cpu" and self.config["measure"]["model"] == "full":
-            return min(trace["plain_seconds"], first) if asked else trace["plain_seconds"]
-        return float(first if asked else trace["seconds"])
+        trace = self.trace_options
+        if plain and device_kind(self.other) == "cpu" and self.config.measure.model == "full":
+            return min(trace.plain_seconds, first) if asked else trace.plain_seconds
+        return float(first if asked else trace.seconds)
 
     def walk(self, probes: Iterable[Probe], variant: str) -> Iterator[Row]:
-        tolerances = Tolerances.of(self.config["suite"]["name"], self.config["precision"], device_kind(self.other))
+        tolerances = Tolerances.of(self.config.suite.name, self.config.precision, device_kind(self.other))
         for probe in probes:
             for row in ProbeTrace(self._pair(), probe, variant, tolerances).rows():
                 self.told(f"{variant}, {probe.name}: {row.path}")
@@ -184,7 +192,7 @@ class TraceRun:
     def _variants(self) -> Iterator[Row]:
         """As configured; and with every optimisation off, whose stages are the finest."""
         yield from self.walk(self.probes(self.seconds(plain=False)), CONFIGURED)
-        if self.optimize and self.config["suite"]["trace"]["plain"]:
+        if self.optimize and self.trace_options.plain:
             self.load_other("none")
             yield from self.walk(self.probes(self.seconds(plain=True)), PLAIN)
 
@@ -193,13 +201,13 @@ class TraceRun:
         base = {
             "schema": SCHEMA,
             "kind": "trace",
-            "suite": self.config["suite"]["name"],
+            "suite": self.config.suite.name,
             "case": row.probe,
             "component": row.path,
             "backend": self.other,
             "reference": self.reference,
-            "precision": self.config["precision"],
-            "profile": self.config["profile"],
+            "precision": self.config.precision,
+            "profile": self.config.profile,
         }
         self.file.append(base | row.record())
 
@@ -225,16 +233,16 @@ class TraceRun:
     def _spread(self) -> None:
         """How far the reference is from itself under other noise, where it takes any."""
         rate = self.facts[self.reference]["model"].get("sample_rate")
-        if rate is None or not self.config["suite"]["trace"]["spread"]:
+        if rate is None or not self.trace_options.spread:
             return
         self.told("the reference under other noise")
         probe = self.probes(self.seconds(plain=False))[0]
         pair = self._pair()
         with in_files(probe.inputs) as files:
             pair.ask(pair.reference, "prepare", inputs=files)
-            seeds = [self.config["seed"] + i for i in range(SPREAD_SEEDS)]
+            seeds = [self.config.seed + i for i in range(SPREAD_SEEDS)]
             answer = pair.ask(pair.reference, "trace_spread", seeds=seeds, settings=probe.settings, sample_rate=rate)
-        line = {"schema": SCHEMA, "kind": "spread", "suite": self.config["suite"]["name"], "case": probe.name}
+        line = {"schema": SCHEMA, "kind": "spread", "suite": self.config.suite.name, "case": probe.name}
         line |= {"component": "noise", "backend": self.reference, "seeds": seeds, "spread": answer["spread"]}
         self.file.append(line)
 
@@ -254,7 +262,7 @@ def choose(config: Config) -> tuple[str, str]:
             if reason:
                 raise UserError(f"backend {name}: {reason}")
         first = next((name for name in names if BACKENDS[name].framework == "torch"), names[0])
-        if config["precision"] != "fp32" and "torch_cuda" in names:
+        if config.precision != "fp32" and "torch_cuda" in names:
             first = "torch_cuda"  # TF32 exists there only, and CPUs are slow in half precision
         return first, next(name for name in names if name != first)
     present = [name for name, reason in reasons.items() if reason is None and _works(name)]
@@ -262,7 +270,7 @@ def choose(config: Config) -> tuple[str, str]:
     mlx = [name for name in present if BACKENDS[name].framework == "mlx"]
     if not torch or not mlx:
         raise UserError("a trace needs PyTorch and MLX; install both: pip install -e '.[mlx,torch]'")
-    on_gpu = config["precision"] != "fp32" and "torch_cuda" in torch
+    on_gpu = config.precision != "fp32" and "torch_cuda" in torch
     return "torch_cuda" if on_gpu else parity_reference(torch), mlx[-1]
 
 
@@ -282,5 +290,4 @@ def _works(name: str) -> bool:
 
 def open_trace(config: Config) -> Path:
     """A new folder ``<time>-trace-<model>`` under ``runs``, or ``out=``."""
-    name = f"{datetime.now():%Y%m%d-%H%M%S}-trace-{config['suite']['name']}"
-    return new_folder(config | {"trace": True}, name)
+    return new_folder(msgspec.structs.replace(config, trace=True), f"trace-{config.suite.name}")

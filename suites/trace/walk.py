@@ -7,12 +7,14 @@ current stage's values is kept, so memory does not grow with the number of stage
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..base.backends import BACKENDS
 from ..base.files import in_files, scratch_folder
+from ..child.axes import path_decides
 from ..definitions.base import Probe
 from ..measure.launch import Worker, WorkerError
 from ..metrics.floors import METRICS, Tolerances, floor
@@ -35,7 +37,10 @@ PIECES = "(whole call in small pieces)"
 
 @dataclass
 class Row:
-    """One value of one stage. ``added``: on the reference's input; ``chained``: on each side's own."""
+    """One value of one stage. ``added``: on the reference's input; ``chained``: on each side's own.
+
+    ``shared``: both sides ran the same code there.
+    """
 
     probe: str
     variant: str
@@ -53,6 +58,7 @@ class Row:
     status: str = OK
     where: Facts | None = None
     heard: Facts | None = None
+    shared: bool = False
 
     def record(self) -> Facts:
         return asdict(self)
@@ -145,6 +151,7 @@ class ProbeTrace:
         for name, entry in entries.items():
             if not judged[name].get("absent"):
                 self.last = self._row(path, name, entry, limits[name], judged[name])
+                self.last.shared = step.get("shared", False)
                 self._judge_chain(self.last, entry)
                 yield self.last
 
@@ -188,7 +195,10 @@ class ProbeTrace:
 
     def _whole(self, last: Row, path: str) -> Row:
         """The call as users make it beside its own stages: tiles and blocks have no stage."""
-        entry: Facts = {"exact": last.exact, "rms": last.rms, "peak": last.peak, "unit": 2.0**-24}
+        entry: Facts = {"exact": False, "rms": last.rms, "peak": last.peak, "unit": 2.0**-24}
+        if last.exact:
+            # 16-bit audio: rounding before it moves values by whole steps; the least floor is one step of one value
+            entry |= {"rms": max(1, math.prod(last.shape)) ** -0.5, "peak": 1.0, "unit": 1.0}
         entry |= {"floor_added": last.floor_chained}
         row = Row(self.probe.name, self.variant, path, last.entry, shape=last.shape, exact=last.exact)
         row.rms, row.peak, row.limit = last.rms, last.peak, self.tolerances.limits(path, last.entry, entry)
@@ -204,11 +214,6 @@ class ProbeTrace:
 
     def _failed(self, path: str, reason: str) -> Row:
         return Row(self.probe.name, self.variant, path, "", added={"reason": reason}, status=FAULT)
-
-
-def path_decides(path: str) -> bool:
-    """Stages that choose: the best bin, voiced or not, a pitch code."""
-    return path.rsplit(".", 1)[-1] in ("cents", "f0", "pitchf", "pitch")
 
 
 def is_clear(added: Mapping[str, Any], limit: Mapping[str, float]) -> bool:

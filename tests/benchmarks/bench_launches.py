@@ -7,8 +7,8 @@ from time import sleep
 
 from suites.base.backends import impossible
 from suites.inputs.recordings import make_audio
-from suites.measure.runner import Run
-from suites.measure.timed import SETTLE_S, CaseRun
+from suites.measure.runner import Runner
+from suites.measure.timed import SETTLE_S, TimedCase
 
 LAUNCHES, ROUNDS = 5, 50
 CASE_S = 0.5
@@ -30,13 +30,13 @@ CLOCK = Clock()
 class Launches:
     """Several launches of every backend, alive side by side; rounds go from one to the next."""
 
-    def __init__(self, run: Run, scratch: Path, count: int) -> None:
+    def __init__(self, run: Runner, scratch: Path, count: int) -> None:
         plan = run.plan()
         self.run, self.case = run, plan.cases[0]
-        audio = make_audio(self.case.kind, self.case.seconds, None, run.config["seed"], 30)
-        self.launches: list[CaseRun] = []
+        audio = make_audio(self.case.kind, self.case.seconds, None, run.config.seed, 30)
+        self.launches: list[TimedCase] = []
         for number in range(count):
-            launch = CaseRun(run, self.case, audio, plan, scratch, lambda *_, **__: None)
+            launch = TimedCase(run.session, self.case, audio, plan, scratch, lambda *_, **__: None)
             if number:
                 launch.shared = self.launches[0].shared
             else:
@@ -44,8 +44,8 @@ class Launches:
             self.launches.append(launch)
             launch.begin(number)
             launch.warm_up(number)
+            launch.repeats = {} if launch is self.launches[0] else self.launches[0].repeats
             launch.set_repeats()
-            launch.repeats = self.launches[0].repeats
         self.backends = [b for b in plan.backends if not any(b in launch.errors for launch in self.launches)]
 
     def time(self, number: int, backend: str, component: str) -> float:

@@ -23,7 +23,7 @@ def launches(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     found = Launches(open_run(config), scratch, 1 if disabled else LAUNCHES)
     env = json.loads((scratch / "run" / "environment.json").read_text())
     FACTS.update(
-        facts=facts_of(config, env),
+        facts=facts_of(config.plain(), env),
         fingerprint=environment.fingerprint(env),
         made={"commit": env["commit"], "commit_clean": env["commit_clean"]},
     )

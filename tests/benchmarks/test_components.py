@@ -12,7 +12,7 @@ from bench_launches import BACKENDS, CLOCK, ROUNDS
 from suites.base.backends import speed_reference
 from suites.measure.config import compose_config
 
-COMPONENTS = list(compose_config("components", [])["suite"]["components"])
+COMPONENTS = list(compose_config("components", []).suite.components)
 
 
 @pytest.mark.benchmark(timer=CLOCK)

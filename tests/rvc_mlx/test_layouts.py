@@ -171,7 +171,7 @@ def test_what_is_put_in_comes_out(case, side):
             own = walker.array(name)
             if own is not None and own.dtype.kind == "f":
                 for array in (rng.standard_normal(own.shape, dtype=np.float32).astype(own.dtype), own):
-                    walker.force(name, array)
+                    walker.replace(name, array)
                     found = walker.array(name)
                     assert found is not None
                     assert found.dtype == array.dtype

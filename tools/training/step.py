@@ -9,7 +9,7 @@ from torch import nn
 
 from reference_torch.audio import LogMel
 from reference_torch.rmvpe import Network
-from reference_torch.stages import Stage, run
+from rvc_common.stages import Stage, run
 from tools.voices.batch import TRAINING, make_batch
 from tools.voices.draw import Draw
 from tools.voices.labels import Truth, salience

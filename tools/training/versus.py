@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from reference_torch.checkpoint import read_metadata
 from reference_torch.rmvpe import RMVPE
+from rvc_common.checkpoint import read_metadata
 
 from .scores import STREAMS, Frames, difference, joined, listen_apart, score
 from .state import Recipe, TrainingError

@@ -151,6 +151,18 @@ def test_a_clean_trace_passes(tmp_path):
     assert reports.terminal(trace).endswith(told)
 
 
+def test_shared_stages_are_told_apart(tmp_path):
+    path, trace = write_report(write(tmp_path, [record("filtered", shared=True), record("f0"), record(WHOLE)]))
+    assert {line[0]: line[-1] for line in reports.table(trace.rows)} == {
+        "filtered": "same code",
+        "f0": "ok",
+        WHOLE: "ok",
+    }
+    assert "all 2 values of mlx_cpu" in reports.verdict(trace)
+    assert reports.verdict(trace).endswith("1 more come from code that both sides share, which proves nothing.")
+    assert path.read_text().count("same code |") == 2  # the validation table and the table of stages
+
+
 def test_numbers_that_json_lacks_come_back(written):
     trace = written.trace
     assert trace.rows[0]["floor_chained"]["rmse"] == math.inf

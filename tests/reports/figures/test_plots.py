@@ -47,7 +47,7 @@ def record(case, component, backend, seconds=0.1, samples=9, launches=3, **more)
 
 
 def run_of(suite, records, folder=None, environment=None, setting=""):
-    config = compose_config(suite, ["measure=smoke"])
+    config = compose_config(suite, ["measure=smoke"]).plain()
     found = outcome.judge([(r["case"], r["component"], r["backend"]) for r in records], records)
     return RunData(folder, config, environment or {}, records, found, "", setting)
 

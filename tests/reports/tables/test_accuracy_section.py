@@ -65,7 +65,7 @@ def run(tmp_path):
 
 def written(folder: Path, lines: list[dict[str, Any]]) -> Path:
     folder.mkdir()
-    (folder / "config.yaml").write_text(yaml.safe_dump(compose_config("accuracy", ["measure=smoke"])))
+    (folder / "config.yaml").write_text(yaml.safe_dump(compose_config("accuracy", ["measure=smoke"]).plain()))
     (folder / "environment.json").write_text(json.dumps(ENVIRONMENT))
     keys = [[case, "f0", name] for case in CASES for name in NAMES]
     (folder / "plan.json").write_text(json.dumps({"suite": "accuracy", "backends": NAMES[:2], "keys": keys}))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from suites.child.clock import clock, is_steady, time, timed
 from suites.definitions.base import Steps
 from suites.measure.runner import poor_clock
-from suites.measure.timed import CaseRun
+from suites.measure.timed import TimedCase
 
 
 def nothing() -> None:
@@ -114,5 +114,5 @@ def test_a_call_that_times_its_parts_is_repeated_by_its_own_length():
     warmups = {(name, backend): [{"seconds": [s, 2 * s]}] for name, s in parts.items() for backend in ("a", "b")}
     warmups["convert", "b"][0]["seconds"] = [0.5]
     case = SimpleNamespace(warmups=warmups, suite=SimpleNamespace(call_of=lambda component: "convert"))
-    assert CaseRun._fastest(case, "convert") == 0.5
-    assert CaseRun._fastest(case, "another") is None
+    assert TimedCase._fastest(case, "convert") == 0.5
+    assert TimedCase._fastest(case, "another") is None

@@ -9,9 +9,12 @@ import torch
 from torch import nn
 
 from suites.child import roofline
-from suites.child.roofline import count, peaks
+from suites.child.adapters import load_adapter
+from suites.child.adapters.torch import TorchAdapter
+from suites.child.roofline import peaks
 
 FLOAT = 4
+count = TorchAdapter("cpu").count
 
 
 def test_a_matrix_product():
@@ -81,7 +84,7 @@ def test_peaks_are_rates_of_this_machine(framework, monkeypatch):
     monkeypatch.setattr(roofline, "PEAK_SECONDS", 0.02)
     monkeypatch.setattr(roofline, "LARGEST_MATRIX", 256)
     monkeypatch.setattr(roofline, "COPIED_BYTES", 2**22)
-    found = peaks(framework, "cpu", "float32")
+    found = peaks(load_adapter(framework, "cpu"), "float32")
     assert set(found) == {"matmul_flops_per_s", "matmul_size", "copy_bytes_per_s"}
     assert 1e8 < found["matmul_flops_per_s"] < 1e15
     assert 1e8 < found["copy_bytes_per_s"] < 1e13

@@ -6,18 +6,18 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import checkpoints as made
 import numpy as np
 import pytest
 import torch
 
-from reference_torch.checkpoint import read_hubert, read_metadata, read_voice
-from rvc_mlx import checkpoint as ours
+from rvc_common.checkpoint import read_metadata
 from suites.base.errors import UserError
 from suites.commands import convert as module
 from suites.commands.convert import convert
+
+READING = [made.reading(side) for side in ("reference_torch", "rvc_mlx")]
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_voice_there_and_back(tmp_path, name, dtype):
     assert_bits(after.pop("weight"), before.pop("weight"))
     assert after == before
     assert after["config"][15] == 109  # the stale count too
-    voices = [side(p) for side in (read_voice, ours.read_voice) for p in (source, tmp_path / "v.safetensors")]
+    voices = [side.read_voice(p) for side in READING for p in (source, tmp_path / "v.safetensors")]
     for voice in voices[1:]:
         assert voice[1:] == voices[0][1:]
         assert all(np.array_equal(voice.state[k], v) for k, v in voices[0].state.items())
@@ -134,9 +134,9 @@ def test_hubert_there_and_back(tmp_path, layout):
     assert "hubert, 213 tensors" in convert(source, tmp_path / "h.safetensors")
     convert(tmp_path / "h.safetensors", tmp_path / "i.pt")
     assert_bits(torch.load(tmp_path / "i.pt", weights_only=True), made.tensors(state))
-    for read in (read_hubert, ours.read_hubert):
+    for side in READING:
         for path in (source, tmp_path / "h.safetensors", tmp_path / "i.pt"):
-            given = read(path)
+            given = side.read_hubert(path)
             assert given.keys() == state.keys()
             assert all(np.array_equal(given[k], v) for k, v in state.items())
     assert read_metadata(tmp_path / "h.safetensors")["source"] == source.name
@@ -156,35 +156,29 @@ def test_hostile_voice(tmp_path):
 
 def test_check_on_every_side(tmp_path, checkpoint):
     text = convert(checkpoint, tmp_path / "a.safetensors", check=True)
-    assert "rvc_mlx: RMVPE loads both, and gives bit for bit the same salience [101, 360]" in text
-    assert "reference_torch: RMVPE loads both" in text
-
-
-def fake_side(folder: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "fake_side.py").write_text(f"import numpy as np, pathlib\nclass Synthesizer:\n{body}")
-    monkeypatch.setenv("PYTHONPATH", str(folder))
-    monkeypatch.setattr(module, "SIDES", {"fake_side": "torch_cpu"})
-
-
-FAKE = """
-    phone_channels, has_f0 = 4, True
-    @classmethod
-    def from_checkpoint(cls, path, device):
-        self = cls(); self.path = path
-        return self
-    def infer(self, phone, lengths, pitch, f0, speaker, noise):
-        assert phone.shape == (1, 20, 4) and f0.shape == pitch.shape == (1, 20) and lengths[0] == 20
-        return np.full((1, 8), {value})
-"""
+    assert "rvc_mlx: loads both, and gives bit for bit the same own_salience [101, 360]" in text
+    assert "reference_torch: loads both" in text
 
 
 def test_check_notices_a_difference_of_one_bit(tmp_path, monkeypatch):
     source = made.save_voice(tmp_path / "v.pth")
-    fake_side(tmp_path, FAKE.format(value="1.0"), monkeypatch)
-    assert "fake_side: Synthesizer loads both" in convert(source, tmp_path / "v.safetensors", check=True)
-    fake_side(tmp_path, FAKE.format(value="1.0 if self.path.endswith('.pth') else np.nextafter(1, 2)"), monkeypatch)
-    with pytest.raises(UserError, match="fake_side: audio of the two files differs"):
+
+    def results(worker, kind, path, folder):
+        return {"audio": np.full((1, 8), 1.0 if path.suffix == ".pth" else last)}
+
+    monkeypatch.setattr(module, "_results", results)
+    last = 1.0
+    assert "rvc_mlx: loads both" in convert(source, tmp_path / "v.safetensors", check=True)
+    last = np.nextafter(1, 2)
+    with pytest.raises(UserError, match="rvc_mlx: audio of the two files differs"):
         convert(source, tmp_path / "v.safetensors", check=True)
+
+
+@pytest.mark.parametrize("backend", ["mlx_cpu", "torch_cpu"])
+def test_check_of_a_voice_runs_it(tmp_path, backend, monkeypatch):
+    monkeypatch.setattr(module, "SIDES", {"side": backend})
+    text = convert(made.save_voice(tmp_path / "v.pth"), tmp_path / "v.safetensors", check=True)
+    assert "side: loads both, and gives bit for bit the same infer [1, " in text
 
 
 def test_check_says_what_is_not_installed(tmp_path, checkpoint, monkeypatch):

@@ -12,7 +12,7 @@ from command import strict
 from command import suites as run_suites
 
 from suites.base.records import read_lines, records
-from suites.child.server import named
+from suites.child.served import named
 from suites.definitions import SUITES
 from suites.definitions.pipeline import Recorder
 from suites.definitions.synthesizer import pitch_codes
@@ -51,7 +51,7 @@ def test_a_run_measures_every_component_and_passes(finished):
         schema.validate(line)
     closed = records(lines)
     assert {r["status"] for r in closed} == {"passed"}
-    components = compose_config(closed[0]["suite"], [])["suite"]["components"]
+    components = compose_config(closed[0]["suite"], []).suite.components
     assert {(r["component"], r["backend"]) for r in closed} == {
         (component, backend) for component in components for backend in ("torch_cpu", "mlx_cpu")
     }
@@ -94,7 +94,7 @@ def test_what_a_conversion_leaves(finished):
 def outcome(name, folder, **changes):
     """What the reference makes of a short clip, as a run would collect it; also settings and limits."""
     config = compose_config(name, ["measure=smoke"])
-    suite, settings = SUITES[name], config["suite"] | {"seed": 0, "profile": "applio", "index": None} | changes
+    suite, settings = SUITES[name], config.settings(None) | changes
     voice = settings.get("voice")
     paths = {n: str(find_weights(n, None, 25, "tiny", voice, folder).path) for n in suite.checkpoints}
     model = suite.load(importlib.import_module("reference_torch"), paths, {}, settings)
@@ -125,6 +125,13 @@ def verdicts(reference, results):
 
 def test_equal_results_pass(reference):
     assert set(verdicts(reference, reference[2]).values()) == {"passed"}
+
+
+def test_what_both_sides_compute_with_the_same_code_is_marked(reference):
+    suite, components, found, settings = reference
+    judge = Judge(suite, component_limits({"suite": settings, "precision": "fp32"}), settings, found)
+    marked = {name for name in components if judge(name, found, False)["parity"].get("same_code")}
+    assert marked == {"filter"} & set(components)
 
 
 FAULTS = {

@@ -477,14 +477,13 @@ def test_no_baseline_that_judges_nothing(tmp_path, capsys):
 
 def test_a_repeated_run_is_in_a_folder_of_its_own(tmp_path, monkeypatch):
     """What ``--confirm`` runs: the suite with the overrides that the run was given, beside it."""
-    from suites import __main__
-    from suites.measure import runner
+    from suites.commands import gate
 
     folder, begun = make_run(tmp_path / "run"), []
 
     class Begun:
         def __init__(self, config):
-            self.folder = begun.append(config) or config["out"]
+            self.folder = begun.append(config) or config.out
 
         def execute(self):
             return None
@@ -492,11 +491,11 @@ def test_a_repeated_run_is_in_a_folder_of_its_own(tmp_path, monkeypatch):
     stored = yaml.safe_load((folder / "config.yaml").read_text()) | {"overrides": ["measure=smoke", f"out={folder}"]}
     (folder / "config.yaml").write_text(yaml.safe_dump(stored))
     (tmp_path / "run-again").mkdir()
-    monkeypatch.setattr(runner, "open_run", Begun)
-    assert __main__.repeated(folder) == str(tmp_path / "run-again-2")
-    assert begun[0]["measure"]["name"] == "smoke"
+    monkeypatch.setattr(gate, "open_run", Begun)
+    assert gate.repeated(folder) == str(tmp_path / "run-again-2")
+    assert begun[0].measure.name == "smoke"
     with pytest.raises(UserError, match="only a run can be repeated"):
-        __main__.repeated(tmp_path / "bench.json")
+        gate.repeated(tmp_path / "bench.json")
 
 
 def test_gate_command(tmp_path, capsys):

@@ -46,14 +46,14 @@ def test_one_that_is_not_installed_is_skipped(monkeypatch):
 
 
 def test_what_is_no_number_is_unvoiced_and_counted(tmp_path, monkeypatch):
-    from suites.child.server import Session
+    from suites.child.served import ServedModel
 
     f0 = np.array([100.0, np.nan, -5.0, np.inf, 0.0])
     broken = ESTIMATORS["praat"]._replace(find=lambda audio, settings: f0)
     monkeypatch.setitem(ESTIMATORS, "praat", broken)
     np.save(tmp_path / "audio.npy", np.zeros(640, np.float32))
     asked = {"name": "praat", "audio": str(tmp_path / "audio.npy"), "path": str(tmp_path / "f0.npy"), "warm": 160}
-    answer = Session("torch_cpu", "fp32").estimate(asked)
+    answer = ServedModel("torch_cpu", "fp32").estimate(asked)
     assert answer["facts"]["voided_frames"] == 3
     assert np.load(tmp_path / "f0.npy").tolist() == [100, 0, 0, 0, 0]
 
@@ -69,7 +69,7 @@ def test_names_and_records_agree():
 def test_none_is_imported_before_it_is_called():
     import subprocess
 
-    code = "import sys, suites.estimators, suites.accuracy; print([m for m in %r if m in sys.modules])"
+    code = "import sys, suites.inputs.estimators, suites.measure.accuracy; print([m for m in %r if m in sys.modules])"
     modules = sorted({found.module for found in ESTIMATORS.values()} | {"torch", "mir_eval", "scipy.signal"})
     done = subprocess.run([sys.executable, "-c", code % (modules,)], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr

@@ -206,14 +206,14 @@ def test_whose_fault_it_is_that_there_is_no_figure():
 
 
 def test_what_is_asked_of_it():
-    asked = compose_config("accuracy", [])["suite"]["least"]
+    asked = compose_config("accuracy", []).suite.least
     assert asked == {"clean": {"rpa": 0.98, "overall_accuracy": 0.96}, "snr10": {"rpa": 0.95}}
 
 
 def test_ten_minutes_in_full_and_ten_seconds_in_smoke():
     for measure, least, most in (("smoke", 10, 10), ("quick", 120, 180), ("full", 600, 900)):
         config = compose_config("accuracy", [f"measure={measure}"])
-        assert least <= max(config["durations"]) * len(config["suite"]["conditions"]) <= most
+        assert least <= max(config.durations) * len(config.suite.conditions) <= most
 
 
 def test_unknown_annotations_do_not_reach_into_the_recording(tmp_path, recording):

@@ -6,13 +6,15 @@ import json
 
 import pytest
 
-from suites.__main__ import INTERRUPTED, finish
 from suites.base.outcome import ERROR, PASSED
 from suites.base.records import read_lines, records
+from suites.commands.cli import INTERRUPTED
+from suites.commands.run import finish
 from suites.definitions.plan import make_plan
 from suites.measure.config import compose_config
-from suites.measure.runner import Run, open_run, resume_run
-from suites.measure.timed import CaseRun
+from suites.measure.runner import open_run, resume_run
+from suites.measure.session import Session
+from suites.measure.timed import TimedCase
 
 SMALL = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "measure.first_calls=0", "threads=1", "durations=[1]"]
 
@@ -44,9 +46,9 @@ def losing(monkeypatch):
                 self.workers[name].kill()
             whole(self, name, cold)
 
-        monkeypatch.setattr(CaseRun, "_start", start)
+        monkeypatch.setattr(TimedCase, "_start", start)
 
-    whole = CaseRun._start
+    whole = TimedCase._start
     return lose
 
 
@@ -73,8 +75,8 @@ def test_a_worker_that_is_lost_while_it_loads_is_started_again(folder, monkeypat
             worker.kill()
         return whole(self, worker, *arguments, **named)
 
-    whole = Run.load
-    monkeypatch.setattr(Run, "load", load)
+    whole = Session.load
+    monkeypatch.setattr(Session, "load", load)
     assert begun(folder) == PASSED
     assert lost
     assert all(line["optimize"] for line in closed(folder) if line["backend"] == "mlx_cpu")
@@ -87,7 +89,7 @@ def test_a_case_is_closed_after_all_that_it_leaves(folder, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(CaseRun, "_keep_contours", ended)
+        patch.setattr(TimedCase, "keep_contours", ended)
         assert begun(folder) == INTERRUPTED
     assert resumed(folder) == PASSED
     assert (folder / "plots" / "f0-synthetic-1s.png").is_file()
@@ -98,9 +100,10 @@ def test_a_backend_that_comes_back_leaves_the_peaks_that_are_known(folder, monke
     run = open_run(compose_config("rmvpe", [*SMALL, "measure.peaks=true", f"out={folder}"]))
     stored = {"backends": {"torch_cpu": {"peaks": {"copy_bytes_per_s": 5.0}}}}
     (folder / "environment.json").write_text(json.dumps(stored))
-    run.facts = {"torch_cpu": {}, "mlx_cpu": {}}
-    run.workers = {"torch_cpu": object(), "mlx_cpu": object()}
-    monkeypatch.setattr(run, "ask_quietly", lambda worker, do, timeout_s: {"copy_bytes_per_s": 7.0})
+    session = run.session
+    session.facts = {"torch_cpu": {}, "mlx_cpu": {}}
+    session.workers = {"torch_cpu": object(), "mlx_cpu": object()}
+    monkeypatch.setattr(session, "ask_timed", lambda worker, do, timeout_s: {"copy_bytes_per_s": 7.0})
     run._keep_peaks()
     run._measure_peaks(make_plan(run.config, ["torch_cpu", "mlx_cpu"]))
-    assert [run.facts[b]["peaks"]["copy_bytes_per_s"] for b in ("torch_cpu", "mlx_cpu")] == [5.0, 7.0]
+    assert [session.facts[b]["peaks"]["copy_bytes_per_s"] for b in ("torch_cpu", "mlx_cpu")] == [5.0, 7.0]

@@ -12,7 +12,7 @@ from suites.definitions import SUITES
 from suites.definitions.single import Ablation
 from suites.gate.baseline import baseline_of
 from suites.measure.config import compose_config
-from suites.measure.phases import MemoryRun
+from suites.measure.phases import MemoryCase
 
 WORDS = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "durations=[0.5]", "threads=1"]
 
@@ -75,14 +75,14 @@ def test_every_figure_is_there(finished):
 
 
 def test_growth_beyond_its_limit_fails_for_rvc_mlx_alone():
-    run = MemoryRun.__new__(MemoryRun)
+    run = MemoryCase.__new__(MemoryCase)
     growth = {"grown_bytes": 2.0**30, "limit_bytes": 2.0**26, "series": [{}] * 50}
-    reason = run.verdict([{"growth": growth}], "mlx_cpu")
+    reason = run.failure([{"growth": growth}], "mlx_cpu")
     assert reason == "memory grew by 1024 MiB over 50 shorter inputs (limit 64 MiB)"
-    assert run.verdict([{"growth": growth}], "torch_cpu") is None
+    assert run.failure([{"growth": growth}], "torch_cpu") is None
     cache = {"grown_bytes": 0.0, "limit_bytes": 1.0, "grown_device_bytes": 2.0**35, "limit_device_bytes": 2.0**26}
-    assert "the framework's memory grew by 32768 MiB" in run.verdict([{"growth": growth | cache}], "mlx_gpu")
-    assert run.verdict([{"growth": growth | {"grown_bytes": 0.0}}], "mlx_cpu") is None
+    assert "the framework's memory grew by 32768 MiB" in run.failure([{"growth": growth | cache}], "mlx_gpu")
+    assert run.failure([{"growth": growth | {"grown_bytes": 0.0}}], "mlx_cpu") is None
 
 
 # ---------------------------------------------------------------------- which optimisations

@@ -33,7 +33,7 @@ class Fakes:
         return int(code)
 
     def finish(self, run) -> int:
-        run.file.close()
+        run.session.file.close()
         code = self._code(run.folder.name)
         if code not in (ERROR, INTERRUPTED):
             made = made_suites.make_suite(run.folder.parent / "made", run.folder.name)
@@ -46,7 +46,7 @@ class Fakes:
         return code
 
     def trace(self, config) -> int:
-        folder = Path(config["out"])
+        folder = Path(config.out)
         folder.mkdir()
         (folder / "report.md").touch()  # also of a trace that was broken off
         return self._code(folder.name)

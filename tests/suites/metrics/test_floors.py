@@ -334,8 +334,8 @@ def test_what_a_table_was_made_from_lies_within_its_limits(rows):
 FIGURES = ("mel_relative", "salience_max_abs", "convert_snr_db", "own_corr", "voicing_mismatches")
 
 
-def config(**limits: Any) -> dict[str, Any]:
-    return {"suite": {"name": "rmvpe", "limits": {"fp32": limits}}, "precision": "fp32"}
+def derived_limits(**limits: Any) -> dict[str, Any]:
+    return component_limits("rmvpe", "fp32", limits)
 
 
 ERRORS = {
@@ -366,7 +366,7 @@ def test_machines_share_a_table_where_asked(table, monkeypatch):
 
 def test_derived_limits_are_safety_times_the_largest_error(table):
     table(stored(components={"fp32": {"rmvpe": ROWS}}))
-    limits = component_limits(config(**dict.fromkeys(ROWS, DERIVED)))
+    limits = derived_limits(**dict.fromkeys(ROWS, DERIVED))
     assert limits["salience_max_abs"] == pytest.approx(SAFETY * 2e-6)
     assert limits["own_snr_db"] == pytest.approx(80 - 20 * math.log10(SAFETY))
     assert limits["own_corr"] == pytest.approx(1 - (SAFETY * 1e-3) ** 2 / 2, abs=1e-12)
@@ -376,7 +376,7 @@ def test_derived_limits_are_safety_times_the_largest_error(table):
 
 def test_a_users_limit_stays_and_null_judges_nothing(table):
     table(stored(components={"fp32": {"rmvpe": ROWS}}))
-    assert component_limits(config(salience_max_abs=1e-9, own_corr=None, own_snr_db=DERIVED)) == {
+    assert derived_limits(salience_max_abs=1e-9, own_corr=None, own_snr_db=DERIVED) == {
         "salience_max_abs": 1e-9,
         "own_corr": None,
         "own_snr_db": pytest.approx(70.46, abs=0.01),
@@ -387,7 +387,7 @@ def test_what_the_table_lacks_is_not_judged(table):
     other = ({"fp32": {"hubert": ROWS}}, {"fp16": {"rmvpe": ROWS}})
     for components in ({}, {"fp32": {}}, {"fp32": {"rmvpe": {}}}, *other):
         table(stored(components=components))
-        found = component_limits(config(own_corr=DERIVED, salience_max_abs=2.0))
+        found = derived_limits(own_corr=DERIVED, salience_max_abs=2.0)
         assert found == {"own_corr": None, "salience_max_abs": 2.0}
 
 
@@ -519,8 +519,8 @@ def test_the_shipped_components_are_finite(shipped):
 @pytest.mark.parametrize("model", MODELS)
 def test_every_derived_limit_in_fp32_has_a_figure(shipped, model):
     composed = compose_config(model, [])
-    limits = component_limits(composed)
-    asked = composed["suite"]["limits"]["fp32"]
+    asked = composed.suite.limits["fp32"]
+    limits = component_limits(model, "fp32", asked)
     assert shipped == floors.stored()
     assert [name for name, value in asked.items() if value == DERIVED and limits[name] is None] == []
 

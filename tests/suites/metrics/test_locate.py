@@ -1,4 +1,4 @@
-"""Every kind of fault, planted in random tensors of the shapes in use, is told by its kind and its place."""
+"""Faults of every kind, planted in random tensors of the shapes in use, are named by their kind and place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from suites.metrics.locate import AXES, ORDERED, Finding, axis_profile, locate
+from suites.metrics.locate import AXES, ORDERED, REGISTRY, Finding, Kind, axis_profile, locate
 
 TOLERANCE = 1e-5
 MAP = (1, 16, 224, 128), ("batch", "channel", "row", "column")
@@ -24,7 +24,7 @@ AUDIO = (1, 24000), ("batch", "sample")
 SALIENCE = (90, 360), ("frame", "bin")
 FIVE = (5,), ("frame",)
 SHAPES = [MAP, LATENT, FEATURES, SCORES, AUDIO, SALIENCE, FIVE]
-OF_CHANNELS = [MAP, LATENT, FEATURES, SALIENCE]  # their second axis is long enough to be told by its correlations
+OF_CHANNELS = [MAP, LATENT, FEATURES, SALIENCE]  # their second axis is long enough to be matched by its values
 
 rng = np.random.default_rng(11)
 
@@ -90,13 +90,13 @@ def delayed(x, n):
 @pytest.mark.parametrize(
     ("fault", "kind", "where"),
     [
-        (lambda x: x, "none", "nowhere: all within 1e-05"),
+        (lambda x: x, "none", "no difference beyond the tolerance of 1e-05"),
         (lambda x: 0 * x, "zero", "zero everywhere"),
         (lambda x: 0 * x + 0.25, "zero", "constant (0.25) everywhere"),
-        (lambda x: -x, "sign", "everywhere, with the sign changed"),
-        (scaled, "gain", "everywhere, by a constant factor 0.5 (-6.0 dB)"),
-        (lambda x: x + 0.25, "offset", "everywhere, by a constant offset 0.25"),
-        (lambda x: 2 * x + 0.25, "affine", "everywhere, by a constant factor 2 (+6.0 dB) and offset 0.25"),
+        (lambda x: -x, "sign", "opposite sign everywhere"),
+        (scaled, "gain", "a constant factor of 0.5 (-6.0 dB) everywhere"),
+        (lambda x: x + 0.25, "offset", "a constant offset of 0.25 everywhere"),
+        (lambda x: 2 * x + 0.25, "affine", "a constant factor of 2 (+6.0 dB) and offset of 0.25 everywhere"),
         (lambda x: np.flip(x, -1), "flip", "the {axis} axis reversed"),
         (lambda x: delayed(x, 1), "shift", "shifted by 1 {axis} (late)"),
         (lambda x: delayed(x, -1), "shift", "shifted by 1 {axis} (early)"),
@@ -110,7 +110,7 @@ def test_what_affects_all_values(of, fault, kind, where):
 @pytest.mark.parametrize("of", SHAPES[:-1], ids=named)
 def test_what_has_no_explanation(of):
     found = find(lambda x: x + 0.01 * normal(x.shape), of)
-    assert (found.kind, found.where) == ("noise", "everywhere, not correlated with the reference, 40 dB below it")
+    assert (found.kind, found.where) == ("noise", "noise everywhere, not correlated with the reference, 40 dB below it")
     assert find(lambda x: normal(x.shape), of).kind == "everywhere"
     assert find(np.tanh, of).kind == "everywhere"
 
@@ -148,12 +148,12 @@ def test_words_for_orders():
     def by_feature(x):
         return x.reshape(1, 49, 12, 64).swapaxes(2, 3).reshape(x.shape)
 
-    assert find(by_feature, FEATURES).where == "features interleaved: 12 x 64 read by columns"
+    assert find(by_feature, FEATURES).where == "features interleaved: 12 x 64 read column by column"
 
     def phases(x):
         return x.reshape(1, 10, 2400).swapaxes(1, 2).reshape(x.shape)
 
-    assert find(phases, AUDIO).where == "samples interleaved: 10 x 2400 read by columns"
+    assert find(phases, AUDIO).where == "samples interleaved: 10 x 2400 read column by column"
 
 
 def test_dead_channels_do_not_hide_an_order():
@@ -169,9 +169,81 @@ def test_axes_exchanged():
 
 def test_reshaped_instead_of_transposed():
     found = find(lambda x: x.transpose(0, 2, 3, 1).reshape(x.shape), MAP)
-    assert (found.kind, found.where) == ("reshaped", "values in the order row, column, channel, not turned back")
+    assert (found.kind, found.where) == ("reshaped", "values transposed to the order row, column, channel and not back")
     found = find(lambda x: x.reshape(1, 768, 49).swapaxes(1, 2), FEATURES)
-    assert found.where == "values read in the order feature, frame, and turned back"
+    assert found.where == "values reshaped to the order feature, frame, then transposed back"
+
+
+@pytest.mark.parametrize("fill", [-1e4, 1e6])
+def test_a_missing_mask_is_no_factor(fill):
+    """Scores where the reference is masked: their ratio, about -1e-6, is not a factor."""
+    scores = normal(SCORES[0])
+    masked = scores.copy()
+    masked[..., 40:] = fill
+    found = find(lambda x: scores, SCORES, masked)
+    largest = np.abs(scores[..., 40:]).max()
+    assert found.kind == "edge"
+    assert found.sentence == (
+        f"last 20 keys; effectively zero (at most {largest:.3g}, reference up to {abs(fill):.3g}) there"
+    )
+    assert "factor" not in found.sentence
+    assert find(lambda x: 0 * masked + 0.5, SCORES, 0 * masked + fill).kind == "offset"
+
+
+def test_a_mask_too_many_is_an_offset():
+    """A mask on the wrong side: the ratio of the two levels is not a factor either."""
+    found = find(lambda x: x - 1e4, SCORES, normal(SCORES[0]))
+    assert (found.kind, found.where) == ("offset", "a constant offset of -1e+04 everywhere")
+    assert find(lambda x: x * 0 - 1e4, SCORES, np.full(SCORES[0], 0.01)).kind == "offset"
+
+
+@pytest.mark.parametrize("factor", [2.0**-15, 2.0**15])
+def test_an_extreme_factor_is_still_a_gain(factor):
+    """Integer samples read as floating point, and the reverse."""
+    reference = 1e4 * normal(AUDIO[0])
+    assert find(lambda x: factor * x, AUDIO, reference).kind == "gain"
+
+
+# Offsets
+
+
+def pitch(frames=600):
+    """A curve in cents with unvoiced frames, which are zero."""
+    cents = 4500 + 400 * np.sin(np.arange(frames) / 40) + 5 * rng.standard_normal(frames)
+    return np.where(rng.random(frames) < 0.4, 0, cents)
+
+
+def test_an_offset_that_spares_zeros():
+    """One bin of 20 cents too high: voiced frames only, so that no offset of all frames fits."""
+    cents = pitch()
+    found = find(lambda x: np.where(x > 0, x + 20, 0), ((600,), ("frame",)), cents, 0.01)
+    assert (found.kind, found.facts["zeros_kept"]) == ("offset", True)
+    assert found.facts["offset"] == pytest.approx(20, abs=1e-3)
+    assert found.sentence == "a constant offset of 20 wherever the reference is not zero"
+
+
+def test_an_offset_under_noise_is_named():
+    """Too noisy for an explanation, and the correlation is near one: the offset is what is wrong."""
+    cents = np.abs(pitch()) + 1
+    found = find(lambda x: x + 20 + 4 * rng.standard_normal(x.shape), ((600,), ("frame",)), cents, 0.01)
+    assert (found.kind, found.facts["mostly"]) == ("offset", True)
+    assert found.facts["offset"] == pytest.approx(20, abs=1)
+    assert found.where.startswith("mostly a constant offset of ")
+
+
+def test_a_correlation_near_one_is_not_rounded_to_one():
+    found = find(lambda x: x - 0.01 * x**3, AUDIO)
+    assert found.where.startswith("everywhere, in no known pattern, correlation with the reference 1 - ")
+
+
+# The registry
+
+
+def test_every_kind_has_a_sentence_and_unknown_ones_are_refused():
+    kinds = {kind.name for group in REGISTRY for kind in group}
+    assert len(kinds) == 24
+    with pytest.raises(ValueError, match="unknown kind of difference 'gian'"):
+        Kind("gian", "", lambda pair: iter(()))
 
 
 # By index
@@ -203,7 +275,7 @@ def test_one_loud_channel_does_not_decide_alone():
     loud = normal(FEATURES[0])
     loud[..., 7] *= 100
     found = find(put((..., 7), by=lambda x: 1.5 * x), FEATURES, loud)
-    assert found.sentence == "feature 7 only; there by a constant factor 1.5 (+3.5 dB)"
+    assert found.sentence == "feature 7 only; a constant factor of 1.5 (+3.5 dB) there"
 
 
 def test_an_index_that_is_left_alone_is_no_place():
@@ -211,7 +283,7 @@ def test_an_index_that_is_left_alone_is_no_place():
     gamma[[3, 50, 51]] = 1
     assert find(lambda x: x * gamma, LATENT).where.endswith("for each channel")
     gamma[:96] = 1
-    assert find(lambda x: x * gamma, LATENT).sentence.startswith("channels 96 to 191; there a different factor")
+    assert find(lambda x: x * gamma, LATENT).sentence.startswith("channels 96 to 191; a different factor")
 
 
 # Edges
@@ -250,7 +322,7 @@ def test_edges_that_are_not_zero():
     assert found.sentence == "last row and column"
     assert not found.facts["zero_there"]
     found = find(put((..., slice(-10, None)), by=scaled), LATENT)
-    assert found.sentence == "last 10 frames; there by a constant factor 0.5 (-6.0 dB)"
+    assert found.sentence == "last 10 frames; a constant factor of 0.5 (-6.0 dB) there"
     assert found.facts["inside"]["kind"] == "gain"
 
 
@@ -300,18 +372,18 @@ def test_parts(of, place, where):
 def test_seams_of_tiles():
     seams = np.arange(24000) % 4000 < 10
     assert find(lambda x: x + 0.01 * seams, AUDIO).sentence == (
-        "10 of every 4000 samples; there by a constant offset 0.01"
+        "10 of every 4000 samples; a constant offset of 0.01 there"
     )
 
 
 def test_edges_within_a_part():
     found = find(put((0, 1, -1), (0, 1, slice(None), -1), by=noise), SCORES)
-    assert found.sentence == "head 1 only; there last query and key"
+    assert found.sentence == "head 1 only; last query and key there"
 
 
 def test_a_part_reversed():
     found = find(put((slice(None), slice(96, None)), by=lambda x: np.flip(x, -1)), LATENT)
-    assert found.sentence == "channels 96 to 191; there the frame axis reversed"
+    assert found.sentence == "channels 96 to 191; the frame axis reversed there"
 
 
 @pytest.mark.parametrize("of", [*SHAPES[:-1], ((50, 4), ("frame", "feature")), ((300,), ("frame",))], ids=named)
@@ -326,7 +398,7 @@ def test_the_peaks_of_noise_are_no_place(of, level):
 def test_scattered(of):
     found = find(lambda x: np.where(rng.random(x.shape) < 0.003, x + 1, x), of)
     assert found.kind == "scattered"
-    assert found.where == f"scattered: {found.facts['wrong']} of {np.prod(of[0])} values"
+    assert found.where == f"scattered: {found.facts['wrong']} of {np.prod(of[0])} values differ"
 
 
 def test_facts_of_the_largest_difference():
@@ -342,20 +414,20 @@ def test_facts_of_the_largest_difference():
 @pytest.mark.parametrize(
     ("fault", "where"),
     [
-        (lambda x: np.concatenate([x, x[:, :1]], 1), "one frame longer at the end; the rest agrees"),
-        (lambda x: np.concatenate([x[:, :1] + 1, x], 1), "one frame longer at the start; the rest agrees"),
+        (lambda x: np.concatenate([x, x[:, :1]], 1), "1 frame longer at the end; the rest agrees"),
+        (lambda x: np.concatenate([x[:, :1] + 1, x], 1), "1 frame longer at the start; the rest agrees"),
         (lambda x: x[:, 1:-1], "2 frames shorter at both ends; the rest agrees"),
         (lambda x: x[:, 1:-3], "4 frames shorter (1 at the start, 3 at the end); the rest agrees"),
-        (lambda x: x[:, :-1, :-1], "one frame and one feature shorter at the end; the rest agrees"),
+        (lambda x: x[:, :-1, :-1], "1 frame and 1 feature shorter at the end; the rest agrees"),
         (lambda x: x[:, ::2], "24 frames shorter; it is every 2nd frame of the reference"),
         (lambda x: np.repeat(x, 2, 1), "49 frames longer; every 2nd frame of it agrees"),
         (lambda x: x.swapaxes(1, 2), "axes frame and feature swapped; the rest agrees"),
-        (lambda x: x[0], "2 axes instead of 3, as many values; read in order they agree"),
+        (lambda x: x[0], "2 axes instead of 3 with the same number of values; in order they agree"),
         (lambda x: x[:, :0], "the result is empty"),
-        (lambda x: 0.5 * x[:, :-1], "one frame shorter; the rest: everywhere, by a constant factor 0.5 (-6.0 dB)"),
+        (lambda x: 0.5 * x[:, :-1], "1 frame shorter; the rest: a constant factor of 0.5 (-6.0 dB) everywhere"),
         (
             lambda x: np.concatenate([0 * x[:, :3], x], 1)[:, :50],
-            "one frame longer; the rest: shifted by 3 frames (late)",
+            "1 frame longer; the rest: shifted by 3 frames (late)",
         ),
     ],
 )
@@ -424,6 +496,17 @@ def test_gains_are_recovered(data, shape, db, negative, seed):
     else:
         assert found.kind == "gain"
         assert found.facts["factor"] == pytest.approx(gain, rel=1e-6)
+
+
+@quick
+@given(st.data(), shapes, st.floats(-50, 50).filter(lambda x: abs(x) > 1e-3), st.integers(0, 99), st.booleans())
+def test_offsets_are_recovered(data, shape, offset, seed, zeros):
+    x = np.random.default_rng(seed).standard_normal((3, *shape[1:]))
+    x[0] = 0 if zeros else x[0]
+    found = locate(np.where(x == 0, 0, x + offset), x, data.draw(names(len(shape))), 1e-9)
+    if x.size - np.count_nonzero(x == 0) >= 3:
+        assert found.kind == "offset"
+        assert found.facts["offset"] == pytest.approx(offset, rel=1e-6)
 
 
 @quick

@@ -8,7 +8,7 @@ from made_runs import make_run
 from suites.base.errors import UserError
 from suites.gate.baseline import baseline_of
 from suites.gate.judge import judge, read_policy
-from suites.selftest import alarms, kills
+from suites.selftest import alarms
 
 POLICY = read_policy("default")
 
@@ -55,21 +55,3 @@ def test_bad_options(words):
 def test_own_options_and_those_of_the_runs():
     o = alarms.options(["count=3", "suite=rmvpe", "durations=[1]"], 5)
     assert (o.times, o.suite, o.overrides) == (3, "rmvpe", ["durations=[1]"])
-
-
-def test_flaws_of_a_completed_run(tmp_path):
-    """Whole against whole, then with a lost sample, then with a doubled one."""
-    from reports.documents.build import write_report
-
-    def drop(lines):
-        return lines[1:]
-
-    def double(lines):
-        return [lines[0], *lines]
-
-    made = {"whole": None, "same": None, "lost": drop, "twice": double}
-    for name, change in made.items():
-        write_report(make_run(tmp_path / name, change=change))
-    assert kills.flaws(tmp_path / "same", tmp_path / "whole") == []
-    assert any("does not hold every sample" in flaw for flaw in kills.flaws(tmp_path / "lost", tmp_path / "whole"))
-    assert "a sample was written twice" in kills.flaws(tmp_path / "twice", tmp_path / "whole")

@@ -16,6 +16,7 @@ from suites.trace.findings import (
     CONFIGURED,
     OFF,
     PLAIN,
+    SAME_CODE,
     VALIDATION,
     find,
     first_fault,
@@ -326,3 +327,26 @@ def test_the_table_shows_the_worst_and_what_is_handed_on():
     assert line["added"]["max_abs"] == 0.6 * LIMIT["max_abs"]
     assert line["added"]["share"] == pytest.approx(0.6)
     assert line["chained"]["max_abs"] == 4 * LIMIT["max_abs"]
+
+
+# ---------------------------------------------------------------------- code that both sides share
+def test_shared_stages_are_the_same_code_and_never_ok():
+    rows = [row("filtered", shared=True), row("f0"), row("pitch", shared=True)]
+    assert [r["status"] for r in with_inheritance(rows)] == [SAME_CODE, OK, SAME_CODE]
+    lines = {line["title"]: line["status"] for line in validation("pipeline", rows)}
+    assert lines["High-pass, cuts and padding"] == SAME_CODE
+    assert lines["Pitch and its codes"] == OK  # F0 is each side's own
+
+
+def test_a_fault_in_a_shared_stage_is_a_fault():
+    rows = [row("filtered", CLEARLY, shared=True), row("cuts", shared=True), row("padded", own=1000, shared=True)]
+    assert [r["status"] for r in with_inheritance(rows)] == [FAULT, SAME_CODE, INHERITED]
+    assert found(*rows).path == "filtered"
+    assert validation("pipeline", rows)[0]["status"] == FAULT
+
+
+def test_records_from_before_the_mark_still_read():
+    old = row("filtered")
+    del old["shared"]
+    assert with_inheritance([old])[0]["status"] == OK
+    assert validation("pipeline", [old])[0]["status"] == OK

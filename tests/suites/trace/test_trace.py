@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvc_mlx.stages import Carry, Stage, group, leaf, walk
+from rvc_common.stages import Carry, Stage, group, leaf, walk
 from suites.child.walks import ReferenceWalk, TracedWalk
 from suites.definitions.base import Probe
 from suites.measure.launch import WorkerError
@@ -272,9 +272,70 @@ def test_own_values_that_lead_another_way_end_the_chain_only():
     assert last.status == OK
 
 
+def without_the_end(x: np.ndarray) -> np.ndarray:
+    return np.concatenate([x[..., :-3], x[..., -3:] * 0], axis=-1)
+
+
 def test_the_call_beside_its_own_stages():
-    found = fault_of(rows_of(STAGES, call=lambda x: np.concatenate([x[..., :-3], x[..., -3:] * 0], axis=-1)))
+    found = fault_of(rows_of(STAGES, call=without_the_end))
     assert found.path == WHOLE
+
+
+def to_int16(x: np.ndarray) -> np.ndarray:
+    return np.clip(x * 4096, -32768, 32767).astype(np.int16)
+
+
+SIGNAL = np.random.default_rng(4).standard_normal((1, 20000)).astype(np.float32)
+
+
+def in_16_bits(call: Callable[[np.ndarray], np.ndarray], offset: float = 0.0) -> Row:
+    """The row of a call whose stages round as values of the size of ``offset`` do, and then convert to 16 bits."""
+
+    def rounded(x: np.ndarray) -> np.ndarray:
+        by = x.dtype.type(offset)
+        return (SIGNAL.astype(x.dtype) + by) - by
+
+    stages = (leaf("rounded", rounded), leaf("int16", to_int16))
+    return next(row for row in rows_of(stages, reference=stages, call=call) if row.path == WHOLE)
+
+
+def rounded_otherwise(offset: float, seed: int = 0) -> np.ndarray:
+    """16-bit values of a call whose own rounding error is up to twice that of its stages."""
+    error = np.random.default_rng(seed).uniform(-1, 1, SIGNAL.shape) * np.spacing(np.float32(offset))
+    return to_int16(SIGNAL.astype(np.float64) + error)
+
+
+@settings(max_examples=60, deadline=None)
+@given(exponent=st.floats(0, 5), seed=st.integers(0, 10**6))
+def test_rounding_before_16_bits_is_no_fault(exponent, seed):
+    row = in_16_bits(lambda x: rounded_otherwise(10**exponent, seed), 10**exponent)
+    assert row.status == OK, (row.added, row.limit)
+
+
+def test_16_bits_differ_where_their_input_is_rounded():
+    row = in_16_bits(lambda x: rounded_otherwise(2000.0), 2000.0)
+    assert row.added["max_abs"] == 1
+    assert 0 < row.added["rmse"] < row.limit["rmse"] < 3
+
+
+def test_the_level_of_16_bit_values_does_not_overflow():
+    level = np.sqrt(np.mean(np.square(to_int16(SIGNAL), dtype=np.float64)))
+    assert in_16_bits(lambda x: x).rms == pytest.approx(level)
+
+
+def one_step_off(count: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda x: x + (np.arange(x.size) < count).astype(np.int16)
+
+
+@pytest.mark.parametrize("offset", [0.0, 2000.0])
+@pytest.mark.parametrize("change", [without_the_end, lambda x: np.roll(x, 1, axis=-1), lambda x: x // 2])
+def test_a_call_that_ends_in_16_bits_can_be_at_fault(change, offset):
+    assert in_16_bits(change, offset).status == FAULT
+
+
+def test_where_no_value_of_the_reference_moves_a_few_steps_are_rounding():
+    assert in_16_bits(one_step_off(8)).status == OK
+    assert in_16_bits(one_step_off(10)).status == FAULT
 
 
 @settings(max_examples=25, deadline=None)

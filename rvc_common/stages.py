@@ -34,6 +34,7 @@ class Event(NamedTuple):
     """A stage has just run. ``product`` names the entry of the carry that it makes.
 
     ``layout`` None: the carry's arrays are NumPy's already. ``prefix``: where the model stands inside another.
+    ``shared``: see ``Stage``.
     """
 
     path: str
@@ -41,6 +42,7 @@ class Event(NamedTuple):
     product: str
     layout: Layout | None = None
     prefix: str = ""
+    shared: bool = False
 
     @property
     def whole_path(self) -> str:
@@ -50,7 +52,8 @@ class Event(NamedTuple):
 class Stage(NamedTuple):
     """One step. ``apply`` edits the carry; ``product`` names the entry that it makes.
 
-    ``inside``: for a walk, the same work as ``apply`` as the events of another model.
+    ``inside``: for a walk, the same work as ``apply`` as the events of another model. ``shared``: both
+    implementations run this very code, so comparing their results on equal inputs proves nothing.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Stage(NamedTuple):
     parts: tuple[Stage, ...] = ()
     product: str = "x"
     inside: Callable[[Carry], Iterator[Event]] | None = None
+    shared: bool = False
 
 
 def leaf(name: str, function: Callable[[Any], Any], product: str = "x") -> Stage:
@@ -108,4 +112,4 @@ def walk(stages: tuple[Stage, ...], carry: Carry, prefix: str = "") -> Iterator[
                 yield event._replace(prefix=f"{path}.{event.prefix}")
         else:
             stage.apply(carry)
-        yield Event(path, carry, stage.product)
+        yield Event(path, carry, stage.product, shared=stage.shared)

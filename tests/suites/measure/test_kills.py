@@ -1,11 +1,13 @@
-"""``selftest kills``: runs are killed at random moments, themselves or a worker of theirs, and then completed."""
+"""Runs are killed at random moments, themselves or a worker of theirs, and then completed.
+
+``pytest tests/suites/measure/test_kills.py --kills 100`` kills more often than the default.
+"""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +15,12 @@ from typing import Any
 
 import numpy as np
 import psutil
-from tqdm import tqdm
+from made_runs import make_run
 
-from ..base.errors import UserError
-from ..base.paths import ROOT
-from ..base.records import read_lines, records, records_file
-from ..base.run_folder import RunFolder
+from reports.documents.build import write_report
+from suites.base.paths import ROOT
+from suites.base.records import read_lines, records
 
-COUNT = 100
 # one run takes some seconds more than this; kills come within it
 LONGEST_WAIT_S = 7.0
 KILLS_A_RUN = 5
@@ -31,36 +31,20 @@ SETTINGS = (
 )  # fmt: skip
 
 
-def kills(words: Sequence[str]) -> int:
-    """0 where no kill lost or doubled a record, and every completed run looks like an unbroken one."""
-    options = {"count": str(COUNT), "seed": "0"}
-    for word in words:
-        name, _, value = word.partition("=")
-        if name not in options or not value.isdigit():
-            raise UserError(f"{word}: count=NUMBER and seed=NUMBER are known")
-        options[name] = value
-    rng, left, faults = np.random.default_rng(int(options["seed"])), int(options["count"]), []
-    with (
-        tempfile.TemporaryDirectory(prefix="rvc-parity-") as scratch,
-        tqdm(total=left, desc="kills", disable=None) as bar,
-    ):
-        whole = Path(scratch) / "whole"
-        code, told = _run(["rmvpe", *SETTINGS, f"out={whole}"])
-        if code:
-            raise UserError(f"the unbroken run did not pass; nothing to compare with: {told}")
-        number = 0
-        while left > 0:
-            folder = Path(scratch) / f"run-{number}"
-            count = min(left, KILLS_A_RUN)
-            faults += broken_and_completed(folder, whole, count, rng, bar)
-            left, number = left - count, number + 1
-    for fault in faults:
-        print(fault)
-    print(f"{options['count']} kills in {number} runs: {len(faults)} faults")
-    return 1 if faults else 0
+def test_killed_runs_lose_nothing(tmp_path, pytestconfig):
+    """No kill loses or doubles a record, and every completed run looks like an unbroken one."""
+    left, number, faults = pytestconfig.getoption("--kills"), 0, []
+    rng, whole = np.random.default_rng(0), tmp_path / "whole"
+    code, text = _run(["rmvpe", *SETTINGS, f"out={whole}"])
+    assert code == 0, text
+    while left > 0:
+        count = min(left, KILLS_A_RUN)
+        faults += broken_and_completed(tmp_path / f"run-{number}", whole, count, rng)
+        left, number = left - count, number + 1
+    assert faults == []
 
 
-def broken_and_completed(folder: Path, whole: Path, count: int, rng: np.random.Generator, bar: Any) -> list[str]:
+def broken_and_completed(folder: Path, whole: Path, count: int, rng: np.random.Generator) -> list[str]:
     """One run, killed ``count`` times and completed: what is wrong with it."""
     faults: list[str] = []
     words = ["rmvpe", *SETTINGS, f"out={folder}"]
@@ -70,9 +54,8 @@ def broken_and_completed(folder: Path, whole: Path, count: int, rng: np.random.G
         after = _lines(folder)
         if after[: len(before)] != before:
             faults.append(f"{folder.name}: killing {target} lost or changed a line")
-        if RunFolder(folder).exists:
+        if (folder / "config.yaml").exists():
             words = [f"resume={folder}"]
-        bar.update()
     code, told = _run(words)
     if code:
         faults.append(f"{folder.name}: completing it ended with exit code {code}: {told}")
@@ -82,7 +65,7 @@ def broken_and_completed(folder: Path, whole: Path, count: int, rng: np.random.G
 
 def flaws(folder: Path, whole: Path) -> list[str]:
     """What a completed run has lost, doubled, or looks different in from an unbroken one."""
-    lines, found = list(read_lines(records_file(folder))), []
+    lines, found = list(read_lines(folder / "records.jsonl")), []
     taken = [(x["case"], x["component"], x["backend"], x["round"]) for x in lines if x["kind"] == "sample"]
     if len(taken) != len(set(taken)):
         found.append("a sample was written twice")
@@ -108,7 +91,7 @@ def structure(folder: Path) -> list[str]:
 
 
 def _closed(folder: Path) -> list[dict[str, Any]]:
-    return records(read_lines(records_file(folder)))
+    return records(read_lines(folder / "records.jsonl"))
 
 
 def _key(line: dict[str, Any]) -> tuple[str, str, str]:
@@ -117,7 +100,7 @@ def _key(line: dict[str, Any]) -> tuple[str, str, str]:
 
 def _lines(folder: Path) -> list[bytes]:
     """Those that were written to their end."""
-    path = records_file(folder)
+    path = folder / "records.jsonl"
     return (
         [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")] if path.exists() else []
     )
@@ -156,3 +139,20 @@ def _kill(words: Sequence[str], wait_s: float, worker: bool, rng: np.random.Gene
     process.wait()
     time.sleep(0.2)  # its workers end with it
     return "the run"
+
+
+def test_flaws_of_a_completed_run(tmp_path):
+    """Whole against whole, then with a lost sample, then with a doubled one."""
+
+    def drop(lines):
+        return lines[1:]
+
+    def double(lines):
+        return [lines[0], *lines]
+
+    made = {"whole": None, "same": None, "lost": drop, "twice": double}
+    for name, change in made.items():
+        write_report(make_run(tmp_path / name, change=change))
+    assert flaws(tmp_path / "same", tmp_path / "whole") == []
+    assert any("does not hold every sample" in flaw for flaw in flaws(tmp_path / "lost", tmp_path / "whole"))
+    assert "a sample was written twice" in flaws(tmp_path / "twice", tmp_path / "whole")

@@ -39,6 +39,15 @@ class Windows(NamedTuple):
 
 
 # ---------------------------------------------------------------------- audio
+def resample(audio: np.ndarray, sr: int) -> np.ndarray:
+    """``[n]`` at ``sr`` Hz to 16 kHz, in its own type."""
+    if sr == SAMPLE_RATE:
+        return audio
+    import soxr
+
+    return soxr.resample(audio, sr, SAMPLE_RATE, quality="VHQ")
+
+
 def high_pass_coefficients() -> tuple[np.ndarray, np.ndarray]:
     """Numerator and denominator of the Butterworth high-pass."""
     from scipy.signal import butter
@@ -170,6 +179,6 @@ def mix_loudness(source: np.ndarray, converted: np.ndarray, sample_rate: int, ra
 
 
 def to_int16(audio: np.ndarray) -> np.ndarray:
-    """What the WebUI hands out: scaled to 16 bits, below full scale where it would exceed it."""
+    """The WebUI's output: scaled to 16 bits, below full scale where it would exceed it."""
     excess = np.abs(audio).max() / OUTPUT_PEAK
     return np.clip(audio * (32768 / max(excess, 1)), -32768, 32767).astype(np.int16)

@@ -1,0 +1,15 @@
+"""What both implementations share: host steps, the pipeline around the networks, checkpoints, stages, noise.
+
+Needs NumPy and small libraries, neither framework. What decides a result inside a network, and the
+index search, is written once per implementation and is not here.
+"""
+
+__all__ = ["CheckpointError", "RefusedError"]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read, or that belongs to another model."""
+
+
+class RefusedError(CheckpointError):
+    """A pickle that asks for code."""

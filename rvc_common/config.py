@@ -1,0 +1,254 @@
+"""Sizes of the three networks: a voice's as its checkpoint states them, the others' as their weights show them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from . import CheckpointError
+
+VOCODERS = ("HiFi-GAN", "MRF HiFi-GAN", "RefineGAN")
+HIFIGAN, MRF, REFINEGAN = VOCODERS
+CONFIG_NAMES = (
+    "spec_channels", "segment_size", "inter_channels", "hidden_channels", "filter_channels", "n_heads", "n_layers",
+    "kernel_size", "p_dropout", "resblock", "resblock_kernel_sizes", "resblock_dilation_sizes", "upsample_rates",
+    "upsample_initial_channel", "upsample_kernel_sizes", "spk_embed_dim", "gin_channels", "sr",
+)  # fmt: skip
+_LISTS = ("resblock_kernel_sizes", "upsample_rates", "upsample_kernel_sizes")
+POSTERIOR_LAYERS, POSTERIOR_KERNEL = 16, 5
+# HuBERT's width is a multiple of it, whatever the size
+HEAD_CHANNELS = 64
+
+
+@dataclass(frozen=True)
+class SynthesizerConfig:
+    """Upstream's names; rates, kernels and dilations are per upsampling stage or per residual branch."""
+
+    inter_channels: int
+    hidden_channels: int
+    filter_channels: int
+    n_heads: int
+    n_layers: int
+    kernel_size: int
+    resblock_kernel_sizes: tuple[int, ...]
+    resblock_dilation_sizes: tuple[tuple[int, ...], ...]
+    upsample_rates: tuple[int, ...]
+    upsample_initial_channel: int
+    upsample_kernel_sizes: tuple[int, ...]
+    spk_embed_dim: int
+    gin_channels: int
+    spec_channels: int
+    sample_rate: int
+    phone_channels: int
+    version: str
+    has_f0: bool
+    vocoder: str
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples of audio per frame."""
+        return math.prod(self.upsample_rates)
+
+    @classmethod
+    def make(
+        cls,
+        config: Mapping[str, Any] | Sequence[Any],
+        state: Mapping[str, np.ndarray],
+        version: str,
+        f0: bool,
+        vocoder: str,
+    ) -> SynthesizerConfig:
+        """From upstream's 18 values (a list or a dict), what is stored beside them, and the weights.
+
+        The number of speakers and the width of the content features are read off the weights.
+
+        Raises:
+            CheckpointError: values that make no synthesizer.
+        """
+        named = named_config(config)
+        if version not in ("v1", "v2") or vocoder not in VOCODERS:
+            raise CheckpointError(f"unknown version or vocoder: {version!r}, {vocoder!r}")
+        if not f0 and vocoder != HIFIGAN:
+            raise CheckpointError(f"the vocoder {vocoder} exists only with pitch")
+        if str(named["resblock"]) != "1":
+            raise CheckpointError(f"resblock {named['resblock']!r} is not supported, only '1'")
+        speakers, phone = state.get("emb_g.weight"), state.get("enc_p.emb_phone.weight")
+        width = (768 if version == "v2" else 256) if phone is None else phone.shape[-1]
+        if width == (256 if version == "v2" else 768):
+            raise CheckpointError(f"version {version}, but the weights take features of {width} values")
+        sizes = {name: int(named[name]) for name in cls.__dataclass_fields__ if name in named and name in _NUMBERS}
+        return cls(
+            **sizes | {"spk_embed_dim": named["spk_embed_dim"] if speakers is None else speakers.shape[0]},
+            resblock_kernel_sizes=tuple(named["resblock_kernel_sizes"]),
+            resblock_dilation_sizes=tuple(tuple(d) for d in named["resblock_dilation_sizes"]),
+            upsample_rates=tuple(named["upsample_rates"]),
+            upsample_kernel_sizes=tuple(named["upsample_kernel_sizes"]),
+            sample_rate=int(named["sr"]),
+            phone_channels=width,
+            version=version,
+            has_f0=bool(f0),
+            vocoder=vocoder,
+        )
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels after each upsampling stage."""
+        return tuple(self.upsample_initial_channel >> (i + 1) for i in range(len(self.upsample_rates)))
+
+    def posterior_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The posterior encoder's keys: training needs it, conversion does not, some files have it."""
+        c, g, out = self.hidden_channels, self.gin_channels, self.inter_channels
+        shapes: dict[str, tuple[int, ...]] = {
+            "pre.weight": (c, self.spec_channels, 1),
+            "pre.bias": (c,),
+            "proj.weight": (2 * out, c, 1),
+            "proj.bias": (2 * out,),
+        }
+
+        def normed(name: str, c_out: int, c_in: int, kernel: int) -> None:
+            shapes.update({f"{name}.bias": (c_out,), f"{name}.weight_g": (c_out, 1, 1)})
+            shapes[f"{name}.weight_v"] = (c_out, c_in, kernel)
+
+        normed("enc.cond_layer", 2 * c * POSTERIOR_LAYERS, g, 1)
+        for i in range(POSTERIOR_LAYERS):
+            normed(f"enc.in_layers.{i}", 2 * c, c, POSTERIOR_KERNEL)
+            normed(f"enc.res_skip_layers.{i}", c if i == POSTERIOR_LAYERS - 1 else 2 * c, c, 1)
+        return {f"enc_q.{name}": shape for name, shape in shapes.items()}
+
+
+_NUMBERS = (
+    "inter_channels", "hidden_channels", "filter_channels", "n_heads", "n_layers", "kernel_size",
+    "upsample_initial_channel", "spk_embed_dim", "gin_channels", "spec_channels",
+)  # fmt: skip
+
+
+class VoiceFacts:
+    """What a voice's configuration says, as attributes of its model."""
+
+    config: SynthesizerConfig
+
+    @property
+    def sample_rate(self) -> int:
+        return self.config.sample_rate
+
+    @property
+    def version(self) -> str:
+        return self.config.version
+
+    @property
+    def has_f0(self) -> bool:
+        return self.config.has_f0
+
+    @property
+    def vocoder(self) -> str:
+        return self.config.vocoder
+
+    @property
+    def hop_samples(self) -> int:
+        return self.config.hop_samples
+
+    @property
+    def phone_channels(self) -> int:
+        return self.config.phone_channels
+
+    @property
+    def inter_channels(self) -> int:
+        return self.config.inter_channels
+
+    @property
+    def speakers(self) -> int:
+        return self.config.spk_embed_dim
+
+
+@dataclass(frozen=True)
+class RMVPEConfig:
+    """Sizes of the pitch network; the defaults are upstream's."""
+
+    width: int = 16
+    levels: int = 5
+    blocks: int = 4
+    inter_layers: int = 4
+    hidden: int = 256
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, np.ndarray]) -> Self:
+        """Read the two sizes that may be reduced (width, hidden) from a state dict's shapes."""
+        first = state.get("unet.encoder.layers.0.conv.0.conv.0.weight")
+        recurrent = state.get("fc.0.gru.weight_hh_l0")
+        if first is None or recurrent is None or first.ndim != 4 or recurrent.ndim != 2:
+            return cls()
+        return cls(width=first.shape[0], hidden=recurrent.shape[1])
+
+
+@dataclass(frozen=True)
+class HubertConfig:
+    """Sizes of the content network; the defaults are those of the base model."""
+
+    conv_channels: int = 512
+    channels: int = 768
+    filter_channels: int = 3072
+    layers: int = 12
+    projected: int | None = 256
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, np.ndarray]) -> Self:
+        """Read the sizes from a state dict's shapes; ``projected`` is None where ``final_proj`` is absent."""
+        projection = state.get("feature_projection.projection.weight")
+        dense = state.get("encoder.layers.0.feed_forward.intermediate_dense.weight")
+        final = state.get("final_proj.weight")
+        projected = final.shape[0] if final is not None else (256 if "final_proj.bias" in state else None)
+        if projection is None or dense is None or projection.ndim != 2 or projection.shape[0] % HEAD_CHANNELS:
+            return cls(projected=projected)
+        numbers = [int(k.split(".")[2]) for k in state if k.startswith("encoder.layers.") and k.split(".")[2].isdigit()]
+        return cls(projection.shape[1], projection.shape[0], dense.shape[0], max(numbers) + 1, projected)
+
+
+def named_config(config: object) -> dict[str, Any]:
+    """The 18 values that a voice's network is built from, by name, from a list or a mapping.
+
+    Raises:
+        CheckpointError: names or count are wrong, or a value cannot be what its name says.
+    """
+    if isinstance(config, Mapping):
+        wrong = [f"{n} is missing" for n in CONFIG_NAMES if n not in config]
+        wrong += [f"{n!r} is unknown" for n in config if n not in CONFIG_NAMES]
+        if wrong:
+            raise CheckpointError("config: " + ", ".join(wrong))
+        values = {name: config[name] for name in CONFIG_NAMES}
+    elif isinstance(config, list | tuple):
+        if len(config) != len(CONFIG_NAMES):
+            raise CheckpointError(f"config has {len(config)} values instead of {len(CONFIG_NAMES)}")
+        values = dict(zip(CONFIG_NAMES, config, strict=True))
+    else:
+        raise CheckpointError(f"config must be a list or a mapping, not {type(config).__name__}")
+    wrong = [f"{name} cannot be {value!r:.60}" for name, value in values.items() if not _plausible(name, value)]
+    for kernels, others in (_LISTS[0], "resblock_dilation_sizes"), (_LISTS[1], _LISTS[2]):
+        if not wrong and len(values[kernels]) != len(values[others]):
+            wrong = [f"{kernels} and {others} differ in length"]
+    if wrong:
+        raise CheckpointError("config: " + ", ".join(wrong))
+    return {name: _as_list(value) for name, value in values.items()}
+
+
+def _plausible(name: str, value: object) -> bool:
+    if name in _LISTS:
+        return isinstance(value, list | tuple) and len(value) > 0 and all(_is_count(n) for n in value)
+    if name == "resblock_dilation_sizes":
+        return isinstance(value, list | tuple) and all(_plausible(_LISTS[0], row) for row in value)
+    if name == "resblock":
+        return str(value) in ("1", "2")
+    if name == "p_dropout":
+        return isinstance(value, int | float) and 0 <= value <= 1
+    return _is_count(value)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+
+
+def _as_list(value: Any) -> Any:
+    return [_as_list(v) for v in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,350 @@
+"""The whole conversion: a recording in, the same words in another voice out.
+
+Behaviour as in IAHispano/Applio, revision b9c0ccb (``profile="applio"``), or in the WebUI,
+revision 4338f12 (``"webui"``). An implementation supplies the networks and the index search;
+everything between them runs here, in NumPy on the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import steps
+from .index import Searched
+from .noise import Draw, Draws
+from .stages import Carry, Event, Stage, run, walk
+from .steps import HOP_SAMPLES, SAMPLE_RATE, Windows
+
+LARGEST_TRANSPOSITION = 48
+
+Watcher = Callable[[str, np.ndarray], None]
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """The options of ``Pipeline.convert``."""
+
+    transpose: float = 0
+    index: np.ndarray | Searched | str | Path | None = None
+    index_rate: float = 0.0
+    protect: float = 0.5
+    rms_mix: float = 1.0
+    speaker: int = 0
+    f0: np.ndarray | None = None
+    noise: int | Draw = 0
+    autotune: float = 0.0
+    propose_hz: float | None = None
+
+
+class Pipeline:
+    """Converts recordings with one set of models; ``windows``: see ``steps.Windows``, in seconds.
+
+    ``rmvpe`` may be None for voices without pitch, or where every call is given an F0.
+    """
+
+    # an index to one that can be searched on the given device; each implementation has its own
+    load_bank: Callable[[Any, Any], Searched]
+
+    def __init__(
+        self,
+        hubert: Any,
+        rmvpe: Any,
+        synthesizer: Any,
+        profile: str = "applio",
+        windows: Mapping[str, float] | None = None,
+    ) -> None:
+        if profile not in ("applio", "webui"):
+            raise ValueError(f"unknown profile {profile!r}: applio or webui")
+        self.hubert, self.rmvpe, self.synthesizer, self.profile = hubert, rmvpe, synthesizer, profile
+        unknown = set(windows or {}) - set(Windows._fields)
+        if unknown:
+            raise ValueError(f"unknown windows {sorted(unknown)}: {', '.join(Windows._fields)}")
+        self.windows = Windows(**windows or {})
+        self._check_models()
+        if not (0 < self.windows.x_query < self.windows.x_center and self.windows.x_pad > 0):
+            raise ValueError(f"{self.windows}: x_pad must be above 0, and x_query below x_center")
+
+    def _check_models(self) -> None:
+        """Refuse models that do not fit together before any work is done."""
+        voice = self.synthesizer
+        width = self.hubert.width(voice.version, self.profile)
+        if width != voice.phone_channels:
+            raise ValueError(
+                f"this HuBERT makes {width} values a frame, this {voice.version} voice takes {voice.phone_channels}"
+            )
+        if voice.sample_rate * HOP_SAMPLES != voice.hop_samples * SAMPLE_RATE:
+            raise ValueError(
+                f"this voice makes {voice.hop_samples} samples per 10 ms, which is not {voice.sample_rate} Hz"
+            )
+
+    def convert(
+        self,
+        audio: np.ndarray,
+        sr: int,
+        transpose: float = 0,
+        index: np.ndarray | Searched | str | Path | None = None,
+        index_rate: float = 0.0,
+        protect: float = 0.5,
+        rms_mix: float = 1.0,
+        speaker: int = 0,
+        f0: np.ndarray | None = None,
+        noise: int | Draw = 0,
+        *,
+        autotune: float = 0.0,
+        propose_hz: float | None = None,
+        watch: Watcher | None = None,
+    ) -> tuple[np.ndarray, int]:
+        """``[n]`` mono at any rate to the converted audio and its rate; float32 (``webui``: int16).
+
+        Args:
+            audio: in [-1, 1]; louder input is scaled down to a peak of 0.95.
+            sr: its sample rate in Hz.
+            transpose: semitones.
+            index: vectors of the voice ``[V, D]``, an index that is loaded already, or a ``.index`` or ``.npy`` file.
+            index_rate: share of retrieved features, 0 to 1; 0, or no index, turns retrieval off.
+            protect: 0 to 0.5, how much of the retrieved features unvoiced frames take; 0.5 turns it off.
+            rms_mix: 1 keeps the voice's own loudness, 0 takes the recording's.
+            speaker: which of the voice's speakers.
+            f0: Hz every 10 ms of the recording, or of the padded one, instead of RMVPE's; 0 is unvoiced.
+            noise: a seed, or a callable ``draw(index, kind, shape)``.
+            autotune: 0 to 1, how far pitch is pulled to the nearest note, in place of any transposition.
+            propose_hz: shift the median pitch to about this, on top of ``transpose``.
+            watch: called as ``watch(name, array)`` after every step: ``filtered``, ``cuts`` (0 first), ``padded``,
+                ``f0`` (before any change), ``pitchf``, ``pitch``; per segment ``segment.i.features``,
+                ``.retrieved``, ``.phone``, ``.audio``, ``.trimmed``; ``joined``, ``audio``.
+
+        Raises:
+            ValueError: audio, rate or a knob that cannot be used.
+        """
+        knobs = Knobs(
+            transpose, index, index_rate, protect, rms_mix, speaker, f0, noise, autotune=autotune, propose_hz=propose_hz
+        )
+        carry = self._entered(audio, sr, knobs)
+        run(self._front(carry), carry, watch)
+        for i, inner in enumerate(self._segments(carry)):
+            run(self._segment(carry), inner, watch, f"segment.{i}.")
+            carry["parts"].append(inner["trimmed"])
+        run(self._finish(carry), carry, watch)
+        return carry["audio"], self.synthesizer.sample_rate
+
+    def walk(self, audio: np.ndarray, sr: int, **knobs: Any) -> Iterator[Event]:
+        """``convert`` stage by stage, the models' own stages included; see ``stages.walk``."""
+        carry = self._entered(audio, sr, Knobs(**knobs))
+        yield from walk(self._front(carry), carry)
+        for i, inner in enumerate(self._segments(carry)):
+            yield from walk(self._segment(carry), inner, f"segment.{i}.")
+            carry["parts"].append(inner["trimmed"])
+        yield from walk(self._finish(carry), carry)
+
+    def _entered(self, audio: np.ndarray, sr: int, knobs: Knobs) -> Carry:
+        """What a conversion begins with."""
+        _check(audio, sr, knobs)
+        retrieves = knobs.index is not None and knobs.index_rate > 0
+        bank = self.load_bank(knobs.index, self.hubert.device) if retrieves else None
+        return {
+            "samples": steps.resample(audio, sr),
+            "knobs": knobs,
+            "bank": bank,
+            "draws": Draws(knobs.noise),
+            "parts": [],
+        }
+
+    # ------------------------------------------------------------------ before the segments
+    def _front(self, carry: Carry) -> tuple[Stage, ...]:
+        def limit_and_filter(c: Carry) -> None:
+            c["filtered"] = steps.high_pass(steps.limit_peak(c.pop("samples"), steps.INPUT_PEAK))
+
+        def cut(c: Carry) -> None:
+            c["cuts"] = np.array([0, *steps.find_cuts(c["filtered"], self.windows, self.profile)], dtype=np.int64)
+
+        def mirror(c: Carry) -> None:
+            c["padded"] = np.pad(c["filtered"], self.windows.samples()[0], mode="reflect")
+
+        audio = (
+            _host("filtered", limit_and_filter),
+            _host("cuts", cut),
+            _host("padded", mirror),
+        )
+        return (*audio, *self._pitch(carry["knobs"])) if self.synthesizer.has_f0 else audio
+
+    def _pitch(self, knobs: Knobs) -> tuple[Stage, ...]:
+        """Codes and Hz per frame of the padded clip."""
+        if knobs.f0 is None and self.rmvpe is None:
+            raise ValueError("this voice needs pitch: give the pipeline an RMVPE, or convert() an f0")
+
+        def change(c: Carry) -> None:
+            f0 = steps.fill_unvoiced(c["f0"]) if self.profile == "webui" else c["f0"]
+            if knobs.autotune > 0:
+                c["pitchf"] = steps.autotune(f0, knobs.autotune)
+            else:
+                proposed = 0 if knobs.propose_hz is None else steps.proposed_shift(f0, knobs.propose_hz)
+                c["pitchf"] = steps.shift(f0, knobs.transpose + proposed)
+
+        def encode(c: Carry) -> None:
+            c["pitch"] = steps.coarse_pitch(c["pitchf"])
+
+        return (
+            self._given_f0(knobs.f0) if knobs.f0 is not None else self._own_f0(),
+            _host("pitchf", change),
+            _host("pitch", encode),
+        )
+
+    def _given_f0(self, given: np.ndarray) -> Stage:
+        def fit(c: Carry) -> None:
+            c["f0"] = _fitted(given, c["filtered"].size, c["padded"].size)
+
+        return _host("f0", fit)
+
+    def _own_f0(self) -> Stage:
+        model = self.rmvpe
+
+        def estimate(c: Carry) -> None:
+            c["f0"] = model.f0(c["padded"].astype(np.float32))
+
+        def inside(c: Carry) -> Iterator[Event]:
+            c["f0"] = yield from _last(model.walk(c["padded"].astype(np.float32)), "f0")
+
+        return Stage("f0", estimate, product="f0", inside=inside)
+
+    # ------------------------------------------------------------------ segments
+    def _segments(self, carry: Carry) -> Iterator[Carry]:
+        """Per stretch of the padded clip what its conversion begins with."""
+        padded = carry["padded"]
+        for start, stop, last in steps.segment_bounds(padded.size, carry["cuts"][1:].tolist(), self.windows):
+            inner: Carry = {"samples": padded[start:stop].astype(np.float32), "draws": carry["draws"]}
+            if self.synthesizer.has_f0:
+                frames = slice(start // HOP_SAMPLES, last)
+                inner |= {"pitch": carry["pitch"][frames], "f0": carry["pitchf"][frames].astype(np.float32)}
+            yield inner
+
+    def _segment(self, carry: Carry) -> tuple[Stage, ...]:
+        """One stretch of the padded clip, converted, without its padding."""
+        hubert, voice, knobs, bank = self.hubert, self.synthesizer, carry["knobs"], carry["bank"]
+        variant = (voice.version, self.profile)
+
+        def extract(c: Carry) -> None:
+            c["features"] = hubert.features(c["samples"], *variant)
+
+        def walk_hubert(c: Carry) -> Iterator[Event]:
+            features = yield from _last(hubert.walk(c["samples"], *variant), "features")
+            c["features"] = features[0]
+
+        def retrieve(c: Carry) -> None:
+            share = knobs.index_rate
+            blended = bank.retrieve(c["features"]) * np.float32(share) + np.float32(1 - share) * c["features"]
+            c["retrieved"] = blended
+
+        def prepare(c: Carry) -> None:
+            c["phone"] = steps.double(c.pop("retrieved", c["features"]))
+            frames = min(c["samples"].size // HOP_SAMPLES, len(c["phone"]))
+            c["lengths"] = np.array([frames])
+            if voice.has_f0:
+                c |= {"pitch": c["pitch"][:frames], "f0": c["f0"][:frames]}
+                c["phone"] = steps.protect_unvoiced(c["phone"], steps.double(c["features"]), c["f0"], knobs.protect)
+
+        def arguments(c: Carry) -> tuple[Any, ...]:
+            pitch, f0 = (c[name][None] if voice.has_f0 else None for name in ("pitch", "f0"))
+            return c["phone"][None], c["lengths"], pitch, f0, np.array([knobs.speaker]), c["draws"]
+
+        def synthesize(c: Carry) -> None:
+            c["audio"] = voice.infer(*arguments(c))[0]
+
+        def walk_voice(c: Carry) -> Iterator[Event]:
+            audio = yield from _last(voice.walk(*arguments(c)), "audio")
+            c["audio"] = audio[0]
+
+        def trim(c: Carry) -> None:
+            pad = int(self.windows.x_pad * voice.sample_rate)
+            c["trimmed"] = c["audio"][pad:-pad]
+
+        retrieval = (Stage("retrieved", retrieve, product="retrieved"),) if bank is not None else ()
+        return (
+            Stage("features", extract, product="features", inside=walk_hubert),
+            *retrieval,
+            _host("phone", prepare),
+            Stage("audio", synthesize, product="audio", inside=walk_voice),
+            _host("trimmed", trim),
+        )
+
+    # ------------------------------------------------------------------ after them
+    def _finish(self, carry: Carry) -> tuple[Stage, ...]:
+        def join(c: Carry) -> None:
+            c["joined"] = np.concatenate(c.pop("parts"))
+            if c["joined"].size == 0:
+                length_ms = 1000 * c["filtered"].size / SAMPLE_RATE
+                raise ValueError(f"audio of {length_ms:.0f} ms is too short: nothing is left after conversion")
+            if not np.isfinite(c["joined"]).all():
+                raise ValueError("the conversion gave NaN or infinite values; in half precision, try float32")
+
+        def finish(c: Carry) -> None:
+            joined, rms_mix = c.pop("joined"), c["knobs"].rms_mix
+            if rms_mix != 1:
+                joined = steps.mix_loudness(c["filtered"], joined, self.synthesizer.sample_rate, rms_mix)
+            if self.profile == "webui":
+                c["audio"] = steps.to_int16(joined)
+            else:
+                c["audio"] = steps.limit_peak(joined, steps.OUTPUT_PEAK).astype(np.float32, copy=False)
+
+        return (_host("joined", join), _host("audio", finish))
+
+
+def _host(name: str, apply: Callable[[Carry], None]) -> Stage:
+    """A step that both implementations share; it makes the entry of its own name."""
+    return Stage(name, apply, product=name, shared=True)
+
+
+def _last(events: Iterator[Event], name: str) -> Generator[Event, None, np.ndarray]:
+    """Passes a model's events on and returns what its last one holds under ``name``."""
+    event = None
+    for event in events:
+        yield event
+    assert event is not None
+    return event.carry[name]
+
+
+def _check(audio: np.ndarray, sr: int, knobs: Knobs) -> None:
+    if audio.ndim != 1 or audio.dtype.kind != "f":
+        raise ValueError(f"audio must be mono floats, shape [n], not {audio.dtype} {list(audio.shape)}")
+    if not 1000 <= sr <= 768000:
+        raise ValueError(f"a sample rate of {sr} Hz makes no sense")
+    if not np.isfinite(audio).all():
+        raise ValueError(f"audio has {np.count_nonzero(~np.isfinite(audio))} NaN or infinite samples")
+    if audio.size * SAMPLE_RATE // sr <= steps.FILTER_EDGE:
+        raise ValueError(f"audio of {audio.size} samples at {sr} Hz is too short to convert")
+    for name in ("index_rate", "rms_mix", "autotune"):
+        value = getattr(knobs, name)
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name}={value}: 0 to 1 is expected")
+    if not 0 <= knobs.protect <= 0.5:
+        raise ValueError(f"protect={knobs.protect}: 0 to 0.5 is expected")
+    _check_pitch(knobs.transpose, knobs.propose_hz, knobs.autotune)
+
+
+def _check_pitch(transpose: float, propose_hz: float | None, autotune: float) -> None:
+    if not abs(transpose) <= LARGEST_TRANSPOSITION:
+        raise ValueError(
+            f"transpose={transpose}: -{LARGEST_TRANSPOSITION} to {LARGEST_TRANSPOSITION} semitones are expected"
+        )
+    if propose_hz is not None and not 0 < propose_hz < SAMPLE_RATE:
+        raise ValueError(f"propose_hz={propose_hz}: a frequency in Hz is expected")
+    if autotune > 0 and (transpose or propose_hz is not None):
+        raise ValueError("autotune takes the place of transpose and propose_hz, as in Applio: give one or the other")
+
+
+def _fitted(f0: np.ndarray, samples: int, padded: int) -> np.ndarray:
+    """F0 of the padded clip; of the recording alone, it is mirrored at both ends as the audio is."""
+    f0 = np.asarray(f0, np.float64)
+    if f0.ndim != 1 or not np.isfinite(f0).all() or (f0 < 0).any():
+        raise ValueError("f0 must be [F] in Hz, finite, 0 where unvoiced")
+    whole, own = padded // HOP_SAMPLES, samples // HOP_SAMPLES
+    if f0.size in (whole, whole + 1):
+        return f0
+    if f0.size not in (own, own + 1):
+        raise ValueError(f"f0 has {f0.size} frames; the recording has {own + 1}, padded {whole + 1}")
+    before = (padded - samples) // 2 // HOP_SAMPLES
+    return np.pad(f0, (before, whole - before - f0.size), mode="reflect")

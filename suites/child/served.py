@@ -1,0 +1,334 @@
+"""The backend that a worker serves, and what the parent can ask of it.
+
+Every public method of ``ServedModel`` is a request of the same name: it takes the request and returns the answer, both
+JSON objects. What only some requests need is imported by them: most workers are started to be timed, and their start
+and memory are measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import time
+import warnings
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..base.backends import BACKENDS, DTYPES
+from .adapters import Adapter, check_framework, load_adapter
+from .clock import clock, is_steady, seconds_of, timed
+from .memory import peak_rss_bytes, reset_peak, rss_bytes
+
+if TYPE_CHECKING:
+    from ..definitions.base import Result, Results, Suite
+    from .walks import ReferenceWalk, TracedWalk
+
+Request = dict[str, Any]
+Answer = dict[str, Any]
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def named(name: str, result: Result) -> Results:
+    """A call's arrays, in host memory, by the names that parity uses: ``name``, or ``name.part`` of several."""
+    from ..definitions.base import OnDevice
+
+    if isinstance(result, OnDevice):
+        result = result.host()
+    if isinstance(result, dict):
+        return {f"{name}.{part}": array for part, array in result.items()}
+    return {name: result}
+
+
+class ServedModel:
+    """One backend with at most one model loaded.
+
+    Raises:
+        KeyError: there is no such backend.
+        ValueError: there is no adapter for its framework.
+    """
+
+    def __init__(self, backend: str, precision: str) -> None:
+        self._backend, self._precision = BACKENDS[backend], precision
+        check_framework(self._backend.framework)
+        self._suite: Suite
+        self._settings: dict[str, Any] = {}
+        self._model: Any = None
+        self._exact_model: Any = None
+        self._checkpoints: dict[str, str] = {}
+        self._inputs: Results = {}
+        self._kept: dict[str, Result] = {}
+        self._reference_walk: ReferenceWalk
+        self._traced_walk: TracedWalk
+        self._patches: Any = None
+        self._slowdowns: dict[str, float] = {}
+
+    @cached_property
+    def _adapter(self) -> Adapter:
+        return load_adapter(self._backend.framework, self._backend.device)
+
+    # ------------------------------------------------------------------ loading
+    def hello(self, request: Request) -> Answer:
+        """Import the framework and describe it."""
+        start = time.perf_counter()
+        self._adapter.configure(self._precision, int(request["threads"]))
+        facts = self._adapter.describe()
+        import_s = time.perf_counter() - start
+        if request.get("clock"):
+            counts = {name: os.environ.get(name) for name in THREAD_VARIABLES} | self._adapter.thread_counts()
+            facts |= {"clock": clock(), "thread_counts": counts}
+            facts["garbage_collection"] = "before every sample, off during it"
+        return facts | {"import_s": import_s, "pid": os.getpid()}
+
+    def load(self, request: Request) -> Answer:
+        """Build the suite's model from its checkpoint files."""
+        from ..definitions import SUITES
+
+        base = rss_bytes()
+        reset_peak()
+        package = importlib.import_module(self._backend.package)
+        options = self._adapter.load_options(DTYPES[self._precision], request["optimize"])
+        self._suite, self._settings = SUITES[request["suite"]], request["settings"]
+        self._checkpoints, self._exact_model, self._kept = request["paths"], None, {}
+        start = time.perf_counter()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            self._model = self._suite.load(package, self._checkpoints, options, self._settings)
+            self._adapter.synchronize()
+        self._check_device()
+        load_s = time.perf_counter() - start
+        gc.collect()
+        gc.freeze()  # the model is not garbage: collecting before a call need not look at it again
+        shown = sorted({str(w.message) for w in caught if not issubclass(w.category, DeprecationWarning)})
+        return {
+            "load_s": load_s,
+            "base_rss_bytes": base,
+            "peak_rss_load_bytes": peak_rss_bytes(),
+            "warnings": shown,
+            "facts": self._suite.facts(self._model),
+        }
+
+    def prepare(self, request: Request) -> Answer:
+        """Read the inputs that this case's components take, as arrays in memory."""
+        self._inputs = {name: np.load(path) for name, path in request["inputs"].items()}
+        self._kept = {}
+        return {}
+
+    def librosa_mel(self, request: Request) -> Answer:
+        """From now on librosa makes the mel, on the CPU: what ports often keep beside their network."""
+        from .librosa_mel import WithLibrosa
+
+        self._model = WithLibrosa(self._model)
+        return {}
+
+    def inject(self, request: Request) -> Answer:
+        """Make a known fault, before the model is loaded; or, without a name, take it back."""
+        from ..faults import FAULTS, Patches
+
+        if self._patches is not None:
+            self._patches.undo()
+        self._patches = None
+        if request["name"] is not None:
+            self._patches = Patches()
+            FAULTS[request["name"]].inject(self._patches)
+        return {}
+
+    # ------------------------------------------------------------------ timing
+    def time(self, request: Request) -> Answer:
+        """Calls by name with their numbers of repeats, timed one after another; the last result of each is kept:
+        what parity compares is what was timed."""
+        return {"calls": {name: self._timed(name, repeats) for name, repeats in request["calls"].items()}}
+
+    def warm(self, request: Request) -> Answer:
+        """Call until the times have settled, or until this took ``seconds``; at least once."""
+        name, start = request["component"], time.perf_counter()
+        taken: list[Answer] = []
+        while not is_steady([one["seconds"][name] for one in taken]):
+            if taken and time.perf_counter() - start > request["seconds"]:
+                break
+            taken.append(self._timed(name, 1))
+        steady = is_steady([one["seconds"][name] for one in taken])
+        return {"seconds": [one["seconds"] for one in taken], "steady": steady}
+
+    def _timed(self, name: str, repeats: int) -> Answer:
+        call = self._call(name)
+        self._kept.pop(name, None)
+        found = timed(self._slowed(name, call), repeats, self._adapter.synchronize)
+        self._kept[name] = found.result
+        return {"seconds": {**found.parts, name: found.seconds}, "rest_s": found.rest_s}
+
+    def slow(self, request: Request) -> Answer:
+        """From now on some calls take longer by a share: a slowdown of known size, for tests of the harness."""
+        self._slowdowns = request["shares"]
+        return {}
+
+    def _slowed(self, name: str, call: Callable[[], Any]) -> Callable[[], Any]:
+        if name not in self._slowdowns:
+            return call
+
+        def longer() -> Any:
+            start = time.perf_counter()
+            result = call()
+            self._adapter.synchronize()
+            now = time.perf_counter()
+            until = now + (now - start) * self._slowdowns[name]
+            while time.perf_counter() < until:  # busy, as real work would be
+                pass
+            return result
+
+        return longer
+
+    def cold(self, request: Request) -> Answer:
+        """The first call in this process, with its memory; a second one if asked."""
+        call = self._call(request["component"])
+        separate = reset_peak()
+        self._adapter.reset_peak_memory()
+        first = seconds_of(call)
+        peak = peak_rss_bytes()
+        second = seconds_of(call) if request["second"] else None
+        return {
+            "first_call_s": first,
+            "second_call_s": second,
+            "peak_rss_call_bytes": peak if separate else None,
+            "peak_rss_bytes": peak,
+            "peak_device_bytes": self._adapter.peak_memory(),
+        }
+
+    def memory(self, request: Request) -> Answer:
+        """What is held now: by the operating system's count, and by the framework's own."""
+        gc.collect()
+        return {"rss_bytes": rss_bytes(), "device": self._adapter.memory()}
+
+    def steady_memory(self, request: Request) -> Answer:
+        """Some calls in a row, their peak, and what is held after them; ``seconds`` of the last one."""
+        call, seconds = self._call(request["component"]), 0.0
+        reset_peak()
+        self._adapter.reset_peak_memory()
+        for _ in range(request["calls"]):
+            seconds = seconds_of(call)
+        peak = peak_rss_bytes()
+        return {"peak_rss_bytes": peak, "seconds": seconds, "after": self.memory(request)}
+
+    def peaks(self, request: Request) -> Answer:
+        """What this device does at best through this framework."""
+        from .roofline import peaks
+
+        return peaks(self._adapter, DTYPES[self._precision])
+
+    def count(self, request: Request) -> Answer:
+        """FLOPs and bytes of calls, where the framework can count them."""
+        return {"work": {name: self._adapter.count(self._call(name)) for name in request["components"]}}
+
+    # ------------------------------------------------------------------ results
+    def output(self, request: Request) -> Answer:
+        """Write a call's arrays to a file; it runs where this case has not timed it yet."""
+        name = request["component"]
+        result = self._kept[name] if name in self._kept else self._call(name)()
+        np.savez(request["path"], **named(name, result))  # type: ignore[arg-type]  # names are not its options
+        return {}
+
+    def rounding(self, request: Request) -> Answer:
+        """Write to a file what float32 rounding does to this model: its results and float64's."""
+        found = self._suite.rounding(self._model, self._exact(), self._inputs, self._settings)
+        np.savez(request["path"], **found)  # type: ignore[arg-type]
+        return {}
+
+    def estimate(self, request: Request) -> Answer:
+        """Write another estimator's F0 to a file, and time it; no model is needed, and no framework but its own."""
+        from ..inputs.estimators import ESTIMATORS
+
+        found, audio = ESTIMATORS[request["name"]], np.load(request["audio"])
+        found.find(audio[: request["warm"]], found.settings)
+        start = time.perf_counter()
+        f0 = found.find(audio, found.settings)
+        seconds = time.perf_counter() - start
+        voided = ~(np.isfinite(f0) & (f0 >= 0))  # WORLD's may come out as NaN: that is no F0, so it is unvoiced
+        np.save(request["path"], np.where(voided, 0.0, f0))
+        return {"seconds": seconds, "facts": found.facts() | {"voided_frames": int(voided.sum())}}
+
+    def own_features(self, request: Request) -> Answer:
+        """Write some of the features of the prepared input to a file, for an index."""
+        features = self._suite.own_features(self._model, self._inputs, self._settings | request["settings"])
+        np.save(request["path"], features)
+        return {}
+
+    # ------------------------------------------------------------------ traces
+    def trace_open(self, request: Request) -> Answer:
+        """Begin to walk the model on the prepared inputs: as the reference, or as the side compared with it."""
+        from .walks import TF32_UNIT, ReferenceWalk, TracedWalk
+
+        def begin(model: Any) -> Any:
+            return self._suite.walk(model, self._inputs, self._settings | request["settings"])
+
+        if not request["reference"]:
+            self._traced_walk = TracedWalk(begin(self._model), begin(self._model), request["sample_rate"])
+            return {}
+        exact = self._exact() if request["exact"] else None
+        fed, chained = (None, None) if exact is None else (begin(exact), begin(exact))
+        least = TF32_UNIT if self._precision == "tf32" else 0.0
+        self._reference_walk = ReferenceWalk(begin(self._model), fed, chained, least)
+        return {}
+
+    def trace_next(self, request: Request) -> Answer:
+        """The next stage; of the reference, which follows the other side, the stage ``until``."""
+        if "until" in request:
+            return self._reference_walk.advance(request["until"], request["leaf"], Path(request["folder"]))
+        return self._traced_walk.advance()
+
+    def trace_entry(self, request: Request) -> Answer:
+        """A value of the reference that no stage has changed since it was last sent."""
+        return {"entry": self._reference_walk.entry(request["name"], Path(request["folder"]))}
+
+    def trace_judge(self, request: Request) -> Answer:
+        """Compare the current stage of both walks with the reference's values."""
+        return self._traced_walk.judge(request["entries"], request["limits"])
+
+    def trace_call(self, request: Request) -> Answer:
+        """Compare the call as users make it with the stages that have just been walked; if asked, in small pieces."""
+        pieces = self._adapter.small_pieces() if request["pieces"] else contextlib.nullcontext()
+        if pieces is None:
+            return {"added": None}
+        with pieces:
+            result = self._suite.call(self._model, self._inputs, self._settings | request["settings"])
+            return {"added": self._traced_walk.whole(result)}
+
+    def trace_spread(self, request: Request) -> Answer:
+        """How far the model's results for different noise seeds are from each other."""
+        from ..metrics.audio import noise_spread
+
+        signals = []
+        for seed in request["seeds"]:
+            settings = {**self._settings, **request["settings"], "seed": seed}
+            signals.append(np.asarray(self._suite.call(self._model, self._inputs, settings), np.float64).reshape(-1))
+        return {"spread": noise_spread(signals, request["sample_rate"])}
+
+    # ------------------------------------------------------------------ parts
+    def _exact(self) -> Any:
+        """The reference's model in float64."""
+        if self._exact_model is None:
+            package = importlib.import_module("reference_torch")
+            device = "cuda" if self._backend.device == "cuda" else "cpu"  # MPS has no float64
+            options = {"dtype": "float64", "device": device}
+            self._exact_model = self._suite.load(package, self._checkpoints, options, self._settings)
+        return self._exact_model
+
+    def _call(self, name: str) -> Callable[[], Result]:
+        return self._suite.calls(self._model, self._inputs, self._settings)[name]
+
+    def _check_device(self) -> None:
+        """A model that is on another device than its label says is not measured at all."""
+        for model in self._suite.models(self._model):
+            found = self._adapter.device_of(model)
+            if found != self._backend.device:
+                raise RuntimeError(f"the model is on {found}, not on {self._backend.device}")
+
+
+REQUESTS: dict[str, Callable[[ServedModel, Request], Answer]] = {
+    name: method for name, method in vars(ServedModel).items() if callable(method) and not name.startswith("_")
+}

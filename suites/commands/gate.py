@@ -1,0 +1,105 @@
+"""``gate RUN --baseline FILE``: judge a run by a committed baseline, or make one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import yaml
+
+from ..base.errors import UserError
+from ..gate.baseline import baseline_of, read_baseline, write_baseline
+from ..gate.judge import Outcome, confirmed, judge, read_policy
+from ..measure.config import compose_config
+from ..measure.runner import open_run
+from .cli import PASSED, write_text
+
+HELP = "judge a run by a committed baseline"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    runs = "a run folder, or the JSON of pytest-benchmark; several like ones are put together"
+    confirm = "where it is slower, run the suite once more, as RUN was run, and call only what both runs show"
+    github = "annotations, and a table in the step summary; on by itself inside GitHub Actions"
+    add = parser.add_argument
+    add("runs", nargs="+", type=Path, metavar="RUN", help=runs)
+    add("--baseline", type=Path, required=True, metavar="FILE", help="the baseline, JSON")
+    add("--update", action="store_true", help="make or replace the baseline from the run")
+    add("--policy", default="default", metavar="NAME", help="a file of conf/gate (default: default)")
+    add("--all", action="store_true", dest="everything", help="print gates that simply passed too")
+    add("--confirm", action="store_true", help=confirm)
+    add("--junit", type=Path, metavar="FILE", help="write the verdicts as JUnit XML")
+    add("--json", type=Path, metavar="FILE", help="write the verdicts as JSON")
+    add("--github", action="store_true", help=github)
+
+
+def run(args: argparse.Namespace) -> int:
+    from reports.render import gate as texts
+
+    policy = read_policy(args.policy)
+    candidate = baseline_of(args.runs)
+    if args.update:
+        return _update(args, policy)
+    baseline = read_baseline(args.baseline)
+    outcome = judge(baseline, candidate, policy)
+    if args.confirm and any(v.kind in ("slower", "implausible") for v in outcome.verdicts):
+        print(texts.terminal(outcome, args.everything))
+        again = repeated(args.runs[0])
+        outcome = confirmed(outcome, judge(baseline, baseline_of([again]), policy), policy)
+    print(texts.terminal(outcome, args.everything))
+    title = f"Gate of {candidate.facts['suite']}"
+    if args.junit:
+        write_text(args.junit, texts.junit(outcome, title))
+    if args.json:
+        write_text(args.json, texts.as_json(outcome, str(args.baseline), candidate.name))
+    if args.github or os.environ.get("GITHUB_ACTIONS") == "true":
+        _tell_github(outcome, title)
+    return outcome.exit_code
+
+
+def _update(args: argparse.Namespace, policy: dict[str, object]) -> int:
+    """Make or replace the baseline."""
+    from reports.render import gate as texts
+
+    candidate = baseline_of(args.runs)
+    if args.baseline.exists():
+        print(texts.terminal(judge(read_baseline(args.baseline), candidate, policy)), end="\n\n")
+    itself = judge(candidate, candidate, policy)
+    if itself.red:  # too few launches, or a machine on which nothing can be seen
+        first = itself.red[0]
+        raise UserError(f"no baseline: {first.kind}, {first.where} {first.metric}: {first.text}")
+    write_baseline(candidate, args.baseline)
+    seen = [v.detectable for v in itself.verdicts if v.detectable and v.metric == "time"]
+    print(f"baseline: {args.baseline}, {len(candidate.entries)} entries; commit it")
+    if seen:
+        print(f"a run like it would show slowdowns of {100 * min(seen):.1f} to {100 * max(seen):.1f} %")
+    return PASSED
+
+
+def _tell_github(outcome: Outcome, title: str) -> None:
+    """Annotations, and a table in the step summary."""
+    from reports.render import gate as texts
+
+    print(*texts.workflow_commands(outcome), sep="\n")
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        try:
+            with Path(summary).open("a", encoding="utf-8") as file:
+                file.write(texts.markdown(outcome, title))
+        except OSError as error:
+            print(f"cannot write the step summary {summary}: {error.strerror}", file=sys.stderr)
+
+
+def repeated(folder: Path) -> Path:
+    """The same run once more, in a folder next to it."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: only a run can be repeated; leave out --confirm")
+    stored = yaml.safe_load((folder / "config.yaml").read_text())
+    words = [word for word in stored["overrides"] if not word.startswith(("out=", "resume="))]
+    names = (f"{folder.name}-again{end}" for end in ("", *(f"-{i}" for i in range(2, 100))))
+    again = next(path for name in names if not (path := folder.with_name(name)).exists())
+    print(f"once more, to confirm: {again}")
+    runner = open_run(compose_config(stored["suite"]["name"], [*words, f"out={again}"]))
+    runner.execute()
+    return runner.folder

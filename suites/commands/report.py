@@ -1,0 +1,80 @@
+"""``report``: one document of one or several runs, their sources, or their history."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..base.errors import UserError
+from .cli import FAILED, PASSED
+
+HELP = "one document of one or several runs: markdown, HTML and plots"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("runs", nargs="*", type=Path, metavar="RUN", help="folders of runs or traces, or of several")
+    add("--out", type=Path, metavar="FOLDER", help="where (default: in the only RUN, else ./report)")
+    add("--name", default="report", metavar="NAME", help="of the files: NAME.md, NAME.html")
+    add("--tables", choices=("csv", "parquet"), help="every table as a file as well, in tables/")
+    add("--sources", action="store_true", help="print for every number the records that it is from")
+    add("--history", type=Path, metavar="FOLDER", help="all runs in it over time, with what changed")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.history:
+        if args.runs or args.sources or args.tables:
+            raise UserError("--history is a report of its own: leave out the runs, --sources and --tables")
+        return _history(args)
+    if not args.name or Path(args.name).name != args.name:
+        raise UserError(f"--name {args.name!r}: the name of a file, without its folder and ending")
+    if not args.runs:
+        raise UserError("report what? name run folders, or a folder of runs, or --history FOLDER")
+    if args.sources:
+        from reports.documents.sources import check
+
+        if args.out or args.tables:
+            raise UserError("--sources prints and writes nothing: leave out --out and --tables")
+        text, code = check(args.runs)
+        print(text)
+        return code
+    if len(args.runs) == 1:
+        return report_of(args.runs, args.out or args.runs[0], args.tables, args.name)
+    return report_of(args.runs, args.out or Path("report"), args.tables, args.name)
+
+
+def report_of(folders: list[Path], out: Path, kind: str | None = None, name: str = "report") -> int:
+    """One report of all of them in the folder ``out``; ``kind``: its tables as csv or parquet too."""
+    from reports.data import trace
+    from reports.documents import trace_report
+    from reports.documents.build import write_document
+    from reports.render.export import check_kind, write_tables
+
+    if kind:
+        check_kind(kind)
+    if len(folders) == 1 and out == folders[0] and trace.is_trace(out):
+        if kind:
+            raise UserError(f"{out}: a trace's tables are in its stages.csv; --out FOLDER makes others elsewhere")
+        path, found = trace_report.write_report(out)
+        print(trace.verdict(found).replace("`", ""), f"report: {path}", sep="\n")
+        return PASSED if found.finding is None else FAILED
+    try:
+        built = write_document(folders, out, name)
+        written = write_tables(built.document, out / "tables", kind) if kind else []
+    except OSError as error:
+        raise UserError(f"cannot write the report in {out}: {error.strerror}; --out FOLDER for another place") from None
+    if kind:
+        print(f"tables: {out / 'tables'}, {len(written)} files")
+    print(*built.notes, f"report: {built.path}", sep="\n")
+    return built.exit_code
+
+
+def _history(args: argparse.Namespace) -> int:
+    """All runs of a folder, judged by the default gate."""
+    from reports.documents.history import write_history
+
+    from ..gate.judge import read_policy
+
+    built = write_history(args.history, args.out or args.history / "history", read_policy("default"))
+    print(*built.notes, f"report: {built.path}", sep="\n")
+    return built.exit_code

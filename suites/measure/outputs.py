@@ -1,0 +1,285 @@
+"""One case's workers and what they compute: shared inputs, results for parity, and the closing records."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from ..base.backends import parity_reference
+from ..definitions.base import LEARNED, Suite
+from ..definitions.plan import Case, Plan
+from ..inputs.recordings import SAMPLE_RATE, Audio
+from ..inputs.weights import LEARNED_WEIGHTS
+from ..metrics.audio import spectra
+from ..metrics.floors import component_limits
+from .launch import Worker, WorkerError, WorkerLost
+from .session import Facts, Session
+from .verdict import Judge
+
+# a device that works on for longer after the clock has stopped had not computed every output
+LARGEST_REST_SHARE, LARGEST_REST_S = 0.05, 1e-3
+# the report draws the first seconds of the audio
+DRAWN_SECONDS = 5.0
+
+Results = dict[str, np.ndarray]
+Progress = Callable[..., None]
+
+
+class CaseOutputs:
+    """The results of one case on all backends. A backend that fails drops out; the others go on."""
+
+    def __init__(
+        self, session: Session, case: Case, audio: Audio, plan: Plan, scratch: Path, progress: Progress
+    ) -> None:
+        self.session, self.case, self.audio, self.plan, self.progress = session, case, audio, plan, progress
+        self.scratch, self.timeout_s = scratch, session.measure.timeout_s
+        self.reference = parity_reference(list(plan.backends))
+        self.errors: dict[str, str] = {}
+        self.workers: dict[str, Worker] = {}
+        self.cold: dict[str, list[Facts]] = {}
+        self.warmups: dict[tuple[str, str], list[Facts]] = {}
+        self.outputs: dict[str, Results] = {}
+        self.shared: dict[str, str] | None = None
+        self.work: dict[str, Facts] = {}
+        self.suite, self.settings = session.suite, session.settings
+        self.calls = self.suite.timed(plan.components)
+        self.inputs = self.suite.inputs(audio, self.settings, session.model_facts)
+        self.files = {name: str(scratch / f"{name}.npy") for name in (*self.inputs, *dict(self.suite.shared))}
+
+    def alive(self) -> list[str]:
+        """Backends without an error so far."""
+        return [name for name in self.plan.backends if name not in self.errors]
+
+    @contextlib.contextmanager
+    def guard(self, backend: str) -> Iterator[None]:
+        """An error inside becomes this backend's error in this case."""
+        try:
+            yield
+        except WorkerError as error:
+            self.errors[backend] = str(error)
+        except WorkerLost as error:
+            self.errors[backend] = str(error)
+            self.workers.pop(backend).kill()
+
+    def record_key(self, component: str, backend: str) -> tuple[str, str]:
+        """The component and backend under which a measurement is recorded."""
+        return component, backend
+
+    def lines(self, component: str, backend: str) -> dict[int, Facts]:
+        """Samples by round."""
+        return self.session.samples.get((self.case.name, *self.record_key(component, backend)), {})
+
+    # ------------------------------------------------------------------ inputs
+    def save_inputs(self) -> None:
+        """Write the inputs to the files that workers read."""
+        for name, array in self.inputs.items():
+            np.save(self.files[name], array)
+
+    def given(self) -> dict[str, str]:
+        """Files of the inputs that need no model."""
+        return {name: self.files[name] for name in self.inputs}
+
+    def share_inputs(self) -> None:
+        """Inputs that need a model are made once, by the reference, so that every backend gets the same ones.
+
+        Where the reference fails, the next backend takes its place.
+        """
+        for backend in sorted(self.alive(), key=lambda name: name != self.reference):
+            if self.shared is not None:
+                break
+            with self.guard(backend):
+                self.shared = self._make_inputs(backend)
+                self.reference = backend
+        for backend in self.alive():
+            with self.guard(backend):
+                self.workers[backend].ask("prepare", self.timeout_s, inputs=self.shared)
+
+    def _make_inputs(self, backend: str) -> dict[str, str]:
+        worker, given, last = self.workers[backend], self.given(), ""
+        worker.ask("prepare", self.timeout_s, inputs=given)
+        for name, key in self.suite.shared:
+            call = key.partition(".")[0]
+            if call != last:
+                made, last = self.fetch(backend, call), call
+            if key in made:  # a voice without pitch makes no F0
+                np.save(self.files[name], made[key])
+                given[name] = self.files[name]
+                worker.ask("prepare", self.timeout_s, inputs=given)
+        return given
+
+    # ------------------------------------------------------------------ results
+    def fetch(self, backend: str, call: str, do: str = "output") -> Results:
+        """The arrays of one call."""
+        path = self.scratch / "output.npz"
+        self.workers[backend].ask(do, self.timeout_s, component=call, path=str(path))
+        with np.load(path) as stored:
+            return {name: stored[name] for name in stored.files}
+
+    def keep_outputs(self, calls: tuple[str, ...]) -> None:
+        """Keep the arrays of these calls, per backend."""
+        for backend in self.alive():
+            with self.guard(backend):
+                for call in calls:
+                    self.outputs.setdefault(backend, {}).update(self.fetch(backend, call))
+
+    def _torch_reference(self) -> str | None:
+        """The reference where it is PyTorch's and alive: it alone computes in float64 and counts FLOPs."""
+        return self.reference if self.reference.startswith("torch") and self.reference in self.alive() else None
+
+    def add_rounding(self) -> None:
+        """Add the reference's results in float64."""
+        if reference := self._torch_reference():
+            with self.guard(reference):
+                self.outputs[reference] |= self.fetch(reference, "", do="rounding")
+
+    def add_trained(self) -> None:
+        """Add results of the shipped trained network, where the timed one is synthetic and finds no pitch."""
+        network = self.session.weights.get(LEARNED_WEIGHTS)
+        if network is None or self.shared is None:
+            return
+        self.progress("parity")
+        for backend in self.alive():
+            with self.guard(backend):
+                worker = self.workers[backend]
+                self.session.load(worker, paths={name: str(network.path) for name in self.suite.checkpoints})
+                worker.ask("prepare", self.timeout_s, inputs=self.shared)
+                found: Results = {}
+                for call in self.suite.learned:
+                    found |= self.fetch(backend, call)
+                if backend == self._torch_reference():
+                    found |= self.fetch(backend, "", do="rounding")
+                self.outputs[backend] |= {f"{LEARNED}{name}": array for name, array in found.items()}
+
+    def count_work(self) -> None:
+        """Count FLOPs and bytes of every call that is a component of its own."""
+        calls = [call for call in self.calls if self.suite.counted and call in self.plan.components]
+        if calls and (reference := self._torch_reference()):
+            with self.guard(reference):
+                self.work = self.workers[reference].ask("count", self.timeout_s, components=calls)["work"]
+
+    # ------------------------------------------------------------------ records
+    def close_records(self) -> None:
+        """Close all records, also those closed before an interruption.
+
+        A verdict holds for the reference that it was found with, and a backend that is lost now may have been that
+        reference.
+        """
+        suite, precision = self.session.config.suite, self.session.config.precision
+        limits = component_limits(suite.name, precision, suite.limits[precision])
+        settings = {**self.settings, "sample_rate": self.session.model_facts.get("sample_rate")}
+        judge = Judge(self.suite, limits, settings, self.outputs.get(self.reference))
+        for component in self.plan.components:
+            for backend in self.plan.backends:
+                if backend in self.errors:
+                    verdict: Facts = {"status": "error", "reason": self.errors[backend], "parity": None}
+                else:
+                    verdict = judge(component, self.outputs[backend], backend == self.reference)
+                    verdict = self._with_timing_faults(component, backend, verdict)
+                self.session.record(self.case, component, backend, **self.measured(component, backend), **verdict)
+
+    def _with_timing_faults(self, component: str, backend: str, verdict: Facts) -> Facts:
+        """The verdict, failed where the times themselves show a fault."""
+        if verdict["status"] == "not_comparable":
+            return verdict
+        samples = {
+            c: {number: line["seconds"] for number, line in self.lines(c, backend).items()}
+            for c in self.plan.components
+        }
+        faults = [self.suite.timing_fault(component, samples, self.settings), self._late_work(component, backend)]
+        reasons = [reason for reason in (verdict["reason"], *faults) if reason]
+        return verdict | {"status": "failed", "reason": "; ".join(reasons)} if any(faults) else verdict
+
+    def _late_work(self, component: str, backend: str) -> str | None:
+        """A reason to distrust the times: in most rounds the device went on after the clock had stopped."""
+        lines = self.lines(component, backend).values()
+        late = [x for x in lines if x["rest_s"] > max(LARGEST_REST_S, LARGEST_REST_SHARE * x["seconds"] * x["calls"])]
+        if 2 * len(late) <= len(lines):
+            return None
+        return f"the device went on for {1e3 * late[-1]['rest_s']:.3g} ms after the call: not every output was computed"
+
+    def measured(self, component: str, backend: str) -> Facts:
+        """The measured fields of a record."""
+        taken = self.lines(component, backend)
+        warm = self.warmups.get((component, backend), [])
+        cold = self.cold.get(backend, []) if component == self.suite.whole else []
+        first: Facts = cold[0] if cold else {}
+        names = ("load_s", "first_call_s", "peak_rss_bytes", "peak_device_bytes")
+        return {
+            "reference": self.reference,
+            "workload": workload(self.session, self.audio, self.suite),
+            "work": self.work.get(component),
+            "output": self._output_of(component, backend),
+            **times_of(taken),
+            "calls": next((line["calls"] for line in taken.values()), None),
+            "warmup_s": [seconds for facts in warm for seconds in facts["seconds"]],
+            "warmup": [{"launch": f["launch"], "calls": len(f["seconds"]), "steady": f["steady"]} for f in warm],
+            "parent_cpu_share": self.session.parent_cpu_share,
+            "others_share": median(line["others"] for line in taken.values()) if taken else None,
+            **{name: first.get(name) for name in names},
+            "cold": cold,
+        }
+
+    def _output_of(self, component: str, backend: str) -> Facts | None:
+        """Length and rate of the audio that the whole call made, if any."""
+        if component != self.suite.whole or backend not in self.outputs:
+            return None
+        made = self.suite.sound(self.outputs[backend])
+        return {"samples": int(made[0].size), "sample_rate": made[1]} if made is not None else None
+
+    # ------------------------------------------------------------------ files of the run folder
+    def keep_contours(self) -> None:
+        """Store what the report draws: F0 of every backend, the truth, and the reference's mel."""
+        if self.reference in self.outputs:
+            self._store("contours", dict(self.suite.contours(self.outputs, self.reference, self.audio)))
+
+    def keep_audio(self) -> None:
+        """Store every backend's audio, and the spectra that the report draws."""
+        import soundfile
+
+        found = {backend: made for backend, results in self.outputs.items() if (made := self.suite.sound(results))}
+        for backend, made in found.items():
+            folder = self.session.folder / "audio"
+            folder.mkdir(exist_ok=True)
+            soundfile.write(folder / f"{self.case.name}.{backend}.wav", *made, subtype="PCM_24")
+        if found:
+            rate = next(iter(found.values()))[1]
+            signals = {backend: samples for backend, (samples, _) in found.items()}
+            self._store("spectra", spectra(signals, self.reference, rate, DRAWN_SECONDS))
+
+    def _store(self, name: str, arrays: dict[str, Any]) -> None:
+        if arrays:
+            folder = self.session.folder / name
+            folder.mkdir(exist_ok=True)
+            np.savez_compressed(folder / f"{self.case.name}.npz", **arrays)
+
+
+def times_of(taken: Mapping[int, Facts]) -> Facts:
+    """Samples, rounds and launches of a record, from its samples by round."""
+    return {
+        "samples_s": [taken[number]["seconds"] for number in sorted(taken)],
+        "rounds": sorted(taken),
+        "launches": [taken[number]["launch"] for number in sorted(taken)],
+    }
+
+
+def single_calls(taken: Mapping[int, Facts]) -> Facts:
+    """The timing fields of a record whose samples are one call each, without warm-up and alternation."""
+    nothing: Facts = {"calls": 1, "warmup_s": [], "warmup": [], "parent_cpu_share": None, "others_share": None}
+    return times_of(taken) | nothing
+
+
+def workload(session: Session, audio: Audio, suite: Suite) -> Facts:
+    """What a case is computed on."""
+    samples = audio.samples.size
+    return {
+        "audio": audio.source,
+        "duration_s": samples / SAMPLE_RATE,
+        "samples": samples,
+        "frames": suite.frames(samples),
+        "weights": "; ".join(found.label for found in session.weights.values()),
+    }

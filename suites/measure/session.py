@@ -1,0 +1,202 @@
+"""What the protocols of a run work with: worker processes, samples and records."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+from tqdm import tqdm
+
+from ..base import environment
+from ..base.backends import device_of
+from ..base.records import SCHEMA, RecordFile, key_of, read_lines, records, samples
+from ..definitions import SUITES
+from ..definitions.config import Config
+from ..definitions.plan import Case
+from ..inputs.weights import Weights
+from .launch import Worker, WorkerError, WorkerLost
+
+HELLO_TIMEOUT_S = 180.0
+# a clock whose step or cost exceeds this share of a short sample is reported
+POOR_CLOCK_SHARE = 0.01
+SHORT_SAMPLE_S = 0.001
+
+Facts = dict[str, Any]
+
+
+class Session:
+    """One run folder being filled: its workers, and the samples and records that they produce."""
+
+    def __init__(self, config: Config, folder: Path, *, resumed: bool) -> None:
+        self.config, self.folder, self.resumed = config, folder, resumed
+        self.measure = config.measure
+        self.threads = config.threads or environment.physical_cores()
+        self.suite = SUITES[config.suite.name]
+        self.weights: dict[str, Weights] = {}
+        self.model_facts: Facts = {}
+        self.workers: dict[str, Worker] = {}
+        self.facts: dict[str, Facts] = {}
+        self.loaded: dict[str, Facts] = {}
+        self.file = RecordFile(folder / "records.jsonl")
+        lines = list(read_lines(folder / "records.jsonl"))
+        self.done = {key_of(line): line for line in records(lines) if line["status"] not in ("error", "not_comparable")}
+        self.samples = samples(lines)
+        self._waited_s = self._parent_cpu_s = 0.0
+        # for self-tests: the share by which every call of rvc_mlx is slowed, and whether progress is shown
+        self.slowdown, self.shows_progress = 0.0, True
+
+    @property
+    def settings(self) -> Facts:
+        """What calls and verdicts depend on besides the model: the suite's options, seed, profile and index."""
+        index = self.weights.get("index")
+        return self.config.settings(index.path if index else None)
+
+    # ------------------------------------------------------------------ workers
+    def start(self, backend: str, environment: Mapping[str, str] | None = None) -> Worker:
+        """A new worker process, which nothing else uses yet."""
+        log = self.folder / "workers.log"
+        return Worker(backend, self.config.precision, self.threads, log, environment)
+
+    def hello(self, worker: Worker, clock: bool = False) -> Facts:
+        """The framework's description of itself; ``clock``: also of the worker's clock and threads."""
+        return worker.ask("hello", HELLO_TIMEOUT_S, threads=self.threads, clock=clock)
+
+    def describe(self, backend: str) -> Facts:
+        """Start this backend's worker where there is none, and keep its description."""
+        if backend not in self.workers:
+            self.workers[backend] = self.start(backend)
+        try:
+            self.facts[backend] = self.hello(self.workers[backend], clock=True)
+            warning = poor_clock(self.facts[backend].get("clock"))
+            if warning and self.shows_progress and self.facts[backend]["available"]:
+                tqdm.write(f"{backend}: {warning}")
+        except (WorkerError, WorkerLost) as error:
+            self.facts[backend] = {"available": False, "broken": True, "reason": f"cannot be started: {error}"}
+        return self.facts[backend]
+
+    def load(
+        self,
+        worker: Worker,
+        suite: str | None = None,
+        optimize: Any = None,
+        paths: Mapping[str, str] | None = None,
+    ) -> Facts:
+        """Load the suite's model, or another suite's.
+
+        Args:
+            worker: the process that loads it.
+            suite: another suite's name; None: the run's.
+            optimize: optimisations that replace the run's.
+            paths: checkpoints that replace the run's.
+        """
+        name = suite or self.config.suite.name
+        return worker.ask(
+            "load",
+            self.measure.timeout_s,
+            suite=name,
+            paths=paths or {key: str(self.weights[key].path) for key in SUITES[name].checkpoints},
+            optimize=self.config.optimize if optimize is None else optimize,
+            settings=self.settings,
+        )
+
+    def worker(self, backend: str) -> Worker:
+        """This backend's worker, with the suite's model loaded."""
+        if backend not in self.workers:
+            self.describe(backend)
+        worker = self.workers[backend]
+        if backend not in self.loaded:
+            self.loaded[backend] = self.load(worker)
+            for text in self.loaded[backend]["warnings"]:
+                tqdm.write(f"{backend}: {text}")
+        return worker
+
+    def drop(self, backend: str) -> None:
+        """End and forget a worker."""
+        worker = self.workers.pop(backend, None)
+        if worker:
+            worker.kill()
+
+    def close(self) -> None:
+        """End all workers."""
+        for worker in self.workers.values():
+            worker.kill()
+
+    def ask_timed(self, worker: Worker, do: str, timeout_s: float, **arguments: Any) -> Facts:
+        """Ask, and account for the processor time that this process and others use while the worker is timed."""
+        start, own_start, others_start = time.monotonic(), time.process_time(), others_cpu_s(worker)
+        answer = worker.ask(do, timeout_s, **arguments)
+        waited = time.monotonic() - start
+        own = time.process_time() - own_start
+        self._waited_s, self._parent_cpu_s = self._waited_s + waited, self._parent_cpu_s + own
+        others = max(0.0, others_cpu_s(worker) - others_start - own) / waited
+        # where there are cores for both, others' work takes nothing from the worker
+        lacking = max(0.0, others + self.threads - (os.cpu_count() or 1)) / self.threads
+        return answer | {"others": round(min(1.0, lacking), 4)}
+
+    @property
+    def parent_cpu_share(self) -> float | None:
+        """Share of one core that this process used while workers were timed."""
+        return round(self._parent_cpu_s / self._waited_s, 6) if self._waited_s else None
+
+    # ------------------------------------------------------------------ samples and records
+    def base_record(self, case: str, component: str, backend: str) -> Facts:
+        """The fields that every record has."""
+        config = self.config
+        return {
+            "schema": SCHEMA,
+            "kind": "record",
+            "run": self.folder.name,
+            "suite": config.suite.name,
+            "case": case,
+            "component": component,
+            "backend": backend,
+            "device": device_of(backend),
+            "precision": config.precision,
+            "profile": config.profile,
+            "time": datetime.now().astimezone().isoformat(timespec="milliseconds"),
+        }
+
+    def sample(self, case: Case, component: str, backend: str, number: int, seconds: float, facts: Facts) -> None:
+        """Write one sample of round ``number``; ``facts``: launch, calls (``seconds`` is their mean), rest_s."""
+        key = (case.name, component, backend)
+        line = {"schema": SCHEMA, "kind": "sample"}
+        line |= dict(zip(("case", "component", "backend"), key, strict=True))
+        line |= {"round": number, "seconds": seconds, **facts}
+        self.samples.setdefault(key, {})[number] = line
+        self.file.append(line)
+
+    def record(self, case: Case, component: str, backend: str, **fields: Any) -> None:
+        """Write the closing record of one component of one case on one backend."""
+        facts, loaded = self.facts.get(backend, {}), self.loaded.get(backend, {})
+        line = self.base_record(case.name, component, backend) | {
+            "optimize": loaded.get("facts", {}).get("optimize", []),
+            "blas": facts.get("blas"),
+            "threads": self.threads,
+            "warnings": loaded.get("warnings", []),
+        }
+        self.file.append(line | fields)
+
+
+def poor_clock(clock: Mapping[str, float] | None) -> str | None:
+    """A warning where the clock is too coarse or too slow for short samples."""
+    if clock is None or max(clock["resolution_s"], clock["overhead_s"]) <= POOR_CLOCK_SHARE * SHORT_SAMPLE_S:
+        return None
+    step, cost = (1e6 * clock[name] for name in ("resolution_s", "overhead_s"))
+    text = f"this clock's step is {step:.2g} us, reading it costs {cost:.2g} us"
+    return f"{text}: samples of {1e3 * SHORT_SAMPLE_S:g} ms are coarse"
+
+
+def others_cpu_s(worker: Worker) -> float:
+    """Processor seconds that everything but this worker has used on this machine since it started."""
+    times = psutil.cpu_times()
+    used = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
+    with contextlib.suppress(psutil.Error):
+        own = psutil.Process(worker.pid).cpu_times()
+        used -= own.user + own.system
+    return float(used)
