@@ -163,10 +163,13 @@ class Result(Keyed, kw_only=True):
     profile: Profile
 
 
+Absence = Literal["skipped", "error"]
+
+
 class Unmeasured(Result, tag="record", kw_only=True):
     """A backend that this machine lacks, or a case whose audio could not be had."""
 
-    status: Literal["skipped", "error"]
+    status: Absence
     reason: str
     time: Annotated[str, Meta(description="when it was written, ISO 8601 with its zone")] = ""
 

@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from .errors import UserError
+from .files import write_whole
 from .records import Key, Keyed, Record, Sample, Unmeasured, read_lines, read_records, records_file, results, samples_of
 
 Facts = dict[str, Any]
@@ -97,6 +98,9 @@ class RunFolder:
             return msgspec.convert(self._json(PLAN) if self.is_planned else NO_PLAN, StoredPlan)
         except msgspec.ValidationError:
             raise UserError(f"{self.path / PLAN}: is damaged") from None
+
+    def write_plan(self, plan: StoredPlan) -> None:
+        write_whole(self.path / PLAN, json.dumps(msgspec.to_builtins(plan), indent=1) + "\n")
 
     def _json(self, name: str) -> Any:
         """A JSON file; empty where it is not there, None where it is damaged."""
