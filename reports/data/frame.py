@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,10 +22,11 @@ from suites.base.run_folder import RunFolder
 from suites.base.statistics import Estimate, estimate, paired_ratio
 from suites.definitions import SUITES
 from suites.definitions.base import Suite
+from suites.definitions.everything import steps
 from suites.inputs.weights import LEARNED_WEIGHTS
-from suites.measure import run_all
 
 from . import trace as traces
+from .sections import suites_with
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class RunData:
 
     @cached_property
     def _figures(self) -> dict[tuple[str, ...], Estimate | None]:
-        """Times and ratios that were asked for once: many tables show the same ones."""
+        """Cache of times and ratios: many tables show the same ones."""
         return {}
 
     @cached_property
@@ -52,7 +54,7 @@ class RunData:
 
     @cached_property
     def _first_of(self) -> dict[str, Line]:
-        """By case the first of its records."""
+        """The first record of every case."""
         return {line["case"]: line for line in reversed(self.records) if "workload" in line}
 
     def find(self, case: str, component: str, backend: str) -> Line | None:
@@ -72,7 +74,7 @@ class RunData:
 
     @property
     def finds_pitch(self) -> bool:
-        """Whether the F0 that it compares is a trained network's."""
+        """Whether the compared F0 comes from a trained network."""
         return (
             bool(self.config["weights"]["rmvpe"])
             or self.suite.trained
@@ -93,7 +95,7 @@ class RunData:
         return self._in_order("component", 1)
 
     def _in_order(self, field: str, place: int) -> list[str]:
-        """What was measured, in the order of the plan, whichever records are missing."""
+        """Measured names in the order of the plan, even where records are missing."""
         known = dict.fromkeys(r[field] for r in self.records if "workload" in r)
         planned = dict.fromkeys(key[place] for key in self.planned)
         return [name for name in planned if name in known] + [name for name in known if name not in planned]
@@ -102,14 +104,19 @@ class RunData:
         return float(self._first_of[case]["workload"]["duration_s"])
 
     def workload_of(self, case: str) -> tuple[Line, tuple[str, ...]]:
-        """What the case is computed on, and where that is written."""
+        """The case's input, and its source."""
         line = self._first_of[case]
         return line["workload"], (self.source(line, "workload"),)
 
     @property
     def files(self) -> RunFolder:
-        """What was kept to be drawn and heard."""
+        """The run's folder: arrays for figures, and audio."""
         return RunFolder(self.folder)
+
+    def ordered(self) -> Iterator[Line]:
+        """The records of everything measured, by case, component and backend."""
+        keys = product(self.cases, self.components, self.backends)
+        return (line for key in keys if (line := self.find(*key)) is not None)
 
     # ------------------------------------------------------------------ where figures come from
     def source(self, line: Line, field: str) -> str:
@@ -121,7 +128,7 @@ class RunData:
         return f"{self.label}/{name}" if self.label else name
 
     def why(self, case: str, component: str, backend: str) -> str:
-        """Why there is no figure, as far as the records tell."""
+        """Why there is no figure, if the records say so."""
         key = (case, component, backend)
         if key in self.outcome.missing:
             return f"{', '.join(key)}: planned, no record"
@@ -149,10 +156,10 @@ class RunData:
 
     def speedup(self, case: str, component: str, backend: str) -> Estimate | None:
         """Paired ratio to PyTorch on the same device, same precision; None without one."""
-        beside = self.speed_reference(backend)
-        if beside is None:
+        reference = self.speed_reference(backend)
+        if reference is None:
             return None
-        ours, theirs = (self.find(case, component, name) for name in (backend, beside))
+        ours, theirs = (self.find(case, component, name) for name in (backend, reference))
         if not ours or not theirs or "error" in (ours["status"], theirs["status"]):
             return None
         return self.gain(ours, theirs)
@@ -165,9 +172,14 @@ class RunData:
             self._figures[key] = paired_ratio(_by_round(theirs), _by_round(ours), launches)
         return self._figures[key]
 
+    @property
+    def timed_together(self) -> bool:
+        """Whether one call times several components: its parts."""
+        return self.suite.timed(tuple(self.components)) != tuple(self.components)
+
     def parts_over_whole(self, case: str, backend: str) -> list[tuple[float, float]]:
         """Per round the seconds of all parts and of the whole, where one call timed them all."""
-        if self.suite.timed(tuple(self.components)) == tuple(self.components):
+        if not self.timed_together:
             return []
         lines = [r for r in self.records if (r["case"], r["backend"]) == (case, backend) and r.get("samples_s")]
         times = {r["component"]: _by_round(r) for r in lines}
@@ -195,9 +207,9 @@ class Book:
     def several(self) -> bool:
         return len(self.settings) > 1
 
-    def of(self, *suites: str) -> list[RunData]:
-        """The runs of these suites that measured something."""
-        return [run for run in self.runs if run.name in suites and run.cases]
+    def having(self, section: str) -> list[RunData]:
+        """The runs whose suite fills this section, and that measured something."""
+        return [run for run in self.runs if run.name in suites_with(section) and run.cases]
 
 
 def _by_round(line: Line) -> dict[int, float]:
@@ -271,7 +283,7 @@ def _inner(folder: Path) -> list[Path]:
         raise UserError(f"{folder}: no such folder")
     if RunFolder(folder).exists:
         return [folder]
-    order = [step.folder for step in run_all.steps()]
+    order = [step.folder for step in steps()]
     inner = [run.path for run in RunFolder(folder).runs()]
     inner.sort(key=lambda path: (order.index(path.name) if path.name in order else len(order), path.name))
     if not inner:
@@ -280,7 +292,7 @@ def _inner(folder: Path) -> list[Path]:
 
 
 def _distinct(paths: Sequence[Path]) -> list[str]:
-    """The last parts of the paths: as many as tell them apart."""
+    """The shortest ends of the paths that are distinct."""
     for depth in range(1, 10):
         names = ["/".join(path.parts[-depth:]) for path in paths]
         if len(set(names)) == len(set(paths)):
@@ -295,7 +307,7 @@ def _settings(members: Sequence[Any]) -> list[tuple[str, list[Any]]]:
     for member in sorted(members, key=lambda m: not m.environment):
         gpus = {f.get("gpu_name") or f.get("device_name") for f in member.environment.get("backends", {}).values()}
         own = json.dumps([fingerprint(member.environment), sorted(g for g in gpus if g)], sort_keys=True)
-        # broken off before it said where it ran, it has no figures to tell apart
+        # interrupted before its environment was written: it has no figures of its own
         own = own if member.environment else next(iter(machines), own)
         machines.setdefault(own, []).append(member)
     policies = dict.fromkeys((m.config["precision"], m.config["profile"]) for m in members)
@@ -306,13 +318,13 @@ def _settings(members: Sequence[Any]) -> list[tuple[str, list[Any]]]:
             words = [letter if len(machines) > 1 else ""]
             words += [precision if len({p for p, _ in policies}) > 1 else ""]
             words += [profile if len({p for _, p in policies}) > 1 else ""]
-            for folder, alike in _by_folder(own_members):
-                groups.append((" ".join(filter(None, [*words, folder])), alike))
+            for folder, group in _by_folder(own_members):
+                groups.append((" ".join(filter(None, [*words, folder])), group))
     return groups
 
 
 def _by_folder(members: Sequence[Any]) -> list[tuple[str, list[Any]]]:
-    """All of them, if no suite is there twice; else by the folder that they are in, or each by its own."""
+    """One group if every suite is there once; else groups by parent folder, or by folder."""
     if not members or _each_once(members):
         return [("", list(members))] if members else []
     for name_of in (lambda m: m.label.rpartition("/")[0] or m.label, lambda m: m.label):

@@ -1,4 +1,4 @@
-"""The runs of a folder, those together that can be compared, and what the gate says from each one to the next."""
+"""The runs of a folder in groups that can be compared, and the gate's verdict on each run by the one before it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from suites.base.run_folder import RunFolder
 from suites.gate.baseline import DAMAGE, MEASURED, Entry, Key, Sheet, baseline_of
 from suites.gate.judge import MEANING, PASSED, TIMES, UNJUDGED, Verdict, judge
 
-from ..documents.comparison import CALLS, commit_of, printable
 from .frame import RunData, load
+from .gates import CALLS, commit_of, printable
 
-# of the machine, what makes times comparable at all; software may change from run to run, and is told
+# facts that must be equal for times to be comparable; changes of software are listed
 HARDWARE = ("machine", "cpu", "cores_physical")
 
 
@@ -42,7 +42,7 @@ class Member:
     def date(self) -> str:
         return f"{self.time:%Y-%m-%d}"
 
-    def told(self) -> str:
+    def title(self) -> str:
         return f"{self.label}, {self.date}, {self.commit}"
 
     def measured(self, key: Key) -> Entry | None:
@@ -84,7 +84,7 @@ class Group:
 
     @property
     def keys(self) -> list[Key]:
-        """Everything that any of them measured, in their order."""
+        """The keys that any of the runs measured."""
         return list(dict.fromkeys(k for m in self.members for k, e in m.sheet.entries.items() if e.status in MEASURED))
 
 
@@ -102,8 +102,8 @@ def collect(folder: Path) -> tuple[list[Member], list[tuple[str, str]]]:
             if not run.is_trace:
                 members.append(_member(path, label))
         except (UserError, OSError, *DAMAGE) as error:
-            told = str(error).removeprefix(f"{path}/").removeprefix(f"{path}: ")
-            unread.append((label, printable(told) or type(error).__name__))
+            message = str(error).removeprefix(f"{path}/").removeprefix(f"{path}: ")
+            unread.append((label, printable(message) or type(error).__name__))
     return members, unread
 
 
@@ -121,7 +121,7 @@ def _member(path: Path, label: str) -> Member:
 
 
 def _check_words(sheet: Sheet) -> None:
-    """Half of a character cannot be written into a report."""
+    """Refuse lone surrogates, which cannot be written into a report."""
     entries = [(key, e.reason, list(e.memory), list(e.parity)) for key, e in sheet.entries.items()]
     try:
         json.dumps([sheet.facts, sheet.fingerprint, sheet.made, entries], ensure_ascii=False, default=str).encode()
@@ -146,14 +146,14 @@ def grouped(members: Sequence[Member]) -> list[Group]:
 def facts_of(member: Member) -> dict[str, Any]:
     """What the runs of one group share."""
     hardware = {name: member.sheet.fingerprint.get(name) for name in HARDWARE}
-    # a kernel's update changes the last megabytes of what it calls all memory
+    # a kernel update can change the reported size of memory by some megabytes
     memory = member.sheet.fingerprint.get("memory_bytes")
     return {**member.sheet.facts, **hardware, "memory_gib": round(memory / 2**30) if memory else None}
 
 
 # ---------------------------------------------------------------------- what the gate says
 def judged(group: Group, policy: Mapping[str, Any]) -> Group:
-    """Every run by the one before it, and the last by the first."""
+    """The verdicts on every run by the one before it, and on the last by the first."""
     base: dict[Key, tuple[Entry, int]] = {}
     changes: list[Change] = []
     unjudged: list[tuple[int, str, int]] = []
@@ -167,7 +167,7 @@ def judged(group: Group, policy: Mapping[str, Any]) -> Group:
             reasons = [f"{v.kind}: {v.text}" for v in verdicts if MEANING[v.kind] == UNJUDGED and v.metric != "status"]
             unjudged += [(at, reason, reasons.count(reason)) for reason in dict.fromkeys(reasons)]
         for key, entry in member.sheet.entries.items():
-            # one that nothing can be judged by leaves the place to an earlier one
+            # an entry that is no sound baseline does not replace an earlier one
             known = key in base and _sound(base[key][0], policy)
             if entry.status in MEASURED and (_sound(entry, policy) or not known):
                 base[key] = (entry, at)

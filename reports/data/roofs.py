@@ -1,4 +1,4 @@
-"""What a device did at best in a run: the roof that its components are held against."""
+"""The best rates of a device in a run: the roof that components are compared with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trace's records to what people read: the terminal's table, report.md, report.html and a plot."""
+"""A trace's records, and their texts for terminal and report."""
 
 from __future__ import annotations
 
@@ -125,11 +125,11 @@ def _line(name: str, rows: Sequence[Row]) -> list[str]:
 def aligned(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A table for the terminal: the first column to the left, the others to the right."""
     widths = [max(len(line[i]) for line in [headings, *lines]) for i in range(len(headings))]
-    told = []
+    texts = []
     for line in [headings, *lines]:
         cells = [line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))]
-        told.append("  ".join(cells).rstrip())
-    return "\n".join(told)
+        texts.append("  ".join(cells).rstrip())
+    return "\n".join(texts)
 
 
 ALL_HEADINGS = (
@@ -168,7 +168,7 @@ VALIDATION_HEADINGS = (
 
 
 def validation_lines(model: str, rows: Sequence[Row]) -> list[list[str]]:
-    """The field's table: of every part the worst that a stage adds, and what it hands on, on own values."""
+    """The validation table: the worst added error of every part, and the error of its output on own values."""
     lines = []
     for item in findings.validation(model, rows):
         added, chained = item["added"], item["chained"]
@@ -190,21 +190,21 @@ def validation_lines(model: str, rows: Sequence[Row]) -> list[list[str]]:
 
 
 def audible(rows: Sequence[Row]) -> list[str]:
-    """Pitch and audio as one hears them, on each side's own values, where a model makes them."""
+    """Audible differences of pitch and audio, on each side's own values."""
     from suites.metrics.audio import describe
 
     lines = []
     for row in rows:
-        heard = row.get("heard")
-        if not heard:
+        found = row.get("heard")
+        if not found:
             continue
         where = f"{row['variant']}, {row['probe']}, `{row['path']}`"
-        if "level_db" in heard:
-            parts = [describe(heard)]
-            parts += [f"{label} {figure(heard[name], form)}" for name, label, form in AUDIO_FIGURES]
+        if "level_db" in found:
+            parts = [describe(found)]
+            parts += [f"{label} {figure(found[name], form)}" for name, label, form in AUDIO_FIGURES]
         else:
-            parts = [f"{heard['voicing_mismatches']} of {heard['frames']} frames voiced otherwise"]
-            parts += [f"{label} {figure(heard[name], '.2g')}" for name, label in PITCH_FIGURES]
+            parts = [f"{found['voicing_mismatches']} of {found['frames']} frames voiced otherwise"]
+            parts += [f"{label} {figure(found[name], '.2g')}" for name, label in PITCH_FIGURES]
         lines.append(f"{where}: " + ", ".join(parts))
     return lines
 
@@ -225,17 +225,17 @@ PITCH_FIGURES = (
 
 
 def spread_text(line: Line) -> str:
-    """What the waveform correlation of two right answers is."""
+    """Similarity of two correct outputs with different noise."""
     s = line["spread"]
 
-    def told(name: str, form: str) -> str:
+    def span(name: str, form: str) -> str:
         return f"{figure(s[f'{name}_min'], form)} to {figure(s[f'{name}_max'], form)}"
 
     seeds, level = len(line["seeds"]), figure(s["abs_level_db_max"], ".2g")
     return (
-        f"The same PyTorch model under {seeds} noise seeds, in pairs: waveform correlation {told('corr', '.3f')}, "
-        f"SNR {told('snr_db', '.1f')} dB, multi-resolution STFT distance {told('mr_stft', '.2g')}, "
-        f"log-spectral distance {told('lsd_db', '.2g')} dB, level within {level} dB. Two ports that draw other noise "
+        f"The same PyTorch model under {seeds} noise seeds, in pairs: waveform correlation {span('corr', '.3f')}, "
+        f"SNR {span('snr_db', '.1f')} dB, multi-resolution STFT distance {span('mr_stft', '.2g')}, "
+        f"log-spectral distance {span('lsd_db', '.2g')} dB, level within {level} dB. Two ports that draw other noise "
         "can be no closer than this, and a port that is this far away may only draw other noise."
     )
 

@@ -1,42 +1,29 @@
-"""Runs' records to one document with its figures: markdown and HTML. The same records, the same bytes."""
+"""One document of runs and traces, as markdown and HTML. The same records give the same bytes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from suites.definitions import SUITES
+
 from ..data import trace as traces
 from ..data.frame import Book, RunData, load_book
-from ..figures.plots import draw as draw_one
-from ..figures.plots import figures
-from ..figures.trace_plot import draw_heat
+from ..data.sections import suites_with
+from ..figures.pictures import drawn
+from ..figures.plots import PLOTS
+from ..figures.trace_plot import heat
 from ..render.document import Document, Paragraph, Picture, Section, counted, joined, words_of
 from ..render.render import write
 from ..tables import accuracy, machines, optimisations, parity, phases, summary, times
 
-# what a picture shows, by the first word of its name; those that come first are drawn first
-ALT = {
-    "time": "Time of one call against duration, with fitted lines",
-    "speedup": "Speed-up per case and component, with intervals",
-    "roofline": "Achieved rate against what the machine could do at best",
-    "waterfall": "From nothing to everything, optimisation by optimisation",
-    "ablation": "Gain of each optimisation, with intervals",
-    "growth": "Memory over many lengths in one process",
-    "first": "The first run in its phases",
-    "accuracy": "Accuracy of pitch against the signal-to-noise ratio, of RMVPE and of other estimators",
-    "voicing": "Voicing recall against voicing false alarms, of RMVPE and of other estimators",
-    "breakdown": "What the time of one call is made of, on both sides",
-    "memory": "Peak memory against duration, with fitted lines",
-    "f0": "F0 of all backends, and their difference in cents, on",
-    "spectra": "Spectrograms of both sides and of their difference, on",
-    "samples": "Distribution of the samples",
-}
-# figures of one document: more take minutes to draw, and a page of them is slow to read
+# more figures take minutes to draw, and the page is slow
 MOST_FIGURES = 60
 TITLE = "RVC inference in MLX beside PyTorch"
-# of the reasons for absent figures, the terminal tells so many
+# most reasons for absent figures on the terminal
 MOST_ABSENCES = 12
 
 
@@ -48,7 +35,7 @@ class Built(NamedTuple):
 
 
 class Pictures:
-    """What was drawn, by run. ``complete``: all that the records allow."""
+    """The pictures by run. ``complete``: whether all that the records allow were drawn."""
 
     def __init__(self) -> None:
         self.found: dict[int, dict[str, Picture]] = {}
@@ -58,11 +45,13 @@ class Pictures:
     def count(self) -> int:
         return sum(map(len, self.found.values()))
 
-    def add(self, owner: RunData | traces.Trace, picture: Picture) -> None:
-        self.found.setdefault(id(owner), {})[picture.name] = picture
+    def add(self, owner: RunData | traces.Trace, picture: Picture | None) -> None:
+        """Keep a picture; None is ignored."""
+        if picture is not None:
+            self.found.setdefault(id(owner), {})[picture.name] = picture
 
     def of(self, runs: Sequence[RunData], *names: str) -> list[Picture]:
-        """In the order of the names, each of all runs; a name is that of its first word."""
+        """Pictures in the order of the names, each of all runs; a name covers those of single cases."""
         return [
             picture
             for name in names
@@ -97,45 +86,36 @@ def draw(book: Book, out: Path) -> Pictures:
     """Every figure that the records allow, in ``plots``."""
     pictures, folder = Pictures(), out / "plots"
     folder.mkdir(parents=True, exist_ok=True)
-    shown = _memory_runs(book)
+    memory = _memory_runs(book)
     jobs = [
-        (run, name, job)
+        (run, *job)
+        for plot in PLOTS
         for run in book.runs
-        for name, job in figures(run).items()
-        if name != "memory" or any(run is one for one in shown)
+        if plot.name != "memory" or any(run is one for one in memory)
+        for job in plot.of(run)
     ]
-    jobs.sort(key=lambda one: list(ALT).index(one[1].partition("-")[0]))
-    for run, name, job in jobs:
+    for run, name, alt, make in jobs:
         if pictures.count == MOST_FIGURES:
             pictures.complete = False
             break
-        path = folder / f"{_prefix(run.label)}-{name}.png" if run.label else folder / f"{name}.png"
-        svg = draw_one(job, path)
-        if svg is not None:
-            pictures.add(run, Picture(name, _alt(name, run), f"plots/{path.name}", svg, (run.file("records.jsonl"),)))
+        path = folder / f"{_prefix(run.label)}{name}.png"
+        pictures.add(run, drawn(make, path, alt, (run.file("records.jsonl"),), name))
     for walked in book.traces:
-        name = f"{_prefix(walked.label)}-stages" if walked.label else "stages"
-        path, svg = draw_heat(walked, folder / f"{name}.png")
         alt = f"Error of every part of {walked.model}: added by the part, and on own values"
         alt += f", machine {walked.setting}" if walked.setting else ""
-        pictures.add(walked, Picture(name, alt, f"plots/{path.name}", svg, (walked.file("records.jsonl"),)))
+        path = folder / f"{_prefix(walked.label)}stages.png"
+        pictures.add(walked, drawn(partial(heat, walked), path, alt, (walked.file("records.jsonl"),)))
     return pictures
 
 
 def _prefix(label: str) -> str:
-    return re.sub(r"[^\w.-]", "-", label)
-
-
-def _alt(name: str, run: RunData) -> str:
-    kind, _, case = name.partition("-")
-    words = f"{ALT[kind]} {case}".strip() if kind in ("f0", "spectra") else ALT[kind]
-    where = ", ".join(filter(None, (run.name, f"machine {run.setting}" if run.setting else "")))
-    return f"{words}: {where}"
+    """The start of a file's name, where a document holds several runs."""
+    return re.sub(r"[^\w.-]", "-", label) + "-" if label else ""
 
 
 # ---------------------------------------------------------------------- the document
 def compose(book: Book, pictures: Pictures) -> Document:
-    """All sections that the records allow, and the reason for each one that they do not."""
+    """All sections that the records allow, and the reason for each absent one."""
     title = book.runs[0].config["suite"]["summary"] if len(book.runs) == 1 and not book.traces else TITLE
     document = Document(title, [summary.summary(book)])
     for found, reason, absent in _parts(book, pictures):
@@ -157,44 +137,58 @@ Part = tuple[list[Section], str, str]  # sections, why there are none, their tit
 
 
 def _parts(book: Book, pictures: Pictures) -> Iterator[Part]:
-    for suite, title in times.TITLES.items():
-        found = _illustrated(times.of_suite(book, suite), pictures.of(book.of(suite), "time", "speedup", "breakdown"))
-        yield found, _no_run(suite), title
+    for suite in suites_with("time"):
+        runs = [run for run in book.having("time") if run.name == suite]
+        found = _illustrated(times.of_suite(book, runs), pictures.of(runs, "time", "speedup", "breakdown"))
+        yield found, _absent(suite), SUITES[suite].title
     found, why = times.roofline(book)
-    yield _illustrated(found, pictures.of(book.of("components"), "roofline")), why, "What the machine could do"
+    yield _illustrated(found, pictures.of(book.having("roofline"), "roofline")), why, "What the machine could do"
     yield times.slopes(book), "needs two durations of one suite", "Time against duration"
     yield times.real_audio(book), "no run on a recording: audio=FILE, or the speech clip of `rmvpe`", "Real audio"
     yield parity.sections(book), "no run compares two backends", "Parity"
     yield _steps(book, pictures), "no trace among the runs: python -m suites trace all", "Parity, step by step"
-    found = _illustrated(accuracy.sections(book), pictures.of(book.of("accuracy"), "accuracy", "voicing"))
+    found = _illustrated(accuracy.sections(book), pictures.of(book.having("accuracy"), "accuracy", "voicing"))
     yield found, _no_run("accuracy"), "RMVPE accuracy"
     found, why = parity.pitch(book)
     yield _illustrated(found, pictures.of(book.runs, "f0")), why, "F0 of the backends"
     yield _pictured("Spectrograms", pictures.of(book.runs, "spectra")), "no run makes audio", "Spectrograms"
     yield machines.sounds(book), "" if len(book.runs) > 1 else "no run makes audio", "To listen to"
-    yield _illustrated(phases.memory(book), pictures.of(_memory_runs(book), "memory")), _no_run("memory"), "Memory"
-    yield _illustrated(phases.growth(book), pictures.of(book.of("memory"), "growth")), _no_run("memory"), "Growth"
-    found = _illustrated(phases.first_run(book), pictures.of(book.of("cold_start"), "first"))
-    yield found, _no_run("cold_start"), "First run against steady state"
-    found = _illustrated(optimisations.ablation(book), pictures.of(book.of("ablation"), "waterfall", "ablation"))
+    yield (
+        _illustrated(phases.memory(book), pictures.of(_memory_runs(book), "memory")),
+        _no_run("memory"),
+        "Memory",
+    )
+    yield (
+        _illustrated(phases.growth(book), pictures.of(book.having("memory"), "growth")),
+        _no_run("memory"),
+        "Growth",
+    )
+    found = _illustrated(phases.first_run(book), pictures.of(book.having("first_run"), "first"))
+    yield found, _no_run("first_run"), "First run against steady state"
+    found = _illustrated(optimisations.ablation(book), pictures.of(book.having("ablation"), "waterfall", "ablation"))
     yield found, _no_run("ablation"), "Optimisations"
     yield parity.validation(book), "no records", "Validation"
-    found = _illustrated(times.precision(book), pictures.of(book.of(*times.TITLES), "samples"))
+    found = _illustrated(times.precision(book), pictures.of(book.having("time"), "samples"))
     yield found, "no run measures time", "How well the times are known"
     yield machines.side_by_side(book), "", ""
     yield summary.findings(book), "", ""
 
 
-def _no_run(suite: str) -> str:
+def _no_run(section: str) -> str:
+    """The reason for an absent section: names the first suite that fills it."""
+    return _absent(suites_with(section)[0])
+
+
+def _absent(suite: str) -> str:
     return f"no run of `{suite}` among the runs: python -m suites run {suite}"
 
 
 def _memory_runs(book: Book) -> list[RunData]:
-    return book.of("memory") or book.runs
+    return book.having("memory") or book.runs
 
 
 def _illustrated(sections: list[Section], pictures: Sequence[Picture]) -> list[Section]:
-    """With the pictures at the end of the last of them."""
+    """The sections, with the pictures at the end of the last one."""
     if sections:
         sections[-1].blocks += pictures
     return sections
@@ -211,7 +205,7 @@ def _steps(book: Book, pictures: Pictures) -> list[Section]:
 
 # ---------------------------------------------------------------------- the terminal
 def notes(book: Book, document: Document) -> list[str]:
-    """What the terminal tells beside the report's path."""
+    """Lines for the terminal, after the report's path."""
     lines: list[str] = []
     for run in book.runs:
         where = f"{run.label}: " if run.label else ""
@@ -248,7 +242,7 @@ def _of_run(run: RunData) -> Iterator[str]:
 
 
 def _precision_reached(run: RunData) -> Iterator[str]:
-    """Of all speed-ups of each backend: how well they are known."""
+    """The range of the intervals of each backend's speed-ups."""
     for backend in run.backends:
         gains = [g for c in run.cases for p in run.components if (g := run.speedup(c, p, backend)) and g.detectable]
         if gains:
@@ -260,7 +254,7 @@ def _precision_reached(run: RunData) -> Iterator[str]:
 
 
 def _per_cent(shares: list[float]) -> str:
-    """The least and the most; what is above 100 says only that nothing is known."""
+    """The least and the largest share; above 100 % nothing is known."""
     best, worst = min(shares), max(shares)
     if best > 100:
         return "over 100 %, which is not at all"

@@ -1,20 +1,20 @@
-"""Two runs side by side: every ratio with its interval, what a gate would say of it, and the ratios as forest plots."""
+"""Two runs side by side: every ratio with its interval and the gate's verdict, and forest plots."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-
-import matplotlib.pyplot as plt
 
 from suites.base.backends import BACKENDS
 from suites.gate.baseline import Key, Sheet, differences
 from suites.gate.judge import MEANING, UNJUDGED, Outcome, Verdict
 
+from ..data.gates import CALLS, commit_of, printable, ratios
 from ..figures import changes
-from ..figures.style import RC, save
+from ..figures.pictures import in_parts
 from ..render.document import (
     Absent,
     Block,
@@ -32,9 +32,8 @@ from ..render.document import (
     say,
 )
 from ..render.render import write
+from ..tables.verdicts import FAMILIES, Family, bound, family_of, ratio_number, recorded
 
-# verdicts that call a change of a figure
-CALLS = ("slower", "faster", "implausible", "bigger", "smaller", "less accurate")
 WORDS = {
     0: "**Nothing is called worse** than before.",
     1: "**Worse than before**: see the verdicts below.",
@@ -47,74 +46,6 @@ BRACKETS = (
 )
 
 
-class Family(NamedTuple):
-    """Figures that share a unit: a table and a forest plot.
-
-    ``field``: of a record, and of a baseline's entry. ``axis``: of the plot. ``several``: a component has more than
-    one such figure.
-    """
-
-    name: str
-    title: str
-    about: str
-    unit: str
-    scale: float
-    field: tuple[str, str]
-    axis: str
-    several: bool = False
-
-
-FAMILIES = (
-    Family(
-        "time",
-        "Time over the reference's",
-        "The fast time of one call over the reference's in the same launch: what slows both sides cancels.",
-        "of the reference's time",
-        1.0,
-        ("samples_s", "slowness"),
-        "ratio of the times over the reference's, after / before (above 1: slower)",
-    ),
-    Family(
-        "typical",
-        "Typical time over the reference's",
-        "The same of medians, called from a larger size on: slowdowns that spare the fastest calls.",
-        "of the reference's time",
-        1.0,
-        ("samples_s", "typical"),
-        "ratio of the times over the reference's, after / before (above 1: slower)",
-    ),
-    Family(
-        "seconds",
-        "Seconds",
-        "Fast times themselves, of both sides; judged where machine and software are the same.",
-        "ms",
-        1e3,
-        ("samples_s", "seconds"),
-        "ratio of the times, after / before (above 1: slower)",
-    ),
-    Family(
-        "memory",
-        "Peak memory",
-        "Medians of fresh processes, above what was held before loading.",
-        "MiB",
-        2.0**-20,
-        ("cold", "memory"),
-        "ratio of the peaks, after / before (above 1: bigger)",
-        True,
-    ),
-    Family(
-        "parity",
-        "Difference from the reference",
-        "The judged figures as errors, smaller is better.",
-        "error",
-        1.0,
-        ("parity", "parity"),
-        "ratio of the errors, after / before (above 1: less accurate)",
-        True,
-    ),
-)
-
-
 class Side(NamedTuple):
     """A sheet as the document names it. ``stored``: it is a baseline, one file with everything in it."""
 
@@ -123,24 +54,24 @@ class Side(NamedTuple):
     stored: bool
 
     def source(self, key: Key, family: Family) -> str:
-        """Where a figure stands."""
+        """The record or entry of a figure."""
         where = "/".join(key)
         field, stored = family.field
         return f"{self.name}#{where}.{stored}" if self.stored else f"{self.name}/records.jsonl#{where}.{field}"
 
     def sources(self, verdict: Verdict) -> tuple[str, ...]:
-        """Of a verdict's figure; a ratio to the reference has two records in a run, and one entry in a baseline."""
+        """Sources of a verdict's figure; a ratio to the reference has two records in a run, one entry in a baseline."""
         entry, keys = self.sheet.entries.get(verdict.key), [verdict.key]
         ratio = verdict.metric in ("time", "typical") and not self.stored
         if ratio and entry is not None and entry.reference:
             keys.append((*verdict.key[:2], entry.reference))
-        return tuple(self.source(key, family_of(verdict)) for key in keys)
+        return tuple(self.source(key, family_of(verdict.metric)) for key in keys)
 
     def everything(self) -> str:
         return self.name if self.stored else f"{self.name}/records.jsonl#*"
 
     def fact(self, text: str) -> Num:
-        """Of the environment."""
+        """A fact of the environment, with its source."""
         return recorded(text, (f"{self.name}#made" if self.stored else f"{self.name}/environment.json",))
 
 
@@ -153,7 +84,7 @@ class Pair(NamedTuple):
 
 
 def pair_of(before: Sheet, after: Sheet) -> Pair:
-    """Named by the last parts of both paths: as many as tell them apart."""
+    """Both sheets, named by the shortest distinct ends of their paths."""
     paths = [Path(sheet.name).resolve() for sheet in (before, after)]
     names = [printable(path.as_posix()) for path in paths]
     for depth in range(1, max(len(path.parts) for path in paths)):
@@ -163,14 +94,6 @@ def pair_of(before: Sheet, after: Sheet) -> Pair:
             break
     sides = [Side(sheet, name, path.is_file()) for sheet, name, path in zip((before, after), names, paths, strict=True)]
     return Pair(*sides)
-
-
-def family_of(verdict: Verdict) -> Family:
-    """Which table a verdict with figures stands in."""
-    name = verdict.metric
-    if name not in ("time", "typical", "seconds"):
-        name = "memory" if name.endswith("_bytes") else "parity"
-    return next(family for family in FAMILIES if family.name == name)
 
 
 def write_comparison(before: Sheet, after: Sheet, outcome: Outcome, folder: Path) -> Path:
@@ -212,7 +135,7 @@ def _summary(pair: Pair, outcome: Outcome) -> Section:
 
 
 def _size(verdict: Verdict) -> float:
-    """Of a change, either way."""
+    """The size of a change in either direction."""
     return abs(math.log(max(1 + (verdict.change or 0.0), 1e-9)))
 
 
@@ -222,23 +145,8 @@ def _called(verdict: Verdict, pair: Pair) -> Text:
     return say("{}: {}, {}", where, Num(verdict.kind, sources), ratio_number(verdict, sources))
 
 
-def ratio_number(verdict: Verdict, sources: tuple[str, ...]) -> Num | Absent:
-    """After over before, with its interval."""
-    if verdict.change is None:
-        return Absent("it was zero before")
-    value, low, high = 1 + verdict.change, verdict.low, verdict.high
-    if low is None or high is None:
-        return Num(f"{_ratio(value)}×", sources, value)
-    return Num(f"{_ratio(value)}× [{_ratio(1 + low)}, {_ratio(1 + high)}]", sources, value, 1 + low, 1 + high)
-
-
-def _ratio(value: float) -> str:
-    """Changes of some per cent matter: two decimals would hide them."""
-    return f"{value:.3f}" if 0.001 < value < 10 else f"{value:.3g}"
-
-
 def _sides(pair: Pair) -> Table:
-    """What was compared with what; a fact of the software only where it differs."""
+    """The two sides; facts of the software only where they differ."""
     rows: list[tuple[Cell, ...]] = [
         ("runs", *(side.fact(", ".join(map(str, side.sheet.made.get("runs", [])))) for side in pair)),
         ("commit", *(side.fact(commit_of(side.sheet)) for side in pair)),
@@ -251,26 +159,6 @@ def _sides(pair: Pair) -> Table:
         there, _, here = both.partition(" there, ")
         rows.append((what, pair.before.fact(there), pair.after.fact(here.removesuffix(" here"))))
     return Table("sides", ("", "before", "after"), tuple(rows), 3)
-
-
-def printable(text: str) -> str:
-    """One line that any file and terminal takes: what is recorded may hold anything."""
-    return "".join(c if c.isprintable() else " " for c in text).encode("utf-8", "replace").decode()
-
-
-def recorded(text: str, sources: tuple[str, ...]) -> Num:
-    """A recorded text."""
-    return Num(printable(text), sources)
-
-
-def commit_of(sheet: Sheet) -> str:
-    """Short, with an asterisk where the working tree had changes."""
-    commit = sheet.made.get("commit")
-    return (
-        f"{printable(str(commit)[:7])}{'*' if sheet.made.get('commit_clean') is False else ''}"
-        if commit
-        else "no commit"
-    )
 
 
 def _launches(side: Side) -> Num | Absent:
@@ -294,8 +182,10 @@ def _rest(verdict: Verdict, pair: Pair) -> tuple[Cell, ...]:
 
 # ---------------------------------------------------------------------- one family
 def _of(family: Family, pair: Pair, outcome: Outcome) -> list[Verdict]:
-    """Its verdicts with figures: by backend, then component and case in the runs' own order."""
-    found = [v for v in outcome.verdicts if v.before is not None and v.metric != "status" and family_of(v) == family]
+    """The family's verdicts with figures: by backend, then component and case in the runs' own order."""
+    found = [
+        v for v in outcome.verdicts if v.before is not None and v.metric != "status" and family_of(v.metric) == family
+    ]
     keys = [*pair.after.sheet.entries, *pair.before.sheet.entries]
     cases, components, measured = (list(dict.fromkeys(key[i] for key in keys)) for i in range(3))
     backends = sorted(measured, key=lambda b: list(BACKENDS).index(b) if b in BACKENDS else len(BACKENDS))
@@ -321,36 +211,25 @@ def _row(family: Family, verdict: Verdict, pair: Pair) -> tuple[Cell, ...]:
         Absent() if value is None else plain(float(value), sources, scale=family.scale)
         for value, sources in ((verdict.before, first), (verdict.after, second))
     ]
-    more = [_bound(verdict.limit, both), *(() if family.several else (_bound(verdict.detectable, both),))]
+    more = [bound(verdict.limit, both), *(() if family.several else (bound(verdict.detectable, both),))]
     return (*words, Num(verdict.kind, both), *values, ratio_number(verdict, both), *more)
-
-
-def _bound(change: float | None, sources: tuple[str, ...]) -> Num | Absent:
-    if change is None or not math.isfinite(change):
-        return Absent()
-    return Num(f"{_ratio(1 + change)}×", sources, 1 + change)
 
 
 # ---------------------------------------------------------------------- its figures
 def draw(before: Sheet, after: Sheet, outcome: Outcome, folder: Path) -> list[Picture]:
     """Forest plots in ``plots``: one per family, of several parts where it has many rows."""
-    pair, pictures = pair_of(before, after), []
+    pair, pictures = pair_of(before, after), list[Picture]()
     (folder / "plots").mkdir(parents=True, exist_ok=True)
     for family in FAMILIES:
-        # an error that became zero has no place on a logarithmic axis
+        # a logarithmic axis has no zero
         verdicts = [v for v in _of(family, pair, outcome) if v.change is not None and -1 < v.change < math.inf]
         rows = [ratio_row(family, v) for v in verdicts]
         sources = tuple(dict.fromkeys(source for v in verdicts for source in pair.sources(v)))
-        parts = changes.split(rows, changes.MOST_ROWS)
-        for number, part in enumerate(parts, 1):
-            which = f", part {number} of {len(parts)}" if len(parts) > 1 else ""
-            name = f"forest-{family.name}" + (f"-{number}" if which else "")
-            title = f"{family.title}: {pair.after.name} over {pair.before.name}{which}"
-            with plt.rc_context(RC):
-                figure = changes.forest(part, changes.span_of(rows), title, family.axis)
-                svg = save(figure, folder / "plots" / f"{name}.png")
-            alt = f"{family.title}: ratios of after to before, a row per figure, called ones filled{which}"
-            pictures.append(Picture(name, alt, f"plots/{name}.png", svg, sources))
+        title = f"{family.title}: {pair.after.name} over {pair.before.name}"
+        make = partial(changes.forest, span=changes.span_of(rows), title=title, xlabel=family.axis)
+        alt = f"{family.title}: ratios of after to before, a row per figure, called ones filled"
+        name = f"forest-{family.name}"
+        pictures += in_parts(rows, changes.MOST_ROWS, make, folder / "plots", name, alt, sources)
     return pictures
 
 
@@ -358,11 +237,13 @@ def ratio_row(family: Family, verdict: Verdict) -> changes.Ratio:
     case, component, backend = map(printable, verdict.key)
     label = f"{component}, {case}" + (f", {verdict.metric.removesuffix('_bytes')}" if family.several else "")
     ratio = ratio_number(verdict, ())
-    told = f"{backend}, {label}: {ratio.text if isinstance(ratio, Num) else ''}, {verdict.kind}"
-    told += f"; {printable(verdict.text)}" if verdict.text else ""
-    value, low, high = (None if x is None else 1 + x for x in (verdict.change, verdict.low, verdict.high))
+    tooltip = f"{backend}, {label}: {ratio.text if isinstance(ratio, Num) else ''}, {verdict.kind}"
+    tooltip += f"; {printable(verdict.text)}" if verdict.text else ""
+    value, low, high = ratios(verdict)
     called = verdict.kind in CALLS
-    return changes.Ratio(backend, label, value or 1.0, low, high, _limits(family, verdict), called, verdict.kind, told)
+    return changes.Ratio(
+        backend, label, value or 1.0, low, high, _limits(family, verdict), called, verdict.kind, tooltip
+    )
 
 
 def _limits(family: Family, verdict: Verdict) -> tuple[float, ...]:

@@ -1,23 +1,21 @@
-"""Many runs over time: what each metric did from run to run, and where the gate would have called a change."""
+"""Many runs over time: every metric from run to run, and the changes that the gate would have called."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-import matplotlib.pyplot as plt
-
 from suites.base.errors import UserError
 from suites.gate.baseline import Key, differences
-from suites.gate.judge import TIMES
 
+from ..data.gates import printable
 from ..data.history_runs import Change, Group, Member, Trend, collect, facts_of, grouped, judged
 from ..figures import changes
 from ..figures.changes import Called, Point, Series
-from ..figures.style import RC, save
+from ..figures.pictures import in_parts
 from ..render.document import (
     Absent,
     Bullets,
@@ -36,12 +34,12 @@ from ..render.document import (
     words_of,
 )
 from ..render.render import write
+from ..tables.cells import MIB
+from ..tables.verdicts import family_of, is_memory, ratio_number, recorded
 from .build import Built
-from .comparison import printable, ratio_number, recorded
 
-MIB = 2**20
-# of each group's changes, the terminal tells so many
-MOST_TOLD = 12
+# most changes of a group on the terminal
+MOST_NOTES = 12
 ABOUT_TREND = (
     "The typical time of one call in the first and in the last run that has it. Ratio and verdict are the gate's, of "
     "the last run compared with the first: by the fast time over the reference's in the same run where there is a "
@@ -69,7 +67,7 @@ def write_history(folder: Path, out: Path, policy: Mapping[str, Any]) -> Built:
         raise UserError(f"{folder}: no run folders in it (folders with config.yaml and records.jsonl)")
     groups = [judged(group, policy) for group in grouped(members)]
     document = compose(folder, groups, unread, draw(groups, out))
-    return Built(write(document, out), told(groups, unread), 0 if members else 2, document)
+    return Built(write(document, out), notes(groups, unread), 0 if members else 2, document)
 
 
 # ---------------------------------------------------------------------- the document
@@ -110,7 +108,7 @@ def _sum_of(group: Group) -> Text:
     text = say("{}: {}, {} called", recorded(group.name, sources), runs, changes)
     if group.changes:
         last = group.members[group.changes[-1].at]
-        text = say("{}, the latest in {}", text, recorded(last.told(), (last.run.file("environment.json"),)))
+        text = say("{}, the latest in {}", text, recorded(last.title(), (last.run.file("environment.json"),)))
     return text
 
 
@@ -126,12 +124,12 @@ def _sections(group: Group, number: int, groups: Sequence[Group], pictures: Sequ
             Bullets(tuple(_open(group, *x) for x in group.unjudged)),
         ]
     yield Section("Changes that the gate would call", blocks, 3)
-    times = [t for t in group.trends if not t.metric.endswith("_bytes")]
+    times = [t for t in group.trends if not is_memory(t.metric)]
     shown = ("case", "component", "backend", "judged by", "verdict", "first (ms)", "last (ms)", "last / first (×)")
     table = Table(f"trends-{number}", shown, tuple(_time_row(group, t) for t in times), 5, (ABOUT_TREND,))
     drawn = [picture for picture in pictures if "-memory-" not in picture.name]
     yield Section("From the first run to the last", [table, Paragraph((ABOUT_FIGURES,)), *drawn], 3)
-    peaks = [t for t in group.trends if t.metric.endswith("_bytes")]
+    peaks = [t for t in group.trends if is_memory(t.metric)]
     if peaks:
         shown = ("case", "component", "backend", "figure", "verdict", "first (MiB)", "last (MiB)", "last / first (×)")
         about = ("Medians of fresh processes, above what was held before loading.",)
@@ -157,7 +155,7 @@ def _what(group: Group) -> Text:
 
 
 def _apart(group: Group, groups: Sequence[Group]) -> list[Paragraph]:
-    """What distinguishes it from another group of the same name."""
+    """How the group differs from another one of the same name."""
     near = _nearest(group, groups)
     if near is None or not group.name.endswith(")"):
         return []
@@ -177,7 +175,7 @@ def _of_all(group: Group) -> tuple[str, ...]:
 def _alone(group: Group, groups: Sequence[Group]) -> Text:
     member, near = group.members[0], _nearest(group, groups)
     sources = (member.run.file("config.yaml"), member.run.file("environment.json"))
-    text = say("{} ({})", recorded(member.told(), sources), recorded(group.name, sources))
+    text = say("{} ({})", recorded(member.title(), sources), recorded(group.name, sources))
     if near is None:
         return text
     more = [*near[1][:3], *(["..."] if len(near[1]) > 3 else [])]
@@ -213,8 +211,7 @@ def _runs(group: Group, number: int) -> Table:
 
 def _sources(group: Group, key: Key, metric: str, *places: int) -> tuple[str, ...]:
     """The records of these runs."""
-    field_ = "cold" if metric.endswith("_bytes") else "samples_s" if metric in TIMES else "parity"
-    return tuple(group.members[i].run.file(f"records.jsonl#{'/'.join(key)}.{field_}") for i in places)
+    return tuple(_source(group.members[i], key, family_of(metric).field[0]) for i in places)
 
 
 def _change(group: Group, change: Change) -> tuple[Cell, ...]:
@@ -236,7 +233,7 @@ def _change(group: Group, change: Change) -> tuple[Cell, ...]:
 def _open(group: Group, at: int, reason: str, count: int) -> Text:
     member = group.members[at]
     sources = (member.run.file("records.jsonl"),)
-    return say("{}: {} gates, {}", recorded(member.told(), sources), plain(count, sources), recorded(reason, sources))
+    return say("{}: {} gates, {}", recorded(member.title(), sources), plain(count, sources), recorded(reason, sources))
 
 
 def _time_row(group: Group, trend: Trend) -> tuple[Cell, ...]:
@@ -261,17 +258,17 @@ def _trend_row(group: Group, trend: Trend, name: str, values: Sequence[Num | Abs
 def _time(member: Member, key: Key) -> Num | Absent:
     """Milliseconds of one call."""
     found = member.run.time(*key) if member.measured(key) else None
-    return Absent() if found is None else estimate_of(found, _line(member, key, "samples_s"), 1e3)
+    return Absent() if found is None else estimate_of(found, (_source(member, key, "samples_s"),), 1e3)
 
 
 def _peak(member: Member, key: Key, name: str) -> Num | Absent:
     entry = member.measured(key)
     values = entry.memory.get(name) if entry else None
-    return plain(median(values) / MIB, _line(member, key, "cold"), ".0f") if values else Absent()
+    return plain(median(values) / MIB, (_source(member, key, "cold"),), ".0f") if values else Absent()
 
 
-def _line(member: Member, key: Key, field_: str) -> tuple[str, ...]:
-    return (member.run.file(f"records.jsonl#{'/'.join(key)}.{field_}"),)
+def _source(member: Member, key: Key, field: str) -> str:
+    return member.run.file(f"records.jsonl#{'/'.join(key)}.{field}")
 
 
 # ---------------------------------------------------------------------- its figures
@@ -298,7 +295,7 @@ def _figures(group: Group) -> Iterator[Figure]:
         series = [_series(group, key, "time", key[1]) for key in keys]
         yield Figure(f"time-{case}-{backend}", f"Time of one call on {case}, {backend}", "ms", backend, series)
     for backend in dict.fromkeys(key[2] for key in group.keys):
-        peaks = [t for t in group.trends if t.key[2] == backend and t.metric.endswith("_bytes")]
+        peaks = [t for t in group.trends if t.key[2] == backend and is_memory(t.metric)]
         titles = [f"{t.key[1]}, {t.key[0]}\n{t.metric.removesuffix('_bytes').replace('_', ' ')}" for t in peaks]
         series = [_series(group, t.key, t.metric, title) for t, title in zip(peaks, titles, strict=True)]
         if series:
@@ -306,24 +303,24 @@ def _figures(group: Group) -> Iterator[Figure]:
 
 
 def _series(group: Group, key: Key, metric: str, title: str) -> Series:
-    """One metric over the runs, with the changes that are called of it."""
-    memory, points = metric.endswith("_bytes"), []
+    """One metric over the runs, with its called changes."""
+    memory, points = is_memory(metric), []
     for i, member in enumerate(group.members):
         number = _peak(member, key, metric) if memory else _time(member, key)
         if isinstance(number, Num) and number.value is not None and number.value > 0:
-            told = f"{member.told()}: {number.text} {'MiB' if memory else 'ms'}"
-            points.append(Point(i, number.value, number.low, number.high, told))
+            tooltip = f"{member.title()}: {number.text} {'MiB' if memory else 'ms'}"
+            points.append(Point(i, number.value, number.low, number.high, tooltip))
     own = [c for c in group.changes if c.verdict.key == key and (c.verdict.metric == metric if memory else _of_time(c))]
-    return Series(title, points, [Called(c.at, c.verdict.kind, _told(group, c)) for c in own])
+    return Series(title, points, [Called(c.at, c.verdict.kind, _call_text(group, c)) for c in own])
 
 
 def _of_time(change: Change) -> bool:
-    """Everything about a component but its memory is marked where its time is drawn."""
-    return not change.verdict.metric.endswith("_bytes")
+    """Whether the change is marked in the figure of times: all are, except of memory."""
+    return not is_memory(change.verdict.metric)
 
 
-def _told(group: Group, change: Change) -> str:
-    """In one line, with the commit."""
+def _call_text(group: Group, change: Change) -> str:
+    """The change in one line, with the commit."""
     v, member, before = change.verdict, group.members[change.at], group.members[change.against]
     ratio = "" if v.change is None else ratio_number(v, ())
     size = f" {ratio.text}" if isinstance(ratio, Num) else f", {printable(v.text)}," if v.text else ""
@@ -333,30 +330,27 @@ def _told(group: Group, change: Change) -> str:
 
 
 def _drawn(group: Group, number: int, figure: Figure, out: Path) -> Iterator[Picture]:
-    """A peak that is nothing above the start has no place on a logarithmic axis."""
+    """The figure as pictures; series without positive values are left out."""
     labels = [f"{member.date}\n{member.commit}" for member in group.members]
-    parts = changes.split([s for s in figure.series if s.points], changes.MOST_PANELS)
-    for i, part in enumerate(parts, 1):
-        which = f", part {i} of {len(parts)}" if len(parts) > 1 else ""
-        name = re.sub(r"[^\w.-]", "-", f"history-{number}-{figure.name}" + (f"-{i}" if which else ""))
-        with plt.rc_context(RC):
-            drawn = changes.over_runs(part, labels, figure.backend, figure.title + which, figure.unit)
-            svg = save(drawn, out / "plots" / f"{name}.png")
-        sources = tuple(member.run.file("records.jsonl") for member in group.members)
-        alt = f"{figure.title}: a panel per metric, {len(labels)} runs in order of time, called changes marked{which}"
-        yield Picture(name, alt, f"plots/{name}.png", svg, sources)
+    make = partial(changes.over_runs, labels=labels, backend=figure.backend, title=figure.title, unit=figure.unit)
+    sources = tuple(member.run.file("records.jsonl") for member in group.members)
+    alt = f"{figure.title}: a panel per metric, {len(labels)} runs in order of time, called changes marked"
+    name, series = f"history-{number}-{figure.name}", [s for s in figure.series if s.points]
+    yield from in_parts(series, changes.MOST_PANELS, make, out / "plots", name, alt, sources)
 
 
 # ---------------------------------------------------------------------- the terminal
-def told(groups: Sequence[Group], unread: Sequence[tuple[str, str]]) -> list[str]:
+def notes(groups: Sequence[Group], unread: Sequence[tuple[str, str]]) -> list[str]:
     lines = [f"cannot be read: {label}: {reason}" for label, reason in unread]
     several = [group for group in groups if len(group.members) > 1]
     for group in several:
         lines.append(words_of(_sum_of(group)))
-        found = [f"  {group.members[c.at].date} {printable(c.verdict.where)}: {_told(group, c)}" for c in group.changes]
-        lines += found[-MOST_TOLD:]
-        if len(found) > MOST_TOLD:
-            lines.append(f"  and {len(found) - MOST_TOLD} earlier ones; see the report")
+        found = [
+            f"  {group.members[c.at].date} {printable(c.verdict.where)}: {_call_text(group, c)}" for c in group.changes
+        ]
+        lines += found[-MOST_NOTES:]
+        if len(found) > MOST_NOTES:
+            lines.append(f"  and {len(found) - MOST_NOTES} earlier ones; see the report")
         gates = sum(count for _, _, count in group.unjudged)
         lines += [f"  gates that could not be judged: {gates}; the report says why"] if gates else []
     alone = sum(len(group.members) == 1 for group in groups)

@@ -1,4 +1,4 @@
-"""``report --sources``: every number of a report with the records that it is from, each of them looked up."""
+"""``report --sources``: every number of a report with its sources, each of them looked up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_SHOWN = 3
 
 
 def check(folders: Sequence[Path]) -> tuple[str, int]:
-    """A line per number: where it stands, what it says, where it is from; exit code 1 where a source is not there."""
+    """A line per number: its place, text and sources; exit code 1 where a source is missing."""
     book = load_book(folders)
     known, lines, broken, count = Known(book), [], 0, 0
     for where, number in numbers(compose(book, Pictures())):
@@ -34,13 +34,13 @@ def check(folders: Sequence[Path]) -> tuple[str, int]:
 
 
 def unfounded(document: Document, book: Book) -> list[str]:
-    """Numbers whose source is not there."""
+    """Numbers with a missing source."""
     known = Known(book)
     return [f"{where}: {number.text}" for where, number in numbers(document) if known.missing(number)]
 
 
 class Known:
-    """What the runs and traces of a book hold, to look sources up in."""
+    """The runs and traces of a book, to look sources up in."""
 
     def __init__(self, book: Book) -> None:
         self.runs = {run.label: run for run in book.runs}
@@ -48,7 +48,7 @@ class Known:
         self.found: dict[str, bool] = {}
 
     def missing(self, number: Num) -> list[str]:
-        """Those of its sources that do not exist; a number without any has none that does."""
+        """The number's sources that do not exist, or a note that it names none."""
         if not number.sources:
             return ["no source is named"]
         return [source for source in number.sources if not self.exists(source)]
@@ -68,27 +68,27 @@ class Known:
         if run is None:
             return False
         if file == "records.jsonl":
-            return not part or _told(run, part)
+            return not part or _recorded(run, part)
         if file == "plan.json":
             return bool(run.planned)
         stored = {"environment.json": run.environment, "config.yaml": run.config}.get(file)
         return stored is not None and (not part or _reaches(stored, part.split(".")))
 
 
-def _told(run: RunData, part: str) -> bool:
-    """Whether a record has it: ``case/component/backend.field``, with ``*`` for any."""
+def _recorded(run: RunData, part: str) -> bool:
+    """Whether a record has this field: ``case/component/backend.field``, with ``*`` for any."""
     case, component, rest = part.split("/", 2)
     backend, _, field = rest.partition(".")
-    wishes = (case, component, backend)
+    names = (case, component, backend)
     if "*" not in part:
-        line = run.find(*wishes)
+        line = run.find(*names)
         return line is not None and _reaches(line, field.split("."))
-    lines = (line for line in run.records if all(map(fnmatchcase, key_of(line), wishes)))
+    lines = (line for line in run.records if all(map(fnmatchcase, key_of(line), names)))
     return any(_reaches(line, field.split(".")) for line in lines)
 
 
 def _reaches(value: Any, path: Sequence[str]) -> bool:
-    """Whether the nested value has this path; names may hold dots themselves, and lists hold what their items do."""
+    """Whether the nested value has this path; names may contain dots, and a list has the paths of its items."""
     if not path or value is None:
         return not path
     if isinstance(value, list):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,8 @@ from suites.metrics import floors
 
 from ..data import trace as traces
 from ..data.trace import Trace
-from ..figures.trace_plot import draw_heat
+from ..figures.pictures import drawn
+from ..figures.trace_plot import heat
 from ..render.document import (
     Absent,
     Bullets,
@@ -49,9 +51,8 @@ def write_report(folder: Path) -> tuple[Path, Trace]:
     """
     trace = traces.load(folder)
     (folder / "plots").mkdir(exist_ok=True)
-    picture, svg = draw_heat(trace, folder / "plots" / "stages.png")
-    drawn = Picture("stages", ALT, f"plots/{picture.name}", svg, ("records.jsonl",))
-    path = write(document(trace, [drawn]), folder)
+    picture = drawn(partial(heat, trace), folder / "plots" / "stages.png", ALT, ("records.jsonl",))
+    path = write(document(trace, [picture] if picture else []), folder)
     lines = [[*walk, *line] for walk, rows in _by_walk(trace) for line in traces.full_lines(rows)]
     headings = ["variant", "probe", *_distinct(traces.ALL_HEADINGS)]
     pd.DataFrame(lines, columns=headings).to_csv(folder / "stages.csv", index=False)
@@ -63,13 +64,13 @@ def _by_walk(trace: Trace) -> list[tuple[tuple[str, str], list[Line]]]:
 
 
 def _distinct(headings: Sequence[str]) -> list[str]:
-    """Headings as columns of a file: those of the own values say so."""
+    """Headings as distinct column names of a file."""
     own = headings.index("own values: max abs")
     return [*headings[: own + 1], *(f"own values: {name}" for name in headings[own + 1 : -1]), headings[-1]]
 
 
 def document(trace: Trace, pictures: Sequence[Picture]) -> Document:
-    """The finding first, then the field's table of validation, then every part."""
+    """The finding first, then the validation table, then every part."""
     other, reference = trace.backends
     found = Document(f"Where {other} differs from {reference}: {trace.model}", [_summary(trace)])
     lines = traces.validation_lines(trace.model, trace.rows)
@@ -80,13 +81,13 @@ def document(trace: Trace, pictures: Sequence[Picture]) -> Document:
     for number, ((variant, probe), rows) in enumerate(_by_walk(trace), 1):
         table = _table(trace, f"stages-{number}", traces.HEADINGS, traces.table(rows))
         found.sections.append(Section(f"{variant}, probe {probe}", [table], level=3))
-    heard = tuple((_number(trace, line),) for line in traces.audible(trace.rows))
-    if heard:
+    audible = tuple((_number(trace, line),) for line in traces.audible(trace.rows))
+    if audible:
         about = Paragraph(("On each side's own values.",))
-        found.sections.append(Section("As one hears it", [about, Bullets(heard)]))
+        found.sections.append(Section("As one hears it", [about, Bullets(audible)]))
     for line in trace.spreads:
-        told = Paragraph((_number(trace, traces.spread_text(line)),))
-        found.sections.append(Section("What correlation means here", [told]))
+        spread = Paragraph((_number(trace, traces.spread_text(line)),))
+        found.sections.append(Section("What correlation means here", [spread]))
     found.sections.append(_reproduce(trace))
     return found
 
@@ -94,15 +95,15 @@ def document(trace: Trace, pictures: Sequence[Picture]) -> Document:
 def _summary(trace: Trace) -> Section:
     state = "**Passed**: " if trace.finding is None else "**Failed**: "
     facts = (Code(str(trace.config[name])) for name in ("precision", "profile"))
-    told = (traces.weights(trace), trace.environment.get("audio", "unknown"), traces.used_optimisations(trace))
-    environment = (Num(str(text), (trace.file("environment.json"),)) for text in told)
+    texts = (traces.weights(trace), trace.environment.get("audio", "unknown"), traces.used_optimisations(trace))
+    environment = (Num(str(text), (trace.file("environment.json"),)) for text in texts)
     words = "Precision {}, profile {}; weights: {}; input: {}; optimisations as configured: {}."
     verdict = Paragraph((state, _number(trace, traces.verdict(trace))))
     return Section("Summary", [verdict, Paragraph(say(words, *facts, *environment))])
 
 
 def _number(trace: Trace, text: str) -> Num:
-    """Text with figures in it, or a figure: by its value where it is one."""
+    """Recorded text; with its value where it is a number."""
     value = None
     with contextlib.suppress(ValueError):
         value = float(text)

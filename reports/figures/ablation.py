@@ -1,4 +1,4 @@
-"""Figures of optimisations: what each one gains, and how together they get from nothing to everything."""
+"""Figures of optimisations: the gain of each, and the way from none to all of them."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def ablation(data: RunData) -> Figure | None:
         colour, marker = STYLES[row.backend]
         spread = reach(row.gain.low, row.gain.value, row.gain.high)
         axis.errorbar(row.gain.value, i, xerr=spread, color=colour, marker=marker, ms=5.5, capsize=2.5, ls="")
-        told = f"{row.backend}, {row.name} of {row.model}, {audio_of(data, row.case)}: {times(row.gain)}"
-        mark(axis, row.gain.value, i, f"{told} faster with it" if row.gain.value >= 1 else f"{told}, slower with it")
+        place = f"{row.backend}, {row.name} of {row.model}, {audio_of(data, row.case)}: {times(row.gain)}"
+        mark(axis, row.gain.value, i, f"{place} faster with it" if row.gain.value >= 1 else f"{place}, slower with it")
     for backend in dict.fromkeys(row.backend for row in rows):
         colour, marker = STYLES[backend]
         axis.plot([], [], color=colour, marker=marker, ls="", label=backend)
@@ -79,8 +79,8 @@ def ablation(data: RunData) -> Figure | None:
 
 
 # ---------------------------------------------------------------------- from nothing to everything
-class Way(NamedTuple):
-    """Seconds with nothing on and with everything, and the single gains, the largest first."""
+class Waterfall(NamedTuple):
+    """Seconds without and with all optimisations, and the single gains, the largest first."""
 
     model: str
     case: str
@@ -95,7 +95,7 @@ class Way(NamedTuple):
         return self.start.value / self.end.value / prod(step.gain.value for step in self.steps)
 
 
-def ways(data: RunData) -> list[Way]:
+def waterfalls(data: RunData) -> list[Waterfall]:
     """Per model, case and backend, where the whole and single optimisations were measured."""
     found = []
     rows = [row for row in gains(data) if row.name in OPTIMIZATIONS]
@@ -104,19 +104,19 @@ def ways(data: RunData) -> list[Way]:
         own = [row for row in rows if (row.model, row.case, row.backend) == (model, case, backend)]
         if start and end:
             own.sort(key=lambda row: -row.gain.value)
-            found.append(Way(model, case, backend, start, end, own))
+            found.append(Waterfall(model, case, backend, start, end, own))
     return found
 
 
 def waterfall(data: RunData) -> Figure | None:
-    """From the time with nothing on to everything, through each optimisation's gain."""
-    found = ways(data)
+    """Waterfall from the time without optimisations to the time with all, by single gains."""
+    found = waterfalls(data)
     if not found:
         return None
-    heights = [0.24 * (len(way.steps) + 3) + 0.75 for way in found]
+    heights = [0.24 * (len(one.steps) + 3) + 0.75 for one in found]
     figure, axes = panels(len(found), sum(heights) / len(found) + 0.12, 1, WIDTH, height_ratios=heights)
-    for axis, way in zip(axes, found, strict=True):
-        _way(axis, data, way)
+    for axis, one in zip(axes, found, strict=True):
+        _panel(axis, data, one)
     others = "all others on" if data.config["suite"].get("rest") == "all" else "all others off"
     handles: list[Any] = [
         Patch(fc=c, hatch=h, ec=PAPER, label=name)
@@ -128,24 +128,24 @@ def waterfall(data: RunData) -> Figure | None:
     return figure
 
 
-def _way(axis: Axes, data: RunData, way: Way) -> None:
-    of = f"{way.backend}, {way.model}, {audio_of(data, way.case)}"
-    steps = [(row.name, row.gain.value, times(row.gain)) for row in way.steps]
-    steps.append(("together", way.together, factor(way.together)))
-    at, edges = way.start.value, [way.start.value]
-    for y, (name, gain, told) in enumerate(steps, 1):
+def _panel(axis: Axes, data: RunData, one: Waterfall) -> None:
+    of = f"{one.backend}, {one.model}, {audio_of(data, one.case)}"
+    steps = [(row.name, row.gain.value, times(row.gain)) for row in one.steps]
+    steps.append(("together", one.together, factor(one.together)))
+    at, edges = one.start.value, [one.start.value]
+    for y, (name, gain, ratio) in enumerate(steps, 1):
         after = at / gain
         colour, hatch = REST if name == "together" else FASTER if gain >= 1 else SLOWER
         axis.barh(y, after - at, 0.62, at, color=colour, hatch=hatch, ec=PAPER, lw=0.6)
         axis.plot((at, at), (y - 1, y), color=INK, lw=0.8, ls=":")
         axis.annotate(factor(gain), (max(at, after), y), (4, 0), textcoords="offset points", va="center", fontsize=8)
         what = "what the single gains do not explain" if name == "together" else f"gain of {name}"
-        mark(axis, (at * after) ** 0.5, y, f"{of}: {what} {told}, from {seconds(at)} to {seconds(after)}")
+        mark(axis, (at * after) ** 0.5, y, f"{of}: {what} {ratio}, from {seconds(at)} to {seconds(after)}")
         at = after
         edges.append(at)
     last = len(steps) + 1
     axis.plot((at, at), (last - 1, last), color=INK, lw=0.8, ls=":")
-    for y, found, what in ((0, way.start, "nothing on"), (last, way.end, "everything on")):
+    for y, found, what in ((0, one.start, "nothing on"), (last, one.end, "everything on")):
         axis.plot(found.value, y, marker="D", ms=5, color=INK)
         axis.annotate(
             seconds(found.value), (found.value, y), (7, 0), textcoords="offset points", va="center", fontsize=8
@@ -154,7 +154,7 @@ def _way(axis: Axes, data: RunData, way: Way) -> None:
     axis.set_yticks(range(last + 1), ["nothing on", *(name for name, *_ in steps), "everything on"])
     low, high = min(edges), max(edges)
     axis.set(xscale="log", xlim=(low / 1.25, high * (high / low) ** 0.14 * 1.06), ylim=(last + 0.6, -0.6))
-    axis.set(xlabel="time of one call (s)", title=f"{way.model}, {way.backend}, {audio_of(data, way.case)}")
+    axis.set(xlabel="time of one call (s)", title=f"{one.model}, {one.backend}, {audio_of(data, one.case)}")
     axis.title.set_fontsize(9.5)
     plain_numbers(axis.xaxis, one_two_five(*axis.get_xlim(), most=8))
     axis.grid(visible=False, axis="y")

@@ -1,4 +1,4 @@
-"""Figures of accuracy: pitch in more and more noise, and how voicing is told."""
+"""Figures of accuracy: pitch against the noise level, and voicing decisions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..data.frame import RunData
 from .style import OTHERS, STYLES, WIDTH, legend_below, mark, panels
 from .words import titled
 
-# from no noise to much
+# by rising noise level
 IN_NOISE = [name for name, (_, snr_db, in_room) in CONDITIONS.items() if name == "clean" or snr_db is not None]
 PANELS = {"rpa": "raw pitch accuracy (%)", "overall_accuracy": "overall accuracy (%)"}
 Shares = dict[str, float]  # by condition, in per cent
 
 
 def series(data: RunData, figure: str) -> Iterator[tuple[str, Shares]]:
-    """Of every backend and estimator its figure in the conditions of noise."""
+    """One figure of every backend and estimator, by noise condition."""
     for name in data.backends:
         found: Shares = {}
         for case in IN_NOISE:
@@ -34,7 +34,7 @@ def series(data: RunData, figure: str) -> Iterator[tuple[str, Shares]]:
 
 
 def look(name: str) -> Any:
-    """RMVPE in full lines, the others dashed."""
+    """Solid lines for RMVPE, dashed ones for other estimators."""
     colour, marker = {**STYLES, **OTHERS}[name]
     broad = name in STYLES
     return {"color": colour, "marker": marker, "ls": "-" if broad else "--", "lw": 2 if broad else 1.2, "ms": 6.5}
@@ -63,7 +63,7 @@ def accuracy(data: RunData) -> Figure | None:
 
 
 def voicing(data: RunData) -> Figure | None:
-    """Voicing recall against false alarms, from clean (large) to the most noise; best is the corner on top."""
+    """Voicing recall against false alarms, from clean (large marks) to the most noise; the top left corner is best."""
     recall, alarm = (dict(series(data, name)) for name in ("voicing_recall", "voicing_false_alarm"))
     if not any(alarm.values()):
         return None

@@ -1,4 +1,4 @@
-"""The figure of what one call is made of."""
+"""The figure of the parts of one call."""
 
 from __future__ import annotations
 
@@ -10,27 +10,21 @@ from ..data.frame import RunData
 from .style import INK, ON_COLOUR, PAPER, PARTS, WIDTH, legend_below, mark
 from .words import audio_of, interval, shown_of, some, titled
 
-# parts of a whole call that are timed by calls of their own; where one call times them all, they are its components
-ALONE = {
-    "rmvpe": ("mel", "network", "decode"),
-    "hubert": ("extract", "encode"),
-    "synthesizer": ("encode", "flow", "decode"),
-}
-# a narrower part has no words in it
+# share of the longest bar below which a part has no label
 LEAST_SHARE = 0.08
 # of 8 point type, and of the bars' axis, in inches
 CHARACTER, AXIS = 0.066, 5.5
 
 
 def parts_of(data: RunData) -> tuple[str, ...]:
-    """Components that the whole call consists of."""
-    if data.suite.timed(tuple(data.components)) != tuple(data.components):
+    """Components that are parts of the whole call."""
+    if data.timed_together:
         return tuple(component for component in data.components if component != data.suite.whole)
-    return tuple(component for component in ALONE.get(data.name, ()) if component in data.components)
+    return tuple(component for component in data.suite.parts if component in data.components)
 
 
 def breakdown(data: RunData) -> Figure | None:
-    """Seconds of the parts side by side, a bar per backend, and the whole call as a tick."""
+    """Seconds of the parts as one stacked bar per backend, with a tick for the whole call."""
     parts = parts_of(data)
     known = {c: [b for b in data.backends if any(data.time(c, part, b) for part in parts)] for c in data.cases}
     cases = [case for case, backends in known.items() if backends]
@@ -45,8 +39,7 @@ def breakdown(data: RunData) -> Figure | None:
         _panel(axis, data, case, backends, parts)
         axis.set_title(audio_of(data, case), fontsize=9.5, loc="left")
     legend_below(figure, list(axes[:, 0]), 7, handlelength=1.6, columnspacing=1.2)
-    alone = data.suite.timed(tuple(data.components)) == tuple(data.components)
-    what = "what one call is made of" + (", each part timed by itself" if alone else "")
+    what = "what one call is made of" + ("" if data.timed_together else ", each part timed by itself")
     figure.suptitle(titled(data, f"{data.name}: {what}{shown_of(list(shown), cases)}"))
     return figure
 
@@ -65,8 +58,8 @@ def _panel(axis: Axes, data: RunData, case: str, backends: list[str], parts: tup
             axis.barh(y, found.value, 0.7, left, color=colour, hatch=hatch, ec=PAPER, lw=0.6, label=part)
             middle, share = left + found.value / 2, found.value / ends[backend]
             _words(axis, middle, y, found.value / longest, share, part, f"{found.value:.3g} s")
-            told = f"{interval(found)}, {100 * share:.0f} % of the parts"
-            mark(axis, middle, y, f"{backend}, {part}, {audio_of(data, case)}: {told}")
+            value = f"{interval(found)}, {100 * share:.0f} % of the parts"
+            mark(axis, middle, y, f"{backend}, {part}, {audio_of(data, case)}: {value}")
             left += found.value
         if backend in wholes:
             whole = wholes[backend]
@@ -79,7 +72,7 @@ def _panel(axis: Axes, data: RunData, case: str, backends: list[str], parts: tup
 
 
 def _words(axis: Axes, x: float, y: float, width: float, share: float, part: str, value: str) -> None:
-    """The part's name and time in its bar, as far as there is room."""
+    """Label a bar with the part's name and time, if they fit."""
     room = width * AXIS / CHARACTER
     lines = [line for line in (part, value) if len(line) <= room]
     if share > LEAST_SHARE and lines:

@@ -1,26 +1,25 @@
-"""Figures of what changed: ratios of one run to another as a forest plot, and metrics over many runs."""
+"""Figures of changes: ratios of one run to another as a forest plot, and metrics over many runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from .style import INK, PAPER, STYLES, mark, panels
+from .style import INK, PAPER, STYLES, mark, one_two_five, panels, plain_numbers
 
 MOST_ROWS = 35  # of one forest plot
 MOST_PANELS = 12  # of one figure over runs
 MOST_LABELS = 3.7  # of runs below one panel
-# what is drawn shows at least this much, so that noise does not look like a change
+# least ratio of an axis' ends, so that noise does not look like a change
 LEAST_SPAN = 1.3
 WORSE, BETTER = "#B00020", "#117733"
-# of verdicts: colour, marker, line
+# verdict: colour, marker, line
 CALLED: dict[str, tuple[str, str, str]] = {
     "slower": (WORSE, "^", "-"),
     "bigger": (WORSE, "^", "-"),
@@ -32,12 +31,9 @@ CALLED: dict[str, tuple[str, str, str]] = {
 OTHERWISE = (WORSE, "s", "-")
 
 
-T = TypeVar("T")
-
-
 # ---------------------------------------------------------------------- of two runs
 class Ratio(NamedTuple):
-    """One row of a forest plot. ``limits``: from there on a change is called; ``called``: it is."""
+    """One row of a forest plot. ``limits``: ratios from which on a change is called; ``called``: whether it is."""
 
     group: str
     label: str
@@ -50,15 +46,8 @@ class Ratio(NamedTuple):
     text: str
 
 
-def split(found: Sequence[T], most: int) -> list[Sequence[T]]:
-    """As few parts as hold no more than ``most``, of about the same length."""
-    count = -(-len(found) // most)
-    size = -(-len(found) // count) if count else 0
-    return [found[i * size : (i + 1) * size] for i in range(count)]
-
-
-def forest(rows: Sequence[Ratio], span: tuple[float, float], title: str, xlabel: str) -> Figure:
-    """A row per ratio, grouped by backend; ``span``: of the axis, the same in all parts of one figure."""
+def forest(rows: Sequence[Ratio], which: str, *, span: tuple[float, float], title: str, xlabel: str) -> Figure:
+    """A row per ratio, grouped by backend. ``span``: the limits of the axis; ``which``: the end of the title."""
     lines: list[Ratio | str] = []
     for i, row in enumerate(rows):
         if i == 0 or rows[i - 1].group != row.group:
@@ -75,8 +64,8 @@ def forest(rows: Sequence[Ratio], span: tuple[float, float], title: str, xlabel:
         name.set_fontweight("bold" if isinstance(line, str) else "normal")
     axis.grid(visible=False, axis="y")
     axis.tick_params(axis="y", length=0)
-    plain_ticks(axis.xaxis, *span, count=8)
-    figure.suptitle(title)
+    plain_numbers(axis.xaxis, one_two_five(*span, most=8))
+    figure.suptitle(title + which)
     figure.legend(handles=_forest_legend(rows), loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
@@ -88,9 +77,9 @@ def _ratio(axis: Axes, y: int, row: Ratio) -> None:
     if row.low is not None and row.high is not None:
         axis.plot((row.low, row.high), (y, y), color=colour, lw=1.6, solid_capstyle="butt")
     axis.plot(row.value, y, marker=marker, ms=6, color=colour, mfc=colour if row.called else PAPER)
-    told = f"{row.value:.2f}×" if row.verdict == "passed" else f"{row.value:.2f}×  {row.verdict}"
+    label = f"{row.value:.2f}×" if row.verdict == "passed" else f"{row.value:.2f}×  {row.verdict}"
     weight = "bold" if row.called else "normal"
-    axis.text(1.015, y, told, transform=axis.get_yaxis_transform(), va="center", fontsize=7.5, fontweight=weight)
+    axis.text(1.015, y, label, transform=axis.get_yaxis_transform(), va="center", fontsize=7.5, fontweight=weight)
     mark(axis, row.value, y, row.text)
 
 
@@ -107,7 +96,7 @@ def _forest_legend(rows: Sequence[Ratio]) -> list[Line2D]:
 
 
 def span_of(rows: Sequence[Ratio]) -> tuple[float, float]:
-    """Of a ratio axis: all values and limits; an interval far wider than all of them runs out of it."""
+    """Limits of a ratio axis: all values and limits fit, but not an interval that is far wider."""
     values = [row.value for row in rows] + [x for row in rows for x in row.limits] + [0.9, 1.1]
     low, high = min(values), max(values)
     reach = max(high / low, 1.5)
@@ -126,7 +115,7 @@ class Point(NamedTuple):
 
 
 class Called(NamedTuple):
-    """A change that is marked at a run."""
+    """A change, marked at the run that shows it."""
 
     run: int
     kind: str
@@ -141,8 +130,10 @@ class Series(NamedTuple):
     called: Sequence[Called]
 
 
-def over_runs(found: Sequence[Series], labels: Sequence[str], backend: str, title: str, unit: str) -> Figure:
-    """A panel per metric, the runs from left to right; lines stand where a change is called."""
+def over_runs(
+    found: Sequence[Series], which: str, *, labels: Sequence[str], backend: str, title: str, unit: str
+) -> Figure:
+    """A panel per metric, the runs from left to right; vertical lines mark called changes."""
     figure, axes = panels(len(found), 2.15)
     for axis, series in zip(axes, found, strict=True):
         _series(axis, series, len(labels), STYLES.get(backend, (INK, "o")))
@@ -154,7 +145,7 @@ def over_runs(found: Sequence[Series], labels: Sequence[str], backend: str, titl
         axis.set_title(series.title, fontsize=9)
         axis.set_xlabel("run: date and commit", fontsize=7.5)
         axis.set_ylabel(unit, fontsize=8)
-    figure.suptitle(title, fontsize=10.5)
+    figure.suptitle(title + which, fontsize=10.5)
     handles = _runs_legend(found)
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8)
@@ -162,7 +153,7 @@ def over_runs(found: Sequence[Series], labels: Sequence[str], backend: str, titl
 
 
 def _labelled(count: int, called: Sequence[int]) -> list[int]:
-    """The runs that are named below the axis: first those with a change, then as many others as there is room for."""
+    """Runs with a label below the axis: those with a change first, then as many others as fit."""
     apart, found = count / MOST_LABELS, list[int]()
     for i in (*dict.fromkeys(called), 0, count - 1, *range(count)):
         if all(abs(i - other) >= apart for other in found):
@@ -171,7 +162,7 @@ def _labelled(count: int, called: Sequence[int]) -> list[int]:
 
 
 def _series(axis: Axes, series: Series, count: int, style: tuple[str, str]) -> None:
-    """Where a run has no value, the line is broken."""
+    """One panel; the line has a gap where a run has no value."""
     colour, marker = style
     value, low, high = (np.full(count, np.nan) for _ in range(3))
     for point in series.points:
@@ -184,7 +175,7 @@ def _series(axis: Axes, series: Series, count: int, style: tuple[str, str]) -> N
     bottom, top = float(np.nanmin(low)), float(np.nanmax(high))
     wider = max(1.0, LEAST_SPAN / (top / bottom)) ** 0.5 * 1.04
     axis.set(xlim=(-0.6, count - 0.4), ylim=(bottom / wider, top * wider * (top / bottom) ** 0.12))
-    plain_ticks(axis.yaxis, *axis.get_ylim(), count=4)
+    plain_numbers(axis.yaxis, one_two_five(*axis.get_ylim(), most=4))
     middle = (bottom * top) ** 0.5
     texts = {point.run: point.text for point in series.points}
     for call in series.called:
@@ -201,16 +192,3 @@ def _runs_legend(found: Sequence[Series]) -> list[Line2D]:
     kinds = sorted({call.kind for series in found for call in series.called})
     styles = [(kind, *CALLED.get(kind, OTHERWISE)) for kind in kinds]
     return [Line2D([], [], color=c, marker=m, ls=line, lw=1, ms=7, label=kind) for kind, c, m, line in styles]
-
-
-def plain_ticks(axis: Any, low: float, high: float, count: int) -> None:
-    """Of a logarithmic axis: a few round numbers, written out."""
-    if high / low < 8:
-        values = list(MaxNLocator(nbins=count, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
-    else:
-        exponents = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-        steps = (1, 2, 5) if high / low < 500 else (1,)
-        values = [m * 10.0**e for e in exponents for m in steps]
-    axis.set_major_locator(FixedLocator([v for v in values if low <= v <= high]))
-    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.5g}"))
-    axis.set_minor_locator(NullLocator())

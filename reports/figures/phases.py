@@ -1,4 +1,4 @@
-"""Figures of what happens once in a process: memory, its growth, the first run."""
+"""Figures of fresh processes: peak memory, growth, and the first run."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ def _memory_panel(axis: Axes, data: RunData, lines: Sequence[Line], process: boo
                 slopes.append((axis.plot([], [], ms=4, **face)[0], f"{three_digits(slope)} MiB per s"))
             whose = "peak of the process above its start" if process else "peak by the framework's count"
             for (line, value), x in zip(points, durations, strict=True):
-                told = f"{backend}, {line['component']}, {audio_of(data, line['case'])}, {what}: {value:.4g} MiB"
-                mark(axis, x, value, f"{told}, {whose}")
-    room = min(0.6, 0.03 + 0.11 * len(slopes))  # for the slopes, above everything
+                place = f"{backend}, {line['component']}, {audio_of(data, line['case'])}, {what}: {value:.4g} MiB"
+                mark(axis, x, value, f"{place}, {whose}")
+    room = min(0.6, 0.03 + 0.11 * len(slopes))  # for the slopes at the top
     axis.set_ylim(0, axis.get_ylim()[1] / (1 - room))
     axis.set_xlim(0)
     if slopes:
@@ -134,8 +134,8 @@ def _growth_line(axis: Axes, line: Line, style: Any) -> None:
         range(len(y)), y, color=colour, ls=style, lw=1.4, marker=marker, markevery=10, ms=4, label=line["backend"]
     )
     for i in sorted({*range(MARK_EVERY, len(y), MARK_EVERY), len(y) - 1}):
-        told = f"after {i} inputs, the last of {found['series'][i - 1]['seconds']:.3g} s"
-        mark(axis, i, y[i], f"{line['backend']}, {line['component']}, {told}: {y[i]:.3g} MiB added")
+        place = f"after {i} inputs, the last of {found['series'][i - 1]['seconds']:.3g} s"
+        mark(axis, i, y[i], f"{line['backend']}, {line['component']}, {place}: {y[i]:.3g} MiB added")
 
 
 # ---------------------------------------------------------------------- the first run

@@ -1,56 +1,85 @@
-"""The figures of a run: what there can be, and their files."""
+"""The figures of runs: each with its alternative text and the sections that it belongs to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from ..data.frame import RunData
-from . import ablation as ablation_figures
-from . import accuracy as accuracy_figures
-from . import breakdown as breakdown_figures
-from . import phases as phases_figures
-from . import roofline as roofline_figures
-from . import samples as samples_figures
-from . import sound as sound_figures
-from . import times as times_figures
-from .style import RC, save
+from ..data.sections import SECTIONS
+from . import ablation, accuracy, breakdown, phases, roofline, samples, sound, times
 from .words import some
 
 Draw = Callable[[], Figure | None]
 
-OF_PROTOCOL: dict[str, dict[str, Callable[[RunData], Figure | None]]] = {
-    "timed": {
-        "time": times_figures.time,
-        "speedup": times_figures.speedup,
-        "breakdown": breakdown_figures.breakdown,
-        "memory": phases_figures.memory,
-        "samples": samples_figures.samples,
-        "roofline": roofline_figures.roofline,
-    },
-    "memory": {"memory": phases_figures.memory, "growth": phases_figures.growth},
-    "cold_start": {"first": phases_figures.first},
-    "accuracy": {"accuracy": accuracy_figures.accuracy, "voicing": accuracy_figures.voicing},
-    "ablation": {"ablation": ablation_figures.ablation, "waterfall": ablation_figures.waterfall},
-}
-# of every case of a timed run
-OF_CASE = {"f0": sound_figures.f0, "spectra": sound_figures.spectra}
+
+@dataclass(frozen=True)
+class Plot:
+    """A kind of figure. ``alt``: the alternative text, before the run's name.
+
+    ``sections``: runs whose suite has any of them have the figure. ``per_case``: ``draw`` takes a case as well.
+    """
+
+    name: str
+    alt: str
+    sections: tuple[str, ...]
+    draw: Callable[..., Figure | None]
+    per_case: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse an incomplete declaration.
+
+        Raises:
+            ValueError: no name, no alternative text, or no section that exists.
+        """
+        if not self.name or "-" in self.name or not self.alt.strip():
+            raise ValueError(f"figure {self.name!r}: needs a name without hyphens, and an alternative text")
+        if not self.sections or not set(self.sections) <= set(SECTIONS):
+            raise ValueError(f"figure {self.name!r}: sections {self.sections}; known: {', '.join(SECTIONS)}")
+
+    def of(self, run: RunData) -> Iterator[tuple[str, str, Draw]]:
+        """Name, alternative text and call of each figure that the run can have; none if its suite has other sections.
+
+        The call gives None where the records lack what the figure shows. The text ends with the case, the suite, and
+        the machine where a document holds several.
+        """
+        if not set(self.sections) & set(run.suite.shows):
+            return
+        where = f"{run.name}, machine {run.setting}" if run.setting else run.name
+        if not self.per_case:
+            yield self.name, f"{self.alt}: {where}", partial(self.draw, run)
+            return
+        for case in some(run.cases):
+            yield f"{self.name}-{case}", f"{self.alt} {case}: {where}", partial(self.draw, run, case)
 
 
-def figures(data: RunData) -> dict[str, Draw]:
-    """By file name everything that a run of this protocol can have; a call gives None where the records lack it."""
-    found: dict[str, Draw] = {name: partial(draw, data) for name, draw in OF_PROTOCOL[data.suite.protocol].items()}
-    for kind, draw in OF_CASE.items() if data.suite.protocol == "timed" else ():
-        found |= {f"{kind}-{case}": partial(draw, data, case) for case in some(data.cases)}
-    return found
-
-
-def draw(job: Draw, path: Path) -> str | None:
-    """Write the PNG, and return the SVG; None where the records lack it. The same records give the same bytes."""
-    with plt.rc_context(RC):
-        figure = job()
-        return None if figure is None else save(figure, path)
+# in the order in which they are drawn: a document may not have room for all
+PLOTS = (
+    Plot("time", "Time of one call against duration, with fitted lines", ("time",), times.time),
+    Plot("speedup", "Speed-up per case and component, with intervals", ("time",), times.speedup),
+    Plot("roofline", "Achieved rate against what the machine could do at best", ("roofline",), roofline.roofline),
+    Plot("waterfall", "From nothing to everything, optimisation by optimisation", ("ablation",), ablation.waterfall),
+    Plot("ablation", "Gain of each optimisation, with intervals", ("ablation",), ablation.ablation),
+    Plot("growth", "Memory over many lengths in one process", ("memory",), phases.growth),
+    Plot("first", "The first run in its phases", ("first_run",), phases.first),
+    Plot(
+        "accuracy",
+        "Accuracy of pitch against the signal-to-noise ratio, of RMVPE and of other estimators",
+        ("accuracy",),
+        accuracy.accuracy,
+    ),
+    Plot(
+        "voicing",
+        "Voicing recall against voicing false alarms, of RMVPE and of other estimators",
+        ("accuracy",),
+        accuracy.voicing,
+    ),
+    Plot("breakdown", "What the time of one call is made of, on both sides", ("time",), breakdown.breakdown),
+    Plot("memory", "Peak memory against duration, with fitted lines", ("time", "memory"), phases.memory),
+    Plot("f0", "F0 of all backends, and their difference in cents, on", ("time",), sound.f0, per_case=True),
+    Plot("spectra", "Spectrograms of both sides and of their difference, on", ("time",), sound.spectra, per_case=True),
+    Plot("samples", "Distribution of the samples", ("time",), samples.samples),
+)

@@ -1,4 +1,4 @@
-"""The figure of achieved rates below what the machine can do at best."""
+"""The roofline figure: achieved rates and the machine's measured limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..data.roofs import Roof, device_of, roofs
 from .style import INK, STYLES, WIDTH, legend_below, mark, one_two_five, panels, plain_numbers
 from .words import audio_of, interval, shown_of, some, three_digits, titled
 
-SUITE, ON_DEVICE = "components", "_device"
+ON_DEVICE = "_device"
 LINES = {"cpu": "-", "gpu": "--"}
 
 
@@ -32,8 +32,8 @@ class Point(NamedTuple):
 
 
 def roofline(data: RunData) -> Figure | None:
-    """FLOP/s against FLOP per byte; where a component was timed on the device as well, that time counts."""
-    tops = roofs(data) if data.name == SUITE else {}
+    """FLOP/s against FLOP per byte; where a component was also timed on the device, that time is used."""
+    tops = roofs(data)
     found = {case: points for case in data.cases if tops and (points := _points(data, case))}
     if not found:
         return None
@@ -44,7 +44,7 @@ def roofline(data: RunData) -> Figure | None:
         axis.set_title(audio_of(data, case), fontsize=9.5)
     legend_below(figure, axes, 5)
     figure.suptitle(titled(data, f"Achieved rate and the machine's best{shown_of(list(shown), list(found))}"))
-    figure.draw_without_rendering()  # names are placed where the final axes leave room
+    figure.draw_without_rendering()  # labels need the final size of the axes
     for axis, points in zip(axes, shown.values(), strict=True):
         _name(axis, points, tops)
     return figure
@@ -66,7 +66,7 @@ def _points(data: RunData, case: str) -> list[Point]:
 
 
 def _work(data: RunData, case: str, component: str) -> dict[str, int] | None:
-    """As PyTorch counted it, whichever backend's record holds it: the work is the same."""
+    """FLOPs and bytes as PyTorch counted them, from any backend's record: the work is the same."""
     lines = [data.find(case, component, backend) for backend in data.backends]
     return next((line["work"] for line in lines if line and line.get("work")), None)
 
@@ -77,10 +77,10 @@ def _draw(axis: Axes, data: RunData, case: str, points: Sequence[Point], tops: d
         y = point.rate / 1e9
         axis.plot(point.intensity, y, color=colour, marker=marker, ls="", ms=7, label=point.backend, zorder=3)
         top = tops.get(device_of(point.backend))
-        told = f"{y:.3g} GFLOP/s at {point.intensity:.3g} FLOP per byte in {interval(point.time)}"
+        achieved = f"{y:.3g} GFLOP/s at {point.intensity:.3g} FLOP per byte in {interval(point.time)}"
         roof = f", {100 * point.rate / top.at(point.intensity):.0f} % of the roof" if top else ""
         of = f"{point.backend}, {point.component}, {audio_of(data, case)}"
-        mark(axis, point.intensity, y, f"{of}: {told}{roof}")
+        mark(axis, point.intensity, y, f"{of}: {achieved}{roof}")
     knees = [top.knee for top in tops.values()]
     left = min([p.intensity for p in points] + knees) / 2
     right = max([p.intensity for p in points] + knees) * 3
@@ -92,9 +92,9 @@ def _draw(axis: Axes, data: RunData, case: str, points: Sequence[Point], tops: d
         x = [left, top.knee, right]
         rates = [top.at(value) / 1e9 for value in x]
         lines += axis.plot(x, rates, color=INK, ls=LINES[device], lw=1.4, zorder=1)
-        told = f"roof of the {_roof(device, top)}; they meet at {top.knee:.3g} FLOP per byte"
-        mark(axis, top.knee, top.flops_per_s / 1e9, told)
-    # nothing is faster than a roof: above its slope there is room for words
+        achieved = f"roof of the {_roof(device, top)}; they meet at {top.knee:.3g} FLOP per byte"
+        mark(axis, top.knee, top.flops_per_s / 1e9, achieved)
+    # no point lies above the roof: the upper left corner is free
     axis.legend(lines, [_roof(*one) for one in tops.items()], loc="upper left", fontsize=8.5, borderaxespad=0.1)
     highest = max(top.flops_per_s / 1e9 for top in tops.values())
     axis.set_ylim(axis.get_ylim()[0], max(2 * highest, axis.get_ylim()[1]))
@@ -102,7 +102,7 @@ def _draw(axis: Axes, data: RunData, case: str, points: Sequence[Point], tops: d
     plain_numbers(axis.yaxis, one_two_five(*axis.get_ylim(), most=8))
 
 
-# where a name may stand beside its point: offset in points, alignment
+# candidate positions of a label relative to its point: offset in points, alignment
 SPOTS: tuple[tuple[int, int, str, str], ...] = (
     (0, 8, "center", "bottom"),
     (0, -8, "center", "top"),
@@ -118,7 +118,7 @@ SPOTS: tuple[tuple[int, int, str, str], ...] = (
 
 
 def _name(axis: Axes, points: Sequence[Point], tops: dict[str, Roof]) -> None:
-    """Each component's name at one of its points, on nothing that is there already."""
+    """Label each component once, at the position that covers the least of everything drawn."""
     figure: Any = axis.figure
     scale = figure.dpi / 72
     taken = [_around(axis, p.intensity, p.rate / 1e9, 5 * scale) for p in points]
@@ -148,7 +148,7 @@ def _roof(device: str, top: Roof) -> str:
 
 
 def _box(axis: Axes, point: Point, spot: tuple[int, int, str, str], size: Bbox, scale: float) -> Bbox:
-    """Where a name of this size would be."""
+    """The box of a label of this size, in pixels."""
     dx, dy, ha, va = spot
     x, y = axis.transData.transform((point.intensity, point.rate / 1e9))
     left = x + dx * scale - {"left": 0.0, "center": 0.5, "right": 1.0}[ha] * size.width

@@ -1,7 +1,8 @@
-"""The figure of how single samples scatter."""
+"""The figure of the distribution of single samples."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -12,24 +13,25 @@ from matplotlib.figure import Figure
 from suites.base.records import Line
 
 from ..data.frame import RunData, launches_of
+from .pictures import split
 from .style import INK, STYLES, WIDTH, legend_below, mark, panels
 from .words import audio_of, seconds, short, shown_of, some, titled
 
 # rows of one panel; samples that make a distribution; how many rows all panels together may have
 MOST_ROWS, LEAST_SAMPLES = 12, 5
-# percent: an axis reaches from here to there at least; what is beyond the most stands at its edge
+# per cent: the least range of an axis, and its largest end; samples beyond it are drawn at the edge
 NEAR, MOST = (85.0, 115.0), 250.0
-# what neighbouring points are moved by: the golden ratio's multiples never fall on each other
+# vertical jitter by multiples of the golden ratio, which never coincide
 GOLDEN = 0.6180339887
 
 
 class Panel(NamedTuple):
     case: str
-    lines: list[Line]
+    lines: Sequence[Line]
 
 
 def samples(data: RunData) -> Figure | None:
-    """Every sample as percent of its record's median, a row per component and backend, launches apart."""
+    """Every sample as percent of its record's median, a row per component and backend; launches are separate."""
     cases = some(data.cases)
     found = [panel for case in cases for panel in _panels(data, case)]
     if not found:
@@ -48,9 +50,7 @@ def _panels(data: RunData, case: str) -> list[Panel]:
     """A case's records in as few panels as hold them, of about the same length."""
     known = [data.find(case, c, b) for c in data.components for b in data.backends]
     lines = [line for line in known if line and len(line.get("samples_s") or ()) >= LEAST_SAMPLES]
-    count = -(-len(lines) // MOST_ROWS)
-    each = -(-len(lines) // count) if count else 1
-    return [Panel(case, lines[i : i + each]) for i in range(0, len(lines), each)]
+    return [Panel(case, part) for part in split(lines, MOST_ROWS)]
 
 
 def _draw(axis: Axes, data: RunData, panel: Panel) -> None:
@@ -86,8 +86,8 @@ def _row(axis: Axes, data: RunData, line: Line, share: np.ndarray, y: int, high:
             axis.plot(np.full((~inside).sum(), high), height[~inside], **beyond, label="off the axis")
         typical = float(np.median(own))
         axis.plot(min(typical, high), middle, ls="", marker="|", ms=5, mew=1.2, color=INK, label="launch's median")
-        told = f"{seconds(typical / 100 * median(line['samples_s']))}, {typical:.3g} % of the record's"
+        middle_text = f"{seconds(typical / 100 * median(line['samples_s']))}, {typical:.3g} % of the record's"
         of = f"{line['backend']}, {line['component']}, {audio_of(data, line['case'])}"
         many = f"{own.size} sample" + ("s" if own.size > 1 else "")
         ends = f"from {own.min():.3g} to {own.max():.3g} %"
-        mark(axis, min(typical, high), middle, f"{of}, launch {k + 1}: median of {many} {told}, {ends}")
+        mark(axis, min(typical, high), middle, f"{of}, launch {k + 1}: median of {many} {middle_text}, {ends}")

@@ -1,4 +1,4 @@
-"""Figures of what comes out: F0 contours with their difference in cents, and spectrograms of both sides."""
+"""Figures of the output: F0 contours with their difference in cents, and spectrograms of both sides."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from ..data.frame import RunData
 from .style import INK, STYLES, WIDTH, mark, plain_numbers
 from .words import audio_of, titled
 
-# contours may fill their axes: the legend stands on top of them
+# contours may fill the axes: the legend is above them
 ABOVE: Any = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.1, "ncols": 6, "fontsize": 8}
 CONTOUR_SECONDS = 10.0
 F0_LOW_HZ, F0_HIGH_HZ = 30.0, 2100.0
 FRAMES_PER_S = 100
 # of the marks along a contour, and of those in a spectrogram, in frames
 MARK_EVERY, SPECTRUM_MARK_EVERY = 25, 50
-# colours of a spectrogram: as many as make no steps that one sees, and pictures of modest size
+# colours of a spectrogram: no visible steps, and small files
 LEVELS = 48
-# as they are, which keeps the SVG small
+# without interpolation, which keeps the SVG small
 PIXELS: Any = {"aspect": "auto", "origin": "lower", "interpolation": "none"}
-# dB: of a spectrogram that is drawn, below its highest level; no power at all
+# dB: the range of a spectrogram below its maximum; the level of zero power
 SHOWN_DB, FLOOR_DB = 70.0, -160.0
 
 
 # ---------------------------------------------------------------------- F0
 def f0(data: RunData, case: str) -> Figure | None:
-    """F0 of all backends below the mel that it was found in, and what differs in cents."""
+    """The mel spectrogram, F0 of all backends, and the differences in cents."""
     arrays = data.files.contours(case)
     backends = [b for b in data.backends if f"f0.{b}" in arrays]
     if not backends or "mel" not in arrays:
         return None
     frames = min(int(CONTOUR_SECONDS * FRAMES_PER_S), arrays["mel"].shape[1])
     reference = next(r["reference"] for r in data.records if r["case"] == case and "workload" in r)
-    if reference not in backends:  # kept before the run was resumed, when this backend was missing
+    if reference not in backends:  # written before the run was resumed, when this backend was missing
         return None
     figure, (top, middle, bottom) = plt.subplots(
         3, 1, figsize=(WIDTH, 6.4), sharex=True, height_ratios=(1.3, 2, 1), layout="constrained"
@@ -82,9 +82,9 @@ def _gaps(contour: np.ndarray) -> np.ndarray:
 
 
 def _alone(there: np.ndarray) -> list[int]:
-    """Frames that no line leads to: neither neighbour is there."""
-    beside = np.pad(there, 1)
-    return np.flatnonzero(there & ~beside[:-2] & ~beside[2:]).tolist()
+    """Frames without a neighbour, which a line plot would not show."""
+    padded = np.pad(there, 1)
+    return np.flatnonzero(there & ~padded[:-2] & ~padded[2:]).tolist()
 
 
 def _contour(axis: Axes, backend: str, contour: np.ndarray, is_reference: bool) -> None:
@@ -120,7 +120,7 @@ def _cents(axis: Axes, backend: str, ours: np.ndarray, theirs: np.ndarray) -> No
 
 # ---------------------------------------------------------------------- spectrograms
 def spectra(data: RunData, case: str) -> Figure | None:
-    """Spectrograms of all sides on one scale, and of what their waveforms differ by on its own."""
+    """Spectrograms of all backends on one scale, and of the waveform differences on their own."""
     arrays = data.files.spectra(case)
     sides = {b: arrays[f"spectrum.{b}"].astype(np.float32) for b in data.backends if f"spectrum.{b}" in arrays}
     if not sides:
@@ -153,7 +153,7 @@ def spectra(data: RunData, case: str) -> Figure | None:
 
 
 def _low(found: dict[str, np.ndarray]) -> float:
-    """A level that all but the quietest hundredth exceeds, where there is any power."""
+    """The first percentile of the level, of all values above the floor."""
     values = np.concatenate([spectrum[spectrum > FLOOR_DB].ravel() for spectrum in found.values()])
     return float(np.quantile(values, 0.01)) if values.size else FLOOR_DB
 
@@ -167,10 +167,10 @@ def _spectrogram(axis: Axes, spectrum: np.ndarray, half: float, limits: tuple[fl
 
 
 def _mark_levels(axis: Axes, spectrum: np.ndarray, half: float, name: str) -> None:
-    """The level of all bands together, along the middle of the picture."""
+    """Tooltips with the level over all bands, along the middle of the picture."""
     for start in range(0, spectrum.shape[1], SPECTRUM_MARK_EVERY):
         window = spectrum[:, start : start + SPECTRUM_MARK_EVERY]
         first, last = start / FRAMES_PER_S, (start + window.shape[1]) / FRAMES_PER_S
         band = half * (int(window.mean(axis=1).argmax()) + 0.5) / spectrum.shape[0]
-        told = f"mean {window.mean():.4g} dB, most {window.max():.4g} dB, strongest about {band:.2g} kHz"
-        mark(axis, (first + last) / 2, half / 2, f"{name}, {first:.3g} to {last:.3g} s: {told}")
+        levels = f"mean {window.mean():.4g} dB, most {window.max():.4g} dB, strongest about {band:.2g} kHz"
+        mark(axis, (first + last) / 2, half / 2, f"{name}, {first:.3g} to {last:.3g} s: {levels}")

@@ -1,7 +1,7 @@
-"""One style for all figures; colours by Okabe and Ito, told apart by markers as well.
+"""One style for all figures; colours by Okabe and Ito, each with its own marker.
 
-A figure is kept twice: as PNG, and as SVG in which every mark that ``mark`` named can be hovered over, and whose
-ink and paper follow the page that it stands in.
+A figure is saved twice: as PNG, and as SVG with a tooltip at every point that ``mark`` names. The SVG takes its
+foreground and background colours from the page.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ OTHERS = {
     "crepe_tiny": ("#6699CC", "p"),
     "fcpe": ("#661100", "*"),
 }
-# what is black on white in print takes the page's colours in the HTML report
+# replaced by the page's colours in the HTML report
 INK, PAPER = "#000000", "#ffffff"
-# words on a coloured bar, whatever the page's ink is
+# text on a coloured bar, in any theme
 ON_COLOUR = "#111111"
-# what stands side by side in one bar: light enough for words, told apart by hatching as well
+# what stands side by side in one bar: light enough for text, each with its own hatching
 PARTS = (
     ("#56B4E9", ""),
     ("#E69F00", "//"),
@@ -59,7 +59,7 @@ PARTS = (
     ("#E8835A", "++"),
     ("#8FB4D9", "oo"),
 )
-# inches: a page's width in print, where figures keep their size
+# inches: the width of a printed page
 WIDTH = 7.1
 RC: Any = {
     "figure.dpi": 130,
@@ -75,7 +75,7 @@ RC: Any = {
     "legend.frameon": False,
     "svg.hashsalt": "rvc-parity",
     "svg.fonttype": "path",
-    "text.parse_math": False,  # names of files and folders are no formulas
+    "text.parse_math": False,  # a file name may contain dollar signs
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": INK,
@@ -84,18 +84,18 @@ RC: Any = {
     "figure.facecolor": PAPER,
     "axes.facecolor": PAPER,
 }
-# a coordinate of an SVG; scales need all of their digits
+# a coordinate of an SVG; scale factors and rasters keep all digits
 NUMBER = re.compile(r"(scale\([^)]*\)|base64,[^\"]*)|(-?\d+\.\d{3,})")
 # a raster within an SVG
 IMAGE = re.compile(r'"data:image/png;base64,\s*([^"]+)"')
-# of the marks that answer to the pointer, in points
+# radius of the tooltip's target, in points
 REACH = 6.0
 
 
 def panels(
     count: int, height: float, columns: int = 4, width: float = 3.1, **options: Any
 ) -> tuple[Figure, list[Axes]]:
-    """That many axes, ``columns`` in a row at most; ``height`` and ``width`` of each in inches."""
+    """``count`` axes, at most ``columns`` in a row; ``height`` and ``width`` of each in inches."""
     columns = min(count, columns)
     rows = -(-count // columns)
     size = (max(width * columns, 4.6), height * rows)
@@ -107,7 +107,7 @@ def panels(
 
 
 def mark(axis: Axes, x: Any, y: Any, text: str) -> None:
-    """Name a point in data coordinates: the HTML report shows ``text`` under the pointer, and reads it aloud."""
+    """Name a point in data coordinates: the HTML report shows ``text`` as a tooltip, and screen readers read it."""
     figure: Any = axis.figure
     if not hasattr(figure, "named_marks"):
         figure.named_marks = []
@@ -115,7 +115,7 @@ def mark(axis: Axes, x: Any, y: Any, text: str) -> None:
 
 
 def legend_below(figure: Figure, axes: Sequence[Axes], most: int = 4, **options: Any) -> None:
-    """One legend of all axes, each label once, in rows of ``most``."""
+    """One legend for all axes, each label once, ``most`` in a row."""
     found: dict[str, Any] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
@@ -155,7 +155,7 @@ def one_two_five(low: float, high: float, most: int = 7) -> list[float]:
 def save(figure: Figure, path: Path) -> str:
     """Write the PNG; return the SVG. The same figure gives the same bytes.
 
-    By the canvases themselves: ``savefig`` draws every figure once more, for a layout that it has already.
+    Calls the canvases directly, because ``savefig`` computes the layout a second time.
     """
     FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
     figure.set_layout_engine("none")  # the same layout for both, found once
@@ -170,10 +170,10 @@ def save(figure: Figure, path: Path) -> str:
         scale = 72 / figure.dpi
         cx, cy = px * scale, (pixels - py) * scale
         if 0 <= cx <= width and 0 <= cy <= height:
-            told = escape(words)
+            label = escape(words)
             found.append(
-                f'<circle class="mark" tabindex="0" role="img" aria-label="{told}" cx="{cx:.1f}" cy="{cy:.1f}" '
-                f'r="{REACH:g}"><title>{told}</title></circle>'
+                f'<circle class="mark" tabindex="0" role="img" aria-label="{label}" cx="{cx:.1f}" cy="{cy:.1f}" '
+                f'r="{REACH:g}"><title>{label}</title></circle>'
             )
     plt.close(figure)
     text = IMAGE.sub(_with_palette, _compact(text[text.index("<svg") :]))
@@ -182,7 +182,7 @@ def save(figure: Figure, path: Path) -> str:
 
 
 def _compact(svg: str) -> str:
-    """Without comments and spaces that nothing needs, with coordinates in hundredths of a point."""
+    """Remove comments and redundant whitespace, and round coordinates to 0.01 points."""
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = NUMBER.sub(lambda m: m[1] or f"{float(m[2]):.2f}".rstrip("0").rstrip("."), svg)
     svg = re.sub(r'(?<= d=")[^"]+', lambda m: re.sub(r"\s*([A-Za-z])\s*", r"\1", m[0]), svg)
@@ -190,7 +190,7 @@ def _compact(svg: str) -> str:
 
 
 def _own_names(svg: str, name: str) -> str:
-    """Short identifiers of its own for what is referred to, since a page holds many figures; no others."""
+    """Keep only identifiers that are referenced, and make them unique on a page with many figures."""
     figure, used = zlib.crc32(name.encode()), re.findall(r'(?:href="#|url\(#)([^")]+)', svg)
     names = {old: f"f{figure:x}-{i:x}" for i, old in enumerate(dict.fromkeys(used))}
     svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{names[m[1]]}"' if m[1] in names else "", svg)
@@ -198,7 +198,7 @@ def _own_names(svg: str, name: str) -> str:
 
 
 def _with_palette(match: re.Match[str]) -> str:
-    """A raster of few colours with one byte a pixel in place of four: the same picture, a fraction of the size."""
+    """Store a raster of at most 256 opaque colours with a palette: one byte per pixel in place of four."""
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(match[1]))).convert("RGBA"))
     colours, indices = np.unique(pixels.reshape(-1, 4), axis=0, return_inverse=True)
     if len(colours) > 256 or (colours[:, 3] < 255).any():
@@ -211,7 +211,7 @@ def _with_palette(match: re.Match[str]) -> str:
 
 
 def _page_colours(svg: str) -> str:
-    """Ink and paper by the page's style."""
+    """Replace foreground and background by the page's CSS variables, and drop the fixed size."""
     svg = svg.replace(INK, "var(--ink)").replace(PAPER, "var(--paper)")
     # the page scales it; the size in points would overflow a phone
     return re.sub(

@@ -19,7 +19,7 @@ from .words import SYNTHETIC, audio_of, interval, short, shown_of, some, three_d
 
 # a figure with more panels has three in a row
 TWO_COLUMNS = 6
-# cases that have a row; durations that have a tick each
+# most rows; most durations with a tick each
 MOST_ROWS, MOST_TICKS = 12, 8
 
 
@@ -68,7 +68,7 @@ def _time_panel(axis: Axes, data: RunData, component: str, cases: Sequence[str])
             slopes.append((handle, f"{three_digits(1e3 * slope)} ms per s"))
     axis.set(xscale="log", yscale="log", title=component, xlabel="audio (s)", ylabel="time of one call (s)")
     low, high = axis.get_ylim()
-    if slopes:  # the lines rise: their slopes stand to the left of them
+    if slopes:  # the lines rise: the upper left corner is free
         high *= (high / low) ** (0.14 * len(slopes))
         axis.legend(*zip(*slopes, strict=True), loc="upper left", fontsize=8, borderaxespad=0.1, handlelength=1.4)
     axis.set_ylim(low, high)
@@ -81,7 +81,7 @@ def _time_panel(axis: Axes, data: RunData, component: str, cases: Sequence[str])
 def _errorbars(
     axis: Axes, places: Sequence[float], found: Sequence[Estimate], colour: str, marker: str, along: str
 ) -> None:
-    """Values with their intervals ``along`` x or y, all in one: single ones take long to draw."""
+    """Values with their intervals ``along`` x or y, in one call, which is faster than single ones."""
     values = [e.value for e in found]
     spread = [[e.value - e.low for e in found], [e.high - e.value for e in found]]
     look: Any = {"color": colour, "marker": marker, "ls": "", "ms": 5 if along == "y" else 5.5}
@@ -138,7 +138,7 @@ def _speedup_panel(axis: Axes, data: RunData, component: str, cases: Sequence[st
 
 
 def _apart(index: int, count: int) -> float:
-    """Where one of several backends stands in its row."""
+    """Vertical offset of one of several backends in its row."""
     return 0.0 if count == 1 else 0.36 * (index / (count - 1) - 0.5)
 
 
@@ -155,10 +155,10 @@ def _one_case(
     found: dict[str, list[tuple[str, Estimate]]],
     title: str,
     what: str,
-    told: Callable[[Estimate], str],
+    describe: Callable[[Estimate], str],
     line: float | None = None,
 ) -> Figure:
-    """One row per component: a run of a single case has no duration to be drawn against."""
+    """One row per component: for a run of a single case, which has no duration axis."""
     figure, axis = plt.subplots(figsize=(WIDTH, 1.3 + 0.27 * len(components)), layout="constrained")
     for k, (backend, estimates) in enumerate(found.items()):
         colour, marker = STYLES[backend]
@@ -166,9 +166,11 @@ def _one_case(
             y = components.index(component) + _apart(k, len(found))
             spread = reach(one.low, one.value, one.high)
             axis.errorbar(one.value, y, xerr=spread, color=colour, marker=marker, ls="", ms=5.5, capsize=2.5)
-            mark(axis, one.value, y, f"{backend}, {component}, {audio_of(data, data.cases[0])}: {told(one)}")
-        beside = data.speed_reference(backend) if line is not None else None
-        axis.plot([], [], color=colour, marker=marker, ls="", label=f"{backend} over {beside}" if beside else backend)
+            mark(axis, one.value, y, f"{backend}, {component}, {audio_of(data, data.cases[0])}: {describe(one)}")
+        reference = data.speed_reference(backend) if line is not None else None
+        axis.plot(
+            [], [], color=colour, marker=marker, ls="", label=f"{backend} over {reference}" if reference else backend
+        )
     axis.set_yticks(range(len(components)), components)
     axis.set(xscale="log", xlabel=what, ylim=(len(components) - 0.5, -0.5))
     if line is not None:

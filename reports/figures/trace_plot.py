@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,17 +19,16 @@ from matplotlib.ticker import FuncFormatter
 from suites.trace import findings
 from suites.trace.walk import FAULT, INHERITED, OK
 
-from .style import INK, ON_COLOUR, PAPER, RC, WIDTH, mark, save
+from ..data.trace import Trace
+from ..data.trace import walks as walks_of
+from .style import INK, ON_COLOUR, PAPER, WIDTH, mark
 from .words import titled
 
-if TYPE_CHECKING:
-    from ..data.trace import Trace
-
-# columns that can be named in the width of a page
+# most columns whose labels fit the width of a page
 MOST_PARTS = 46
-# of the added error over its limit: the map's middle is the limit
+# ends of the colour bar of added error over limit: the limit is in the middle
 SHARES = (0.01, 100.0)
-# of the colour bar below which own errors are all alike: half a unit in float32's last place, about
+# relative error at the lower end of the colour bar: about half a unit in the last place of float32
 LEAST_OWN = 1e-9
 WORDS = {
     OK: "within the limit",
@@ -51,15 +49,10 @@ class Cell(NamedTuple):
     values: int
 
 
-def draw_heat(trace: Trace, path: Path) -> tuple[Path, str]:
-    """``heat`` as PNG and SVG."""
-    with plt.rc_context(RC):
-        return path, save(heat(trace), path)
-
-
 def heat(trace: Trace) -> Figure:
     """A column per part, a row per variant and probe: above the added error, below the error on own values."""
-    walks = [walk for walk in _walks(trace) if walk[0] in (findings.CONFIGURED, findings.PLAIN)] or _walks(trace)
+    found = walks_of(trace)
+    walks = [walk for walk in found if walk[0] in (findings.CONFIGURED, findings.PLAIN)] or found
     of_walk = {walk: [r for r in trace.rows if (r["variant"], r["probe"]) == walk] for walk in walks}
     parts, named = columns([[row["path"] for row in rows] for rows in of_walk.values()])
     cells = {walk: _cells(rows, named) for walk, rows in of_walk.items()}
@@ -73,7 +66,7 @@ def heat(trace: Trace) -> Figure:
     bottom.set_title("on own values: with everything inherited from before", fontsize=9.5, loc="left")
     bottom.set_xticks(range(len(parts)), parts, rotation=90, fontsize=8)
     bottom.set_xlabel("part of the model (in order)")
-    # the usual labels of powers are formulas, which the style prints as they are written
+    # the default labels are formulas, which the style does not render
     scale: dict[str, Any] = {"extend": "both", "aspect": 10, "pad": 0.01}
     scale["format"] = FuncFormatter(lambda x, _: f"{x:g}")
     figure.colorbar(share, ax=top, label="error / limit (ratio)", **scale)
@@ -84,13 +77,9 @@ def heat(trace: Trace) -> Figure:
     return figure
 
 
-def _walks(trace: Trace) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((row["variant"], row["probe"]) for row in trace.rows))
-
-
 # ---------------------------------------------------------------------- columns
 def columns(walks: Sequence[Sequence[str]]) -> tuple[list[str], dict[str, str]]:
-    """The parts in the model's order, and the part of every path: as fine as they can be named."""
+    """The parts in the model's order, and the part of every path: as fine as the page has room for labels."""
     for coarse in range(4):
         named = {path: part_of(path, coarse) for walk in walks for path in walk}
         parts = merged([list(dict.fromkeys(named[path] for path in walk)) for walk in walks])
@@ -100,7 +89,7 @@ def columns(walks: Sequence[Sequence[str]]) -> tuple[list[str], dict[str, str]]:
 
 
 def part_of(path: str, coarse: int) -> str:
-    """``findings.group_of``; then segments and members of lists as one; then whole lists with what they are in."""
+    """``findings.group_of``; then segments and list members merged; then whole lists merged into their parent."""
     part = findings.group_of(path)
     if coarse:
         part = re.sub(r"\bblock\.\d+\.", "", part)
@@ -114,7 +103,7 @@ def part_of(path: str, coarse: int) -> str:
 
 
 def merged(orders: Iterable[Sequence[str]]) -> list[str]:
-    """One order of all: what a later one has besides comes after its own predecessor."""
+    """One order of all names: a name that is new in a later list comes after its predecessor there."""
     found: list[str] = []
     for order in orders:
         after = 0
@@ -136,7 +125,7 @@ def _cells(rows: Sequence[Any], named: dict[str, str]) -> dict[str, Cell]:
 def _cell(rows: Sequence[Any]) -> Cell:
     statuses = {row["status"] for row in rows}
     status = next(s for s in findings.ORDER if s in statuses)
-    handed_on = {findings.group_of(row["path"]): row for row in rows}  # of each part the last value
+    handed_on = {findings.group_of(row["path"]): row for row in rows}  # the last value of each part
     own = [_relative(row) for row in handed_on.values()]
     known = [value for value in own if not math.isnan(value)]
     return Cell(findings.worst(rows)["share"], max(known, default=math.nan), status, len(rows))
@@ -153,7 +142,7 @@ def _relative(row: Any) -> float:
 
 
 def _decades(values: Sequence[float]) -> tuple[float, float]:
-    """Whole powers of ten about them, two of them apart at least."""
+    """The powers of ten around the values, at least two decades apart."""
     low = math.floor(math.log10(min(values, default=1e-7)))
     high = math.ceil(math.log10(max(values, default=1e-5)))
     return 10.0**low, 10.0 ** max(high, low + 2)
@@ -168,7 +157,7 @@ def _block(
     limits: tuple[float, float],
     colours: str,
 ) -> Any:
-    """One quantity of all cells; a fault is crossed, what inherits an error is hatched."""
+    """One quantity of all cells; a fault has a cross, an inherited error is hatched."""
     values = np.full((len(cells), len(parts)), np.nan)
     for y, (walk, row) in enumerate(cells.items()):
         for part, cell in row.items():
@@ -176,7 +165,7 @@ def _block(
             value = getattr(cell, field)
             if not math.isnan(value):
                 values[y, x] = min(max(value, 0.5 * limits[0]), 2 * limits[1])
-            mark(axis, x, y, _told(part, walk, cell, field))
+            mark(axis, x, y, _tooltip(part, walk, cell, field))
             _status(axis, x, y, cell.status)
     axis.set_yticks(range(len(cells)), [_row_name(walk, cells) for walk in cells], fontsize=8)
     axis.set(xlim=(-0.5, len(parts) - 0.5), ylim=(len(cells) - 0.5, -0.5))
@@ -199,7 +188,7 @@ def _status(axis: Axes, x: int, y: int, status: str) -> None:
         axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", ec=ON_COLOUR, lw=0, zorder=3))
 
 
-def _told(part: str, walk: tuple[str, str], cell: Cell, field: str) -> str:
+def _tooltip(part: str, walk: tuple[str, str], cell: Cell, field: str) -> str:
     where = f"{part}, {walk[0]}, probe {walk[1]}"
     if field == "share":
         if math.isinf(cell.share):

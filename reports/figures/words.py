@@ -1,4 +1,4 @@
-"""What figures say: titles, cases and measured values in words."""
+"""Texts of figures: titles, cases and measured values."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from suites.base.statistics import Estimate
 from ..data.frame import RunData
 
 SYNTHETIC = "synthetic-"
-# characters that fit above a figure
+# characters of a title's line
 TITLE_CHARACTERS = 84
-# cases that have a panel of their own in a figure, or a figure of their own
+# most cases with a panel, or a figure, of their own
 MOST_CASES = 6
 
 
 def titled(data: Any, text: str) -> str:
-    """With the precision, and the machine where a document holds several; ``data``: a run or a trace."""
+    """The text with the precision, and the machine where a document holds several; ``data``: a run or a trace."""
     parts = [text, str(data.config["precision"]), *filter(None, [getattr(data, "setting", "")])]
-    told = ", ".join(parts)
-    lines = -(-len(told) // TITLE_CHARACTERS)  # of about the same length: no word stands alone
-    return textwrap.fill(told, TITLE_CHARACTERS if lines == 1 else min(TITLE_CHARACTERS, len(told) // lines + 8))
+    title = ", ".join(parts)
+    lines = -(-len(title) // TITLE_CHARACTERS)  # lines of about the same length
+    return textwrap.fill(title, TITLE_CHARACTERS if lines == 1 else min(TITLE_CHARACTERS, len(title) // lines + 8))
 
 
 def some(cases: Sequence[str], most: int = MOST_CASES) -> list[str]:
-    """Those that a figure has room for, from the first to the last: tables have them all."""
+    """At most ``most`` cases, evenly spaced from the first to the last; tables list all."""
     if len(cases) <= most:
         return list(cases)
     return [cases[round(i * (len(cases) - 1) / (most - 1))] for i in range(most)]
 
 
 def shown_of(shown: Sequence[str], cases: Sequence[str]) -> str:
-    """For titles, where not all are shown."""
+    """The end of a title where not all cases are shown."""
     return "" if len(shown) == len(cases) else f", {len(shown)} of {len(cases)} cases"
 
 
@@ -50,7 +50,7 @@ def audio_of(data: RunData, case: str) -> str:
 
 
 def three_digits(value: float) -> str:
-    """Three digits, without an exponent where people would write none."""
+    """Three digits, without an exponent from 0.0001 to a million."""
     return f"{float(f'{value:.3g}'):.6g}"
 
 

@@ -1,1 +1,1 @@
-"""What a report is made of, and how it becomes markdown, HTML, CSV, JSON or JUnit."""
+"""The model of a document, and how it becomes markdown, HTML, CSV, JSON or JUnit."""

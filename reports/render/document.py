@@ -1,7 +1,7 @@
-"""What a report is made of: sections of text, tables and pictures, in which every number knows its records.
+"""The model of a document: sections of text, tables and pictures, in which every number has its sources.
 
 A document is built once from records and rendered three ways: as markdown, as an HTML page, and as a list of its
-numbers with their sources. Plain strings are fixed words; whatever was measured or configured is a ``Num``.
+numbers with their sources. Plain strings are fixed text; whatever was measured or configured is a ``Num``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DASH = "–"
 
 @dataclass(frozen=True)
 class Num:
-    """A printed figure. ``sources``: where it is from, as ``RUN/records.jsonl#case/component/backend.field``.
+    """A printed figure. ``sources``: its records, as ``RUN/records.jsonl#case/component/backend.field``.
 
     ``value``: the number itself in the table's unit, to sort and to export by; None where the text is no number.
     ``low``, ``high``: its interval.
@@ -33,14 +33,14 @@ class Num:
 
 @dataclass(frozen=True)
 class Absent:
-    """A figure that there is none of."""
+    """An absent figure, with the reason."""
 
     reason: str = ""
 
 
 @dataclass(frozen=True)
 class Code:
-    """Words in the typewriter face: names of backends, commands."""
+    """Monospaced text: names of backends, commands."""
 
     text: str
 
@@ -75,7 +75,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Table:
-    """``name``: of its file when exported. ``left``: how many columns are words."""
+    """``name``: of its file when exported. ``left``: the number of leading columns of text."""
 
     name: str
     header: tuple[str, ...]
@@ -84,20 +84,31 @@ class Table:
     about: Text = ()
 
     def absences(self) -> list[str]:
-        """The reasons of its dashes, each once."""
+        """The distinct reasons of absent figures."""
         found = [i.reason for row in self.rows for cell in row for i in inlines(cell) if isinstance(i, Absent)]
         return list(dict.fromkeys(reason for reason in found if reason))
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn figure. ``path``: of the PNG, relative to the document; ``svg``: the same to be hovered over."""
+    """A drawn figure.
+
+    ``alt``: the alternative text. ``path``: of the PNG, relative to the document. ``svg``: the same, with a tooltip at
+    every mark.
+
+    Raises:
+        ValueError: no alternative text.
+    """
 
     name: str
     alt: str
     path: str
     svg: str = ""
     sources: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.alt.strip():
+            raise ValueError(f"picture {self.name!r}: no alternative text")
 
 
 Block = Paragraph | Bullets | Command | Table | Picture
@@ -129,7 +140,7 @@ def inlines(cell: Cell | Text) -> Text:
 
 
 def say(words: str, *values: Cell, **named: Cell) -> Text:
-    """``"{} ran in {time}"`` with figures in the places: text whose numbers keep their sources."""
+    """Format ``"{} ran in {time}"`` with cells: the numbers keep their sources."""
     found: list[Inline] = []
     index = iter(values)
     for literal, name, _, _ in string.Formatter().parse(words):
@@ -173,7 +184,7 @@ def estimate_of(e: Estimate, sources: tuple[str, ...], scale: float = 1.0, unit:
 def plain(
     value: float | int | str, sources: tuple[str, ...], form: str = "", scale: float = 1.0, unit: str = ""
 ) -> Num:
-    """A figure in a format of its own, or with three significant digits."""
+    """A number in the given format, or with three significant digits."""
     if isinstance(value, str):
         return Num(value, sources)
     scaled = value * scale
@@ -199,7 +210,7 @@ def _words(inline: Inline) -> str:
 
 
 def numbers(document: Document) -> Iterator[tuple[str, Num]]:
-    """Every figure of the document with the place that it stands in."""
+    """Every number of the document with its place."""
     for section in document.sections:
         for block in section.blocks:
             for where, cell in _cells(block):
@@ -209,7 +220,7 @@ def numbers(document: Document) -> Iterator[tuple[str, Num]]:
 
 
 def fixed_words(document: Document) -> Iterator[str]:
-    """What stands in the document whatever was measured."""
+    """Text that does not depend on the records."""
     for section in document.sections:
         yield section.title
         for block in section.blocks:

@@ -1,4 +1,4 @@
-"""A document's tables as files to calculate with: CSV or Parquet, a file per table."""
+"""A document's tables as CSV or Parquet, a file per table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS = ("csv", "parquet")
 
 
 def check_kind(kind: str) -> None:
-    """Whether tables can be written so, asked before there are any.
+    """Check that tables can be written in this format.
 
     Raises:
         UserError: another kind, or Parquet without the package that writes it.
@@ -50,7 +50,7 @@ def write_tables(document: Document, folder: Path, kind: str = "csv") -> list[Pa
 
 
 def tidy(table: Table) -> pd.DataFrame:
-    """A row per row. A column of figures becomes numbers in the header's unit, beside it ``low`` and ``high`` where
+    """A row per row. A column of figures becomes numbers in the header's unit, followed by ``low`` and ``high`` where
     any of them has an interval, and ``note`` where a cell says more than its figure or why there is none."""
     columns: dict[str, pd.Series] = {}
     for index, head in enumerate(_distinct(table.header, " ({})")):
@@ -76,7 +76,7 @@ def _numbers(head: str, cells: Sequence[Text], figures: Sequence[Num | None]) ->
 
 
 def _figure(cell: Text) -> Num | None:
-    """The number that the cell is: it stands first, and alone."""
+    """The cell's number, where it has exactly one, at its start."""
     values = [i for i in cell if isinstance(i, Num) and i.value is not None]
     return values[0] if len(values) == 1 and cell[0] is values[0] else None
 

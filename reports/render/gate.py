@@ -8,6 +8,8 @@ from xml.etree import ElementTree
 
 from suites.gate.judge import FAILED, MEANING, PASSED, Outcome, Verdict
 
+from ..data.gates import printable
+
 WARNED = {"too noisy": "warning", "new": "warning"}
 HEADER = ("verdict", "where", "gate", "change", "detectable", "what")
 
@@ -16,16 +18,16 @@ def cells(verdict: Verdict) -> list[str]:
     """One row: the change is relative, above 0 worse; *detectable* is the rise that the gate sees in 80 % of runs."""
     change = "" if verdict.change is None else f"{100 * verdict.change:+.1f} %"
     seen = "" if verdict.detectable is None else f"{100 * verdict.detectable:.1f} %"
-    return [_plain(text) for text in (verdict.kind, verdict.where, verdict.metric, change, seen, verdict.text)]
+    return [printable(text) for text in (verdict.kind, verdict.where, verdict.metric, change, seen, verdict.text)]
 
 
 def shown(outcome: Outcome, everything: bool) -> list[Verdict]:
-    """Those worth a row: all times, and of the rest what did not simply pass."""
+    """Verdicts with a row: all times, and others that did not pass."""
     return [v for v in outcome.verdicts if everything or v.kind != "passed" or v.metric == "time"]
 
 
 def terminal(outcome: Outcome, everything: bool = False) -> str:
-    """A table in plain text, what counts first, and the sum of it."""
+    """A table in plain text, and the summary."""
     rows = [list(HEADER), *(cells(v) for v in shown(outcome, everything))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER) - 1)]
     lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows]
@@ -33,14 +35,14 @@ def terminal(outcome: Outcome, everything: bool = False) -> str:
 
 
 def summary(outcome: Outcome) -> list[str]:
-    """The last lines: notes, counts by kind, the word."""
+    """The last lines: notes, counts by kind, the overall verdict."""
     counts: dict[str, int] = {}
     for verdict in outcome.verdicts:
         counts[verdict.kind] = counts.get(verdict.kind, 0) + 1
-    told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    counted = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     return [
         *(f"note: {note}" for note in outcome.notes),
-        f"gate: {outcome.word} ({len(outcome.verdicts)} gates: {told})",
+        f"gate: {outcome.word} ({len(outcome.verdicts)} gates: {counted})",
     ]
 
 
@@ -55,13 +57,13 @@ def markdown(outcome: Outcome, title: str, everything: bool = False) -> str:
 
 
 def workflow_commands(outcome: Outcome) -> list[str]:
-    """GitHub's workflow commands: an error per red gate, a warning per gate that could not see enough."""
+    """GitHub's workflow commands: an error per red gate, a warning per gate without a verdict."""
     lines = []
     for verdict in outcome.verdicts:
         level = "error" if MEANING[verdict.kind] != PASSED else WARNED.get(verdict.kind)
         if level:
             name = f"{verdict.kind}: {verdict.where} {verdict.metric}".replace("  ", " ")
-            title = _escaped(_plain(name)).replace(",", "%2C")
+            title = _escaped(printable(name)).replace(",", "%2C")
             lines.append(f"::{level} title={title.replace('::', ':')}::{_escaped(verdict.text or verdict.kind)}")
     return lines
 
@@ -78,7 +80,9 @@ def junit(outcome: Outcome, name: str) -> str:
     suite = ElementTree.Element("testsuite", {"name": name, **counts})
     for verdict in outcome.verdicts:
         where = verdict.where or "run"
-        case = ElementTree.SubElement(suite, "testcase", {"classname": _plain(where), "name": _plain(verdict.metric)})
+        case = ElementTree.SubElement(
+            suite, "testcase", {"classname": printable(where), "name": printable(verdict.metric)}
+        )
         if MEANING[verdict.kind] != PASSED:
             tag = "failure" if MEANING[verdict.kind] == FAILED else "error"
             ElementTree.SubElement(case, tag, {"type": verdict.kind, "message": " ".join(cells(verdict))})
@@ -88,11 +92,6 @@ def junit(outcome: Outcome, name: str) -> str:
     root.append(suite)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
-
-
-def _plain(text: str) -> str:
-    """One line that nothing interprets: no control characters, no lone surrogates."""
-    return "".join(c if c.isprintable() else " " for c in text).encode("utf-8", "replace").decode()
 
 
 def as_json(outcome: Outcome, baseline: str, candidate: str) -> str:

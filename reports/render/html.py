@@ -1,4 +1,4 @@
-"""A document as one HTML page that needs nothing beside it, but for the audio that it links to.
+"""A document as one self-contained HTML page; only audio is linked.
 
 The page reads without a script; the script adds sorting, tooltips, the choice of the theme and copying.
 """
@@ -39,7 +39,7 @@ from .document import (
 
 PAGE = Path(__file__).parent / "page"
 BADGES = {PASSED: "good", FAILED: "bad", UNJUDGED: "warn"}
-# words that tell a state, and which of the badges is theirs: verdicts of gates, records, runs and traces
+# state and CSS class of its badge: verdicts of gates, records, runs and traces
 STATES = {
     **{verdict: BADGES[meaning] for verdict, meaning in MEANING.items()},
     "too noisy": "off",
@@ -54,17 +54,17 @@ STATES = {
     "at fault": "bad",
     "inherited": "off",
 }
-# of the places that a figure is from, a tooltip names so many
+# most sources in a tooltip
 MOST_SOURCES = 3
-# more reasons for dashes than that are folded
+# more reasons than this are folded
 MOST_REASONS = 8
-# longer words than that break into lines in a cell
+# characters above which a cell wraps
 LONG = 44
-# a heading that stays on one line
+# characters up to which a heading stays on one line
 SHORT = 16
-# rows from which on a table scrolls within itself, under its head
+# rows from which on a table scrolls under a fixed head
 TALL = 30
-# columns from which on it is printed on a page turned sideways
+# columns from which on it is printed in landscape
 WIDE = 9
 
 TEMPLATE = """<!doctype html>
@@ -91,18 +91,18 @@ TEMPLATE = """<!doctype html>
 </html>
 """
 
-# Fixed words carry the few marks of markdown that the other form of the report prints as they are
+# fixed text contains these marks of markdown
 _CODE = r"`(?P<code>[^`]+)`"
 _STRONG = r"\*\*(?=\S)(?P<strong>[^*]+?)(?<=\S)\*\*"
 _EMPHASIS = r"(?<![\w*])\*(?=\S)(?P<em>[^*]+?)(?<=\S)\*(?![\w*])"
 _MARKS = re.compile(f"{_CODE}|{_STRONG}|{_EMPHASIS}")
-# Measured and recorded words may hold an asterisk that means one; only code is set apart
+# recorded text may contain literal asterisks: only code is marked up
 _CODE_ONLY = re.compile(_CODE)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 def render(document: Document, folder: Path) -> str:
-    """The page; pictures without an SVG are read from ``folder``, the one that the page will stand in.
+    """The page; pictures without an SVG are read from ``folder``, the one that the page will be in.
 
     The same document gives the same bytes.
 
@@ -230,7 +230,7 @@ def _element(match: re.Match[str], marks: re.Pattern[str]) -> str:
 
 
 def _badge(text: str) -> str:
-    """A state: its words, with the colour and the sign that the style gives them."""
+    """A state as a badge; colour and symbol come from the style sheet."""
     return f'<strong class="badge {STATES[text.lower()]}">{escape(text)}</strong>'
 
 
@@ -239,7 +239,7 @@ def _title(text: str) -> str:
 
 
 def _about(number: Num) -> str:
-    """What a figure's tooltip says: more digits, the interval, and the records."""
+    """Text of a number's tooltip: more digits, the interval, and the sources."""
     lines = []
     if number.value is not None:
         lines.append(f"value {number.value:.6g}")
@@ -255,15 +255,15 @@ def _sources(sources: Sequence[str]) -> Iterator[str]:
 
 
 def _absent(absent: Absent) -> str:
-    """A dash for the eye, words for the ear."""
+    """A dash, with the reason for screen readers."""
     reason = absent.reason.replace("`", "")
-    told = f"none: {reason}" if reason else "none"
-    dash = f'<span aria-hidden="true">{DASH}</span><span class="hidden">{escape(told)}</span>'
+    spoken = f"none: {reason}" if reason else "none"
+    dash = f'<span aria-hidden="true">{DASH}</span><span class="hidden">{escape(spoken)}</span>'
     return f'<span class="none"{_title(reason)}>{dash}</span>'
 
 
 def _link(link: Link) -> str:
-    """Text where the target is neither relative nor of the web; audio can be played where it stands."""
+    """A link, with a player for audio; plain text where the target is neither relative nor HTTP."""
     text, scheme = escape(link.text), _SCHEME.match(link.target)
     if scheme:
         if scheme[0].lower() not in ("http:", "https:"):
@@ -278,7 +278,7 @@ def _link(link: Link) -> str:
 
 # ---------------------------------------------------------------------- tables
 def _table(table: Table) -> str:
-    """In a box of its own that scrolls, so that a wide one never widens the page."""
+    """A table in a box that scrolls: a wide one must not widen the page."""
     about = f"<p>{_text(table.about)}</p>\n" if table.about else ""
     css = (" tall" if len(table.rows) >= TALL else "") + (" wide" if len(table.header) >= WIDE else "")
     name = escape(table.name.replace("-", " ").replace("_", " "))
@@ -296,14 +296,14 @@ def _table(table: Table) -> str:
 
 
 def _header(text: str, right: bool) -> str:
-    """A corner that names nothing is no header."""
+    """A heading; an empty corner is an ordinary cell."""
     names = (["n"] if right else []) + (["short"] if len(text) <= SHORT else [])
     css = f' class="{" ".join(names)}"' if names else ""
     return f'<th scope="col"{css}>{_marked(text, _MARKS)}</th>' if text else f"<td{css}></td>"
 
 
 def _cell(cell: Cell, column: int, left: int) -> str:
-    """The first column names its row, where there is one of words."""
+    """A cell; the first column is the row's heading, if it is text."""
     parts, words = inlines(cell), words_of(inlines(cell)).strip()
     number = next((i for i in parts if not (isinstance(i, str) and not i.strip())), None)
     value = _sortable(number) if isinstance(number, Num) else ""
@@ -318,7 +318,7 @@ def _cell(cell: Cell, column: int, left: int) -> str:
 
 
 def _sortable(number: Num) -> str:
-    """As a script reads it; not a number sorts by its words."""
+    """The value that the script sorts by; empty where there is none."""
     if number.value is None or math.isnan(number.value):
         return ""
     if math.isinf(number.value):
@@ -327,7 +327,7 @@ def _sortable(number: Num) -> str:
 
 
 def _state(cell: Cell) -> str:
-    """The badge, where all of the cell is a word that tells a state."""
+    """The badge, where the cell is nothing but the name of a state."""
     parts = inlines(cell)
     if len(parts) != 1 or not isinstance(parts[0], str | Num):
         return ""
@@ -338,32 +338,32 @@ def _state(cell: Cell) -> str:
 
 
 def _reasons(reasons: Sequence[str]) -> Iterator[str]:
-    """Why there are dashes; many reasons wait to be asked for."""
-    told = [_marked(reason, _CODE_ONLY) for reason in reasons]
-    if len(told) > MOST_REASONS:
-        items = "".join(f"<li>{text}</li>" for text in told)
-        yield f'<details class="note"><summary>{DASH}: {len(told)} reasons</summary><ul>{items}</ul></details>'
-    elif told:
-        yield f'<p class="note">{DASH}: {"; ".join(told)}.</p>'
+    """Reasons for absent figures; many of them are folded."""
+    texts = [_marked(reason, _CODE_ONLY) for reason in reasons]
+    if len(texts) > MOST_REASONS:
+        items = "".join(f"<li>{text}</li>" for text in texts)
+        yield f'<details class="note"><summary>{DASH}: {len(texts)} reasons</summary><ul>{items}</ul></details>'
+    elif texts:
+        yield f'<p class="note">{DASH}: {"; ".join(texts)}.</p>'
 
 
 # ---------------------------------------------------------------------- pictures
 def _picture(picture: Picture, folder: Path) -> str:
     alt = escape(picture.alt)
     inner = _svg(picture) if picture.svg else _png(picture, folder)
-    told = _title("\n".join(_sources(picture.sources)))
+    title = _title("\n".join(_sources(picture.sources)))
     return (
         f'<figure data-name="{escape(picture.name)}"><div class="scroll" tabindex="0" role="region" '
-        f'aria-label="Figure: {alt}">{inner}</div>\n<figcaption{told}>{alt}</figcaption></figure>'
+        f'aria-label="Figure: {alt}">{inner}</div>\n<figcaption{title}>{alt}</figcaption></figure>'
     )
 
 
 def _svg(picture: Picture) -> str:
-    """The drawing in the page. One with marks is a group: nobody could reach what is inside an image."""
+    """The inline drawing. With marks its role is a group: the content of an image is not accessible."""
     svg = picture.svg[picture.svg.index("<svg") :].rstrip()
     role = "group" if 'class="mark"' in svg else "img"
     box = re.search(r'<svg[^>]*? viewBox="[-\d.]+ [-\d.]+ ([\d.]+)', svg)
-    # the style needs the natural width: the smallest print of a wide figure must stay readable on a phone
+    # the style limits scaling by the natural width, so that a wide figure stays readable on a phone
     width = f' style="--natural: {float(box[1]):g}"' if box else ""
     return svg.replace("<svg", f'<svg role="{role}" aria-label="{escape(picture.alt)}"{width}', 1)
 

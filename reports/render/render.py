@@ -1,4 +1,4 @@
-"""A document, whose pictures are drawn, into both of its files."""
+"""Write a document as markdown and HTML."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def write(document: Document, folder: Path, name: str = "report") -> Path:
     """``name``.md and ``name``.html in the folder that holds the document's pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.md"
-    # what a file name or a message holds that is no text must not cost the report
+    # undecodable bytes in file names and messages must not prevent the report
     path.write_text(as_markdown(document), encoding="utf-8", errors="replace")
     (folder / f"{name}.html").write_text(as_html(document, folder), encoding="utf-8", errors="replace")
     return path

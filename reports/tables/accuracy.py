@@ -1,4 +1,4 @@
-"""How right the pitch is: RMVPE on every backend against the truth, and other estimators on the same audio."""
+"""Pitch accuracy: RMVPE on every backend against the truth, and other estimators on the same audio."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ABOUT = (
     "unvoiced ones that are; *overall*: of all frames, those right in voicing and pitch. A frame that is called "
     "unvoiced has no pitch, and counts as wrong. *Cents*: of the absolute error, over frames less than a semitone off."
 )
-BESIDE = (
+ESTIMATORS = (
     "The same audio and frames, each estimator with its documented defaults over the range of RMVPE. *Seconds per "
     "second*: processing time over audio time of one call, after one on the first second; the mean of all cases."
 )
@@ -28,7 +28,7 @@ CONSENSUS = (
     "Where there is no truth, it is what two estimators of other kinds agree on: frames that both call voiced, within "
     "50 cents of each other. That is easy audio by choice, and says nothing about voicing."
 )
-# of the conditions, those that a summary tells
+# conditions that the summary names
 HEADLINES = ("clean", "snr10", "file")
 SHARES_SHOWN = {
     "RPA %": "rpa",
@@ -42,7 +42,7 @@ CENTS_SHOWN = {"mean cents": "mean_cents", "95th percentile cents": "p95_cents"}
 
 
 def sections(book: Book) -> list[Section]:
-    runs = [run for run in book.of("accuracy") if any(figures(line) for line in run.records)]
+    runs = [run for run in book.having("accuracy") if any(figures(line) for line in run.records)]
     if not runs:
         return []
     rows = [(run, row) for run in runs for line in lines_of(run, others=False) for row in [_row(run, line, True)]]
@@ -50,15 +50,15 @@ def sections(book: Book) -> list[Section]:
     first = Section("RMVPE accuracy", [cells.table(book, "accuracy", header, rows, 3, (ABOUT,)), *map(_weights, runs)])
     if any("consensus" in str(figures(line).get("truth")) for run in runs for line in run.records):
         first.blocks.append(Paragraph((CONSENSUS,)))
-    return [first, *_beside(book, runs)]
+    return [first, *_estimators(book, runs)]
 
 
 def _weights(run: RunData) -> Paragraph:
-    """Which network it is, and whether its figures are judged."""
-    told = run.environment.get("weights", {}).get("rmvpe", {}).get("label", "unknown")
+    """Name the network, and say whether its figures are judged."""
+    label = run.environment.get("weights", {}).get("rmvpe", {}).get("label", "unknown")
     judged = any(figures(line).get("limits") for line in run.records)
     why = "" if judged else " Its figures are shown and not judged: limits are those of the shipped checkpoint."
-    return Paragraph(say("Weights: {}.{}", Num(told, (run.file("environment.json#weights"),)), why))
+    return Paragraph(say("Weights: {}.{}", Num(label, (run.file("environment.json#weights"),)), why))
 
 
 def figures(line: Line) -> Line:
@@ -67,7 +67,7 @@ def figures(line: Line) -> Line:
 
 
 def lines_of(run: RunData, others: bool) -> Iterator[Line]:
-    """Records in the order of the conditions; ``others``: of the estimators beside RMVPE."""
+    """Records in the order of the conditions; ``others``: of the other estimators in place of RMVPE."""
     for case in sorted(run.cases, key=_order):
         for name in run.backends:
             line = run.find(case, "f0", name)
@@ -98,7 +98,7 @@ def _figure(run: RunData, line: Line, name: str, form: str, scale: float, why: s
 
 
 def _least(run: RunData, line: Line) -> Cell:
-    """What is judged, in words; every limit is a number of the record."""
+    """Names and limits of the judged figures."""
     found: list[Cell] = []
     for name, check in (figures(line).get("limits") or {}).items():
         limit = plain(check["limit"], (run.source(line, f"accuracy.limits.{name}"),), "g", 100)
@@ -111,16 +111,16 @@ def _heading(name: str) -> str:
 
 
 def findings(book: Book) -> Iterator[Text]:
-    """For the summary: how right each backend is, clean and at 10 dB, and how far it is from the reference in all."""
-    for run in book.of("accuracy"):
+    """For the summary: accuracy of each backend, clean and at 10 dB, and its total deviation from the reference."""
+    for run in book.having("accuracy"):
         for backend in run.backends:
             lines = {r["case"]: r for r in lines_of(run, others=False) if r["backend"] == backend}
             shown = [(case, lines[case]) for case in HEADLINES if figures(lines.get(case, {})).get("rpa") is not None]
-            told = [say(f"{case} {{}}", _figure(run, line, "rpa", ".1f", 100, "")) for case, line in shown]
-            if told:
+            shares = [say(f"{case} {{}}", _figure(run, line, "rpa", ".1f", 100, "")) for case, line in shown]
+            if shares:
                 where = f" on machine {run.setting}" if book.several else ""
                 head = say("accuracy, {}: {}{}, RPA in per cent: ", run.precision, Code(backend), where)
-                yield (*head, *joined(told), *_apart(run, list(lines.values())), ".")
+                yield (*head, *joined(shares), *_apart(run, list(lines.values())), ".")
 
 
 def _apart(run: RunData, lines: Sequence[Line]) -> Text:
@@ -132,18 +132,18 @@ def _apart(run: RunData, lines: Sequence[Line]) -> Text:
     seconds = plain(sum(line["workload"]["duration_s"] for line in compared), sources, ".0f")
     mismatches = plain(sum(line["parity"]["voicing_mismatches"] for line in compared), sources)
     cents = plain(max(line["parity"]["max_cents"] for line in compared), sources)
-    beside = Code(compared[0]["reference"])
+    reference = Code(compared[0]["reference"])
     words = "; from {} over {} s of audio: {} voicing mismatches, at most {} cents"
-    return say(words, beside, seconds, mismatches, cents)
+    return say(words, reference, seconds, mismatches, cents)
 
 
 # ---------------------------------------------------------------------- other estimators
-def _beside(book: Book, runs: Sequence[RunData]) -> list[Section]:
+def _estimators(book: Book, runs: Sequence[RunData]) -> list[Section]:
     rows = [(run, _row(run, line, False)) for run in runs for line in lines_of(run, others=True)]
     if not rows:
         return []
     header = ("case", "estimator", "truth", "frames", "voiced", *SHARES_SHOWN, *CENTS_SHOWN)
-    section = Section("Other estimators on the same audio", [Paragraph((BESIDE,))], level=3)
+    section = Section("Other estimators on the same audio", [Paragraph((ESTIMATORS,))], level=3)
     for name, share in (("rpa", "RPA %"), ("overall_accuracy", "overall %")):
         cases = sorted({case for run in runs for case in run.cases}, key=_order)
         matrix = [(run, row) for run in runs for row in _matrix(run, cases, name)]
@@ -180,7 +180,7 @@ def _speed(run: RunData, lines: Sequence[Line]) -> Cell:
 
 
 def _settings(book: Book, runs: Sequence[RunData]) -> Table:
-    """What was called, in which version, and how; and how often its result was no F0."""
+    """Each estimator's package, version and settings, and its number of frames without a valid F0."""
     rows: list[tuple[RunData, Row]] = []
     for run in runs:
         own: dict[str, list[Line]] = {}
@@ -188,11 +188,14 @@ def _settings(book: Book, runs: Sequence[RunData]) -> Table:
             own.setdefault(line["backend"], []).append(line)
         for name, lines in own.items():
             known, source = lines[0]["estimator"], (run.source(lines[0], "estimator"),)
-            told = ", ".join(f"{key} {value}" for key, value in known["settings"].items())
+            settings = ", ".join(f"{key} {value}" for key, value in known["settings"].items())
             voided = sum(line["estimator"].get("voided_frames", 0) for line in lines)
             count = plain(voided, tuple(run.source(line, "estimator") for line in lines))
             rows.append(
-                (run, (Code(name), *(Num(text, source) for text in (known["title"], known["package"], told)), count))
+                (
+                    run,
+                    (Code(name), *(Num(text, source) for text in (known["title"], known["package"], settings)), count),
+                )
             )
     header = ("name", "estimator", "package", "settings", "frames of NaN or below 0")
     return cells.table(book, "estimators-settings", header, rows, 4)

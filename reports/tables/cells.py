@@ -1,4 +1,4 @@
-"""Cells of tables: a run's figures as numbers that know their records, or the reason why there is none."""
+"""Cells of tables: a run's figures with their sources, or the reason for their absence."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def table(
     left: int = 1,
     about: Text = (),
 ) -> Table:
-    """With the machine and precision of every row in front, where the document holds several."""
+    """A table whose first column is the machine and precision, where the document holds several."""
     if book.several:
         found = tuple((run.setting, *cells) for run, cells in rows)
         return Table(name, ("machine", *header), found, left + 1, about)
@@ -55,11 +55,11 @@ def realtime_factor(run: RunData, case: str, component: str, backend: str) -> Nu
 
 def gain_number(run: RunData, case: str, component: str, backend: str) -> Num | Absent:
     """PyTorch's time over this backend's, on the same device."""
-    gain, beside = run.speedup(case, component, backend), run.speed_reference(backend)
-    lines = [run.find(case, component, name) for name in (backend, beside or backend)]
+    gain, reference = run.speedup(case, component, backend), run.speed_reference(backend)
+    lines = [run.find(case, component, name) for name in (backend, reference or backend)]
     if gain is None or None in lines:
-        reason = run.why(case, component, backend) or (beside and run.why(case, component, beside))
-        return Absent(reason or ("" if beside is None else "no round has both"))
+        reason = run.why(case, component, backend) or (reference and run.why(case, component, reference))
+        return Absent(reason or ("" if reference is None else "no round has both"))
     return estimate_of(gain, tuple(run.source(line, "samples_s") for line in lines if line), unit="×")
 
 
@@ -78,7 +78,7 @@ def mebibytes(run: RunData, line: Line | None, value: float | None, field: str, 
 
 
 def figure(run: RunData, line: Line, value: Any, name: str, field: str) -> Inline:
-    """A figure of parity in the form that suits its name: correlations differ from one in late digits."""
+    """A parity figure; correlations are printed with enough digits to differ from one."""
     if value is None:
         return Absent()
     sources = (run.source(line, field),)
@@ -90,7 +90,7 @@ def figure(run: RunData, line: Line, value: Any, name: str, field: str) -> Inlin
 
 
 def coverage(run_estimates: Sequence[Estimate | None], sources: tuple[str, ...]) -> Text:
-    """What the brackets in a table mean, for the samples that it has."""
+    """The meaning of the brackets in a table, given its samples."""
     found = [e for e in run_estimates if e is not None]
     if not found:
         return ()
@@ -127,5 +127,5 @@ def _span(low: int, high: int, sources: tuple[str, ...]) -> Text:
 
 
 def all_sources(runs: Sequence[RunData], field: str = "samples_s") -> tuple[str, ...]:
-    """Of a statement about whole runs."""
+    """Sources of a statement about whole runs."""
     return tuple(run.file(f"records.jsonl#*/*/*.{field}") for run in runs)

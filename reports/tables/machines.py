@@ -1,4 +1,4 @@
-"""Which machines, which software, what was run, what was not, and how to run it again."""
+"""Machines, software, runs, failures, and the commands that repeat it all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ..data import trace
 from ..data.frame import Book, RunData
+from ..data.sections import suites_with
 from ..render.document import (
     Absent,
     Bullets,
@@ -38,15 +39,15 @@ def side_by_side(book: Book) -> list[Section]:
     if not book.several:
         return []
     section = Section("Machines side by side", [Paragraph((SIDE_BY_SIDE,))])
-    for suite in ("rmvpe", "hubert", "synthesizer", "pipeline", "components"):
-        table = _beside(book, suite)
+    for suite in suites_with("time"):
+        table = _columns(book, suite)
         if table is not None:
             section.blocks.append(table)
     return [section] if len(section.blocks) > 1 else []
 
 
-def _beside(book: Book, suite: str) -> Table | None:
-    runs = book.of(suite)
+def _columns(book: Book, suite: str) -> Table | None:
+    runs = [run for run in book.having("time") if run.name == suite]
     if len({run.setting for run in runs}) < 2:
         return None
     shared = [case for case in runs[0].cases if all(case in run.cases for run in runs)]
@@ -93,19 +94,19 @@ def _facts(run: RunData) -> dict[str, Cell]:
         "precision": say("{} on every backend, profile {}", run.precision, str(run.config["profile"])),
     }
     for name, about in env.get("backends", {}).items():
-        told = [f"{k} {about[k]}" for k in ("mlx", "torch", "gpu_name", "blas", "blas_gflops", "cuda") if about.get(k)]
+        parts = [f"{k} {about[k]}" for k in ("mlx", "torch", "gpu_name", "blas", "blas_gflops", "cuda") if about.get(k)]
         line = next((r for r in run.records if r["backend"] == name and r.get("optimize")), None)
         sources: tuple[str, ...] = (run.file(f"environment.json#backends.{name}"),)
         if line is not None:
-            told.append(f"optimisations: {' '.join(line['optimize'])}")
+            parts.append(f"optimisations: {' '.join(line['optimize'])}")
             sources = (*sources, run.source(line, "optimize"))
-        facts[name] = Num(", ".join(told), sources) if told else unknown
+        facts[name] = Num(", ".join(parts), sources) if parts else unknown
     return facts
 
 
 # ---------------------------------------------------------------------- runs
 def runs(book: Book) -> list[Section]:
-    """What every figure above was made from."""
+    """The runs that the document is made from."""
     rows: list[tuple[RunData, Row]] = []
     for run in book.runs:
         env = run.environment
@@ -121,12 +122,12 @@ def runs(book: Book) -> list[Section]:
             load = plain(env["load_average_1min"], (run.file("environment.json#load_average_1min"),), ".2f")
         measured = [r for r in run.records if r["status"] != "skipped"]
         passed = sum(r["status"] == "passed" for r in measured)
-        told = say("{} of {}", plain(passed, (records,)), plain(len(measured), (records,)))
+        counts = say("{} of {}", plain(passed, (records,)), plain(len(measured), (records,)))
         date: Cell = Num(when[:16].replace("T", " "), (records,)) if when else Absent()
         weights = "; ".join(map(_weight, env.get("weights", {}).values()))
         about: Cell = Num(weights, (run.file("environment.json#weights"),)) if weights else Absent()
         words = (run.label or "this run", run.name, str(run.config["measure"]["name"]))
-        rows.append((run, (*words, run.outcome.word, told, date, commit, load, about)))
+        rows.append((run, (*words, run.outcome.word, counts, date, commit, load, about)))
     header = ("run", "suite", "measure", "verdict", "records passed", "begun", "commit", "load at the start", "weights")
     return [Section("Runs", [cells.table(book, "runs", header, rows, 3)])] if rows else []
 
@@ -137,7 +138,7 @@ def _weight(facts: dict[str, str]) -> str:
 
 
 def reproduce(book: Book) -> list[Section]:
-    """The commands that measured, and the one that made this document of it."""
+    """The commands that measured, and the one that made this document."""
     lines = [command(run) for run in book.runs] + [trace.command(walked) for walked in book.traces]
     section = Section("Reproduce", [Command("\n".join(dict.fromkeys(lines)))])
     if len(lines) > 4:
@@ -165,7 +166,7 @@ def command(run: RunData) -> str:
 
 # ---------------------------------------------------------------------- to listen to
 def sounds(book: Book) -> list[Section]:
-    """Links to what the backends made, relative to a run's own report; a document of several runs has none."""
+    """Links to the audio of the backends, relative to a run's own report; a document of several runs has none."""
     rows: list[tuple[RunData, Row]] = []
     single = [run for run in book.runs if not run.label]
     for run in single:
@@ -209,21 +210,21 @@ def skipped(run: RunData) -> list[tuple[str, str]]:
 
 
 def _of_run(run: RunData) -> Iterator[Text]:
-    def told(text: str) -> Num:
+    def recorded(text: str) -> Num:
         return Num(text, (run.file("records.jsonl"),))
 
     for who, reason in skipped(run):
-        yield say("{}: skipped, {}", who, told(reason))
+        yield say("{}: skipped, {}", who, recorded(reason))
     for line in (*run.outcome.errors, *run.outcome.failed):
         where = f"{line['case']}, {line['component']}, {line['backend']}: {line['status']}, "
-        yield where, told(line["reason"])
+        yield where, recorded(line["reason"])
     for case, component, backend in run.outcome.missing:
         yield (f"{case}, {component}, {backend}: planned, no record",)
     for backend, text in sorted({(r["backend"], text) for r in run.records for text in r.get("warnings", [])}):
-        yield f"{backend} warned: ", told(text)
+        yield f"{backend} warned: ", recorded(text)
     for case in run.cases:
         yield from ((text,) for text in _undrawn(run, case))
-    if run.suite.protocol == "timed" and not any(record.get("parity") for record in run.records):
+    if "time" in run.suite.shows and not any(record.get("parity") for record in run.records):
         yield ("nothing was compared: the run has no second backend",)
     if not run.environment:
         yield ("environment.json is not there: the run was broken off before it began to measure",)
@@ -232,10 +233,10 @@ def _of_run(run: RunData) -> Iterator[Text]:
 
 
 def _undrawn(run: RunData, case: str) -> Iterator[str]:
-    """What was measured, but not kept to be drawn."""
+    """Cases whose arrays for a figure are missing."""
     own = [r for r in run.records if r["case"] == case and r["status"] in ("passed", "failed")]
     pitched = any(r["component"] == "f0" and r["backend"] == r["reference"] for r in own)
-    if run.name in ("rmvpe", "pipeline") and pitched and not run.files.contours(case):
+    if "time" in run.suite.shows and pitched and not run.files.contours(case):
         yield f"{case}: F0 is not drawn, contours/{case}.npz is not there or damaged"
     if any(r.get("output") for r in own) and not run.files.spectra(case):
         yield f"{case}: spectrograms are not drawn, spectra/{case}.npz is not there or damaged"

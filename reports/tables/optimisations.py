@@ -1,4 +1,4 @@
-"""What each optimisation of rvc_mlx gains, and how far it moves the result."""
+"""Gain of each optimisation of rvc_mlx, and its error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ABOUT = (
 
 
 def ablation(book: Book) -> list[Section]:
-    rows = [(run, row) for run in book.of("ablation") for row in _rows(run)]
+    rows = [(run, row) for run in book.having("ablation") for row in _rows(run)]
     if not rows:
         return []
     header = (

@@ -1,9 +1,9 @@
-"""How close: judged figures beside their limits, stage by stage where that was traced, and pitch."""
+"""Parity: judged figures and their limits, traces stage by stage, and pitch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from suites.base.records import Line, number
@@ -12,19 +12,11 @@ from suites.trace import findings
 
 from ..data import trace
 from ..data.frame import Book, RunData
+from ..data.sections import suites_with
 from ..render.document import Absent, Cell, Code, Num, Paragraph, Section, Table, plain, say
 from . import cells
 from .cells import Row
 
-SUITES = ("rmvpe", "hubert", "synthesizer", "pipeline", "components", "accuracy")
-NAMES = {
-    "rmvpe": "RMVPE",
-    "hubert": "HuBERT",
-    "synthesizer": "the synthesizer",
-    "pipeline": "the pipeline",
-    "components": "single parts",
-    "accuracy": "F0 on the test set",
-}
 FLOOR = (
     "*Floor* is the reference's own rounding error on this input, found by computing it in float64 as well; where "
     "three times that exceeds the limit, it is the limit. Of SNR and correlation more is better, of all other figures "
@@ -51,10 +43,11 @@ PITCH_FIGURES = (
 def sections(book: Book) -> list[Section]:
     """One subsection per suite."""
     found = []
-    for suite in SUITES:
-        runs = [run for run in book.of(suite) if any(r.get("parity") for r in run.records)]
+    with_parity = [run for run in book.having("parity") if any(r.get("parity") for r in run.records)]
+    for suite in suites_with("parity"):
+        runs = [run for run in with_parity if run.name == suite]
         if runs:
-            section = Section(f"Parity of {NAMES[suite]}", level=3)
+            section = Section(runs[0].suite.parity_title, level=3)
             section.blocks.append(judged(book, runs, f"{suite}-parity"))
             if runs[0].suite.details:
                 section.blocks.append(details(book, runs, f"{suite}-parity-details"))
@@ -65,8 +58,8 @@ def sections(book: Book) -> list[Section]:
 
 
 def judged(book: Book, runs: Sequence[RunData], name: str) -> Table:
-    """Each judged figure beside its limit; the reference's own rows are left out."""
-    rows = [(run, row) for run in runs for line in _compared(run) for row in _judged_rows(run, line)]
+    """Each judged figure and its limit; the reference's own rows are left out."""
+    rows = [(run, row) for run in runs for line in compared(run) for row in _judged_rows(run, line)]
     header = (
         "case", "component", "backend", "reference", "figure", "value", "limit", "of the limit %",
         "reference's own floor", "verdict",
@@ -74,21 +67,16 @@ def judged(book: Book, runs: Sequence[RunData], name: str) -> Table:
     return cells.table(book, name, header, rows, 5, (runs[0].suite.about_parity,))
 
 
-def _compared(run: RunData) -> Iterator[Line]:
-    for case in run.cases:
-        for component in run.components:
-            for backend in run.backends:
-                line = run.find(case, component, backend)
-                if line and line["backend"] != line["reference"]:
-                    yield line
+def compared(run: RunData) -> list[Line]:
+    return [line for line in run.ordered() if line["backend"] != line["reference"]]
 
 
 def _judged_rows(run: RunData, line: Line) -> Iterator[Row]:
     head = (line["case"], line["component"], line["backend"], line["reference"])
     checks = (line["parity"] or {}).get("limits", {})
     if not checks:
-        told = line["status"] if not line["parity"] else "no limit under this policy"
-        yield (*head, "", Absent(line["reason"] or ""), Absent(), Absent(), Absent(), told)
+        state = line["status"] if not line["parity"] else "no limit under this policy"
+        yield (*head, "", Absent(line["reason"] or ""), Absent(), Absent(), Absent(), state)
     for name, check in checks.items():
         field = f"parity.limits.{name}"
         figures = [cells.figure(run, line, check[part], name, field) for part in ("value", "limit", "floor")]
@@ -104,7 +92,7 @@ def _agreed(lines: Sequence[Line]) -> str:
 
 
 def share_of_limit(name: str, check: Line) -> float | None:
-    """The error over what is allowed; None where nothing is allowed, or one of them has no size."""
+    """The error over what is allowed; None where the limit is zero, or one of them is not finite."""
     error, allowed = to_error(name, number(check["value"])), to_error(name, number(check["limit"]))
     if not (math.isfinite(error) and math.isfinite(allowed)) or allowed <= 0:
         return None
@@ -112,7 +100,7 @@ def share_of_limit(name: str, check: Line) -> float | None:
 
 
 def details(book: Book, runs: Sequence[RunData], name: str) -> Table:
-    """Figures without a limit, for those who want to look closer."""
+    """Figures without a limit."""
     suite = runs[0].suite
     rows: list[tuple[RunData, Row]] = []
     for run in runs:
@@ -135,7 +123,7 @@ def _detail(run: RunData, line: Line | None, name: str) -> Cell:
 
 # ---------------------------------------------------------------------- stage by stage
 def steps(book: Book) -> list[Section]:
-    """The traces: of every part of the models the worst that a stage adds, and what it hands on."""
+    """The traces: the worst added error of every part of the models, and the error of its output."""
     if not book.traces:
         return []
     other, reference = book.traces[0].backends
@@ -196,10 +184,11 @@ def _spread(walked: trace.Trace) -> Paragraph:
 # ---------------------------------------------------------------------- pitch
 def pitch(book: Book) -> tuple[list[Section], str]:
     """Voicing and F0 of the backends against each other."""
-    runs = [run for run in book.of("rmvpe", "pipeline", "accuracy") if "f0" in run.components]
+    runs = [run for run in book.having("pitch") if "f0" in run.components]
     rows = [(run, row) for run in runs for row in _pitch_rows(run)]
     if not rows:
-        return [], "no run of `rmvpe`, `pipeline` or `accuracy` compares F0"
+        *first, last = (f"`{name}`" for name in suites_with("pitch"))
+        return [], f"no run of {', '.join(first)} or {last} compares F0"
     header = (
         "suite", "case", "backend", "reference", "frames", "voiced", "voicing mismatches", "voicing error rate",
         "max cents", "RMS cents", "octave errors", "undecided", "verdict",
@@ -212,7 +201,7 @@ def pitch(book: Book) -> tuple[list[Section], str]:
 
 
 def _pitch_rows(run: RunData) -> Iterator[Row]:
-    for line in _compared(run):
+    for line in compared(run):
         found = line["parity"] or {}
         if line["component"] != "f0" or not found:
             continue
@@ -251,15 +240,20 @@ def _validation_rows(run: RunData) -> Iterator[Row]:
         yield run.name, component, backend, *counts, *_closest(run, lines), status
 
 
-def _closest(run: RunData, lines: Sequence[Line]) -> tuple[Cell, Cell]:
+def closest(lines: Iterable[Line]) -> tuple[float, str, Line] | None:
+    """The judged figure with the largest error over its limit: that share, the figure's name, and its record."""
     found = [
         (share, name, line)
         for line in lines
-        if line["backend"] != line["reference"]
         for name, check in ((line["parity"] or {}).get("limits", {})).items()
         if (share := share_of_limit(name, check)) is not None
     ]
-    if not found:
+    return max(found, key=lambda one: one[0], default=None)
+
+
+def _closest(run: RunData, lines: Sequence[Line]) -> tuple[Cell, Cell]:
+    found = closest(line for line in lines if line["backend"] != line["reference"])
+    if found is None:
         return "", Absent()
-    share, name, line = max(found, key=lambda one: one[0])
+    share, name, line = found
     return f"{name}, {line['case']}", plain(100 * share, (run.source(line, f"parity.limits.{name}"),), ".0f")

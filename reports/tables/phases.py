@@ -1,8 +1,8 @@
-"""What happens once in a process: memory, growth over many lengths, first runs."""
+"""Fresh processes: memory, growth over many lengths, first runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
@@ -33,14 +33,9 @@ GROWING = (
 )
 
 
-def _lines(run: RunData, growth: bool) -> Iterator[Line]:
+def lines_of(run: RunData, growth: bool) -> list[Line]:
     """Records of everything that was measured in fresh processes; ``growth``: the case of many lengths instead."""
-    for case in run.cases:
-        for component in run.components:
-            for backend in run.backends:
-                line = run.find(case, component, backend)
-                if line and line.get("cold") and (case == GROWTH) == growth:
-                    yield line
+    return [line for line in run.ordered() if line.get("cold") and (line["case"] == GROWTH) == growth]
 
 
 def _rows(
@@ -49,12 +44,12 @@ def _rows(
     return [
         (run, (_model(run, line), line["case"], line["backend"], *make(run, line)))
         for run in runs
-        for line in _lines(run, growth)
+        for line in lines_of(run, growth)
     ]
 
 
 def _model(run: RunData, line: Line) -> str:
-    """Suites of several models name it as the component."""
+    """The component of a suite with several models, else the suite."""
     return str(line["component"]) if run.suite.whole is None else run.name
 
 
@@ -64,11 +59,11 @@ def _has(line: Line, name: str) -> bool:
 
 # ---------------------------------------------------------------------- memory
 def memory(book: Book) -> list[Section]:
-    runs = book.of("memory") or [run for run in book.runs if run.cases and run.name != "cold_start"]
-    runs = [run for run in runs if any(_has(line, "peak_rss_bytes") for line in _lines(run, False))]
+    runs = book.having("memory") or [run for run in book.runs if run.cases and "first_run" not in run.suite.shows]
+    runs = [run for run in runs if any(_has(line, "peak_rss_bytes") for line in lines_of(run, False))]
     if not runs:
         return []
-    steady = any(_has(line, "peak_rss_steady_bytes") for run in runs for line in _lines(run, False))
+    steady = any(_has(line, "peak_rss_steady_bytes") for run in runs for line in lines_of(run, False))
     names = {
         "before loading MiB": "base_rss_bytes",
         "peak while loading MiB": "peak_rss_load_bytes",
@@ -79,7 +74,7 @@ def memory(book: Book) -> list[Section]:
 
     def make(run: RunData, line: Line) -> list[Cell]:
         found: list[Cell] = [_largest(run, line, name) for name in names.values()]
-        return [*found, _against(run, line)]
+        return [*found, against(run, line)]
 
     header = ("model", "case", "backend", *names, "peak over PyTorch's")
     return [Section("Memory", [cells.table(book, "memory", header, _rows(runs, make), 3, (MEMORY,))])]
@@ -98,14 +93,14 @@ def _above(line: Line) -> list[float]:
     return [float(c["peak_rss_call_bytes"] - c["base_rss_bytes"]) for c in known]
 
 
-def _against(run: RunData, line: Line) -> Num | Absent:
+def against(run: RunData, line: Line) -> Num | Absent:
     """Ours over PyTorch's, with the range over processes; one process each has no range."""
-    beside = speed_reference(line["backend"], run.backends)
-    if beside is None:
+    reference = speed_reference(line["backend"], run.backends)
+    if reference is None:
         return Absent()
-    other = run.find(line["case"], line["component"], beside)
+    other = run.find(line["case"], line["component"], reference)
     if other is None or other["status"] == "error":
-        return Absent(run.why(line["case"], line["component"], beside))
+        return Absent(run.why(line["case"], line["component"], reference))
     ours, theirs = _above(line), _above(other) if other.get("cold") else []
     if not ours or not theirs or max(theirs) <= 0:
         return Absent("this system cannot tell a call's peak from the load's")
@@ -118,7 +113,7 @@ def _against(run: RunData, line: Line) -> Num | Absent:
 
 # ---------------------------------------------------------------------- growth
 def growth(book: Book) -> list[Section]:
-    runs = [run for run in book.of("memory") if GROWTH in run.cases]
+    runs = [run for run in book.having("memory") if GROWTH in run.cases]
     if not runs:
         return []
 
@@ -140,8 +135,9 @@ def growth(book: Book) -> list[Section]:
 
 # ---------------------------------------------------------------------- first runs
 def first_run(book: Book) -> list[Section]:
-    runs = book.of("cold_start") or [run for run in book.runs if run.cases and run.name not in ("memory", "ablation")]
-    runs = [run for run in runs if any(_has(line, "first_call_s") for line in _lines(run, False))]
+    others = {"memory", "ablation"}
+    runs = book.having("first_run") or [run for run in book.runs if run.cases and not others & set(run.suite.shows)]
+    runs = [run for run in runs if any(_has(line, "first_call_s") for line in lines_of(run, False))]
     if not runs:
         return []
     return [Section("First run against steady state", [_first_table(book, runs)])]
@@ -154,7 +150,7 @@ def _first_table(book: Book, runs: Sequence[RunData]) -> Table:
         "first call s": "first_call_s",
         "second call s": "second_call_s",
     }
-    if any(_has(line, "new_shape_s") for run in runs for line in _lines(run, False)):
+    if any(_has(line, "new_shape_s") for run in runs for line in lines_of(run, False)):
         names = {"start s": "start_s", **names, "new shape s": "new_shape_s", "again s": "new_shape_again_s"}
 
     def make(run: RunData, line: Line) -> list[Cell]:

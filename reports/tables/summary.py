@@ -1,4 +1,4 @@
-"""What a reader should know first: verdicts and key findings, all of them computed."""
+"""The summary: verdicts and key findings, all computed from records."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ VERDICTS = {
     1: "**Failed**: a limit was exceeded; see *Not measured, skipped, and failures*.",
     2: "**Incomplete**: not everything planned could be measured; see *Not measured, skipped, and failures*.",
 }
-MODELS = ("rmvpe", "hubert", "synthesizer", "pipeline")
-# of the processors, what other work may take before a reader should know
+# share of the processors taken by other work above which a record is reported
 BUSY = 0.05
 MANY = 5
 
@@ -52,7 +51,7 @@ def summary(book: Book) -> Section:
 
 
 def _what(book: Book) -> Text:
-    """Suites, measure, policies, weights and knobs: by run where there is one, in short where there are many."""
+    """Suite, measure, policies, weights and knobs of a single run; counts of several."""
     if len(book.runs) != 1:
         held: list[Text] = []
         if book.runs:
@@ -67,7 +66,7 @@ def _what(book: Book) -> Text:
     (run,) = book.runs
     config = run.config
     knobs = ("transpose", "index_rate", "protect", "rms_mix", "speaker")
-    told = [
+    values = [
         say(f"{name} {{}}", plain(config["suite"][name], (run.file(f"config.yaml#suite.{name}"),), "g"))
         for name in knobs
         if name in config["suite"]
@@ -78,7 +77,7 @@ def _what(book: Book) -> Text:
             "Suite {}, measure {}, precision {}, profile {}",
             Code(run.name), Code(str(config["measure"]["name"])), Code(run.precision), Code(str(config["profile"])),
         ),
-        *(("; ", *joined(told)) if told else ()),
+        *(("; ", *joined(values)) if values else ()),
         "; weights: ",
         Num(weights, (run.file("environment.json#weights"),)) if weights else "unknown",
         ".",
@@ -95,8 +94,8 @@ def _sweep(run: RunData) -> list[str]:
 
 # ---------------------------------------------------------------------- speed
 def _speed(book: Book) -> Iterator[Text]:
-    """The whole call on the longest case, per backend that has a PyTorch beside it."""
-    for run in book.of(*MODELS):
+    """The whole call on the longest case, per backend with a PyTorch reference on the same device."""
+    for run in book.having("time"):
         case, whole = _sweep(run)[-1], run.suite.whole or ""
         for backend in run.backends:
             gain = run.speedup(case, whole, backend)
@@ -122,17 +121,17 @@ def _word(gain: Estimate) -> str:
 # ---------------------------------------------------------------------- precision
 def _precise(book: Book) -> Iterator[Text]:
     """The judged figures of the whole call, each the worst of all cases."""
-    for run in book.of(*MODELS):
+    for run in book.having("time"):
         for backend in run.backends:
             found = [r for case in run.cases if (r := run.find(case, run.suite.whole or "", backend)) and r["parity"]]
             if found:
-                told = joined(_worst(run, found)) or ("nothing judged",)
+                figures = joined(_worst(run, found)) or ("nothing judged",)
                 count = counted(len(found), "case", tuple(run.source(r, "parity") for r in found))
                 yield (
                     *say("{}, {}: ", run.name, run.precision),
                     *_who(book, run, backend),
                     *say(" against {}, whole call, worst of {}: ", Code(found[0]["reference"]), count),
-                    *told,
+                    *figures,
                     ".",
                 )
 
@@ -152,8 +151,10 @@ def _worst(run: RunData, found: Sequence[Line]) -> list[Cell]:
 
 # ---------------------------------------------------------------------- shares, memory, traces
 def _shares(book: Book) -> Iterator[Text]:
-    """Where the time of a conversion goes, on its longest case."""
-    for run in book.of("pipeline"):
+    """The part that takes the most time of one call, on the longest case."""
+    for run in book.having("time"):
+        if not run.timed_together:
+            continue
         case = _sweep(run)[-1]
         for backend in run.backends:
             parts = {c: e.value for c in run.components if c != run.suite.whole and (e := run.time(case, c, backend))}
@@ -163,20 +164,20 @@ def _shares(book: Book) -> Iterator[Text]:
                 source = (run.file(f"records.jsonl#{case}/*/{backend}.samples_s"),)
                 share = plain(100 * parts[name] / whole.value, source, ".0f", unit=" %")
                 yield (
-                    *say("pipeline on {} s of audio, ", cells.seconds_of(run, case)),
+                    *say("{} on {} s of audio, ", run.name, cells.seconds_of(run, case)),
                     *_who(book, run, backend),
                     *say(": {} of the time is {}.", share, Code(name)),
                 )
 
 
 def _memory(book: Book) -> Iterator[Text]:
-    for run in book.of("memory"):
-        for line in phases._lines(run, growth=False):
-            against = phases._against(run, line)
+    for run in book.having("memory"):
+        for line in phases.lines_of(run, growth=False):
+            against = phases.against(run, line)
             if (
                 isinstance(against, Num)
                 and line["case"] == _sweep(run)[-1]
-                and line["component"] in ("rmvpe", "pipeline")
+                and line["component"] in run.suite.headlines
             ):
                 yield (
                     *say("memory of {} on {} s of audio: ", line["component"], cells.seconds_of(run, line["case"])),
@@ -194,41 +195,41 @@ def _traces(book: Book) -> Iterator[Text]:
 
 # ---------------------------------------------------------------------- findings
 def findings(book: Book) -> list[Section]:
-    """What the records show beside the summary: where MLX is slower, what does not pay, what to be careful with."""
+    """Further findings: where MLX is slower, which optimisations cost time, and which figures need care."""
     items = [*_slower(book), *_unprofitable(book), *_near(book), *_unsettled(book), *_busy(book)]
     return [Section("Findings", [Bullets(tuple(items))])] if items else []
 
 
 def _slower(book: Book) -> Iterator[Text]:
-    """Components that are slower, and that are faster, beyond doubt: the five most extreme."""
-    for run in book.of(*times.TITLES):
+    """Components whose whole interval is slower, or faster: the five most extreme of each."""
+    for run in book.having("time"):
         for backend in run.backends:
             gains = [(g, case, c) for case in run.cases for c in run.components if (g := run.speedup(case, c, backend))]
             slower = sorted((x for x in gains if times.is_slower(x[0])), key=lambda x: x[0].value)
             faster = sorted((x for x in gains if times.is_faster(x[0])), key=lambda x: -x[0].value)
             for word, found in (("slower", slower), ("faster", faster)):
                 if found:
-                    told = joined([_told(run, g, case, c, backend) for g, case, c in found[:MANY]])
+                    places = joined([_place(run, g, case, c, backend) for g, case, c in found[:MANY]])
                     count = plain(len(found), cells.all_sources([run]))
                     of = plain(len(gains), cells.all_sources([run]))
                     head = say("{}, {}: ", run.name, run.precision)
-                    beside = Code(str(run.speed_reference(backend)))
+                    reference = Code(str(run.speed_reference(backend)))
                     who = _who(book, run, backend)
                     yield (
                         *head,
                         *who,
-                        *say(f" is {word} than {{}} in {{}} of {{}} places: ", beside, count, of),
-                        *told,
+                        *say(f" is {word} than {{}} in {{}} of {{}} places: ", reference, count, of),
+                        *places,
                         ".",
                     )
 
 
-def _told(run: RunData, gain: Estimate, case: str, component: str, backend: str) -> Text:
+def _place(run: RunData, gain: Estimate, case: str, component: str, backend: str) -> Text:
     return say("{} on {} {}", component, case, cells.gain_number(run, case, component, backend))
 
 
 def _unprofitable(book: Book) -> Iterator[Text]:
-    for run in book.of("ablation"):
+    for run in book.having("ablation"):
         for backend in run.backends:
             lost = []
             for case in run.cases:
@@ -245,23 +246,18 @@ def _unprofitable(book: Book) -> Iterator[Text]:
 
 def _near(book: Book) -> Iterator[Text]:
     """The figure that is closest to its limit, of each run."""
-    for run in book.of(*times.TITLES):
-        known = [
-            (share, name, line)
-            for line in parity._compared(run)
-            for name, check in ((line["parity"] or {}).get("limits", {})).items()
-            if (share := parity.share_of_limit(name, check)) is not None
-        ]
-        if known:
-            share, name, line = max(known, key=lambda one: one[0])
-            told = plain(100 * share, (run.source(line, f"parity.limits.{name}"),), ".0f", unit=" %")
+    for run in book.having("time"):
+        found = parity.closest(parity.compared(run))
+        if found is not None:
+            share, name, line = found
+            of_limit = plain(100 * share, (run.source(line, f"parity.limits.{name}"),), ".0f", unit=" %")
             place = f"{line['component']} on {line['case']}"
             head = (*say("{}, {}: ", run.name, run.precision), *_who(book, run, line["backend"]))
-            yield (*head, *say(" comes closest to a limit in {} of {}: {} of it.", name, place, told))
+            yield (*head, *say(" comes closest to a limit in {} of {}: {} of it.", name, place, of_limit))
 
 
 def _unsettled(book: Book) -> Iterator[Text]:
-    for run in book.of(*times.TITLES):
+    for run in book.having("time"):
         warm = [w for line in run.records for w in line.get("warmup") or []]
         late = sum(not w["steady"] for w in warm)
         if late:
@@ -271,7 +267,7 @@ def _unsettled(book: Book) -> Iterator[Text]:
 
 
 def _busy(book: Book) -> Iterator[Text]:
-    for run in book.of(*times.TITLES):
+    for run in book.having("time"):
         shares = [line["others_share"] for line in run.records if line.get("others_share") is not None]
         busy = [share for share in shares if share > BUSY]
         if busy:

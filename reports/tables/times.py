@@ -1,4 +1,4 @@
-"""Time: whole calls, their parts, how well it is known, real audio, and what was reached of the machine's best."""
+"""Time: whole calls, their parts, real audio, precision of the times, and the roofline."""
 
 from __future__ import annotations
 
@@ -12,17 +12,11 @@ from suites.base.statistics import Estimate
 from ..data import fits
 from ..data.frame import Book, RunData, launches_of
 from ..data.roofs import Roof, device_of, roofs
+from ..data.sections import suites_with
 from ..render.document import Absent, Cell, Code, Num, Paragraph, Section, Table, Text, plain, say
 from . import cells
 from .cells import Row
 
-TITLES = {
-    "rmvpe": "Pitch: RMVPE",
-    "hubert": "Content features: HuBERT",
-    "synthesizer": "Synthesizer",
-    "pipeline": "Voice conversion: the whole pipeline",
-    "components": "Single parts",
-}
 ABOUT = (
     "{what}, steady state. The realtime factor is processing time over audio time: smaller is faster, below 1 keeps "
     "up with speech. The speed-up is PyTorch's time over MLX's on the same device, paired by round: above 1, MLX is "
@@ -57,13 +51,12 @@ PEAKS = {
 }
 
 
-def of_suite(book: Book, suite: str) -> list[Section]:
-    """One suite's times: the whole call, its parts, and their sum."""
-    runs = book.of(suite)
+def of_suite(book: Book, runs: Sequence[RunData]) -> list[Section]:
+    """The times of one suite's runs: the whole call, its parts, and their sum."""
     if not runs:
         return []
-    first, whole = runs[0], runs[0].suite.whole
-    sections = [Section(TITLES[suite])]
+    first, suite, whole = runs[0], runs[0].name, runs[0].suite.whole
+    sections = [Section(first.suite.title)]
     about = ABOUT.format(what=first.suite.about_time)
     if whole is not None:
         sections[0].blocks.append(latency(book, runs, whole, f"{suite}-time", (about,)))
@@ -72,10 +65,10 @@ def of_suite(book: Book, suite: str) -> list[Section]:
     parts = [name for name in _components(runs) if name != whole]
     if parts:
         words = first.config["suite"]["components"]
-        told = "; ".join(f"`{name}`: {words[name].split(' (')[0]}" for name in parts if name in words)
+        explained = "; ".join(f"`{name}`: {words[name].split(' (')[0]}" for name in parts if name in words)
         inner = Section("Parts" if whole else "Every part", level=3)
         inner.blocks += [
-            Paragraph((f"{told}.",)),
+            Paragraph((f"{explained}.",)),
             _about_parts(runs),
             by_component(book, runs, parts, f"{suite}-parts"),
         ]
@@ -90,7 +83,7 @@ def _components(runs: Sequence[RunData]) -> list[str]:
 
 
 def _about_parts(runs: Sequence[RunData]) -> Paragraph:
-    """Whether the parts are of the very call that was timed, and how well they add up to it."""
+    """Whether one call timed the parts and the whole, and how well the parts add up."""
     whole, found = runs[0].suite.whole, []
     if whole is None:
         return Paragraph(("Times are in milliseconds.",))
@@ -149,7 +142,7 @@ def by_component(book: Book, runs: Sequence[RunData], components: Sequence[str],
 
 
 def breakdown(book: Book, runs: Sequence[RunData], name: str) -> Table:
-    """Components side by side, medians in milliseconds, and what the parts of one call add up to."""
+    """Median of every component in milliseconds, and the sum of the parts of one call."""
     rows: list[tuple[RunData, Row]] = []
     components = _components(runs)
     for run in runs:
@@ -184,9 +177,9 @@ def _sums(run: RunData, case: str, backend: str) -> tuple[Cell, Cell]:
 
 # ---------------------------------------------------------------------- fitted slopes
 def slopes(book: Book) -> list[Section]:
-    """Of whole calls: what a second more of audio costs."""
+    """Slope of the time of whole calls over duration."""
     rows: list[tuple[RunData, Row]] = []
-    for run in book.of("rmvpe", "hubert", "synthesizer", "pipeline"):
+    for run in book.having("time"):
         whole = run.suite.whole or ""
         cases = [case for case in run.cases if case.startswith("synthetic")]
         for backend in run.backends:
@@ -209,7 +202,7 @@ def slopes(book: Book) -> list[Section]:
 # ---------------------------------------------------------------------- real audio
 def real_audio(book: Book) -> list[Section]:
     rows: list[tuple[RunData, Row]] = []
-    for run in book.of("rmvpe", "hubert", "synthesizer", "pipeline"):
+    for run in book.having("time"):
         for case in run.cases:
             if run.suite.whole and not case.startswith("synthetic"):
                 rows += [(run, _real_row(run, case, run.suite.whole, backend)) for backend in run.backends]
@@ -235,8 +228,8 @@ def _real_row(run: RunData, case: str, whole: str, backend: str) -> Row:
 
 # ---------------------------------------------------------------------- how well it is known
 def precision(book: Book) -> list[Section]:
-    """How well each speed-up is known, how launches differ, and what the machine was busy with."""
-    runs = book.of(*TITLES)
+    """Interval of each speed-up, spread of launches, and other load of the machine."""
+    runs = book.having("time")
     if not runs:
         return []
     section = Section("How well the times are known", [Paragraph((PRECISION,))])
@@ -255,12 +248,9 @@ def precision(book: Book) -> list[Section]:
 
 
 def _precision_rows(run: RunData) -> Iterator[Row]:
-    for case in run.cases:
-        for component in run.components:
-            for backend in run.backends:
-                line = run.find(case, component, backend)
-                if line and line["samples_s"] and run.speed_reference(backend):
-                    yield run.name, case, component, backend, *_precision_cells(run, line)
+    for line in run.ordered():
+        if line["samples_s"] and run.speed_reference(line["backend"]):
+            yield run.name, *key_of(line), *_precision_cells(run, line)
 
 
 def _precision_cells(run: RunData, line: Line) -> Row:
@@ -310,12 +300,12 @@ def _spread_rows(run: RunData) -> Iterator[Row]:
 # ---------------------------------------------------------------------- roofline
 def roofline(book: Book) -> tuple[list[Section], str]:
     """The table, or the reason why there is none."""
-    runs = book.of("components")
+    runs, suite = book.having("roofline"), suites_with("roofline")[0]
     if not runs:
-        return [], "no run of the suite `components`"
+        return [], f"no run of the suite `{suite}`"
     rows = [(run, row) for run in runs for row in _roofline_rows(run)]
     if not rows:
-        return [], "the runs of `components` hold no FLOPs: PyTorch counts them"
+        return [], f"the runs of `{suite}` hold no FLOPs: PyTorch counts them"
     header = (
         "case", "component", "backend", "GFLOP", "MB", "FLOP per byte", "achieved GFLOP/s", "of the roof %",
         "limited by",
@@ -328,15 +318,11 @@ def roofline(book: Book) -> tuple[list[Section], str]:
 
 def _roofline_rows(run: RunData) -> Iterator[Row]:
     tops = roofs(run)
-    for case in run.cases:
-        for component in run.components:
-            if f"{component}_device" in run.components:
-                continue  # where there are both, what stays on the device is looked at
-            for backend in run.backends:
-                line, time = run.find(case, component, backend), run.time(case, component, backend)
-                top = tops.get(device_of(backend))
-                if line and line.get("work") and time:
-                    yield case, component, backend, *_roofline_cells(run, line, time, top)
+    for line in run.ordered():
+        key = case, component, backend = key_of(line)
+        # where a component was timed in both ways, the time on the device is used
+        if f"{component}_device" not in run.components and line.get("work") and (time := run.time(*key)):
+            yield case, component, backend, *_roofline_cells(run, line, time, tops.get(device_of(backend)))
 
 
 def _roofline_cells(run: RunData, line: Line, time: Estimate, top: Roof | None) -> Row:

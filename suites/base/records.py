@@ -12,6 +12,7 @@ Schema of the lines is generated from the types: ``python -m suites.base.records
 from __future__ import annotations
 
 import json
+import lzma
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -280,14 +281,21 @@ def typed(raw: Line) -> Keyed:
 
 # ---------------------------------------------------------------------- writing
 def records_file(folder: Path) -> Path:
-    """Where a run folder keeps its records."""
-    return folder / RECORDS
+    """Where a run folder keeps its records: ``records.jsonl``, or ``records.jsonl.xz`` where only that is there."""
+    plain, packed = folder / RECORDS, folder / f"{RECORDS}.xz"
+    return packed if packed.is_file() and not plain.exists() else plain
 
 
 class RecordFile:
-    """Appends lines; each is on disk, whole, when ``append`` returns."""
+    """Appends lines; each is on disk, whole, when ``append`` returns.
+
+    Raises:
+        UserError: the records are compressed.
+    """
 
     def __init__(self, path: Path) -> None:
+        if path.suffix == ".xz":
+            raise UserError(f"{path}: compressed records take no more lines; unpack them first: xz -d {path}")
         self.path = path
         if path.exists():
             _drop_partial_line(path)
@@ -343,10 +351,10 @@ def _drop_partial_line(path: Path) -> None:
 
 # ---------------------------------------------------------------------- reading
 def read_lines(path: Path) -> Iterator[Line]:
-    """All whole lines as they are stored; a last line that was cut off by a kill is left out.
+    """All whole lines as they are stored, of a ``.xz`` file as well; a last line cut off by a kill is left out.
 
     Raises:
-        UserError: no such file, a damaged line, or a schema newer than this program.
+        UserError: no such file, a damaged file or line, or a schema newer than this program.
     """
     for _, line in _numbered(path):
         yield line
@@ -369,7 +377,11 @@ def _numbered(path: Path) -> Iterator[tuple[str, Line]]:
     """Each line with its place, ``FILE:NUMBER``."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; is this a run folder?")
-    whole = path.read_bytes().split(b"\n")[:-1]  # what follows the last line's end was cut off by a kill
+    try:
+        content = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
+    except lzma.LZMAError:
+        raise UserError(f"{path}: damaged, it cannot be decompressed") from None
+    whole = content.split(b"\n")[:-1]  # what follows the last line's end was cut off by a kill
     for number_, text in enumerate(whole, 1):
         place = f"{path}:{number_}"
         try:

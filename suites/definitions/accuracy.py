@@ -24,6 +24,8 @@ class Accuracy(Rmvpe):
 
     options = AccuracyOptions
     protocol = "accuracy"
+    shows = ("accuracy", "parity", "pitch")
+    parity_title = "Parity of F0 on the test set"
     trained = True
     about_parity = (
         "Each backend on its own values from the audio on, against the reference's. *Undecided* frames are closer to "

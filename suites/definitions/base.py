@@ -77,7 +77,14 @@ class Suite:
     extras: ClassVar[tuple[str, ...]] = ()  # calls that only parity needs; never timed
     # a trace takes no more: what the pipeline hands over at once (its longest segment and the padding); None: any
     longest_traced_s: ClassVar[float | None] = None
-    # the report: what the whole call is, how parity is judged, and the figures worth a column
+    # the report: the sections that its records fill (reports/data/sections.py), the titles of its sections on time and
+    # parity, and of a whole call the parts that are timed by calls of their own
+    shows: ClassVar[tuple[str, ...]]
+    title: ClassVar[str]
+    parity_title: ClassVar[str]
+    parts: ClassVar[tuple[str, ...]] = ()
+    headlines: ClassVar[tuple[str, ...]] = ()  # components that a summary names, where there is no whole call
+    # what the whole call is, how parity is judged, and the figures worth a column
     about_time: ClassVar[str]
     about_parity: ClassVar[str]
     about_components: ClassVar[str] = ""  # of a suite without a whole call

@@ -33,6 +33,9 @@ OUTPUT = {"mel": "mel", "gru": "gru", "hubert": "features", "source": "source", 
 class Components(Stack):
     options = VoiceOptions
     counted = True
+    shows = ("time", "roofline", "parity")
+    title = "Single parts"
+    parity_title = "Parity of single parts"
     shared = (("z_p", "latent"), ("z", "flow"))
     about_time = "Each part alone"
     about_components = (

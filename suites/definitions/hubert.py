@@ -26,6 +26,10 @@ class Hubert(Suite):
     checkpoints = ("hubert",)
     shared = (("extracted", "extract"),)
     longest_traced_s = 43.0
+    shows = ("time", "parity")
+    title = "Content features: HuBERT"
+    parity_title = "Parity of HuBERT"
+    parts = ("extract", "encode")
     about_time = "From audio in host memory to content features in host memory"
     about_parity = (
         "`encode` is compared on the reference's own input, `features` on each side's own values from the audio on."

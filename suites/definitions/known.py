@@ -21,6 +21,7 @@ class Known(Suite):
 
     whole = "allocate"
     checkpoints = ()
+    shows = ()
     details = ()
 
     def load(self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings) -> None:

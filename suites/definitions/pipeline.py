@@ -80,6 +80,9 @@ class Pipeline(Suite):
     checkpoints = ("hubert", "rmvpe", "voice")
     same_code = ("filter",)
     shared = (("padded", "front.padded"), ("f0", "front.f0"))
+    shows = ("time", "parity", "pitch")
+    title = "Voice conversion: the whole pipeline"
+    parity_title = "Parity of the pipeline"
     extras = ("salience", "given_f0", "knobs")
     about_time = "From audio in host memory to converted audio in host memory"
     about_parity = (

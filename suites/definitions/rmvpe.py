@@ -30,6 +30,10 @@ class Rmvpe(Suite):
     shared = (("mel", "mel"), ("salience", "network"))
     extras = ("own_salience",)
     learned = ("f0", "own_salience")
+    shows = ("time", "parity", "pitch")
+    title = "Pitch: RMVPE"
+    parity_title = "Parity of RMVPE"
+    parts = ("mel", "network", "decode")
     about_time = "From audio in host memory to F0 in host memory"
     about_parity = (
         "`mel`, `network` and `decode` are compared on the reference's own input, `f0` on each side's own values from "

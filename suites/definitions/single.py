@@ -22,6 +22,8 @@ ON, OFF = "on", "off"
 class Memory(Stack):
     options = MemoryOptions
     protocol = "memory"
+    shows = ("memory",)
+    headlines = ("rmvpe", "pipeline")
     about_time = "One call of the whole model, host to host, after the first one"
     about_parity = ""
     details = ()
@@ -29,6 +31,7 @@ class Memory(Stack):
 
 class ColdStart(Stack):
     protocol = "cold_start"
+    shows = ("first_run",)
     about_time = "One call of the whole model, host to host, after the warm-up"
     about_parity = ""
     details = ()
@@ -39,6 +42,7 @@ class Ablation(Stack):
 
     options = AblationOptions
     protocol = "ablation"
+    shows = ("ablation",)
     about_time = "One call, host to host"
     about_parity = ""
     details = ()

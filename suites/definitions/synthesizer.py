@@ -31,6 +31,10 @@ class Synthesizer(Suite):
     options = VoiceOptions
     whole = "infer"
     checkpoints = ("voice",)
+    shows = ("time", "parity")
+    title = "Synthesizer"
+    parity_title = "Parity of the synthesizer"
+    parts = ("encode", "flow", "decode")
     takes_audio = False
     shared = (("z_p", "latent"), ("z", "flow"))
     extras = ("attention_steps",)

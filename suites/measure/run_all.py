@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
 
 from ..base import outcome
 from ..base.errors import UserError
@@ -18,41 +17,15 @@ from ..base.records import read_lines, records
 from ..base.run_folder import RunFolder
 from ..definitions import SUITES
 from ..definitions.config import Config
+from ..definitions.everything import Step, steps
 from ..definitions.plan import requested_backends
 from ..inputs.recordings import read_audio
 from .config import compose_config
 from .runner import Runner, open_run, resume_run
 
 NAME = "all"
-SUITES_IN_ORDER = (
-    "rmvpe",
-    "hubert",
-    "synthesizer",
-    "pipeline",
-    "components",
-    "memory",
-    "cold_start",
-    "ablation",
-    "accuracy",
-)
-TRACES = ("rmvpe", "hubert", "synthesizer", "pipeline")
 STATE = "all.json"
 INTERRUPTED, ERROR = 130, 2
-
-
-class Step(NamedTuple):
-    """One run of a suite, or a trace of a model, in a folder of its own."""
-
-    kind: str
-    name: str
-
-    @property
-    def folder(self) -> str:
-        return self.name if self.kind == "run" else f"trace-{self.name}"
-
-
-def steps() -> list[Step]:
-    return [*(Step("run", name) for name in SUITES_IN_ORDER), *(Step("trace", name) for name in TRACES)]
 
 
 def fitting(name: str, overrides: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 
 from reports.data.frame import load_book
 from reports.documents import build, sources
+from reports.render.document import Picture
 from reports.render.markdown import render
 
 ROOT = Path(__file__).parents[3]
@@ -27,8 +28,11 @@ def published(request, monkeypatch, tmp_path):
     text = (folder / "BENCHMARKS.md").read_text("utf-8")
     named = [Path(name) for name in re.findall(r"^!\[.*\]\((.*)\)$", text, re.MULTILINE)]
 
-    monkeypatch.setattr(build, "draw_one", lambda job, path: "" if Path("plots", path.name) in named else None)
-    monkeypatch.setattr(build, "draw_heat", lambda walked, path: (path, ""))
+    def stored(make, path, alt, sources, name=""):
+        found = Path("plots", path.name)
+        return Picture(name or path.stem, alt, str(found), "", sources) if found in named else None
+
+    monkeypatch.setattr(build, "drawn", stored)
     book = load_book([folder])
     return folder, text, named, book, build.compose(book, build.draw(book, tmp_path))
 

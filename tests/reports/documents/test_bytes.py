@@ -11,16 +11,13 @@ import made_suites
 import pytest
 
 ROOT = Path(__file__).parents[3]
-# one figure of each kind of drawing is enough here; tests/reports/test_plots.py draws them all
+# one figure of each kind of drawing is enough here; tests/reports/figures/test_plots.py draws them all
 SCRIPT = """
 import sys
-from reports import plots
+from reports.documents import build
 from suites.__main__ import main
 
-plots.OF_CASE = {"spectra": plots.OF_CASE["spectra"]}
-for kinds in plots.OF_PROTOCOL.values():
-    for name in set(kinds) - {"growth"}:
-        del kinds[name]
+build.PLOTS = [plot for plot in build.PLOTS if plot.name in ("spectra", "growth")]
 sys.exit(main(["report", *sys.argv[1:]]))
 """
 

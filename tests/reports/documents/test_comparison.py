@@ -10,6 +10,7 @@ from made_runs import BACKENDS, CASES, COMPONENTS, make_run
 
 from reports.documents.comparison import document, draw, pair_of, write_comparison
 from reports.figures import changes
+from reports.figures.pictures import split
 from reports.render.document import Num, Table, numbers, words_of
 from reports.render.document import inlines as inlines_of
 from suites.__main__ import main
@@ -111,7 +112,7 @@ def test_called_rows_are_filled_and_every_row_can_be_hovered_over(compared, tmp_
 
 def test_many_rows_become_parts_of_one_axis():
     rows = [changes.Ratio("mlx_cpu", str(i), 1.0, 0.9, 1.1, (), False, "passed", "") for i in range(80)]
-    parts = changes.split(rows, changes.MOST_ROWS)
+    parts = split(rows, changes.MOST_ROWS)
     assert [len(part) for part in parts] == [27, 27, 26]
     assert [row for part in parts for row in part] == rows
     wide = rows[0]._replace(low=1e-9, high=1e9)

@@ -14,7 +14,7 @@ from reports.data.frame import Book, load_book
 from reports.documents import build
 from reports.documents.build import Pictures, compose
 from reports.documents.sources import unfounded
-from reports.render.document import Bullets, Document, Num, Paragraph, inlines, words_of
+from reports.render.document import Bullets, Document, Num, Paragraph, Picture, inlines, words_of
 
 SUITES = ("rmvpe", "components", "memory")
 
@@ -127,11 +127,15 @@ def test_figures_are_bounded_and_the_rest_is_told(machines, tmp_path, monkeypatc
     """What is compared first is drawn first, of every machine; files carry the run's name."""
     book, _ = machines
     drawn: list[str] = []
-    monkeypatch.setattr(build, "draw_one", lambda job, path: drawn.append(path.name) or "<svg></svg>")
-    monkeypatch.setattr(build, "draw_heat", lambda walked, path: (path, "<svg></svg>"))
+
+    def noted(make, path, alt, sources, name=""):
+        drawn.append(path.name)
+        return Picture(name or path.stem, alt, f"plots/{path.name}", "<svg></svg>", sources)
+
+    monkeypatch.setattr(build, "drawn", noted)
     monkeypatch.setattr(build, "MOST_FIGURES", 5)
     pictures = build.draw(book, tmp_path)
-    assert drawn == [
+    assert drawn[:5] == [
         "here-rmvpe-time.png",
         "here-components-time.png",
         "there-rmvpe-time.png",

@@ -16,7 +16,8 @@ from reports.data.frame import RunData, load
 from reports.data.roofs import roofs
 from reports.data.trace import Trace
 from reports.figures import ablation as ablation_figures
-from reports.figures import plots, style, trace_plot
+from reports.figures import pictures, style, trace_plot
+from reports.figures.plots import PLOTS, Plot
 from suites.base import outcome
 from suites.measure.config import compose_config
 from suites.trace.walk import FAULT, INHERITED
@@ -175,8 +176,12 @@ MADE = {
 }
 
 
+def figures(data):
+    return {name: make for plot in PLOTS for name, _, make in plot.of(data)}
+
+
 def drawn(name, data):
-    return plots.figures(data)[name]()
+    return figures(data)[name]()
 
 
 def marks(figure):
@@ -241,8 +246,8 @@ def test_nothing_empty_is_drawn(name):
 
 def test_a_whole_run_is_drawn(tmp_path):
     data = load(make_run(tmp_path / "run", launches=3, rounds=6))
-    found = {name: plots.draw(job, tmp_path / f"{name}.png") for name, job in plots.figures(data).items()}
-    drawn = {name: svg for name, svg in found.items() if svg is not None}
+    found = [pictures.drawn(make, tmp_path / f"{name}.png", "alt", ()) for name, make in figures(data).items()]
+    drawn = {picture.name: picture.svg for picture in found if picture is not None}
     assert set(drawn) == {"time", "speedup", "breakdown", "memory", "samples"}
     assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in drawn)
     assert all(svg.startswith("<svg") and svg.endswith("</svg>\n") for svg in drawn.values())
@@ -264,7 +269,7 @@ def test_many_cases_are_thinned_out_and_that_is_said():
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()][::11] == ["1 s", "40 s"]
     assert len(drawn("time", data).axes[0].get_xticks()) <= 8  # every point, but not every tick
     assert sum(text.startswith("mlx_cpu, f0") for text in marks(drawn("time", data))) == 40
-    assert len([name for name in plots.figures(data) if name.startswith("f0-")]) == 6
+    assert len([name for name in figures(data) if name.startswith("f0-")]) == 6
 
 
 def test_figures_of_one_page_share_no_identifier(tmp_path):
@@ -288,10 +293,44 @@ def test_rasters_and_coordinates_are_small(tmp_path):
 
 def test_figures_of_cases_have_their_names(tmp_path):
     data = sounds(tmp_path)
-    assert {"f0-synthetic-1s", "spectra-synthetic-5s"} <= set(plots.figures(data))
+    assert {"f0-synthetic-1s", "spectra-synthetic-5s"} <= set(figures(data))
     for name in ("f0-synthetic-1s", "spectra-synthetic-1s"):
         check(drawn(name, data))
         assert drawn(name.replace("1s", "5s"), data) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"alt": ""}, {"alt": " "}, {"name": ""}, {"name": "two-words"}, {"sections": ()}, {"sections": ("no such one",)}],
+)
+def test_a_figure_that_is_not_fully_declared_is_refused(change):
+    """When it is declared, hence when the module is imported."""
+    fields = {"name": "new", "alt": "What it shows", "sections": ("time",), "draw": lambda run: None}
+    Plot(**fields)
+    with pytest.raises(ValueError, match="figure"):
+        Plot(**fields | change)
+
+
+def test_every_figure_has_its_own_name_and_text():
+    assert len({plot.name for plot in PLOTS}) == len({plot.alt for plot in PLOTS}) == len(PLOTS)
+
+
+def test_alternative_texts_name_case_suite_and_machine(tmp_path):
+    data = sounds(tmp_path)
+    found = {name: alt for plot in PLOTS for name, alt, _ in plot.of(data)}
+    assert found["f0-synthetic-1s"] == "F0 of all backends, and their difference in cents, on synthetic-1s: pipeline"
+    run = run_of("memory", [record("synthetic-1s", "rmvpe", "mlx_cpu")], setting="B")
+    assert {name: alt for plot in PLOTS for name, alt, _ in plot.of(run)} == {
+        "growth": "Memory over many lengths in one process: memory, machine B",
+        "memory": "Peak memory against duration, with fitted lines: memory, machine B",
+    }
+
+
+def test_a_figure_without_a_title_or_text_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="no title"):
+        pictures.drawn(plt.figure, tmp_path / "bare.png", "alt", ())
+    with pytest.raises(ValueError, match="no alternative text"):
+        pictures.drawn(lambda: drawn("time", pipeline()), tmp_path / "mute.png", "", ())
 
 
 # ---------------------------------------------------------------------- single figures
@@ -321,9 +360,9 @@ def test_spectra_of_both_sides_share_a_scale(tmp_path):
 
 
 def test_a_waterfall_ends_where_everything_is_on():
-    (way,) = ablation_figures.ways(ablation())
-    assert [step.name for step in way.steps] == ["gemm_conv", "tile"]
-    assert way.start.value / (3.0 * 0.9) / way.together == pytest.approx(way.end.value)
+    (one,) = ablation_figures.waterfalls(ablation())
+    assert [step.name for step in one.steps] == ["gemm_conv", "tile"]
+    assert one.start.value / (3.0 * 0.9) / one.together == pytest.approx(one.end.value)
     told = marks(drawn("waterfall", ablation()))
     assert any("nothing on" in text for text in told)
     assert any("do not explain 1.48 ×" in text for text in told)
@@ -352,8 +391,8 @@ def test_panels_of_samples_hold_twelve_rows():
 
 # ---------------------------------------------------------------------- traces
 def test_added_and_inherited_errors_are_told_apart(tmp_path):
-    path, svg = trace_plot.draw_heat(walked(), tmp_path / "stages.png")
-    assert path.stat().st_size > 5000
+    picture = pictures.drawn(lambda: trace_plot.heat(walked()), tmp_path / "stages.png", "alt", ())
+    assert (tmp_path / "stages.png").stat().st_size > 5000
     figure = trace_plot.heat(walked("Machine Two"))
     check(figure)
     assert "Machine Two" in figure.get_suptitle()
@@ -364,7 +403,7 @@ def test_added_and_inherited_errors_are_told_apart(tmp_path):
     assert any(text.startswith("f0, as configured") and text.endswith("within the limit") for text in told)
     names = {text.get_text() for text in figure.legends[0].get_texts()}
     assert {trace_plot.WORDS[FAULT], trace_plot.WORDS[INHERITED], "empty: no such value"} == names
-    assert svg.count('class="mark"') == len(told)
+    assert picture.svg.count('class="mark"') == len(told)
 
 
 def test_what_cannot_be_compared_is_at_the_end_of_the_scale():

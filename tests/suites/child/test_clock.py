@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from suites.child.clock import clock, is_steady, time, timed
 from suites.definitions.base import Steps
-from suites.measure.runner import poor_clock
+from suites.measure.session import poor_clock
 from suites.measure.timed import TimedCase
 
 

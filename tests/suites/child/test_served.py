@@ -30,7 +30,7 @@ def asked() -> set[str]:
     """Every request that the parent's side of the harness makes by name."""
     suites = ROOT / "suites"
     files = [path for path in suites.rglob("*.py") if path.relative_to(suites).parts[0] != "child"]
-    pattern = re.compile(r"""\bask(?:_quietly)?\(\s*(?:[\w.\[\]]+,\s*)?"(\w+)",|\bdo(?:: str ?| ?)= ?"(\w+)\"""")
+    pattern = re.compile(r"""\bask(?:_timed)?\(\s*(?:[\w.\[\]]+,\s*)?"(\w+)",|\bdo(?:: str ?| ?)= ?"(\w+)\"""")
     return {"".join(names) for path in files for names in pattern.findall(path.read_text())}
 
 

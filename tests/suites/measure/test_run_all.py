@@ -8,13 +8,15 @@ from pathlib import Path
 import made_suites
 import pytest
 
-from reports.figures import plots
+from reports.documents import build
 from suites.__main__ import main
 from suites.base.errors import UserError
 from suites.base.records import read_lines
+from suites.definitions import everything
+from suites.definitions.everything import steps
 from suites.measure import run_all
 from suites.measure.config import suite_names
-from suites.measure.run_all import ERROR, INTERRUPTED, execute, fitting, is_everything, open_folder, steps
+from suites.measure.run_all import ERROR, INTERRUPTED, execute, fitting, is_everything, open_folder
 
 NAMES = ["rmvpe", "hubert", "memory", "trace-rmvpe", "trace-hubert"]
 
@@ -58,8 +60,8 @@ class Fakes:
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     """Begun, with five of the steps."""
-    monkeypatch.setattr(run_all, "SUITES_IN_ORDER", ("rmvpe", "hubert", "memory"))
-    monkeypatch.setattr(run_all, "TRACES", ("rmvpe", "hubert"))
+    monkeypatch.setattr(everything, "SUITES_IN_ORDER", ("rmvpe", "hubert", "memory"))
+    monkeypatch.setattr(everything, "TRACES", ("rmvpe", "hubert"))
     return open_folder(["measure=smoke", f"out={tmp_path / 'all'}"])
 
 
@@ -164,8 +166,8 @@ def test_suites_get_the_overrides_that_they_can_use():
     ],
 )
 def test_what_is_wrong_is_told_before_hours_of_work(word, told, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(run_all, "SUITES_IN_ORDER", ("rmvpe", "pipeline"))
-    monkeypatch.setattr(run_all, "TRACES", ())
+    monkeypatch.setattr(everything, "SUITES_IN_ORDER", ("rmvpe", "pipeline"))
+    monkeypatch.setattr(everything, "TRACES", ())
     assert main(["run", "all", word, f"out={tmp_path / 'all'}"]) == 2
     error = capsys.readouterr().err
     assert told in error
@@ -190,9 +192,9 @@ def test_a_sweep_and_a_damaged_state(folder, capsys):
 
 def test_two_real_steps(tmp_path, monkeypatch, capsys):
     """A run and a trace of tiny models, as a user starts them; resumed, nothing is left to do."""
-    monkeypatch.setattr(run_all, "SUITES_IN_ORDER", ("hubert",))
-    monkeypatch.setattr(run_all, "TRACES", ("hubert",))
-    monkeypatch.setattr(plots, "OF_PROTOCOL", {"timed": {}})  # figures have tests of their own
+    monkeypatch.setattr(everything, "SUITES_IN_ORDER", ("hubert",))
+    monkeypatch.setattr(everything, "TRACES", ("hubert",))
+    monkeypatch.setattr(build, "PLOTS", ())  # figures have tests of their own
     words = ["measure=smoke", "durations=[1]", "backends=[torch_cpu,mlx_cpu]", "threads=1", "measure.first_calls=0"]
     words += ["measure.warmup_seconds=0", "suite.speech_clip=false"]
     out = tmp_path / "all"
