@@ -17,7 +17,8 @@ from suites.base import outcome
 from suites.base.backends import speed_reference
 from suites.base.environment import fingerprint
 from suites.base.errors import UserError
-from suites.base.records import Line, key_of, read_lines, records
+from suites.base.lines import Line
+from suites.base.records import key_of, read_lines, records
 from suites.base.run_folder import RunFolder
 from suites.base.statistics import Estimate, estimate, paired_ratio
 from suites.definitions import SUITES

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from suites.base.errors import UserError
-from suites.base.records import Line, read_lines, restored
+from suites.base.lines import Line, restored
+from suites.base.records import read_lines
 from suites.base.run_folder import RunFolder
 from suites.trace import findings
 from suites.trace.findings import Finding

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from suites.base.records import Line, number
+from suites.base.lines import Line
+from suites.base.records import number
 from suites.metrics.limits import to_error
 from suites.trace import findings
 

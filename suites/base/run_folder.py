@@ -14,7 +14,8 @@ import yaml
 
 from .errors import UserError
 from .files import write_whole
-from .records import Key, Keyed, Record, Sample, Unmeasured, read_lines, read_records, records_file, results, samples_of
+from .lines import Key, Keyed, Record, Sample, Unmeasured
+from .records import read_lines, read_records, records_file, results, samples_of
 
 Facts = dict[str, Any]
 CONFIG, ENVIRONMENT, PLAN = "config.yaml", "environment.json", "plan.json"

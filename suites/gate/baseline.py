@@ -17,7 +17,8 @@ import yaml
 from ..base import environment
 from ..base.backends import BACKENDS, device_of, speed_reference
 from ..base.errors import UserError
-from ..base.records import Line, key_of, number, read_lines, records
+from ..base.lines import Line
+from ..base.records import key_of, number, read_lines, records
 from ..base.run_folder import RunFolder
 from ..base.statistics import fast_logs, paired_logs
 from ..inputs.estimators import ESTIMATORS

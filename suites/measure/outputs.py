@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..base.backends import parity_reference
-from ..base.records import Output, Sample, Warmup, Work, Workload
+from ..base.lines import Output, Sample, Warmup, Work, Workload
 from ..base.run_folder import RunFolder
 from ..definitions.base import LEARNED, Suite
 from ..definitions.plan import Case, Plan

@@ -17,7 +17,8 @@ from ..base import environment
 from ..base.backends import impossible
 from ..base.errors import UserError
 from ..base.files import write_whole
-from ..base.records import RECORDS, Absence, Unmeasured, read_lines, records_file
+from ..base.lines import Absence, Unmeasured
+from ..base.records import RECORDS, read_lines, records_file
 from ..base.run_folder import CONFIG, ENVIRONMENT, PLAN, RunFolder, StoredPlan
 from ..definitions import SUITES
 from ..definitions.config import AccuracyOptions, Config

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from ..base import environment
 from ..base.backends import device_of
-from ..base.records import SCHEMA, Record, RecordFile, Sample
+from ..base.lines import SCHEMA, Record, Sample
+from ..base.records import RecordFile
 from ..base.run_folder import RunFolder
 from ..definitions import SUITES
 from ..definitions.config import Config

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from ..base.backends import speed_reference
-from ..base.records import Sample
+from ..base.lines import Sample
 from ..base.statistics import LEAST_LAUNCHES, Estimate, paired_ratio
 from .launch import Worker
 from .outputs import CaseOutputs

@@ -18,7 +18,8 @@ from ..base import environment
 from ..base.backends import BACKENDS, impossible, parity_reference
 from ..base.errors import UserError
 from ..base.files import in_files, scratch_folder, write_whole
-from ..base.records import SCHEMA, RecordFile, Spread, Stage, records_file
+from ..base.lines import SCHEMA, Spread, Stage
+from ..base.records import RecordFile, records_file
 from ..base.run_folder import ENVIRONMENT
 from ..definitions import SUITES
 from ..definitions.base import Probe

@@ -17,7 +17,7 @@ from matplotlib import image
 from reports.data import trace as reports
 from reports.documents.trace_report import write_report
 from suites.base.errors import UserError
-from suites.base.records import SCHEMA, SCHEMA_FILE
+from suites.base.lines import SCHEMA, SCHEMA_FILE
 from suites.inputs.voice import synthesize
 from suites.metrics.audio import compare_audio, compare_pitch, noise_spread
 from suites.trace.findings import CONFIGURED, PLAIN

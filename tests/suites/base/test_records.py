@@ -17,22 +17,11 @@ from command import strict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from suites.base import records as types
+from suites.base import lines as types
 from suites.base.errors import UserError
 from suites.base.files import write_whole
-from suites.base.records import (
-    FIGURES,
-    SCHEMA,
-    SCHEMA_FILE,
-    RecordFile,
-    json_schema,
-    read_lines,
-    read_records,
-    records_file,
-    results,
-    samples_of,
-    typed,
-)
+from suites.base.lines import FIGURES, SCHEMA, SCHEMA_FILE, json_schema, typed
+from suites.base.records import RecordFile, read_lines, read_records, records_file, results, samples_of
 
 ROOT = Path(__file__).parents[3]
 STORED = [*ROOT.glob("reports/benchmarks/*/*/records.jsonl*"), *ROOT.glob("tests/fixtures/**/records.jsonl*")]
@@ -202,7 +191,7 @@ def test_no_file(tmp_path):
 
 # ---------------------------------------------------------------------- the types and their schema
 def test_the_stored_schema_is_the_generated_one():
-    """To write it: python -m suites.base.records."""
+    """To write it: python -m suites.base.lines."""
     assert json.loads(SCHEMA_FILE.read_text()) == json_schema()
 
 
@@ -213,7 +202,7 @@ def test_stored_records_fit_their_types(path):
     found = list(read_records(path))
     assert len(lines) == len(found) > 0
     for raw, line in list(zip(lines, found, strict=True))[:: max(1, len(lines) // 15)]:
-        again = json.loads(json.dumps(types._text(msgspec.to_builtins(line))))
+        again = json.loads(json.dumps(_text(msgspec.to_builtins(line))))
         schema.validate(again | {"schema": SCHEMA})
         assert typed(again) == line
         if raw["schema"] == SCHEMA:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from suites.base.errors import UserError
-from suites.base.records import Record, Sample, Spread, Stage, Unmeasured
+from suites.base.lines import Record, Sample, Spread, Stage, Unmeasured
 from suites.base.run_folder import RunFolder
 
 

@@ -60,7 +60,7 @@ def test_what_is_no_number_is_unvoiced_and_counted(tmp_path, monkeypatch):
 
 def test_names_and_records_agree():
     from reports.figures.style import OTHERS
-    from suites.base.records import ESTIMATORS as RECORDED
+    from suites.base.lines import ESTIMATORS as RECORDED
 
     assert set(RECORDED) == set(OTHERS) == set(ESTIMATORS)
     assert not any(ESTIMATORS[name].neural for name in CONSENSUS)
