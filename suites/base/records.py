@@ -45,7 +45,7 @@ class RecordFile:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def append(self, line: Keyed | Line) -> None:
-        data = (json.dumps(_text(msgspec.to_builtins(line, enc_hook=float)), allow_nan=False) + "\n").encode()
+        data = (json.dumps(stored(line), allow_nan=False) + "\n").encode()
         size = os.fstat(self._fd).st_size
         try:
             written = os.write(self._fd, data)
@@ -58,6 +58,11 @@ class RecordFile:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def stored(line: Keyed | Line) -> Line:
+    """A line as the file holds it."""
+    return dict(_text(msgspec.to_builtins(line, enc_hook=float)))
 
 
 def _text(value: Any) -> Any:

@@ -21,7 +21,7 @@ from suites.base import lines as types
 from suites.base.errors import UserError
 from suites.base.files import write_whole
 from suites.base.lines import FIGURES, SCHEMA, SCHEMA_FILE, json_schema, typed
-from suites.base.records import RecordFile, read_lines, read_records, records_file, results, samples_of
+from suites.base.records import RecordFile, read_lines, read_records, records_file, results, samples_of, stored
 
 ROOT = Path(__file__).parents[3]
 STORED = [*ROOT.glob("reports/benchmarks/*/*/records.jsonl*"), *ROOT.glob("tests/fixtures/**/records.jsonl*")]
@@ -202,7 +202,7 @@ def test_stored_records_fit_their_types(path):
     found = list(read_records(path))
     assert len(lines) == len(found) > 0
     for raw, line in list(zip(lines, found, strict=True))[:: max(1, len(lines) // 15)]:
-        again = json.loads(json.dumps(_text(msgspec.to_builtins(line))))
+        again = json.loads(json.dumps(stored(line)))
         schema.validate(again | {"schema": SCHEMA})
         assert typed(again) == line
         if raw["schema"] == SCHEMA:
