@@ -19,7 +19,7 @@ from rvc_common.checkpoint import file_named, read_hubert
 from rvc_common.checks import check_content_audio
 from rvc_common.config import HEAD_CHANNELS, HubertConfig
 from rvc_common.keys import normalise_keys
-from rvc_common.stages import Carry, Event, Stage, Watch, group, leaf, run, walk
+from rvc_common.stages import FEATURES, SAMPLES, Carry, Event, Stage, Watch, group, leaf, run, walk
 
 from .files import read_file
 from .layers import DTYPES, TensorLayout, check_device, load_weights, stepped, weight_normed
@@ -182,14 +182,14 @@ class Network(nn.Module):
 
     def extracting(self) -> tuple[Stage, ...]:
         return (
-            group("feature_extractor", self.feature_extractor.stages()),
-            leaf("transpose", lambda x: x.transpose(1, 2)),
+            group("feature_extractor", self.feature_extractor.stages(), axes=SAMPLES),
+            leaf("transpose", lambda x: x.transpose(1, 2), axes=FEATURES),
         )
 
     def encoding(self, layers: int, project: bool) -> tuple[Stage, ...]:
-        last = (leaf("final_proj", self.final_proj),) if project and self.final_proj is not None else ()
-        projection = group("feature_projection", self.feature_projection.stages())
-        return (projection, group("encoder", self.encoder.stages(layers)), *last)
+        last = (leaf("final_proj", self.final_proj, axes=FEATURES),) if project and self.final_proj is not None else ()
+        projection = group("feature_projection", self.feature_projection.stages(), axes=FEATURES)
+        return (projection, group("encoder", self.encoder.stages(layers), axes=FEATURES), *last)
 
 
 class Hubert:
@@ -279,7 +279,7 @@ class Hubert:
         encoding = self.network.encoding(*last_stage(self.config, version, profile))
         yield from walk((*self.network.extracting(), *encoding), carry)
         carry["features"] = carry["x"].to(self.out_dtype).cpu().numpy()
-        yield Event("features", carry, "features")
+        yield Event("features", carry, "features", axes=FEATURES)
 
     def _entered(self, audio: np.ndarray) -> Carry:
         batch = torch.from_numpy(np.ascontiguousarray(audio)).to(self.device, self.dtype)

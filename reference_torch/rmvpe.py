@@ -20,7 +20,7 @@ from rvc_common.checkpoint import file_named, read_state_dict
 from rvc_common.checks import check_pitch_audio
 from rvc_common.config import RMVPEConfig
 from rvc_common.keys import check_keys
-from rvc_common.stages import Carry, Event, Stage, group, leaf, run, walk
+from rvc_common.stages import BANDS, BINS, CONTOUR, FEATURES, IMAGE, Carry, Event, Stage, group, leaf, run, walk
 
 from .audio import HOP_SAMPLES, N_MELS, LogMel
 from .files import read_file
@@ -189,12 +189,12 @@ class Network(nn.Module):
 
     def stages(self) -> tuple[Stage, ...]:
         return (
-            group("unet", self.unet.stages()),
-            leaf("cnn", self.cnn),
-            leaf("flatten", _flatten_bands),
-            leaf("fc.0", self.fc[0]),
-            leaf("fc.1", self.fc[1]),
-            leaf("sigmoid", torch.sigmoid),
+            group("unet", self.unet.stages(), axes=IMAGE),
+            leaf("cnn", self.cnn, axes=IMAGE),
+            leaf("flatten", _flatten_bands, axes=FEATURES),
+            leaf("fc.0", self.fc[0], axes=FEATURES),
+            leaf("fc.1", self.fc[1], axes=FEATURES),
+            leaf("sigmoid", torch.sigmoid, axes=BINS, ranks=True),
         )
 
 
@@ -214,7 +214,7 @@ class RMVPE:
         self.log_mel = LogMel(device, self.front_dtype)
         self.network = Network(config).eval().requires_grad_(False)
         self.stages = self.network.stages()
-        self.front = (leaf("mel", self.log_mel), leaf("padded_log_mel", self._pad_frames))
+        self.front = (leaf("mel", self.log_mel, axes=BANDS), leaf("padded_log_mel", self._pad_frames, axes=BANDS))
         self.layout = TensorLayout(self.front_dtype)
 
     @classmethod
@@ -352,11 +352,17 @@ class RMVPE:
         yield from walk(self.front, carry)
         for i, block in enumerate(self._blocks(carry.pop("x"))):
             inner = self._entered(block[None])
-            decoding = Stage("cents", lambda c: c.update(cents=self._cents(c["x"], threshold)), product="cents")
+            decoding = self._decoding(threshold)
             yield from walk((*self.stages, decoding), inner, f"block.{i}." if i else "")
             cents.append(inner["cents"])
         carry["f0"] = cents_to_hz(np.concatenate(cents)[: frames_of(audio)])
-        yield Event("f0", carry, "f0")
+        yield Event("f0", carry, "f0", axes=CONTOUR, decides=True)
+
+    def _decoding(self, threshold: float) -> Stage:
+        def decode(carry: Carry) -> None:
+            carry["cents"] = self._cents(carry["x"], threshold)
+
+        return Stage("cents", decode, product="cents", axes=CONTOUR, decides=True)
 
     def trace(
         self, mel: np.ndarray, watch: Callable[[str, np.ndarray], None], chunk: int | None = CHUNK_FRAMES

@@ -20,7 +20,7 @@ from rvc_common.checks import check_f0, check_lengths, check_phone, check_speake
 from rvc_common.config import REFINEGAN, SynthesizerConfig, VoiceFacts
 from rvc_common.keys import normalise_keys
 from rvc_common.noise import Draw, Draws, kept
-from rvc_common.stages import Carry, Event, Stage, Watch, group, run, walk
+from rvc_common.stages import FRAMES, SAMPLES, Carry, Event, Stage, Watch, group, run, walk
 
 from .files import read_file
 from .flow import Flow
@@ -68,18 +68,18 @@ class Synthesizer(VoiceFacts):
         """To the prior's mean and deviation, from there to ``z``, and on to audio."""
         net = self.network
         prior = (
-            group("enc_p", net.enc_p.stages()),
-            Stage("m_p", _split_stats, product="m_p"),
-            Stage("logs_p", lambda carry: None, product="logs_p"),
+            group("enc_p", net.enc_p.stages(), axes=FRAMES),
+            Stage("m_p", _split_stats, product="m_p", axes=FRAMES),
+            Stage("logs_p", lambda carry: None, product="logs_p", axes=FRAMES),
         )
         latent = (
-            Stage("z_p", self._sample),
+            Stage("z_p", self._sample, axes=FRAMES),
             Stage("x_mask", _show_mask, product="x_mask"),
-            Stage("emb_g", self._embed_speaker, product="speaker"),
-            group("flow", net.flow.stages()),
-            Stage("z", apply_mask),
+            Stage("emb_g", self._embed_speaker, product="speaker", axes=FRAMES),
+            group("flow", net.flow.stages(), axes=FRAMES),
+            Stage("z", apply_mask, axes=FRAMES),
         )
-        return prior, latent, (group("dec", (*net.dec.source(), *net.dec.stages())),)
+        return prior, latent, (group("dec", (*net.dec.source(), *net.dec.stages()), axes=SAMPLES),)
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, **options: str) -> Synthesizer:
@@ -254,7 +254,7 @@ class Synthesizer(VoiceFacts):
         carry = self._entered(*arguments)
         yield from walk((*self.prior, *self.latent, *self.decoding), carry)
         carry["audio"] = self._numpy(carry["x"][:, 0])
-        yield Event("audio", carry, "audio")
+        yield Event("audio", carry, "audio", axes=("batch", "sample"))
 
     # ------------------------------------------------------------------ on tensors
     def _entered(

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import leaky_relu, pad
 
 from rvc_common.config import SynthesizerConfig
-from rvc_common.stages import Carry, Stage, group, leaf
+from rvc_common.stages import FEATURES, HEADS, SCORES, Carry, Stage, group, leaf
 
 WINDOW = 10
 PITCH_CODES = 256
@@ -50,10 +50,10 @@ class RelativeAttention(nn.Module):
         """From ``x [B, C, T]`` and ``mask [B, 1, T]``."""
         return (
             *(self._projection(name) for name in "qkv"),
-            Stage(":relative_scores", self._relative_scores, product="relative_scores"),
-            Stage(":scores", self._scores, product="scores"),
-            Stage(":weights", self._weights, product="weights"),
-            Stage(":relative_output", self._relative_output, product="relative_output"),
+            Stage(":relative_scores", self._relative_scores, product="relative_scores", axes=SCORES),
+            Stage(":scores", self._scores, product="scores", axes=SCORES, ranks=True),
+            Stage(":weights", self._weights, product="weights", axes=SCORES, ranks=True),
+            Stage(":relative_output", self._relative_output, product="relative_output", axes=HEADS),
             Stage(":attended", self._attended),
             leaf("conv_o", self.conv_o),
         )
@@ -185,9 +185,9 @@ class TextEncoder(nn.Module):
             x = carry["x"] + carry.pop("pitch") if self.emb_pitch is not None else carry["x"]
             carry["x"] = leaky_relu(x * self.scale, SLOPE).transpose(1, 2)
 
-        pitch = () if self.emb_pitch is None else (Stage("emb_pitch", embed_pitch, product="pitch"),)
+        pitch = () if self.emb_pitch is None else (Stage("emb_pitch", embed_pitch, product="pitch", axes=FEATURES),)
         return (
-            leaf("emb_phone", self.emb_phone),
+            leaf("emb_phone", self.emb_phone, axes=FEATURES),
             *pitch,
             Stage(":embedded", combine),
             group("encoder", self.encoder.stages()),

@@ -17,7 +17,7 @@ import numpy as np
 from . import steps
 from .index import Searched
 from .noise import Draw, Draws
-from .stages import Carry, Event, Stage, run, walk
+from .stages import CONTOUR, PHONE, SIGNAL, Axes, Carry, Event, Stage, run, walk
 from .steps import HOP_SAMPLES, SAMPLE_RATE, Windows
 
 LARGEST_TRANSPOSITION = 48
@@ -166,9 +166,9 @@ class Pipeline:
             c["padded"] = np.pad(c["filtered"], self.windows.samples()[0], mode="reflect")
 
         audio = (
-            _host("filtered", limit_and_filter),
-            _host("cuts", cut),
-            _host("padded", mirror),
+            _host("filtered", limit_and_filter, SIGNAL),
+            _host("cuts", cut, CONTOUR),
+            _host("padded", mirror, SIGNAL),
         )
         return (*audio, *self._pitch(carry["knobs"])) if self.synthesizer.has_f0 else audio
 
@@ -190,15 +190,15 @@ class Pipeline:
 
         return (
             self._given_f0(knobs.f0) if knobs.f0 is not None else self._own_f0(),
-            _host("pitchf", change),
-            _host("pitch", encode),
+            _host("pitchf", change, CONTOUR, decides=True),
+            _host("pitch", encode, CONTOUR, decides=True),
         )
 
     def _given_f0(self, given: np.ndarray) -> Stage:
         def fit(c: Carry) -> None:
             c["f0"] = _fitted(given, c["filtered"].size, c["padded"].size)
 
-        return _host("f0", fit)
+        return _host("f0", fit, CONTOUR, decides=True)
 
     def _own_f0(self) -> Stage:
         model = self.rmvpe
@@ -209,7 +209,7 @@ class Pipeline:
         def inside(c: Carry) -> Iterator[Event]:
             c["f0"] = yield from _last(model.walk(c["padded"].astype(np.float32)), "f0")
 
-        return Stage("f0", estimate, product="f0", inside=inside)
+        return Stage("f0", estimate, product="f0", inside=inside, axes=CONTOUR, decides=True)
 
     # ------------------------------------------------------------------ segments
     def _segments(self, carry: Carry) -> Iterator[Carry]:
@@ -262,13 +262,13 @@ class Pipeline:
             pad = int(self.windows.x_pad * voice.sample_rate)
             c["trimmed"] = c["audio"][pad:-pad]
 
-        retrieval = (Stage("retrieved", retrieve, product="retrieved"),) if bank is not None else ()
+        retrieval = (Stage("retrieved", retrieve, product="retrieved", axes=PHONE),) if bank is not None else ()
         return (
-            Stage("features", extract, product="features", inside=walk_hubert),
+            Stage("features", extract, product="features", inside=walk_hubert, axes=PHONE),
             *retrieval,
-            _host("phone", prepare),
-            Stage("audio", synthesize, product="audio", inside=walk_voice),
-            _host("trimmed", trim),
+            _host("phone", prepare, PHONE),
+            Stage("audio", synthesize, product="audio", inside=walk_voice, axes=SIGNAL),
+            _host("trimmed", trim, SIGNAL),
         )
 
     # ------------------------------------------------------------------ after them
@@ -290,12 +290,12 @@ class Pipeline:
             else:
                 c["audio"] = steps.limit_peak(joined, steps.OUTPUT_PEAK).astype(np.float32, copy=False)
 
-        return (_host("joined", join), _host("audio", finish))
+        return (_host("joined", join, SIGNAL), _host("audio", finish, SIGNAL))
 
 
-def _host(name: str, apply: Callable[[Carry], None]) -> Stage:
+def _host(name: str, apply: Callable[[Carry], None], axes: Axes, decides: bool = False) -> Stage:
     """A step that both implementations share; it makes the entry of its own name."""
-    return Stage(name, apply, product=name, shared=True)
+    return Stage(name, apply, product=name, shared=True, axes=axes, decides=decides)
 
 
 def _last(events: Iterator[Event], name: str) -> Generator[Event, None, np.ndarray]:

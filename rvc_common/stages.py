@@ -18,6 +18,31 @@ import numpy as np
 
 Carry = dict[str, Any]
 Watch = Callable[[str, Any], None]
+Axes = tuple[str, ...]
+
+# what the axes of a value mean, in PyTorch's order
+IMAGE: Axes = ("batch", "channel", "row", "column")
+FRAMES: Axes = ("batch", "channel", "frame")
+SAMPLES: Axes = ("batch", "channel", "sample")
+FEATURES: Axes = ("batch", "frame", "feature")
+SCORES: Axes = ("batch", "head", "query", "key")
+HEADS: Axes = ("batch", "head", "query", "feature")
+BANDS: Axes = ("band", "frame")
+BINS: Axes = ("batch", "frame", "bin")
+CONTOUR: Axes = ("frame",)
+SIGNAL: Axes = ("sample",)
+PHONE: Axes = ("frame", "feature")
+# side values that look the same in every stage
+ENTRIES: dict[str, Axes] = {
+    "source": ("batch", "sample", "channel"),
+    "voiced": ("batch", "sample", "channel"),
+    "mask": FRAMES,
+    "x_mask": FRAMES,
+}
+
+
+# side values that no stage declares, such as the F0 and the lengths of a batch
+BY_RANK: tuple[Axes, ...] = ((), CONTOUR, ("batch", "frame"), FRAMES, IMAGE)
 
 
 class Layout(Protocol):
@@ -34,7 +59,7 @@ class Event(NamedTuple):
     """A stage has just run. ``product`` names the entry of the carry that it makes.
 
     ``layout`` None: the carry's arrays are NumPy's already. ``prefix``: where the model stands inside another.
-    ``shared``: see ``Stage``.
+    ``shared``, ``axes``, ``decides``, ``ranks``: see ``Stage``.
     """
 
     path: str
@@ -43,6 +68,14 @@ class Event(NamedTuple):
     layout: Layout | None = None
     prefix: str = ""
     shared: bool = False
+    axes: Axes = ()
+    decides: bool = False
+    ranks: bool = False
+
+    def axes_of(self, name: str, ndim: int) -> Axes:
+        """What the ``ndim`` axes of the carry's entry ``name`` mean, in PyTorch's order."""
+        known = ENTRIES.get(name, self.axes)
+        return known if len(known) == ndim else BY_RANK[ndim]
 
     @property
     def whole_path(self) -> str:
@@ -54,6 +87,9 @@ class Stage(NamedTuple):
 
     ``inside``: for a walk, the same work as ``apply`` as the events of another model. ``shared``: both
     implementations run this very code, so comparing their results on equal inputs proves nothing.
+    ``axes``: of its value, in PyTorch's order; parts take the enclosing stage's unless they have their own.
+    ``decides``: it chooses (a bin, voiced or not, a pitch code), so the least difference may move its result by a
+    lot. ``ranks``: which value along the last axis is largest matters.
     """
 
     name: str
@@ -62,20 +98,23 @@ class Stage(NamedTuple):
     product: str = "x"
     inside: Callable[[Carry], Iterator[Event]] | None = None
     shared: bool = False
+    axes: Axes = ()
+    decides: bool = False
+    ranks: bool = False
 
 
-def leaf(name: str, function: Callable[[Any], Any], product: str = "x") -> Stage:
+def leaf(name: str, function: Callable[[Any], Any], product: str = "x", axes: Axes = (), ranks: bool = False) -> Stage:
     """A stage that replaces the value ``product`` by ``function(value)``."""
 
     def apply(carry: Carry) -> None:
         carry[product] = function(carry[product])
 
-    return Stage(name, apply, product=product)
+    return Stage(name, apply, product=product, axes=axes, ranks=ranks)
 
 
-def group(name: str, parts: tuple[Stage, ...], product: str = "x") -> Stage:
+def group(name: str, parts: tuple[Stage, ...], product: str = "x", axes: Axes = ()) -> Stage:
     """A stage made of other stages, whose names are relative to this one's."""
-    return Stage(name, lambda carry: run(parts, carry), parts, product)
+    return Stage(name, lambda carry: run(parts, carry), parts, product, axes=axes)
 
 
 def joined(prefix: str, name: str) -> str:
@@ -98,7 +137,7 @@ def run(stages: tuple[Stage, ...], carry: Carry, watch: Watch | None = None, pre
             watch(path, carry[stage.product])
 
 
-def walk(stages: tuple[Stage, ...], carry: Carry, prefix: str = "") -> Iterator[Event]:
+def walk(stages: tuple[Stage, ...], carry: Carry, prefix: str = "", axes: Axes = ()) -> Iterator[Event]:
     """Run ``stages`` one at a time: an event after each, innermost first.
 
     The next stage starts when the next event is asked for, on the carry as it is then.
@@ -106,10 +145,18 @@ def walk(stages: tuple[Stage, ...], carry: Carry, prefix: str = "") -> Iterator[
     for stage in stages:
         path = joined(prefix, stage.name)
         if stage.parts:
-            yield from walk(stage.parts, carry, path + ".")
+            yield from walk(stage.parts, carry, path + ".", stage.axes or axes)
         elif stage.inside is not None:
             for event in stage.inside(carry):
                 yield event._replace(prefix=f"{path}.{event.prefix}")
         else:
             stage.apply(carry)
-        yield Event(path, carry, stage.product, shared=stage.shared)
+        yield Event(
+            path,
+            carry,
+            stage.product,
+            shared=stage.shared,
+            axes=stage.axes or axes,
+            decides=stage.decides,
+            ranks=stage.ranks,
+        )

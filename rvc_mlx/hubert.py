@@ -19,7 +19,7 @@ from rvc_common.checkpoint import file_named, read_hubert
 from rvc_common.checks import check_content_audio
 from rvc_common.config import HEAD_CHANNELS, HubertConfig
 from rvc_common.keys import check_keys, normalise_keys
-from rvc_common.stages import Carry, Event, Stage, Watch, group, leaf, run, walk
+from rvc_common.stages import FEATURES, SAMPLES, Carry, Event, Stage, Watch, group, leaf, run, walk
 
 from . import attention
 from .buffers import on_device
@@ -124,21 +124,27 @@ class Network:
         self.config, self.weights = config, weights
         self.gelu = fastest_gelu(weights.methods)
         self.attention = fastest_attention(weights.methods)
-        convolutions = group("feature_extractor", tuple(self._conv_layer(i) for i in range(len(KERNELS))))
-        self.extracting = (convolutions, leaf("transpose", lambda x: x))  # frames come first here already
+        # "transpose" does nothing: frames come first here already
+        convolutions = group("feature_extractor", tuple(self._conv_layer(i) for i in range(len(KERNELS))), axes=SAMPLES)
+        self.extracting = (
+            convolutions,
+            leaf("transpose", lambda x: x, axes=FEATURES),
+        )  # frames come first here already
         projection = (
             leaf("layer_norm", weights.norm("feature_projection.layer_norm", NORM_EPS)),
             leaf("projection", weights.linear("feature_projection.projection")),
         )
-        self.projection = group("feature_projection", projection)
+        self.projection = group("feature_projection", projection, axes=FEATURES)
         self.position = self._position()
         self.layers = tuple(group(f"layers.{i}", self._layer(f"encoder.layers.{i}")) for i in range(config.layers))
-        self.final_proj = None if config.projected is None else leaf("final_proj", weights.linear("final_proj"))
+        self.final_proj = (
+            None if config.projected is None else leaf("final_proj", weights.linear("final_proj"), axes=FEATURES)
+        )
         del self.weights  # the stages hold their own arrays
 
     def encoding(self, layers: int, project: bool) -> tuple[Stage, ...]:
         last = (self.final_proj,) if project and self.final_proj else ()
-        return (self.projection, group("encoder", (*self.position, *self.layers[:layers])), *last)
+        return (self.projection, group("encoder", (*self.position, *self.layers[:layers]), axes=FEATURES), *last)
 
     def _conv_layer(self, i: int) -> Stage:
         name = f"feature_extractor.conv_layers.{i}"
@@ -330,7 +336,7 @@ class Hubert:
         encoding = self.network.encoding(*last_stage(self.config, version, profile))
         yield from walk((*self.network.extracting, *encoding), carry)
         carry["features"] = np.array(carry["x"].astype(mx.float32))
-        yield Event("features", carry, "features")
+        yield Event("features", carry, "features", axes=FEATURES)
 
     def _entered(self, audio: np.ndarray) -> Carry:
         batch = mx.array(audio.astype(np.float32)).astype(self.dtype)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rvc_common.stages import Carry, Stage, group, leaf
+from rvc_common.stages import FEATURES, IMAGE, Carry, Stage, group, leaf
 
 from .runtime import mx
 
@@ -160,8 +160,12 @@ class PackedUNet:
             group("intermediate", tuple(intermediate)),
             group("decoder", tuple(decoder)),
         )
-        cnn = Stage("cnn", lambda carry: self._exit(carry, sizes[0]))
-        return (group("unet", unet), cnn, leaf("flatten", lambda x: x.reshape(1, x.shape[0], -1)))
+        cnn = Stage("cnn", lambda carry: self._exit(carry, sizes[0]), axes=IMAGE)
+        return (
+            group("unet", unet, axes=IMAGE),
+            cnn,
+            leaf("flatten", lambda x: x.reshape(1, x.shape[0], -1), axes=FEATURES),
+        )
 
     def _blocks(self, name: str, blocks: list[_Block], size: tuple[int, int]) -> tuple[Stage, ...]:
         rows, width = size[0], size[1] + 1

@@ -17,7 +17,7 @@ import rvc_common.config
 from rvc_common.checkpoint import file_named, read_state_dict
 from rvc_common.checks import check_pitch_audio
 from rvc_common.keys import check_keys
-from rvc_common.stages import Carry, Event, Stage, leaf, run, walk
+from rvc_common.stages import BANDS, BINS, CONTOUR, FEATURES, Carry, Event, Stage, leaf, run, walk
 
 from .audio import HOP_SAMPLES, N_MELS, LogMel
 from .buffers import on_device
@@ -119,7 +119,10 @@ class RMVPE:
         config = self.config
         sizes = (config.levels, config.blocks, config.inter_layers)
         self.log_mel = LogMel()
-        self.front = (leaf("mel", self.log_mel), leaf("padded_log_mel", lambda x: self._pad_frames(x[None])[0]))
+        self.front = (
+            leaf("mel", self.log_mel, axes=BANDS),
+            leaf("padded_log_mel", lambda x: self._pad_frames(x[None])[0], axes=BANDS),
+        )
         self.layout = RmvpeLayout(N_MELS)
         self.packed = PackedUNet(state, *sizes) if "gemm_conv" in self.optimize else None
         fold, fuse = "fold_norm" in self.optimize, "fuse_elementwise" in self.optimize
@@ -137,7 +140,11 @@ class RMVPE:
             self.optimize -= {"fold_norm", "polyphase"}
         weight = mx.array(np.ascontiguousarray(state["fc.1.weight"].T)).astype(self.dtype)
         bias = mx.array(state["fc.1.bias"]).astype(self.dtype)
-        self.head = (leaf("fc.0", gru), leaf("fc.1", lambda x: x @ weight + bias), leaf("sigmoid", mx.sigmoid))
+        self.head = (
+            leaf("fc.0", gru, axes=FEATURES),
+            leaf("fc.1", lambda x: x @ weight + bias, axes=FEATURES),
+            leaf("sigmoid", mx.sigmoid, axes=BINS, ranks=True),
+        )
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, **options: Any) -> RMVPE:
@@ -290,12 +297,16 @@ class RMVPE:
         for i, block in enumerate(self._blocks(carry.pop("x"))):
             stages, inner = self._entered(block)
             decoding = Stage(
-                "cents", lambda c: c.update(cents=_cents(c["x"][0].astype(mx.float32), threshold)), product="cents"
+                "cents",
+                lambda c: c.update(cents=_cents(c["x"][0].astype(mx.float32), threshold)),
+                product="cents",
+                axes=CONTOUR,
+                decides=True,
             )
             yield from walk((*stages, *self.head, decoding), inner, f"block.{i}." if i else "")
             cents.append(inner["cents"])
         carry["f0"] = cents_to_hz(np.concatenate(cents)[: frames_of(audio)])
-        yield Event("f0", carry, "f0")
+        yield Event("f0", carry, "f0", axes=CONTOUR, decides=True)
 
     def trace(
         self, mel: np.ndarray, watch: Callable[[str, np.ndarray], None], chunk: int | None = CHUNK_FRAMES

@@ -19,7 +19,7 @@ from rvc_common.checks import check_f0, check_lengths, check_phone, check_speake
 from rvc_common.config import REFINEGAN, SynthesizerConfig, VoiceFacts
 from rvc_common.keys import check_keys, normalise_keys
 from rvc_common.noise import Draw, Draws, kept
-from rvc_common.stages import Carry, Event, Stage, Watch, group, run, walk
+from rvc_common.stages import FRAMES, SAMPLES, Carry, Event, Stage, Watch, group, run, walk
 
 from .buffers import on_device
 from .files import read_file
@@ -88,19 +88,19 @@ class Synthesizer(VoiceFacts):
     def _stages(self) -> tuple[tuple[Stage, ...], ...]:
         """To the prior's mean and deviation, from there to ``z``, and on to audio."""
         prior = (
-            group("enc_p", self.text_encoder.stages),
-            Stage("m_p", _split_stats, product="m_p"),
-            Stage("logs_p", lambda carry: None, product="logs_p"),
+            group("enc_p", self.text_encoder.stages, axes=FRAMES),
+            Stage("m_p", _split_stats, product="m_p", axes=FRAMES),
+            Stage("logs_p", lambda carry: None, product="logs_p", axes=FRAMES),
         )
         latent = (
-            Stage("z_p", self._sample),
+            Stage("z_p", self._sample, axes=FRAMES),
             Stage("x_mask", self._show_mask, product="x_mask"),
-            Stage("emb_g", self._embed_speaker, product="speaker"),
-            group("flow", self.flow_stages),
-            Stage("z", apply_mask),
+            Stage("emb_g", self._embed_speaker, product="speaker", axes=FRAMES),
+            group("flow", self.flow_stages, axes=FRAMES),
+            Stage("z", apply_mask, axes=FRAMES),
         )
         source = self.decoder.source if self.has_f0 else ()
-        return prior, latent, (group("dec", (*source, *self.decoder.stages)),)
+        return prior, latent, (group("dec", (*source, *self.decoder.stages), axes=SAMPLES),)
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, **options: Any) -> Synthesizer:
@@ -261,7 +261,7 @@ class Synthesizer(VoiceFacts):
         carry = self._entered(*arguments)
         yield from walk((*self.prior, *self.latent, *self.decoding), carry)
         carry["audio"] = np.array(carry["x"][..., 0].astype(mx.float32))
-        yield Event("audio", carry, "audio")
+        yield Event("audio", carry, "audio", axes=("batch", "sample"))
 
     # ------------------------------------------------------------------ on arrays, [B, T, C]
     def _entered(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from rvc_common.config import SynthesizerConfig
-from rvc_common.stages import Carry, Stage, group, leaf
+from rvc_common.stages import FEATURES, HEADS, SCORES, Carry, Stage, group, leaf
 
 from .layers import Weights
 from .runtime import mx
@@ -35,10 +35,10 @@ class RelativeAttention:
         """From ``x [B, T, C]`` and ``mask [B, T, 1]``, or None where nothing is masked."""
         return (
             *(self._projection(part) for part in "qkv"),
-            Stage(":relative_scores", self._relative_scores, product="relative_scores"),
-            Stage(":scores", self._scores, product="scores"),
-            Stage(":weights", self._weights, product="weights"),
-            Stage(":relative_output", self._relative_output, product="relative_output"),
+            Stage(":relative_scores", self._relative_scores, product="relative_scores", axes=SCORES),
+            Stage(":scores", self._scores, product="scores", axes=SCORES, ranks=True),
+            Stage(":weights", self._weights, product="weights", axes=SCORES, ranks=True),
+            Stage(":relative_output", self._relative_output, product="relative_output", axes=HEADS),
             Stage(":attended", self._attended),
             leaf("conv_o", self.projections["o"]),
         )
@@ -160,9 +160,9 @@ class TextEncoder:
             x = carry["x"] + carry.pop("pitch") if self.emb_pitch is not None else carry["x"]
             carry["x"] = leaky_relu(x * self.scale)
 
-        pitch = () if self.emb_pitch is None else (Stage("emb_pitch", embed_pitch, product="pitch"),)
+        pitch = () if self.emb_pitch is None else (Stage("emb_pitch", embed_pitch, product="pitch", axes=FEATURES),)
         return (
-            leaf("emb_phone", weights.linear("enc_p.emb_phone")),
+            leaf("emb_phone", weights.linear("enc_p.emb_phone"), axes=FEATURES),
             *pitch,
             Stage(":embedded", combine),
             group("encoder", _encoder(config, weights, self.attentions)),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from rvc_common.stages import Carry, Stage, group, leaf
+from rvc_common.stages import FEATURES, IMAGE, Carry, Stage, group, leaf
 
 from .layers import EVAL_BYTES
 from .packed import NORM_EPS, fold_norm
@@ -98,9 +98,9 @@ class NativeUNet:
         unet = (group("encoder", tuple(encoder)), group("intermediate", intermediate), group("decoder", tuple(decoder)))
         kernel, bias = self._kernel("cnn"), self._array(self.state["cnn.bias"])
         return (
-            group("unet", unet),
-            leaf("cnn", lambda x: mx.conv2d(x, kernel, padding=1) + bias),
-            leaf("flatten", lambda x: x.transpose(0, 1, 3, 2).flatten(2)),
+            group("unet", unet, axes=IMAGE),
+            leaf("cnn", lambda x: mx.conv2d(x, kernel, padding=1) + bias, axes=IMAGE),
+            leaf("flatten", lambda x: x.transpose(0, 1, 3, 2).flatten(2), axes=FEATURES),
         )
 
     def _block(self, name: str, prefix: str) -> Stage:

@@ -7,9 +7,13 @@ import inspect
 
 import numpy as np
 import pytest
+from small_models import pipeline
 
 import reference_torch
 import rvc_mlx
+from rvc_common.stages import ENTRIES
+from suites.child.walks import Walker
+from suites.inputs.voice import synthesize
 
 METHODS = ["from_checkpoint", "from_state_dict", "mel", "salience", "decode", "cents", "f0", "trace"]
 
@@ -62,3 +66,24 @@ def test_optimised_stages_are_a_subset(tiny_state):
     rvc_mlx.RMVPE.from_state_dict(tiny_state, device="cpu").trace(mel, fast.__setitem__)
     assert set(fast) <= plain
     assert {"unet.encoder.layers.0.pool", "unet.decoder.layers.4", "cnn", "fc.0", "fc.1"} <= set(fast)
+
+
+@pytest.mark.parametrize("voice", ["synth_v2_40k_f0", "synth_v2_24k_f0_refinegan"])
+def test_every_stage_declares_the_axes_of_its_value(voice):
+    """And whether it decides or ranks: both sides say the same of every stage that both have."""
+    audio = synthesize(1.0, seed=3).audio
+    found: list[dict[str, tuple[object, ...]]] = []
+    for side in ("reference_torch", "rvc_mlx"):
+        model, said = pipeline(side, voice), {}
+        index = np.random.default_rng(0).standard_normal((50, model.synthesizer.phone_channels), np.float32)
+        walker = Walker(model.walk(audio, 16000, index=index, index_rate=0.5))
+        while walker.advance():
+            event, value = walker.event, walker.array(walker.event.product)
+            assert value is not None
+            axes = event.axes_of(event.product, value.ndim)
+            assert axes in (event.axes, ENTRIES.get(event.product)), event.whole_path
+            said[event.whole_path] = (axes, event.decides, event.ranks)
+        found.append(said)
+    theirs, ours = found
+    assert {path for path, (_, decides, _) in theirs.items() if decides} >= {"f0.cents", "f0", "pitchf", "pitch"}
+    assert {path: said for path, said in theirs.items() if path in ours} == ours

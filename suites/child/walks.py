@@ -24,7 +24,6 @@ from ..metrics.audio import compare_audio, compare_pitch
 from ..metrics.limits import exceeds
 from ..metrics.parity import Figures, NotComparable
 from ..metrics.stages import inside
-from .axes import axes_of, has_argmax
 
 Answer = dict[str, Any]
 # kinds of dtype that do not round: any difference is an error
@@ -196,7 +195,7 @@ class TracedWalk:
         self._follow(path)
         arrays = [name for name in self.fed.changed if self.fed.array(name) is not None]
         leaf, self.last = not inside(self.last, path), path
-        facts = {"product": event.product, "shared": event.shared}
+        facts = {"product": event.product, "shared": event.shared, "decides": event.decides}
         return {"path": path, "changed": arrays, "leaf": leaf, "broken": self.broken, **facts}
 
     def _follow(self, path: str | None) -> None:
@@ -239,10 +238,10 @@ class TracedWalk:
             return {"absent": True}  # a mask of ones is left out
         if own is None:
             return {"added": {"reason": f"{path} makes no {name} here"}}
-        argmax = has_argmax(path)
+        argmax = self.fed.event.ranks
         answer["added"] = added = figures(own, reference, argmax)
         if exceeds(added, limit):
-            axes = axes_of(self.fed.event.path, name, reference)
+            axes = self.fed.event.axes_of(name, reference.ndim)
             found = locate.locate(own, reference, axes, limit["max_abs"])
             answer["where"] = {"kind": found.kind, "sentence": found.sentence, "facts": found.facts}
         if self.broken is None:

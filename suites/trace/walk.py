@@ -14,7 +14,6 @@ from typing import Any
 
 from ..base.backends import BACKENDS
 from ..base.files import in_files, scratch_folder
-from ..child.axes import path_decides
 from ..definitions.base import Probe
 from ..measure.launch import Worker, WorkerError
 from ..metrics.floors import METRICS, Tolerances, floor
@@ -152,7 +151,7 @@ class ProbeTrace:
             if not judged[name].get("absent"):
                 self.last = self._row(path, name, entry, limits[name], judged[name])
                 self.last.shared = step.get("shared", False)
-                self._judge_chain(self.last, entry)
+                self._judge_chain(self.last, entry, step.get("decides", False))
                 yield self.last
 
     # ------------------------------------------------------------------ rows
@@ -177,13 +176,13 @@ class ProbeTrace:
             heard=judged.get("heard"),
         )
 
-    def _judge_chain(self, row: Row, entry: Facts) -> None:
+    def _judge_chain(self, row: Row, entry: Facts, decides: bool) -> None:
         """What passes from stage to stage beside the compared values shows on own values only."""
         if row.status == FAULT or not self.comparable:
             self.comparable = False
             return
         # one decision on the edge moves all behind it, and so does the least difference in F0, whose phase is summed
-        if path_decides(row.path) or row.exact:
+        if decides or row.exact:
             self.comparable = row.chained.get("max_abs") == 0
             return
         limit = self.tolerances.chained_limits(row.path, entry)
