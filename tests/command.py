@@ -12,7 +12,7 @@ from pathlib import Path
 from jsonschema import Draft202012Validator
 
 from suites.__main__ import main
-from suites.base.records import SCHEMA_FILE
+from suites.base.lines import SCHEMA_FILE
 
 ROOT = Path(__file__).parents[1]
 

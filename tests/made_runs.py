@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from suites.base.records import SCHEMA
+from suites.base.lines import SCHEMA
 from suites.measure.config import compose_config
 
 COMPONENTS = ("mel", "network", "decode", "f0")

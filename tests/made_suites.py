@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from made_runs import ENVIRONMENT
 
-from suites.base.records import SCHEMA
+from suites.base.lines import SCHEMA
 from suites.definitions import SUITES
 from suites.measure.config import compose_config
 from suites.trace.walk import FAULT, Row

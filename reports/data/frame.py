@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,14 +11,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from suites.base import outcome
 from suites.base.backends import speed_reference
 from suites.base.environment import fingerprint
 from suites.base.errors import UserError
-from suites.base.records import Line, key_of, read_lines, records
+from suites.base.lines import Line
+from suites.base.records import key_of, read_lines, records
+from suites.base.run_folder import RunFolder
 from suites.base.statistics import Estimate, estimate, paired_ratio
 from suites.definitions import SUITES, steps, with_section
 from suites.definitions.base import Suite
@@ -107,14 +107,10 @@ class RunData:
         line = self._first_of[case]
         return line["workload"], (self.source(line, "workload"),)
 
-    def arrays(self, kind: str, case: str) -> dict[str, np.ndarray]:
-        """Arrays for a case's figures, ``contours`` or ``spectra``; empty where the file is missing or
-        damaged."""
-        try:
-            with np.load(self.folder / kind / f"{case}.npz", allow_pickle=False) as stored:
-                return {name: stored[name] for name in stored.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-            return {}
+    @property
+    def files(self) -> RunFolder:
+        """The run's folder: arrays for figures, and audio."""
+        return RunFolder(self.folder)
 
     def ordered(self) -> Iterator[Line]:
         """The records of everything measured, by case, component and backend."""
@@ -231,18 +227,17 @@ def load(folder: Path) -> RunData:
     Raises:
         UserError: not a run folder, or records that this program cannot read.
     """
-    config = traces.read_config(folder)
+    run = RunFolder(folder)
+    config = run.config()
     if config["suite"]["name"] not in SUITES or not {"measure", "weights"} <= set(config):
         raise UserError(f"{folder / 'config.yaml'}: is damaged")
-    planned = [tuple(key) for key in traces.read_facts(folder / "plan.json").get("keys", [])]
+    planned = run.plan().keys
     # a run that was resumed closed its records in another order; what was not planned, such as skips, comes first
     order = {key: place for place, key in enumerate(planned)}
-    found = sorted(records(read_lines(folder / "records.jsonl")), key=lambda line: order.get(key_of(line), -1))
+    found = sorted(records(read_lines(run.records_file)), key=lambda line: order.get(key_of(line), -1))
     found = [_consistent(line) for line in found]
     judged = outcome.judge(planned, found)
-    return RunData(
-        folder, config, traces.read_facts(folder / "environment.json"), found, judged, planned=tuple(planned)
-    )
+    return RunData(folder, config, run.environment(), found, judged, planned=tuple(planned))
 
 
 def _consistent(line: Line) -> Line:
@@ -266,12 +261,12 @@ def load_book(folders: Sequence[Path]) -> Book:
     runs = [
         replace(load(folder), label="" if len(found) == 1 else name)
         for folder, name in zip(found, names, strict=True)
-        if not traces.is_trace(folder)
+        if not RunFolder(folder).is_trace
     ]
     walked = [
         traces.load(folder)._replace(label="" if len(found) == 1 else name)
         for folder, name in zip(found, names, strict=True)
-        if traces.is_trace(folder)
+        if RunFolder(folder).is_trace
     ]
     settings = _settings([*runs, *walked])
     known = {id(member): name for name, members in settings for member in members}
@@ -285,13 +280,11 @@ def _inner(folder: Path) -> list[Path]:
     """The folder itself, or the runs in it: in the order of ``run all``, others after them by name."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    if (folder / "config.yaml").is_file():
+    if RunFolder(folder).exists:
         return [folder]
     order = [step.folder for step in steps()]
-    inner = sorted(
-        (path.parent for path in folder.glob("*/config.yaml")),
-        key=lambda p: (order.index(p.name) if p.name in order else len(order), p.name),
-    )
+    inner = [run.path for run in RunFolder(folder).runs()]
+    inner.sort(key=lambda path: (order.index(path.name) if path.name in order else len(order), path.name))
     if not inner:
         raise UserError(f"{folder}: neither a run folder nor a folder of runs (no config.yaml)")
     return inner

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from suites.base.errors import UserError
+from suites.base.run_folder import RunFolder
 from suites.gate.baseline import DAMAGE, Baseline, Entry, Key, baseline_of
 from suites.gate.checks import MEASURED
 from suites.gate.judge import MEANING, PASSED, TIMES, UNJUDGED, Verdict, judge
 
 from .frame import RunData, load
 from .gates import CALLS, commit_of, printable
-from .trace import is_trace
 
 # facts that must be equal for times to be comparable; changes of software are listed
 HARDWARE = ("machine", "cpu", "cores_physical")
@@ -96,13 +96,13 @@ def collect(folder: Path) -> tuple[list[Member], list[tuple[str, str]]]:
     """The runs that can be read, and the folders that cannot with the reason; traces have no times."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    if (folder / "config.yaml").is_file():
+    if RunFolder(folder).exists:
         raise UserError(f"{folder}: is a run itself; give the folder that holds runs")
     members, unread = [], []
-    for path in sorted(config.parent for depth in ("*", "*/*") for config in folder.glob(f"{depth}/config.yaml")):
-        label = printable(path.relative_to(folder).as_posix())
+    for run in RunFolder(folder).runs(depth=2):
+        path, label = run.path, printable(run.path.relative_to(folder).as_posix())
         try:
-            if not is_trace(path):
+            if not run.is_trace:
                 members.append(_member(path, label))
         except (UserError, OSError, *DAMAGE) as error:
             message = str(error).removeprefix(f"{path}/").removeprefix(f"{path}: ")

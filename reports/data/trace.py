@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from suites.base.errors import UserError
-from suites.base.records import Line, read_lines
+from suites.base.lines import Line, restored
+from suites.base.records import read_lines
+from suites.base.run_folder import RunFolder
 from suites.trace import findings
 from suites.trace.findings import Finding
 from suites.trace.walk import FAULT, INHERITED, OK, REFERENCE_WRONG
 
 Row = Mapping[str, Any]
-CONFIGURED = ("precision", "profile", "overrides")
 VERDICTS = {
     OK: "ok",
     findings.SAME_CODE: "same code",
@@ -62,59 +60,12 @@ def load(folder: Path) -> Trace:
     Raises:
         UserError: not one, or it holds no stage.
     """
-    lines = list(read_lines(folder / "records.jsonl"))
-    rows = [_numbers(line) for line in lines if line["kind"] == "trace"]
+    run = RunFolder(folder)
+    lines = list(read_lines(run.records_file))
+    rows = [restored(line) for line in lines if line["kind"] == "trace"]
     if not rows:
         raise UserError(f"{folder}: the trace ended before its first stage; see {folder / 'workers.log'}")
-    config, environment = read_config(folder), read_facts(folder / "environment.json")
-    rows = [{**row, "probe": row["probe"], "path": row["path"]} for row in rows]
-    return Trace(folder, config, environment, rows, [line for line in lines if line["kind"] == "spread"])
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration that a run or trace was made with.
-
-    Raises:
-        UserError: there is none, or it lacks what every one has.
-    """
-    path = folder / "config.yaml"
-    if not path.is_file():
-        raise UserError(f"{folder}: not a run folder (no config.yaml)")
-    try:
-        config = yaml.safe_load(path.read_text())
-        whole = isinstance(config["suite"]["name"], str) and all(name in config for name in CONFIGURED)
-    except (yaml.YAMLError, ValueError, KeyError, TypeError):
-        whole = False
-    if not whole:
-        raise UserError(f"{path}: is damaged")
-    return dict(config)
-
-
-def read_facts(path: Path) -> dict[str, Any]:
-    """A JSON file of a run folder; empty where it is missing.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    try:
-        found = json.loads(path.read_text()) if path.is_file() else {}
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: is damaged")
-    return found
-
-
-def _numbers(value: Any) -> Any:
-    """Restore infinities and NaN, which JSON stores as text."""
-    if isinstance(value, dict):
-        return {k: _numbers(v) for k, v in value.items()}
-    return float(value) if value in ("inf", "-inf", "nan") else value
-
-
-def is_trace(folder: Path) -> bool:
-    path = folder / "records.jsonl"
-    return path.is_file() and any(line["kind"] == "trace" for line in read_lines(path))
+    return Trace(folder, run.config(), run.environment(), rows, [line for line in lines if line["kind"] == "spread"])
 
 
 # ---------------------------------------------------------------------- words and numbers

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from suites.base.records import Line
+from suites.base.lines import Line
 from suites.metrics import floors
 
 from ..data import trace as traces

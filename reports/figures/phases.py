@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from suites.base.records import Line
+from suites.base.lines import Line
 
 from ..data.frame import RunData
 from .style import INK, PAPER, STYLES, WIDTH, legend_below, mark, panels

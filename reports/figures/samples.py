@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from suites.base.records import Line
+from suites.base.lines import Line
 
 from ..data.frame import RunData, launches_of
 from .pictures import split

@@ -32,7 +32,7 @@ SHOWN_DB, FLOOR_DB = 70.0, -160.0
 # ---------------------------------------------------------------------- F0
 def f0(data: RunData, case: str) -> Figure | None:
     """The mel spectrogram, F0 of all backends, and the differences in cents."""
-    arrays = data.arrays("contours", case)
+    arrays = data.files.contours(case)
     backends = [b for b in data.backends if f"f0.{b}" in arrays]
     if not backends or "mel" not in arrays:
         return None
@@ -121,7 +121,7 @@ def _cents(axis: Axes, backend: str, ours: np.ndarray, theirs: np.ndarray) -> No
 # ---------------------------------------------------------------------- spectrograms
 def spectra(data: RunData, case: str) -> Figure | None:
     """Spectrograms of all backends on one scale, and of the waveform differences on their own."""
-    arrays = data.arrays("spectra", case)
+    arrays = data.files.spectra(case)
     sides = {b: arrays[f"spectrum.{b}"].astype(np.float32) for b in data.backends if f"spectrum.{b}" in arrays}
     if not sides:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from suites.base.records import Line
+from suites.base.lines import Line
 from suites.inputs.testset import CONDITIONS
 from suites.metrics.pitch import SHARES
 from suites.metrics.registry import ACCURACY

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from suites.base.records import Line
+from suites.base.lines import Line
 from suites.base.statistics import LEAST_LAUNCHES, Estimate
 from suites.metrics.registry import CORR, recorded_metric
 

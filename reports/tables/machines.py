@@ -173,9 +173,10 @@ def sounds(book: Book) -> list[Section]:
     for run in single:
         for case in run.cases:
             for backend in run.backends:
-                name = f"{case}.{backend}.wav"
-                if (run.folder / "audio" / name).is_file():
-                    rows.append((run, (case, backend, Link(name, f"audio/{name}"))))
+                path = run.files.audio_file(case, backend)
+                if path.is_file():
+                    link = Link(path.name, path.relative_to(run.folder).as_posix())
+                    rows.append((run, (case, backend, link)))
     return [Section("To listen to", [cells.table(book, "audio", ("case", "backend", "file"), rows, 3)])] if rows else []
 
 
@@ -236,7 +237,7 @@ def _undrawn(run: RunData, case: str) -> Iterator[str]:
     """Cases whose arrays for a figure are missing."""
     own = [r for r in run.records if r["case"] == case and r["status"] in ("passed", "failed")]
     pitched = any(r["component"] == "f0" and r["backend"] == r["reference"] for r in own)
-    if "time" in run.suite.sections and pitched and not run.arrays("contours", case):
+    if "time" in run.suite.sections and pitched and not run.files.contours(case):
         yield f"{case}: F0 is not drawn, contours/{case}.npz is not there or damaged"
-    if any(r.get("output") for r in own) and not run.arrays("spectra", case):
+    if any(r.get("output") for r in own) and not run.files.spectra(case):
         yield f"{case}: spectrograms are not drawn, spectra/{case}.npz is not there or damaged"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rvc_mlx.optimize import OPTIMIZATIONS
-from suites.base.records import Line
+from suites.base.lines import Line
 
 from ..data.frame import Book, RunData
 from ..render.document import Absent, Cell, Section, estimate_of, plain

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from suites.base.records import Line, number
+from suites.base.lines import Line
+from suites.base.records import number
 from suites.definitions import SUITES, with_section
 from suites.metrics.limits import is_references
 from suites.metrics.registry import recorded_metric

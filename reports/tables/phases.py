@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from suites.base.backends import speed_reference
-from suites.base.records import Line
+from suites.base.lines import Line
 
 from ..data.frame import Book, RunData
 from ..render.document import Absent, Cell, Num, Section, Table, plain

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from suites.base.records import Line, number
+from suites.base.lines import Line
+from suites.base.records import number
 from suites.base.statistics import Estimate
 from suites.metrics.registry import recorded_metric
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-from suites.base.records import Line, key_of
+from suites.base.lines import Line
+from suites.base.records import key_of
 from suites.base.statistics import Estimate
 from suites.definitions import with_section
 

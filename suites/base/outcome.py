@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from .records import Line, key_of
+from .lines import Line
+from .records import key_of
 
 PASSED, FAILED, ERROR = 0, 1, 2
 

@@ -1,51 +1,51 @@
-"""The records of a run: JSON lines, appended as they are measured, never edited.
+"""The file of a run's records: JSON lines, appended as they are measured, never edited.
 
-Two kinds of line share ``records.jsonl``: a ``sample`` is written the moment that it is taken,
-and a ``record`` closes one component of one case on one backend and repeats its samples. A run
-that was broken off keeps its samples, and its continuation goes on from them.
+An interrupted run keeps its samples, and its continuation goes on from them.
 """
 
 from __future__ import annotations
 
 import json
+import lzma
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypeVar
+
+import msgspec
 
 from .errors import UserError
-from .paths import DATA
+from .lines import SCHEMA, Key, Keyed, Line, Record, Sample, Unmeasured, typed
 
-SCHEMA = 2  # 2: process launches, calls per sample
-# what samples of schema 1 do not say
-OLD_SAMPLE = {"launch": 0, "calls": 1, "rest_s": 0.0, "others": 0.0}
-SCHEMA_FILE = DATA / "record.schema.json"
-STATUSES = ("passed", "failed", "error", "skipped", "not_comparable")
+RECORDS = "records.jsonl"
 
-Line = dict[str, Any]
+T = TypeVar("T")
 
 
-class Key(TypedDict):
-    case: str
-    component: str
-    backend: str
-
-
-def key_of(line: Line) -> tuple[str, str, str]:
-    return line["case"], line["component"], line["backend"]
+# ---------------------------------------------------------------------- writing
+def records_file(folder: Path) -> Path:
+    """Where a run folder keeps its records: ``records.jsonl``, or ``records.jsonl.xz`` where only that is there."""
+    plain, packed = folder / RECORDS, folder / f"{RECORDS}.xz"
+    return packed if packed.is_file() and not plain.exists() else plain
 
 
 class RecordFile:
-    """Appends lines; each is on disk, whole, when ``append`` returns."""
+    """Appends lines; each is on disk, whole, when ``append`` returns.
+
+    Raises:
+        UserError: the records are compressed.
+    """
 
     def __init__(self, path: Path) -> None:
+        if path.suffix == ".xz":
+            raise UserError(f"{path}: compressed records take no more lines; unpack them first: xz -d {path}")
         self.path = path
         if path.exists():
             _drop_partial_line(path)
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
-    def append(self, line: Line) -> None:
-        data = (json.dumps(_plain(line), allow_nan=False) + "\n").encode()
+    def append(self, line: Keyed | Line) -> None:
+        data = (json.dumps(stored(line), allow_nan=False) + "\n").encode()
         size = os.fstat(self._fd).st_size
         try:
             written = os.write(self._fd, data)
@@ -60,12 +60,17 @@ class RecordFile:
         os.close(self._fd)
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: it is kept as text, so that it is never read as a number."""
+def stored(line: Keyed | Line) -> Line:
+    """A line as the file holds it."""
+    return dict(_text(msgspec.to_builtins(line, enc_hook=float)))
+
+
+def _text(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they are written as text, so that they are never read as a number."""
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: _text(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [_text(v) for v in value]
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return str(value)
     return value
@@ -83,41 +88,79 @@ def _drop_partial_line(path: Path) -> None:
             file.truncate(data.rfind(b"\n") + 1)
 
 
+# ---------------------------------------------------------------------- reading
 def read_lines(path: Path) -> Iterator[Line]:
-    """All whole lines; a last line that was cut off by a kill is left out.
+    """All whole lines as they are stored, of a ``.xz`` file as well; a last line cut off by a kill is left out.
 
     Raises:
-        UserError: no such file, a damaged line, or a schema newer than this program.
+        UserError: no such file, a damaged file or line, or a schema newer than this program.
     """
+    for _, line in _numbered(path):
+        yield line
+
+
+def read_records(path: Path) -> Iterator[Keyed]:
+    """All whole lines as their types.
+
+    Raises:
+        UserError: as ``read_lines``; and a line that does not fit its type.
+    """
+    for place, line in _numbered(path):
+        try:
+            yield typed(line)
+        except ValueError as error:
+            raise UserError(f"{place}: not a record ({error})") from None
+
+
+def _numbered(path: Path) -> Iterator[tuple[str, Line]]:
+    """Each line with its place, ``FILE:NUMBER``."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; is this a run folder?")
-    whole = path.read_bytes().split(b"\n")[:-1]  # what follows the last line's end was cut off by a kill
-    for number, text in enumerate(whole, 1):
+    try:
+        content = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
+    except lzma.LZMAError:
+        raise UserError(f"{path}: damaged, it cannot be decompressed") from None
+    whole = content.split(b"\n")[:-1]  # what follows the last line's end was cut off by a kill
+    for number_, text in enumerate(whole, 1):
+        place = f"{path}:{number_}"
         try:
             line = json.loads(text)
             schema = int(line["schema"])
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise UserError(f"{path}:{number}: not a record") from None
+            raise UserError(f"{place}: not a record") from None
         if schema > SCHEMA:
-            raise UserError(f"{path}:{number}: schema {schema} is newer than this program's {SCHEMA}; update it")
-        yield line
+            raise UserError(f"{place}: schema {schema} is newer than this program's {SCHEMA}; update it")
+        yield place, line
 
 
-def records(lines: Iterable[Line]) -> list[Line]:
+def key_of(line: Line) -> Key:
+    return line["case"], line["component"], line["backend"]
+
+
+def last_of_each(lines: Iterable[tuple[Key, T]]) -> dict[Key, T]:
     """The closing records, one per key; where a run was resumed, the last one counts.
 
     That a backend could not be started is void where it was measured after all.
     """
-    found = {key_of(line): line for line in lines if line["kind"] == "record"}
-    measured = {backend for case, _, backend in found if case != "all"}
-    void = {("all", "all", backend) for backend in measured}
-    return [line for key, line in found.items() if key not in void]
+    found = dict(lines)
+    void = {("all", "all", backend) for case, _, backend in found if case != "all"}
+    return {key: line for key, line in found.items() if key not in void}
 
 
-def samples(lines: Iterable[Line]) -> dict[tuple[str, str, str], dict[int, Line]]:
+def results(lines: Iterable[Keyed]) -> list[Record | Unmeasured]:
+    """The closing records that count, one per key."""
+    return list(last_of_each((x.key, x) for x in lines if isinstance(x, Record | Unmeasured)).values())
+
+
+def samples_of(lines: Iterable[Keyed]) -> dict[Key, dict[int, Sample]]:
     """Per key the sample of each round."""
-    found: dict[tuple[str, str, str], dict[int, Line]] = {}
+    found: dict[Key, dict[int, Sample]] = {}
     for line in lines:
-        if line["kind"] == "sample":
-            found.setdefault(key_of(line), {})[line["round"]] = {**OLD_SAMPLE, **line}
+        if isinstance(line, Sample):
+            found.setdefault(line.key, {})[line.round] = line
     return found
+
+
+def records(lines: Iterable[Line]) -> list[Line]:
+    """``results`` of lines as they are stored."""
+    return list(last_of_each((key_of(x), x) for x in lines if x["kind"] == "record").values())

@@ -7,9 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-import yaml
-
 from ..base.errors import UserError
+from ..base.run_folder import RunFolder
 from ..gate.baseline import baseline_of
 from ..gate.judge import Outcome, confirmed, judge, read_policy
 from ..gate.stored import read_baseline, write_baseline
@@ -96,7 +95,7 @@ def repeated(folder: Path) -> Path:
     """The same run once more, in a folder next to it."""
     if not folder.is_dir():
         raise UserError(f"{folder}: only a run can be repeated; leave out --confirm")
-    stored = yaml.safe_load((folder / "config.yaml").read_text())
+    stored = RunFolder(folder).config()
     words = [word for word in stored["overrides"] if not word.startswith(("out=", "resume="))]
     names = (f"{folder.name}-again{end}" for end in ("", *(f"-{i}" for i in range(2, 100))))
     again = next(path for name in names if not (path := folder.with_name(name)).exists())

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..base.errors import UserError
+from ..base.run_folder import RunFolder
 from .cli import FAILED, PASSED
 
 HELP = "one document of one or several runs: markdown, HTML and plots"
@@ -52,7 +53,7 @@ def report_of(folders: list[Path], out: Path, kind: str | None = None, name: str
 
     if kind:
         check_kind(kind)
-    if len(folders) == 1 and out == folders[0] and trace.is_trace(out):
+    if len(folders) == 1 and out == folders[0] and RunFolder(out).is_trace:
         if kind:
             raise UserError(f"{out}: a trace's tables are in its stages.csv; --out FOLDER makes others elsewhere")
         path, found = trace_report.write_report(out)

@@ -8,6 +8,7 @@ import sys
 from tqdm import tqdm
 
 from ..base.errors import UserError, nearest
+from ..base.run_folder import RunFolder
 from ..definitions.config import Config
 from ..measure.config import compose_config
 from ..measure.launch import WorkerLost
@@ -50,7 +51,7 @@ def trace_one(config: Config, everything: bool) -> int:
             trace.execute(folder)
         except (KeyboardInterrupt, WorkerLost) as error:  # what was walked until then is kept
             stopped = error
-    if stopped is not None and not traces.is_trace(folder):
+    if stopped is not None and not RunFolder(folder).is_trace:
         raise stopped if isinstance(stopped, KeyboardInterrupt) else UserError(str(stopped))
     path, found = trace_report.write_report(folder)
     print(traces.terminal(found, everything))

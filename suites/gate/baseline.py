@@ -17,7 +17,9 @@ import yaml
 from ..base import environment
 from ..base.backends import BACKENDS, speed_reference
 from ..base.errors import UserError
-from ..base.records import Line, key_of, number, read_lines, records
+from ..base.lines import Line
+from ..base.records import key_of, number, read_lines, records
+from ..base.run_folder import RunFolder
 from ..base.statistics import fast_logs, paired_logs
 from ..metrics.limits import FLOOR_CAP
 from ..metrics.registry import recorded_metric
@@ -100,18 +102,15 @@ def baseline_of(folders: Sequence[Path]) -> Baseline:
 
 
 def _from_run(folder: Path) -> Baseline:
-    if not (folder / "config.yaml").is_file():
-        raise UserError(f"{folder}: not a run folder (no config.yaml)")
-    if not (folder / "plan.json").is_file():
-        raise UserError(f"{folder}: the run was broken off before it measured anything (no plan.json)")
-    lines = list(read_lines(folder / "records.jsonl"))
+    run = RunFolder(folder)
+    config = run.config()
+    if not run.is_planned:
+        raise UserError(f"{folder}: the run was interrupted before it measured anything (no plan.json)")
+    env, plan, lines = run.environment(), run.plan(), list(read_lines(run.records_file))
     try:
-        config = yaml.safe_load((folder / "config.yaml").read_text())
-        env, plan = (json.loads((folder / name).read_text()) for name in ("environment.json", "plan.json"))
         facts, print_ = facts_of(config, env), environment.fingerprint(env)
-        planned: list[Key] = [(str(case), str(part), str(backend)) for case, part, backend in plan["keys"]]
         made = {"runs": [folder.name], "commit": env.get("commit"), "commit_clean": env.get("commit_clean")}
-        entries = _entries(lines, planned, Context(config, env, list(plan["backends"])))
+        entries = _entries(lines, plan.keys, Context(config, env, plan.backends))
     except DAMAGE as error:
         raise UserError(
             f"{folder}: config.yaml, environment.json, plan.json or a record is damaged ({error})"

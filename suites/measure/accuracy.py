@@ -192,13 +192,15 @@ class AccuracyCase:
             facts = {"launch": number, "calls": 1, "rest_s": 0.0}
             self.session.sample(self.case, self.component, name, number, seconds, facts)
             taken = self.session.samples[self.case.name, self.component, name]
-        facts = workload(self.session, self.audio, self.session.suite)
+        used = workload(self.session, self.audio, self.session.suite)
+        if reference is None:
+            used.weights = ""
         self.session.record(
             self.case,
             self.component,
             name,
             reference=reference or name,
-            workload=facts if reference else facts | {"weights": ""},
+            workload=used,
             **single_calls(taken),
             load_s=None,
             first_call_s=None,

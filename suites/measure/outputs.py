@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..base.backends import parity_reference
+from ..base.lines import Output, Sample, Warmup, Work, Workload
+from ..base.run_folder import RunFolder
 from ..definitions.base import LEARNED, Suite
 from ..definitions.plan import Case, Plan
 from ..inputs.recordings import SAMPLE_RATE, Audio
@@ -70,7 +72,7 @@ class CaseOutputs:
         """The component and backend under which a measurement is recorded."""
         return component, backend
 
-    def lines(self, component: str, backend: str) -> dict[int, Facts]:
+    def lines(self, component: str, backend: str) -> dict[int, Sample]:
         """Samples by round."""
         return self.session.samples.get((self.case.name, *self.record_key(component, backend)), {})
 
@@ -187,8 +189,7 @@ class CaseOutputs:
         if verdict["status"] == "not_comparable":
             return verdict
         samples = {
-            c: {number: line["seconds"] for number, line in self.lines(c, backend).items()}
-            for c in self.plan.components
+            c: {number: line.seconds for number, line in self.lines(c, backend).items()} for c in self.plan.components
         }
         faults = [self.suite.timing_fault(component, samples, self.settings), self._late_work(component, backend)]
         reasons = [reason for reason in (verdict["reason"], *faults) if reason]
@@ -197,10 +198,10 @@ class CaseOutputs:
     def _late_work(self, component: str, backend: str) -> str | None:
         """A reason to distrust the times: in most rounds the device went on after the clock had stopped."""
         lines = self.lines(component, backend).values()
-        late = [x for x in lines if x["rest_s"] > max(LARGEST_REST_S, LARGEST_REST_SHARE * x["seconds"] * x["calls"])]
+        late = [x for x in lines if x.rest_s > max(LARGEST_REST_S, LARGEST_REST_SHARE * x.seconds * x.calls)]
         if 2 * len(late) <= len(lines):
             return None
-        return f"the device went on for {1e3 * late[-1]['rest_s']:.3g} ms after the call: not every output was computed"
+        return f"the device went on for {1e3 * late[-1].rest_s:.3g} ms after the call: not every output was computed"
 
     def measured(self, component: str, backend: str) -> Facts:
         """The measured fields of a record."""
@@ -212,24 +213,24 @@ class CaseOutputs:
         return {
             "reference": self.reference,
             "workload": workload(self.session, self.audio, self.suite),
-            "work": self.work.get(component),
+            "work": Work(**self.work[component]) if component in self.work else None,
             "output": self._output_of(component, backend),
             **times_of(taken),
-            "calls": next((line["calls"] for line in taken.values()), None),
+            "calls": next((line.calls for line in taken.values()), None),
             "warmup_s": [seconds for facts in warm for seconds in facts["seconds"]],
-            "warmup": [{"launch": f["launch"], "calls": len(f["seconds"]), "steady": f["steady"]} for f in warm],
+            "warmup": [Warmup(f["launch"], len(f["seconds"]), f["steady"]) for f in warm],
             "parent_cpu_share": self.session.parent_cpu_share,
-            "others_share": median(line["others"] for line in taken.values()) if taken else None,
+            "others_share": median(line.others for line in taken.values()) if taken else None,
             **{name: first.get(name) for name in names},
             "cold": cold,
         }
 
-    def _output_of(self, component: str, backend: str) -> Facts | None:
+    def _output_of(self, component: str, backend: str) -> Output | None:
         """Length and rate of the audio that the whole call made, if any."""
         if component != self.suite.whole or backend not in self.outputs:
             return None
         made = self.suite.sound(self.outputs[backend])
-        return {"samples": int(made[0].size), "sample_rate": made[1]} if made is not None else None
+        return Output(int(made[0].size), made[1]) if made is not None else None
 
     # ------------------------------------------------------------------ files of the run folder
     def keep_contours(self) -> None:
@@ -243,9 +244,9 @@ class CaseOutputs:
 
         found = {backend: made for backend, results in self.outputs.items() if (made := self.suite.sound(results))}
         for backend, made in found.items():
-            folder = self.session.folder / "audio"
-            folder.mkdir(exist_ok=True)
-            soundfile.write(folder / f"{self.case.name}.{backend}.wav", *made, subtype="PCM_24")
+            path = RunFolder(self.session.folder).audio_file(self.case.name, backend)
+            path.parent.mkdir(exist_ok=True)
+            soundfile.write(path, *made, subtype="PCM_24")
         if found:
             rate = next(iter(found.values()))[1]
             signals = {backend: samples for backend, (samples, _) in found.items()}
@@ -253,33 +254,28 @@ class CaseOutputs:
 
     def _store(self, name: str, arrays: dict[str, Any]) -> None:
         if arrays:
-            folder = self.session.folder / name
-            folder.mkdir(exist_ok=True)
-            np.savez_compressed(folder / f"{self.case.name}.npz", **arrays)
+            path = RunFolder(self.session.folder).array_file(name, self.case.name)
+            path.parent.mkdir(exist_ok=True)
+            np.savez_compressed(path, **arrays)
 
 
-def times_of(taken: Mapping[int, Facts]) -> Facts:
+def times_of(taken: Mapping[int, Sample]) -> Facts:
     """Samples, rounds and launches of a record, from its samples by round."""
     return {
-        "samples_s": [taken[number]["seconds"] for number in sorted(taken)],
+        "samples_s": [taken[number].seconds for number in sorted(taken)],
         "rounds": sorted(taken),
-        "launches": [taken[number]["launch"] for number in sorted(taken)],
+        "launches": [taken[number].launch for number in sorted(taken)],
     }
 
 
-def single_calls(taken: Mapping[int, Facts]) -> Facts:
+def single_calls(taken: Mapping[int, Sample]) -> Facts:
     """The timing fields of a record whose samples are one call each, without warm-up and alternation."""
     nothing: Facts = {"calls": 1, "warmup_s": [], "warmup": [], "parent_cpu_share": None, "others_share": None}
     return times_of(taken) | nothing
 
 
-def workload(session: Session, audio: Audio, suite: Suite) -> Facts:
+def workload(session: Session, audio: Audio, suite: Suite) -> Workload:
     """What a case is computed on."""
     samples = audio.samples.size
-    return {
-        "audio": audio.source,
-        "duration_s": samples / SAMPLE_RATE,
-        "samples": samples,
-        "frames": suite.frames(samples),
-        "weights": "; ".join(found.label for found in session.weights.values()),
-    }
+    weights = "; ".join(found.label for found in session.weights.values())
+    return Workload(audio.source, samples / SAMPLE_RATE, samples, suite.frames(samples), weights)

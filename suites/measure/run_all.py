@@ -14,6 +14,7 @@ from ..base import outcome
 from ..base.errors import UserError
 from ..base.files import write_whole
 from ..base.records import read_lines, records
+from ..base.run_folder import RunFolder
 from ..definitions import SUITES, Step, steps
 from ..definitions.config import Config
 from ..definitions.plan import requested_backends
@@ -108,7 +109,7 @@ def _state(folder: Path) -> dict[str, list[str]]:
 
 def _run(step: Step, folder: Path, finish: Callable[[Runner], int]) -> int:
     own = folder / step.folder
-    if not (own / "config.yaml").is_file():
+    if not RunFolder(own).exists:
         return finish(open_run(composed(step, _state(folder)["overrides"], folder)))
     known = _finished(own)
     return finish(resume_run(own)) if known is None else known
@@ -116,13 +117,14 @@ def _run(step: Step, folder: Path, finish: Callable[[Runner], int]) -> int:
 
 def _finished(folder: Path) -> int | None:
     """The exit code of a run that has all of its records, and its report."""
-    if not ((folder / "plan.json").is_file() and (folder / "report.md").is_file()):
+    run = RunFolder(folder)
+    if not (run.is_planned and (folder / "report.md").is_file()):
         return None
     try:
-        planned = [tuple(key) for key in json.loads((folder / "plan.json").read_text())["keys"]]
-    except (ValueError, KeyError):
-        return None  # resuming it tells what is wrong
-    code = outcome.judge(planned, records(read_lines(folder / "records.jsonl"))).exit_code
+        planned = run.plan().keys
+    except UserError:
+        return None  # resuming it says what is wrong
+    code = outcome.judge(planned, records(read_lines(run.records_file))).exit_code
     return None if code == ERROR else code
 
 

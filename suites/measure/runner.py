@@ -17,7 +17,9 @@ from ..base import environment
 from ..base.backends import impossible
 from ..base.errors import UserError
 from ..base.files import write_whole
-from ..base.records import read_lines, records
+from ..base.lines import Absence, Unmeasured
+from ..base.records import RECORDS, read_lines, records_file
+from ..base.run_folder import CONFIG, ENVIRONMENT, PLAN, RunFolder, StoredPlan
 from ..definitions import SUITES
 from ..definitions.config import AccuracyOptions, Config
 from ..definitions.plan import Case, Plan, make_plan, requested_backends
@@ -34,7 +36,7 @@ from .progress import weight as weight_of
 from .session import HELLO_TIMEOUT_S, Facts, Session
 from .timed import TimedCase
 
-RUN_FILES = ("config.yaml", "environment.json", "plan.json", "records.jsonl", "workers.log")
+RUN_FILES = (CONFIG, ENVIRONMENT, PLAN, RECORDS, "workers.log")
 
 # how the cases of a suite are measured, by ``Suite.protocol``
 PROTOCOLS: dict[str, Any] = {
@@ -78,9 +80,9 @@ class Runner:
         session = self.session
         revived: list[str] = []
         if self.resumed:
-            stored = json.loads((self.folder / "plan.json").read_text())
-            revived = self._revived(stored["backends"])
-            present = {*stored["backends"], *revived}
+            stored = RunFolder(self.folder).plan().backends
+            revived = self._revived(stored)
+            present = {*stored, *revived}
             plan = make_plan(self.config, [name for name in requested_backends(self.config)[0] if name in present])
             for backend in plan.backends:
                 session.describe(backend)
@@ -114,23 +116,23 @@ class Runner:
                     self._close("all", "all", name, "skipped", why)
         return plan
 
-    def _close(self, case: str, component: str, backend: str, status: str, reason: str) -> None:
+    def _close(self, case: str, component: str, backend: str, status: Absence, reason: str) -> None:
         """A record of what was not measured."""
         session = self.session
-        session.file.append(session.base_record(case, component, backend) | {"status": status, "reason": reason})
+        session.file.append(Unmeasured(**session.base_record(case, component, backend), status=status, reason=reason))
 
     def _external(self) -> dict[str, str | None]:
         """External estimators, and why one cannot run; a resumed run keeps those that it was begun with."""
         found = self.suite.beside(self.session.settings)
         if not self.resumed:
             return found
-        begun = {name for *_, name in json.loads((self.folder / "plan.json").read_text())["keys"]}
+        begun = {name for *_, name in RunFolder(self.folder).plan().keys}
         return {name: reason for name, reason in found.items() if name in begun}
 
     def _revived(self, known: list[str]) -> list[str]:
         """Backends that could not be started before the interruption, and can now."""
-        lines = records(read_lines(self.folder / "records.jsonl"))
-        broken = [x["backend"] for x in lines if x["case"] == x["component"] == "all" and x["status"] == "error"]
+        lines = RunFolder(self.folder).results()
+        broken = [x.backend for x in lines if x.case == x.component == "all" and x.status == "error"]
         return [name for name in broken if name not in known and self._starts(name)]
 
     def _starts(self, backend: str) -> bool:
@@ -141,7 +143,7 @@ class Runner:
 
     def _check_same_inputs(self) -> None:
         """What was measured before and after the interruption must be one run."""
-        stored = json.loads((self.folder / "environment.json").read_text())
+        stored = RunFolder(self.folder).environment()
         weights = {name: found.sha256 for name, found in self.session.weights.items()}
         now = {"weights": weights, "audio": self._audio_sha256()}
         then = {"weights": {n: w["sha256"] for n, w in stored["weights"].items()}, "audio": stored["audio_sha256"]}
@@ -220,7 +222,7 @@ class Runner:
 
     def _keep_peaks(self) -> None:
         """Peaks from before the interruption stay."""
-        stored = json.loads((self.folder / "environment.json").read_text())["backends"]
+        stored = RunFolder(self.folder).environment()["backends"]
         for backend, facts in stored.items():
             if "peaks" in facts and backend in self.session.facts:
                 self.session.facts[backend]["peaks"] = facts["peaks"]
@@ -233,9 +235,8 @@ class Runner:
             "weights": {name: {"label": w.label, "sha256": w.sha256} for name, w in session.weights.items()},
             "audio_sha256": self._audio_sha256(),
         }
-        write_whole(self.folder / "environment.json", json.dumps(facts, indent=1) + "\n")
-        stored = {"suite": plan.suite, "backends": list(plan.backends), "keys": [list(key) for key in plan.expected()]}
-        write_whole(self.folder / "plan.json", json.dumps(stored, indent=1) + "\n")
+        write_whole(self.folder / ENVIRONMENT, json.dumps(facts, indent=1) + "\n")
+        RunFolder(self.folder).write_plan(StoredPlan(plan.suite, list(plan.backends), list(plan.expected())))
 
     # ------------------------------------------------------------------ cases
     @contextlib.contextmanager
@@ -322,13 +323,14 @@ def new_folder(config: Config, title: str) -> Path:
     folder = Path(config.out) if config.out else next(runs / name for name in names if not (runs / name).exists())
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if _has_samples(folder / "records.jsonl"):
+        stored = records_file(folder)
+        if _has_samples(stored):
             raise UserError(f"{folder} already holds a run; to complete it: run resume={folder}")
-        if any(folder.iterdir()) and not (folder / "records.jsonl").exists():
+        if any(folder.iterdir()) and not stored.exists():
             raise UserError(f"{folder} holds something that is not a run; give out= a folder of its own")
         for file in RUN_FILES:  # of a run that never began
             (folder / file).unlink(missing_ok=True)
-        write_whole(folder / "config.yaml", yaml.safe_dump(config.plain(), sort_keys=False))
+        write_whole(folder / CONFIG, yaml.safe_dump(config.plain(), sort_keys=False))
     except OSError as error:
         raise UserError(f"cannot write the run folder {folder}: {error.strerror}; set out=FOLDER") from None
     return folder
@@ -344,15 +346,17 @@ def resume_run(folder: Path) -> Runner:
     Raises:
         UserError: not a run folder, or made on another machine.
     """
-    if not (folder / "config.yaml").is_file():
-        raise UserError(f"resume={folder}: not a run folder (no config.yaml)")
+    run = RunFolder(folder)
     try:
-        config = typed(yaml.safe_load((folder / "config.yaml").read_text()))
-        stored = json.loads((folder / "environment.json").read_text() if (folder / "plan.json").exists() else "{}")
-    except (yaml.YAMLError, ValueError, TypeError, KeyError):
-        raise UserError(f"resume={folder}: its config.yaml or environment.json is damaged") from None
-    if not (folder / "plan.json").is_file():  # interrupted before anything was measured
-        (folder / "records.jsonl").unlink(missing_ok=True)
+        found, stored = run.config(), run.environment() if run.is_planned else {}
+    except UserError as error:
+        raise UserError(f"resume={error}") from None
+    try:
+        config = typed(found)
+    except (ValueError, TypeError, KeyError):
+        raise UserError(f"resume={folder / CONFIG}: is damaged") from None
+    if not run.is_planned:  # interrupted before anything was measured
+        run.records_file.unlink(missing_ok=True)
         return Runner(config, folder, resumed=False)
     then, now = environment.fingerprint(stored), environment.fingerprint(environment.describe())
     changed = [name for name in then if then[name] != now[name]]

@@ -15,7 +15,9 @@ from tqdm import tqdm
 
 from ..base import environment
 from ..base.backends import device_of
-from ..base.records import SCHEMA, RecordFile, key_of, read_lines, records, samples
+from ..base.lines import SCHEMA, Record, Sample
+from ..base.records import RecordFile
+from ..base.run_folder import RunFolder
 from ..definitions import SUITES
 from ..definitions.config import Config
 from ..definitions.plan import Case
@@ -43,10 +45,10 @@ class Session:
         self.workers: dict[str, Worker] = {}
         self.facts: dict[str, Facts] = {}
         self.loaded: dict[str, Facts] = {}
-        self.file = RecordFile(folder / "records.jsonl")
-        lines = list(read_lines(folder / "records.jsonl"))
-        self.done = {key_of(line): line for line in records(lines) if line["status"] not in ("error", "not_comparable")}
-        self.samples = samples(lines)
+        run = RunFolder(folder)
+        self.file = RecordFile(run.records_file)
+        self.done = {line.key: line for line in run.results() if line.status not in ("error", "not_comparable")}
+        self.samples = run.samples()
         self._waited_s = self._parent_cpu_s = 0.0
         # for self-tests: the share by which every call of rvc_mlx is slowed, and whether progress is shown
         self.slowdown, self.shows_progress = 0.0, True
@@ -150,7 +152,6 @@ class Session:
         config = self.config
         return {
             "schema": SCHEMA,
-            "kind": "record",
             "run": self.folder.name,
             "suite": config.suite.name,
             "case": case,
@@ -165,9 +166,15 @@ class Session:
     def sample(self, case: Case, component: str, backend: str, number: int, seconds: float, facts: Facts) -> None:
         """Write one sample of round ``number``; ``facts``: launch, calls (``seconds`` is their mean), rest_s."""
         key = (case.name, component, backend)
-        line = {"schema": SCHEMA, "kind": "sample"}
-        line |= dict(zip(("case", "component", "backend"), key, strict=True))
-        line |= {"round": number, "seconds": seconds, **facts}
+        line = Sample(
+            schema=SCHEMA,
+            case=case.name,
+            component=component,
+            backend=backend,
+            round=number,
+            seconds=seconds,
+            **facts,
+        )
         self.samples.setdefault(key, {})[number] = line
         self.file.append(line)
 
@@ -180,7 +187,7 @@ class Session:
             "threads": self.threads,
             "warnings": loaded.get("warnings", []),
         }
-        self.file.append(line | fields)
+        self.file.append(Record(**line, **fields))
 
 
 def poor_clock(clock: Mapping[str, float] | None) -> str | None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 from ..base.backends import speed_reference
+from ..base.lines import Sample
 from ..base.statistics import LEAST_LAUNCHES, Estimate, paired_ratio
 from .launch import Worker
 from .outputs import CaseOutputs
@@ -46,9 +47,9 @@ class TimedCase(CaseOutputs):
     # ------------------------------------------------------------------ how many launches
     def _next_launch(self) -> int:
         """A resumed case goes on with new launches: an interrupted one is never completed later."""
-        return max((line["launch"] for line in self._taken()), default=-1) + 1
+        return max((line.launch for line in self._taken()), default=-1) + 1
 
-    def _taken(self) -> Iterator[Facts]:
+    def _taken(self) -> Iterator[Sample]:
         for component in self.plan.components:
             for backend in self.plan.backends:
                 yield from self.lines(component, backend).values()
@@ -154,7 +155,7 @@ class TimedCase(CaseOutputs):
         """A round times all components on all backends; the order of both alternates from round to round."""
         measure, started = self.session.measure, time.monotonic()
         budget = measure.seconds_per_case / measure.launches.min
-        first = max((line["round"] for line in self._taken()), default=-1) + 1
+        first = max((line.round for line in self._taken()), default=-1) + 1
         self.set_repeats()
         for number in range(first, first + measure.rounds.max):
             if number - first >= measure.rounds.min and time.monotonic() - started > budget:
@@ -174,7 +175,7 @@ class TimedCase(CaseOutputs):
         """
         wanted = self.session.measure.sample_seconds
         for line in self._taken():
-            self.repeats.setdefault(self.call_of(line["component"]), line["calls"])
+            self.repeats.setdefault(self.call_of(line.component), line.calls)
         for call in self.calls:
             fastest = self._fastest(call)
             if fastest is not None:
@@ -218,8 +219,8 @@ class TimedCase(CaseOutputs):
                     self.session.sample(self.case, *key, number, one["seconds"][component], facts)
 
 
-def ratio_of(reference: dict[int, Facts], other: dict[int, Facts]) -> Estimate | None:
+def ratio_of(reference: dict[int, Sample], other: dict[int, Sample]) -> Estimate | None:
     """Reference time over the other's, paired by round, from sample lines by round."""
-    launches = {number: line["launch"] for number, line in other.items()}
-    times = [{number: line["seconds"] for number, line in lines.items()} for lines in (reference, other)]
+    launches = {number: line.launch for number, line in other.items()}
+    times = [{number: line.seconds for number, line in lines.items()} for lines in (reference, other)]
     return paired_ratio(times[0], times[1], launches)

@@ -15,7 +15,7 @@ from ..base import environment
 from ..base.backends import DTYPES
 from ..base.errors import UserError, nearest
 from ..base.files import scratch_folder
-from ..base.records import read_lines, records
+from ..base.records import read_lines, records, records_file
 from ..inputs.weights import voice_names
 from ..measure.config import compose_config
 from ..measure.runner import open_run
@@ -134,7 +134,7 @@ def measure_components(precision: str, backends: str | None, quick: bool, suites
             policy.update({name: metric_of(name).from_error(float("inf")) for name in policy})
             run = open_run(config)
             run.execute()
-            lines = records(read_lines(folder / "run" / "records.jsonl"))
+            lines = records(read_lines(records_file(folder / "run")))
         own = found.setdefault(sample.suite, [])
         own += [(c["of"], c) for line in lines for c in ((line.get("parity") or {}).get("limits") or {}).values()]
     return {suite: floors.component_rows(checks) for suite, checks in found.items()}

@@ -18,7 +18,9 @@ from ..base import environment
 from ..base.backends import BACKENDS, impossible, parity_reference
 from ..base.errors import UserError
 from ..base.files import in_files, scratch_folder, write_whole
-from ..base.records import SCHEMA, RecordFile
+from ..base.lines import SCHEMA, Spread, Stage
+from ..base.records import RecordFile, records_file
+from ..base.run_folder import ENVIRONMENT
 from ..definitions import SUITES
 from ..definitions.base import Probe
 from ..definitions.config import Config, TraceOptions
@@ -60,7 +62,7 @@ class TraceRun:
 
     # ------------------------------------------------------------------ the whole trace
     def execute(self, folder: Path) -> None:
-        self.file = RecordFile(folder / "records.jsonl")
+        self.file = RecordFile(records_file(folder))
         with self.started(folder):
             self._describe()
             for row in self._variants():
@@ -130,7 +132,7 @@ class TraceRun:
             "audio": self._audio(self.seconds(plain=False)).source,
             "floors": {name: floors.stored()[name] for name in ("schema", "made")},
         }
-        write_whole(self.folder / "environment.json", json.dumps(facts, indent=1) + "\n")
+        write_whole(self.folder / ENVIRONMENT, json.dumps(facts, indent=1) + "\n")
 
     # ------------------------------------------------------------------ walking
     def _pair(self) -> Pair:
@@ -198,18 +200,18 @@ class TraceRun:
 
     def _keep(self, row: Row) -> None:
         self.rows.append(row)
-        base = {
-            "schema": SCHEMA,
-            "kind": "trace",
-            "suite": self.config.suite.name,
-            "case": row.probe,
-            "component": row.path,
-            "backend": self.other,
-            "reference": self.reference,
-            "precision": self.config.precision,
-            "profile": self.config.profile,
-        }
-        self.file.append(base | row.record())
+        line = Stage(
+            schema=SCHEMA,
+            suite=self.config.suite.name,
+            case=row.probe,
+            component=row.path,
+            backend=self.other,
+            reference=self.reference,
+            precision=self.config.precision,
+            profile=self.config.profile,
+            **row.record(),
+        )
+        self.file.append(line)
 
     def _pin(self) -> None:
         """A fault that is gone with every optimisation off belongs to one: each is left out in turn."""
@@ -242,8 +244,15 @@ class TraceRun:
             pair.ask(pair.reference, "prepare", inputs=files)
             seeds = [self.config.seed + i for i in range(SPREAD_SEEDS)]
             answer = pair.ask(pair.reference, "trace_spread", seeds=seeds, settings=probe.settings, sample_rate=rate)
-        line = {"schema": SCHEMA, "kind": "spread", "suite": self.config.suite.name, "case": probe.name}
-        line |= {"component": "noise", "backend": self.reference, "seeds": seeds, "spread": answer["spread"]}
+        line = Spread(
+            schema=SCHEMA,
+            suite=self.config.suite.name,
+            case=probe.name,
+            component="noise",
+            backend=self.reference,
+            seeds=seeds,
+            spread=answer["spread"],
+        )
         self.file.append(line)
 
 

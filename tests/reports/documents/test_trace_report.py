@@ -17,7 +17,7 @@ from matplotlib import image
 from reports.data import trace as reports
 from reports.documents.trace_report import write_report
 from suites.base.errors import UserError
-from suites.base.records import SCHEMA, SCHEMA_FILE
+from suites.base.lines import SCHEMA, SCHEMA_FILE
 from suites.inputs.voice import synthesize
 from suites.metrics.audio import compare_audio, compare_pitch, noise_spread
 from suites.trace.findings import CONFIGURED, PLAIN
@@ -308,14 +308,6 @@ def test_a_line_that_was_cut_off_is_left_out(stored):
     with (stored / "records.jsonl").open("a") as file:
         file.write(json.dumps(LINES[0])[:-9])
     assert len(reports.load(stored).rows) == len(LINES) - 1
-
-
-def test_what_a_trace_is(stored, tmp_path):
-    assert reports.is_trace(stored)
-    assert not reports.is_trace(tmp_path)
-    assert not reports.is_trace(write(tmp_path / "empty", []))
-    sample = {"schema": SCHEMA, "kind": "sample", "case": "c", "component": "f0", "backend": "mlx_cpu"}
-    assert not reports.is_trace(write(tmp_path / "run", [sample | {"round": 0, "seconds": 0.1}]))
 
 
 # ---------------------------------------------------------------------- documents

@@ -17,7 +17,7 @@ from reports.documents.build import Pictures, compose, write_report
 from reports.figures import accuracy as accuracy_figures
 from reports.render.document import Document, words_of
 from reports.tables import accuracy
-from suites.base.records import SCHEMA
+from suites.base.lines import SCHEMA
 from suites.inputs.estimators import CONSENSUS, ESTIMATORS
 from suites.measure.config import compose_config
 

@@ -18,7 +18,7 @@ from suites.base.errors import UserError
 from suites.base.records import read_lines, records
 from suites.definitions.accuracy import judged
 from suites.inputs import testset, weights
-from suites.measure.accuracy import ANNOTATIONS, EXACT, unknown
+from suites.measure.accuracy import ANNOTATIONS, EXACT, unmeasured
 from suites.measure.config import compose_config
 from suites.metrics.pitch import accuracy
 
@@ -200,9 +200,9 @@ def test_a_missing_figure_is_no_pass():
 
 
 def test_whose_fault_it_is_that_there_is_no_figure():
-    assert unknown({"truth": EXACT, "reason": "NaN"}) == "NaN"
-    assert unknown({"truth": None, "reason": "no consensus"}) is None
-    assert unknown({"truth": EXACT, "rpa": 1.0}) is None
+    assert unmeasured({"truth": EXACT, "reason": "NaN"}) == "NaN"
+    assert unmeasured({"truth": None, "reason": "no consensus"}) is None
+    assert unmeasured({"truth": EXACT, "rpa": 1.0}) is None
 
 
 def test_what_is_asked_of_it():
