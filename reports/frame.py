@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from suites.environment import fingerprint
 from suites.errors import UserError
 from suites.models import SUITES
 from suites.models.base import Suite
-from suites.record import Line, key_of, read_lines, records
+from suites.record import Line, key_of, read_lines, records, records_file
 from suites.statistics import Estimate, estimate, paired_ratio
 from suites.weights import LEARNED_WEIGHTS
 
@@ -112,7 +113,7 @@ class RunData:
         try:
             with np.load(self.folder / kind / f"{case}.npz", allow_pickle=False) as stored:
                 return {name: stored[name] for name in stored.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, lzma.LZMAError):
             return {}
 
     # ------------------------------------------------------------------ where figures come from
@@ -226,7 +227,7 @@ def load(folder: Path) -> RunData:
     planned = [tuple(key) for key in traces.read_facts(folder / "plan.json").get("keys", [])]
     # a run that was resumed closed its records in another order; what was not planned, such as skips, comes first
     order = {key: place for place, key in enumerate(planned)}
-    found = sorted(records(read_lines(folder / "records.jsonl")), key=lambda line: order.get(key_of(line), -1))
+    found = sorted(records(read_lines(records_file(folder))), key=lambda line: order.get(key_of(line), -1))
     found = [_consistent(line) for line in found]
     judged = outcome.judge(planned, found)
     return RunData(

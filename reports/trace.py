@@ -14,7 +14,7 @@ import yaml
 from suites import findings
 from suites.errors import UserError
 from suites.findings import Finding
-from suites.record import Line, read_lines
+from suites.record import Line, read_lines, records_file
 from suites.trace import FAULT, INHERITED
 
 Row = Mapping[str, Any]
@@ -56,7 +56,7 @@ def load(folder: Path) -> Trace:
     Raises:
         UserError: not one, or it holds no stage.
     """
-    lines = list(read_lines(folder / "records.jsonl"))
+    lines = list(read_lines(records_file(folder)))
     rows = [_numbers(line) for line in lines if line["kind"] == "trace"]
     if not rows:
         raise UserError(f"{folder}: the trace ended before its first stage; see {folder / 'workers.log'}")
@@ -107,7 +107,7 @@ def _numbers(value: Any) -> Any:
 
 
 def is_trace(folder: Path) -> bool:
-    path = folder / "records.jsonl"
+    path = records_file(folder)
     return path.is_file() and any(line["kind"] == "trace" for line in read_lines(path))
 
 

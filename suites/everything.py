@@ -16,7 +16,7 @@ from .config import Config, compose_config
 from .errors import UserError
 from .models import SUITES
 from .plan import requested_backends
-from .record import read_lines, records, write_whole
+from .record import read_lines, records, records_file, write_whole
 from .run import Run, open_run, resume_run
 
 NAME = "all"
@@ -147,7 +147,7 @@ def _finished(folder: Path) -> int | None:
         planned = [tuple(key) for key in json.loads((folder / "plan.json").read_text())["keys"]]
     except (ValueError, KeyError):
         return None  # resuming it tells what is wrong
-    code = outcome.judge(planned, records(read_lines(folder / "records.jsonl"))).exit_code
+    code = outcome.judge(planned, records(read_lines(records_file(folder)))).exit_code
     return None if code == ERROR else code
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from .config import ROOT
 from .errors import UserError
-from .record import read_lines, records
+from .record import read_lines, records, records_file
 
 COUNT = 100
 # one run takes some seconds more than this; kills come within it
@@ -81,7 +81,7 @@ def broken_and_completed(folder: Path, whole: Path, count: int, rng: np.random.G
 
 def flaws(folder: Path, whole: Path) -> list[str]:
     """What a completed run has lost, doubled, or looks different in from an unbroken one."""
-    lines, found = list(read_lines(folder / "records.jsonl")), []
+    lines, found = list(read_lines(records_file(folder))), []
     taken = [(x["case"], x["component"], x["backend"], x["round"]) for x in lines if x["kind"] == "sample"]
     if len(taken) != len(set(taken)):
         found.append("a sample was written twice")
@@ -107,7 +107,7 @@ def structure(folder: Path) -> list[str]:
 
 
 def _closed(folder: Path) -> list[dict[str, Any]]:
-    return records(read_lines(folder / "records.jsonl"))
+    return records(read_lines(records_file(folder)))
 
 
 def _key(line: dict[str, Any]) -> tuple[str, str, str]:

@@ -18,7 +18,7 @@ from .errors import UserError, nearest
 from .findings import CONFIGURED, PLAIN
 from .floors import from_error
 from .inputs import scratch_folder
-from .record import read_lines, records
+from .record import read_lines, records, records_file
 from .run import open_run
 from .trace import device_kind
 from .tracer import TraceRun
@@ -132,7 +132,7 @@ def measure_components(precision: str, backends: str | None, quick: bool, suites
             policy.update({name: from_error(name, float("inf")) for name in policy})
             run = open_run(config)
             run.execute()
-            lines = records(read_lines(folder / "run" / "records.jsonl"))
+            lines = records(read_lines(records_file(folder / "run")))
         own = found.setdefault(sample.suite, [])
         own += [(c["of"], c) for line in lines for c in ((line.get("parity") or {}).get("limits") or {}).values()]
     return {suite: floors.component_rows(checks) for suite, checks in found.items()}

@@ -8,6 +8,7 @@ that was broken off keeps its samples, and its continuation goes on from them.
 from __future__ import annotations
 
 import json
+import lzma
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, TypedDict
 
 from .errors import UserError
 
+RECORDS = "records.jsonl"
 SCHEMA = 2  # 2: process launches, calls per sample
 # what samples of schema 1 do not say
 OLD_SAMPLE = {"launch": 0, "calls": 1, "rest_s": 0.0, "others": 0.0}
@@ -34,10 +36,22 @@ def key_of(line: Line) -> tuple[str, str, str]:
     return line["case"], line["component"], line["backend"]
 
 
+def records_file(folder: Path) -> Path:
+    """Where a run folder keeps its records: ``records.jsonl``, or ``records.jsonl.xz`` where only that is there."""
+    plain, packed = folder / RECORDS, folder / f"{RECORDS}.xz"
+    return packed if packed.is_file() and not plain.exists() else plain
+
+
 class RecordFile:
-    """Appends lines; each is on disk, whole, when ``append`` returns."""
+    """Appends lines; each is on disk, whole, when ``append`` returns.
+
+    Raises:
+        UserError: the records are compressed.
+    """
 
     def __init__(self, path: Path) -> None:
+        if path.suffix == ".xz":
+            raise UserError(f"{path}: compressed records take no more lines; unpack them first: xz -d {path}")
         self.path = path
         if path.exists():
             _drop_partial_line(path)
@@ -93,14 +107,18 @@ def _drop_partial_line(path: Path) -> None:
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """All whole lines; a last line that was cut off by a kill is left out.
+    """All whole lines, of a ``.xz`` file as well; a last line that was cut off by a kill is left out.
 
     Raises:
-        UserError: no such file, a damaged line, or a schema newer than this program.
+        UserError: no such file, a damaged file or line, or a schema newer than this program.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; is this a run folder?")
-    whole = path.read_bytes().split(b"\n")[:-1]  # what follows the last line's end was cut off by a kill
+    try:
+        content = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
+    except lzma.LZMAError:
+        raise UserError(f"{path}: damaged, it cannot be decompressed") from None
+    whole = content.split(b"\n")[:-1]  # what follows the last line's end was cut off by a kill
     for number, text in enumerate(whole, 1):
         try:
             line = json.loads(text)

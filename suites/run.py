@@ -29,7 +29,7 @@ from .pace import Pace
 from .pace import weight as weight_of
 from .phases import ColdStartRun, MemoryRun
 from .plan import Case, Plan, make_plan, requested_backends
-from .record import SCHEMA, RecordFile, key_of, read_lines, records, samples, write_whole
+from .record import SCHEMA, RecordFile, key_of, read_lines, records, records_file, samples, write_whole
 from .weights import LEARNED_WEIGHTS, Weights, cache_folder, find_weights, is_there, sha256, shipped
 
 RUN_FILES = ("config.yaml", "environment.json", "plan.json", "records.jsonl", "workers.log")
@@ -62,8 +62,8 @@ class Run:
         self.workers: dict[str, Worker] = {}
         self.facts: dict[str, Facts] = {}
         self.loaded: dict[str, Facts] = {}
-        self.file = RecordFile(folder / "records.jsonl")
-        lines = list(read_lines(folder / "records.jsonl"))
+        self.file = RecordFile(records_file(folder))
+        lines = list(read_lines(self.file.path))
         self.done = {key_of(line): line for line in records(lines) if line["status"] not in ("error", "not_comparable")}
         self.samples = samples(lines)
         self._waited_s = self._parent_cpu_s = 0.0
@@ -141,7 +141,7 @@ class Run:
 
     def _revived(self, known: list[str]) -> list[str]:
         """Backends that could not be started before the interruption, and can now."""
-        lines = records(read_lines(self.folder / "records.jsonl"))
+        lines = records(read_lines(self.file.path))
         broken = [x["backend"] for x in lines if x["case"] == x["component"] == "all" and x["status"] == "error"]
         return [name for name in broken if name not in known and self._retried(name)]
 
@@ -444,10 +444,10 @@ def weights_of(config: Config) -> dict[str, Weights]:
     folder, size = cache_folder(config["paths"]["cache"]), config["measure"]["model"]
     names = [*SUITES[suite["name"]].checkpoints, *(["index"] if wish["index"] else [])]
     if SUITES[suite["name"]].trained and wish["rmvpe"] is None:
-        return {"rmvpe": shipped()}
+        return {"rmvpe": shipped(folder)}
     found = {n: find_weights(n, wish[n], wish["seed"], size, suite.get("voice"), folder) for n in names}
     if SUITES[suite["name"]].learned and wish["rmvpe"] is None and is_there():
-        found[LEARNED_WEIGHTS] = shipped()
+        found[LEARNED_WEIGHTS] = shipped(folder)
     return found
 
 
@@ -474,9 +474,9 @@ def new_folder(config: Config, name: str) -> Path:
     folder = Path(config["out"]) if config["out"] else fresh
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if _has_samples(folder / "records.jsonl"):
+        if _has_samples(records_file(folder)):
             raise UserError(f"{folder} already holds a run; to complete it: run resume={folder}")
-        if any(folder.iterdir()) and not (folder / "records.jsonl").exists():
+        if any(folder.iterdir()) and not records_file(folder).exists():
             raise UserError(f"{folder} holds something that is not a run; give out= a folder of its own")
         for file in RUN_FILES:  # of a run that never began
             (folder / file).unlink(missing_ok=True)
@@ -505,7 +505,7 @@ def resume_run(folder: Path) -> Run:
     except (yaml.YAMLError, ValueError, TypeError, KeyError):
         raise UserError(f"resume={folder}: its config.yaml or environment.json is damaged") from None
     if not (folder / "plan.json").is_file():  # broken off before anything was measured
-        (folder / "records.jsonl").unlink(missing_ok=True)
+        records_file(folder).unlink(missing_ok=True)
         return Run(config, folder, resumed=False)
     then, now = environment.fingerprint(stored), environment.fingerprint(environment.describe())
     changed = [name for name in then if then[name] != now[name]]

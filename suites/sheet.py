@@ -19,7 +19,7 @@ from .backends import BACKENDS, device_of, speed_reference
 from .errors import UserError
 from .estimators import ESTIMATORS
 from .floors import is_count, to_error
-from .record import Line, key_of, number, read_lines, records
+from .record import Line, key_of, number, read_lines, records, records_file
 from .statistics import fast_logs, paired_logs
 from .verdict import FLOOR_CAP
 
@@ -104,7 +104,7 @@ def _from_run(folder: Path) -> Sheet:
         raise UserError(f"{folder}: not a run folder (no config.yaml)")
     if not (folder / "plan.json").is_file():
         raise UserError(f"{folder}: the run was broken off before it measured anything (no plan.json)")
-    lines = list(read_lines(folder / "records.jsonl"))
+    lines = list(read_lines(records_file(folder)))
     try:
         config = yaml.safe_load((folder / "config.yaml").read_text())
         env, plan = (json.loads((folder / name).read_text()) for name in ("environment.json", "plan.json"))

@@ -23,7 +23,7 @@ from .launch import Worker, WorkerError, WorkerLost
 from .models import SUITES
 from .models.base import Probe
 from .plan import requested_backends
-from .record import SCHEMA, RecordFile, write_whole
+from .record import SCHEMA, RecordFile, records_file, write_whole
 from .run import HELLO_TIMEOUT_S, Facts, new_folder, weights_of
 from .trace import FAULT, Pair, ProbeTrace, Row, device_kind
 
@@ -54,7 +54,7 @@ class TraceRun:
 
     # ------------------------------------------------------------------ the whole trace
     def execute(self, folder: Path) -> None:
-        self.file = RecordFile(folder / "records.jsonl")
+        self.file = RecordFile(records_file(folder))
         with self.started(folder):
             self._describe()
             for row in self._variants():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import lzma
 import os
 
 import made_suites
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from suites.errors import UserError
-from suites.record import RecordFile, read_lines, records, samples, write_whole
+from suites.record import RecordFile, read_lines, records, records_file, samples, write_whole
 
 
 def sample(number: int, seconds: float = 0.1) -> dict:
@@ -68,6 +69,24 @@ def test_a_full_disk_leaves_whole_lines(tmp_path, monkeypatch):
     monkeypatch.undo()
     file.append(sample(2))
     assert list(read_lines(path)) == [sample(0), sample(2)]
+
+
+def test_compressed_records_are_read_and_take_no_more_lines(tmp_path):
+    file = RecordFile(records_file(tmp_path))
+    file.append(sample(0))
+    plain = tmp_path / "records.jsonl"
+    assert records_file(tmp_path) == plain
+    packed = tmp_path / "records.jsonl.xz"
+    packed.write_bytes(lzma.compress(plain.read_bytes() + b'{"cut'))
+    assert records_file(tmp_path) == plain  # where both are there, the one that grows counts
+    plain.unlink()
+    assert records_file(tmp_path) == packed
+    assert list(read_lines(packed)) == [sample(0)]
+    with pytest.raises(UserError, match="unpack them first"):
+        RecordFile(packed)
+    packed.write_bytes(packed.read_bytes()[:-20])
+    with pytest.raises(UserError, match="cannot be decompressed"):
+        list(read_lines(packed))
 
 
 def test_nan_is_never_written_as_a_number(tmp_path):
