@@ -17,7 +17,7 @@ from .launch import Worker, WorkerError, WorkerLost
 from .models.accuracy import judged
 from .parity import NotComparable
 from .plan import Case, Plan
-from .weights import is_shipped
+from .weights import cache_folder, is_shipped
 
 if TYPE_CHECKING:
     from .run import Run
@@ -161,7 +161,8 @@ class AccuracyRun:
     def _with_accuracy(self, told: Facts, f0: np.ndarray) -> Facts:
         """The verdict on parity, and on the least figures where the shipped checkpoint is measured."""
         facts = self._beside_truth("", f0)
-        least = self.run.config["suite"]["least"].get(self.case.name) if is_shipped(self.run.weights["rmvpe"]) else None
+        config, cache = self.run.config, cache_folder(self.run.config["paths"]["cache"])
+        least = config["suite"]["least"].get(self.case.name) if is_shipped(self.run.weights["rmvpe"], cache) else None
         checks = judged(facts, least) if "frames" in facts else {}
         short = [f"{n} {c['value']:.4f} (at least {c['limit']:g})" for n, c in checks.items() if not c["passed"]]
         reasons = [reason for reason in (told["reason"], unknown(facts), *short) if reason]
