@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import lzma
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -61,10 +63,13 @@ def side(request: pytest.FixtureRequest) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def golden() -> Callable[[str], tuple[dict[str, np.ndarray], dict[str, Any]]]:
-    """Arrays and metadata of a stored vector."""
+    """Arrays and metadata of a stored vector, ``NAME.npz`` or ``NAME.npz.xz``."""
 
     def read(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as stored:
+        plain = GOLDEN / f"{name}.npz"
+        packed = plain.with_name(f"{name}.npz.xz")
+        content = plain.read_bytes() if plain.is_file() else lzma.decompress(packed.read_bytes())
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files if key != "meta"}
             return arrays, json.loads(str(stored["meta"]))
 

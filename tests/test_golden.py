@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from rvc_common import steps
 from suites.inputs import recipe
 from suites.inputs.weights import MANIFESTS
 
+GOLDEN = Path(__file__).parent / "golden"
 SIDES = [("reference_torch", {}), ("rvc_mlx", {"device": "cpu"}), ("rvc_mlx", {"device": "cpu", "optimize": "none"})]
 IDS = ["reference_torch", "rvc_mlx", "rvc_mlx-plain"]
 FACTOR, JITTER_FACTOR, ULPS = 5.0, 10.0, 5.0
@@ -73,26 +75,28 @@ def judge(name: str, field: str, got: np.ndarray, want: np.ndarray, limit: float
     assert error <= limit, field
 
 
-def gap_of(meta: dict[str, Any], field: str) -> float:
-    """Of a field, or of the whole array that a stored head, tail or summary belongs to."""
-    group, _, path = field.partition(".")
-    return float(meta["float64_gap"][f"{group.split('_')[0]}.{path}"])
+def stored_part(group: str, got: np.ndarray, entries: int) -> np.ndarray:
+    """Of a whole array what a field of this group holds: ``entries`` at one end of the last axis, the mean, standard
+    deviation and largest magnitude ``[3]``, or all of it."""
+    if group == "mid_head":
+        return got[..., :entries]
+    if group == "mid_tail":
+        return got[..., -entries:]
+    if group == "mid_stats":
+        wide = got.astype(np.float64)
+        return np.array([wide.mean(), wide.std(), np.abs(wide).max()])
+    return got
 
 
 def check(name: str, found: Arrays, arrays: Arrays, meta: dict[str, Any]) -> None:
     """Every ``out.*`` and ``mid*`` field of the file, none left out."""
-    fields = [field for field in arrays if field.startswith(("out.", "mid"))]
-    for field in fields:
+    for field in (field for field in arrays if field.startswith(("out.", "mid"))):
         group, _, path = field.partition(".")
-        got = found[path]
-        if group == "mid_head":
-            got = got[..., : meta["edge"]]
-        elif group == "mid_tail":
-            got = got[..., -meta["edge"] :]
-        elif group == "mid_stats":
-            wide = got.astype(np.float64)
-            got = np.array([wide.mean(), wide.std(), np.abs(wide).max()])
-        judge(name, field, got, arrays[field], FACTOR * gap_of(meta, field))
+        if group == "mid_stats":
+            assert list(found[path].shape) == meta["truncated_shapes"][path], field
+        got = stored_part(group, found[path], arrays[field].shape[-1] if arrays[field].ndim else 0)
+        gap, factor = ("jitter_gap", JITTER_FACTOR) if "jitter_gap" in meta else ("float64_gap", FACTOR)
+        judge(name, field, got, arrays[field], factor * float(meta[gap][f"{group.split('_')[0]}.{path}"]))
 
 
 def recorded(arrays: Arrays, meta: dict[str, Any]) -> Callable[[int, str, tuple[int, ...]], np.ndarray]:
@@ -103,6 +107,19 @@ def recorded(arrays: Arrays, meta: dict[str, Any]) -> Callable[[int, str, tuple[
         return recipe.make_draw(meta["draw_seed"], index, kind, shape) if stored is None else stored
 
     return draw
+
+
+@pytest.mark.parametrize("name", sorted(path.name.split(".")[0] for path in GOLDEN.glob("*.npz*")))
+def test_nothing_of_a_vector_is_missing(golden, name):
+    """Every intermediate is whole or has all three of its parts; every draw is stored, or listed and made anew."""
+    arrays, meta = golden(name)
+    gaps = meta.get("jitter_gap", meta.get("float64_gap", {}))
+    for path in (field.removeprefix("mid.") for field in gaps if field.startswith("mid.")):
+        whole = f"mid.{path}" in arrays
+        assert [f"{group}.{path}" in arrays for group in ("mid_head", "mid_tail", "mid_stats")] == [not whole] * 3
+    stored = [draw["index"] for draw in meta["draws"] if f"draw.{draw['index']}" in arrays]
+    assert sorted(stored + meta["draws_not_stored"]) == [draw["index"] for draw in meta["draws"]]
+    assert any(field.startswith("out.") for field in arrays)
 
 
 @pytest.mark.parametrize("name", ["rmvpe_e2e_70", "hubert_2s", "synth_v2_40k", "synth_v2_24k_refinegan"])
@@ -325,12 +342,4 @@ def test_pipeline(side, golden):
     lengths = {"segment.0.length": np.array([phone.shape[1]]), "segment_samples": [found["padded"].size]}
     found |= {"padded_audio": found["padded"], "segment.0.phone": phone, "audio": audio}
     found |= {key: np.array(value) for key, value in lengths.items()}
-    found["mid_head"], found["mid_tail"] = phone[..., : meta["edge"]], phone[..., -meta["edge"] :]
-    for field in (field for field in arrays if field.startswith(("out.", "mid"))):
-        group, _, path = field.partition(".")
-        got = found.get(group, found.get(path))
-        if group == "mid_stats":
-            wide = phone.astype(np.float64)
-            got = np.array([wide.mean(), wide.std(), np.abs(wide).max()])
-        limit = JITTER_FACTOR * meta["jitter_gap"][f"{group.split('_')[0]}.{path}"]
-        judge(name, field, got, arrays[field], limit)
+    check(name, found, arrays, meta)

@@ -27,6 +27,8 @@ LEVELS = 48
 PIXELS: Any = {"aspect": "auto", "origin": "lower", "interpolation": "none"}
 # dB: the range of a spectrogram below its maximum; the level of zero power
 SHOWN_DB, FLOOR_DB = 70.0, -160.0
+# ln of amplitude: of a mel that is drawn, below its highest value
+MEL_RANGE = 10.0
 
 
 # ---------------------------------------------------------------------- F0
@@ -66,7 +68,7 @@ def f0(data: RunData, case: str) -> Figure | None:
 
 def _mel(axis: Axes, mel: np.ndarray) -> None:
     extent = (0, mel.shape[1] / FRAMES_PER_S, 0, mel.shape[0])
-    low = max(mel.min(), mel.max() - 10)
+    low = max(mel.min(), mel.max() - MEL_RANGE)
     image = axis.imshow(mel, cmap=colormaps["magma"].resampled(LEVELS), vmin=low, extent=extent, **PIXELS)
     axis.set(ylabel="mel band (number)")
     axis.grid(visible=False)

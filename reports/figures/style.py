@@ -88,6 +88,8 @@ RC: Any = {
 NUMBER = re.compile(r"(scale\([^)]*\)|base64,[^\"]*)|(-?\d+\.\d{3,})")
 # a raster within an SVG
 IMAGE = re.compile(r'"data:image/png;base64,\s*([^"]+)"')
+# pixels per inch, colours, and cells of a heat map across: published documents carry dozens of PNGs
+PNG_DPI, PNG_COLOURS, PNG_CELLS = 110, 96, 200
 # radius of the tooltip's target, in points
 REACH = 6.0
 
@@ -157,8 +159,9 @@ def save(figure: Figure, path: Path) -> str:
 
     Calls the canvases directly, because ``savefig`` computes the layout a second time.
     """
-    FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
-    figure.set_layout_engine("none")  # the same layout for both, found once
+    figure.draw_without_rendering()
+    layout = figure.get_layout_engine()
+    figure.set_layout_engine("none")
     stream = io.StringIO()
     FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
@@ -175,10 +178,26 @@ def save(figure: Figure, path: Path) -> str:
                 f'<circle class="mark" tabindex="0" role="img" aria-label="{label}" cx="{cx:.1f}" cy="{cy:.1f}" '
                 f'r="{REACH:g}"><title>{label}</title></circle>'
             )
+    figure.set_layout_engine(layout)
+    _save_png(figure, path)
     plt.close(figure)
     text = IMAGE.sub(_with_palette, _compact(text[text.index("<svg") :]))
     text = _page_colours(_own_names(text, path.stem))
     return text.replace("</svg>", "".join(found) + "\n</svg>")
+
+
+def _save_png(figure: Figure, path: Path) -> None:
+    """Fewer pixels, colours and cells than the SVG: a quarter of the bytes, as readable. The figure is changed."""
+    for image in (image for axis in figure.axes for image in axis.images):
+        values = np.asarray(image.get_array())
+        cell = -(-values.shape[1] // PNG_CELLS)
+        edges = np.arange(0, values.shape[1], cell)
+        image.set_data(np.add.reduceat(values, edges, axis=1) / np.diff(edges, append=values.shape[1]))
+    figure.set_dpi(PNG_DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    picture.quantize(PNG_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def _compact(svg: str) -> str:

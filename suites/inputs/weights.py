@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import math
 import os
 import re
@@ -17,7 +18,7 @@ from ..base.paths import DATA, PACKAGE, ROOT
 from . import recipe
 
 MANIFESTS = DATA / "manifests"
-# a trained RMVPE: beside the packages in a clone, inside this one in an installed wheel
+# a trained RMVPE, compressed or not: next to the packages in a clone, inside this one in an installed wheel
 SHIPPED = "rmvpe-small.safetensors"
 # under which a run knows it, where another network is timed
 LEARNED_WEIGHTS = "pitch"
@@ -184,28 +185,41 @@ def find_weights(model: str, path: str | None, seed: int, size: str, voice: str 
     stem = voice if model == "voice" else model
     target = cache / f"{stem}-{size}-seed{seed}-recipe{recipe.RECIPE_VERSION}.safetensors"
     if not target.is_file():
-        _generate(model, manifest_of(model, size, voice), seed, target)
+        from safetensors.numpy import save_file
+
+        manifest = manifest_of(model, size, voice)
+        state = recipe.make_state_dict(manifest, seed)
+        _write_cached(target, lambda part: save_file(state, part, metadata=metadata(model, manifest)))
     return Weights(target, f"{stem}: synthetic, seed {seed}, {size} size (time and parity only)", sha256(target))
 
 
-def shipped() -> Weights:
-    """The trained RMVPE of reduced width that comes with the project.
+def shipped(cache: Path) -> Weights:
+    """The trained RMVPE of reduced width that comes with the project, decompressed into ``cache`` on first use.
 
     Raises:
-        UserError: it is not there.
+        UserError: it is not there, or the cache cannot be written.
     """
-    path = next((folder / SHIPPED for folder in ASSETS if (folder / SHIPPED).is_file()), None)
+    path = _shipped_file()
     if path is None:
         raise UserError(f"the trained RMVPE {ASSETS[0] / SHIPPED} is missing; name another one: weights.rmvpe=FILE")
+    if path.suffix == ".xz":
+        packed, path = path, cache / sha256(path)[:12] / SHIPPED
+        if not path.is_file():
+            _write_cached(path, lambda part: part.write_bytes(lzma.decompress(packed.read_bytes())))
     return Weights(path, f"rmvpe: {SHIPPED}, trained, reduced width", sha256(path))
 
 
+def _shipped_file() -> Path | None:
+    files = (folder / name for folder in ASSETS for name in (SHIPPED, f"{SHIPPED}.xz"))
+    return next((file for file in files if file.is_file()), None)
+
+
 def is_there() -> bool:
-    return any((folder / SHIPPED).is_file() for folder in ASSETS)
+    return _shipped_file() is not None
 
 
-def is_shipped(found: Weights) -> bool:
-    return any((folder / SHIPPED).is_file() and sha256(folder / SHIPPED) == found.sha256 for folder in ASSETS)
+def is_shipped(found: Weights, cache: Path) -> bool:
+    return is_there() and shipped(cache).sha256 == found.sha256
 
 
 def metadata(model: str, manifest: dict[str, Any]) -> dict[str, str]:
@@ -218,15 +232,14 @@ def metadata(model: str, manifest: dict[str, Any]) -> dict[str, str]:
     return told
 
 
-def _generate(model: str, manifest: dict[str, Any], seed: int, target: Path) -> None:
+def _write_cached(target: Path, write: Callable[[Path], object]) -> None:
     from safetensors import SafetensorError
-    from safetensors.numpy import save_file
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             part = Path(scratch) / target.name
-            save_file(recipe.make_state_dict(manifest, seed), part, metadata=metadata(model, manifest))
+            write(part)
             part.rename(target)  # whole or not at all
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write the cached weights {target}: {error}; set paths.cache=FOLDER") from None

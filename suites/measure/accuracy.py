@@ -13,7 +13,7 @@ from ..definitions.config import AccuracyOptions
 from ..definitions.plan import Case, Plan
 from ..inputs.estimators import CONSENSUS
 from ..inputs.recordings import SHORTEST_SAMPLES, Audio
-from ..inputs.weights import is_shipped
+from ..inputs.weights import cache_folder, is_shipped
 from ..metrics.floors import component_limits
 from ..metrics.parity import NotComparable
 from ..metrics.pitch import accuracy, consensus
@@ -161,7 +161,8 @@ class AccuracyCase:
         """The parity verdict, with the least figures that the shipped checkpoint must reach."""
         facts, options = self._against_truth("", f0), self.session.config.suite
         assert isinstance(options, AccuracyOptions)
-        least = options.least.get(self.case.name) if is_shipped(self.session.weights["rmvpe"]) else None
+        cache = cache_folder(self.session.config.paths.cache)
+        least = options.least.get(self.case.name) if is_shipped(self.session.weights["rmvpe"], cache) else None
         checks = judged(facts, least) if "frames" in facts else {}
         short = [f"{n} {c['value']:.4f} (at least {c['limit']:g})" for n, c in checks.items() if not c["passed"]]
         reasons = [reason for reason in (verdict["reason"], unmeasured(facts), *short) if reason]

@@ -294,7 +294,7 @@ def weights_of(config: Config) -> dict[str, Weights]:
     """The weights that the suite loads, by name; an index only where one was given."""
     suite = SUITES[config.suite.name]
     if suite.trained and config.weights.rmvpe is None:
-        return {"rmvpe": shipped()}
+        return {"rmvpe": shipped(cache_folder(config.paths.cache))}
     given, folder = config.weights.given(), cache_folder(config.paths.cache)
     voice = getattr(config.suite, "voice", None)
     found = {
@@ -302,7 +302,7 @@ def weights_of(config: Config) -> dict[str, Weights]:
         for name in (*suite.checkpoints, *(["index"] if "index" in given else []))
     }
     if suite.learned and "rmvpe" not in given and is_there():
-        found[LEARNED_WEIGHTS] = shipped()
+        found[LEARNED_WEIGHTS] = shipped(folder)
     return found
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
+from suites import weights
 from tools.train_rmvpe import DONE, ERROR, INTERRUPTED, TIME_UP, Loop, main
 from tools.training.scores import Frames, best_threshold, difference, score
 from tools.training.state import Recipe, State, load_state
@@ -188,7 +189,7 @@ def test_card_is_filled_with_the_scores(trained: Path, tmp_path: Path, capsys: p
 
 def test_scores_of_two_files_are_set_beside_each_other(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The shipped network finds what one of four steps does not; against itself nothing differs."""
-    shipped, other = "assets/rmvpe-small.safetensors", str(trained / "rmvpe-small.safetensors")
+    shipped, other = str(weights.shipped(weights.cache_folder(None)).path), str(trained / "rmvpe-small.safetensors")
     words = ["--batch", "2", "--frames", "64", "--check-batches", "2"]
     assert main(["--score", shipped, other, shipped, *words]) == DONE
     tables = capsys.readouterr().out.split("`")

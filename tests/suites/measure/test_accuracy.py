@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import lzma
 import shutil
 from pathlib import Path
 
@@ -179,7 +180,7 @@ def test_without_the_shipped_checkpoint_another_must_be_named(tmp_path, monkeypa
 def test_the_shipped_checkpoint_is_judged(tmp_path, network, monkeypatch):
     """It has learnt nothing here, so it fails; with other limits it passes, or is shown."""
     monkeypatch.setattr(weights, "ASSETS", (tmp_path,))
-    shutil.copy(network, tmp_path / weights.SHIPPED)
+    (tmp_path / f"{weights.SHIPPED}.xz").write_bytes(lzma.compress(network.read_bytes(), preset=0))
     words = [*SMALL, "suite.conditions=[clean]", "backends=[torch_cpu]", "suite.estimators=[]"]
     least = ["suite.least.clean.rpa=0.98", "suite.least.clean.overall_accuracy=0.96"]
     assert main(["run", "accuracy", *words, *least, f"out={tmp_path / 'run'}"]) == 1

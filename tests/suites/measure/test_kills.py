@@ -19,7 +19,7 @@ from made_runs import make_run
 
 from reports.documents.build import write_report
 from suites.base.paths import ROOT
-from suites.base.records import read_lines, records
+from suites.base.records import read_lines, records, records_file
 
 # one run takes some seconds more than this; kills come within it
 LONGEST_WAIT_S = 7.0
@@ -65,7 +65,7 @@ def broken_and_completed(folder: Path, whole: Path, count: int, rng: np.random.G
 
 def flaws(folder: Path, whole: Path) -> list[str]:
     """What a completed run has lost, doubled, or looks different in from an unbroken one."""
-    lines, found = list(read_lines(folder / "records.jsonl")), []
+    lines, found = list(read_lines(records_file(folder))), []
     taken = [(x["case"], x["component"], x["backend"], x["round"]) for x in lines if x["kind"] == "sample"]
     if len(taken) != len(set(taken)):
         found.append("a sample was written twice")
@@ -91,7 +91,7 @@ def structure(folder: Path) -> list[str]:
 
 
 def _closed(folder: Path) -> list[dict[str, Any]]:
-    return records(read_lines(folder / "records.jsonl"))
+    return records(read_lines(records_file(folder)))
 
 
 def _key(line: dict[str, Any]) -> tuple[str, str, str]:

@@ -1,0 +1,65 @@
+"""Makes run folders small enough to be committed: ``python -m tools.publish RUN...``, before the document is made.
+
+``records.jsonl`` becomes ``records.jsonl.xz``. Arrays are compressed better, and the mel of a contour keeps what its
+figure shows: its first seconds, rounded to the colours' levels. Working files and reports of one run are removed.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from reports.figures.sound import CONTOUR_SECONDS, FRAMES_PER_S, LEVELS, MEL_RANGE
+from suites.base.records import RECORDS
+
+NOT_PUBLISHED = ("report.md", "report.html", "stages.csv", "workers.log", "plots", "audio")
+
+
+def as_drawn(mel: np.ndarray) -> np.ndarray:
+    """Of a mel ``[bands, frames]`` the drawn frames, every value in the middle of its colour's interval; the extremes,
+    which fix the scale, as they are."""
+    mel = mel[:, : int(CONTOUR_SECONDS * FRAMES_PER_S)]
+    wide = mel.astype(np.float32)
+    high = wide.max()
+    low = max(wide.min(), high - np.float32(MEL_RANGE))
+    if high == low:
+        return mel
+    level = np.clip(np.floor((wide - low) / (high - low) * LEVELS), 0, LEVELS - 1)
+    rounded = (low + (level + 0.5) / LEVELS * (high - low)).astype(mel.dtype)
+    for extreme in (wide.argmin(), wide.argmax()):
+        rounded.flat[extreme] = mel.flat[extreme]
+    return rounded
+
+
+def compress_arrays(path: Path) -> None:
+    """Rewrite an ``.npz`` with LZMA, which ``numpy.load`` reads as well."""
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    if "mel" in arrays:
+        arrays["mel"] = as_drawn(arrays["mel"])
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as file:
+        for name, values in arrays.items():
+            content = io.BytesIO()
+            np.save(content, values, allow_pickle=False)
+            file.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue(), zipfile.ZIP_LZMA)
+
+
+def publish(folder: Path) -> None:
+    for name in NOT_PUBLISHED:
+        shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(missing_ok=True)
+    for path in sorted(folder.glob("*/*.npz")):
+        compress_arrays(path)
+    records = folder / RECORDS
+    (folder / f"{RECORDS}.xz").write_bytes(lzma.compress(records.read_bytes(), preset=9 | lzma.PRESET_EXTREME))
+    records.unlink()
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        publish(Path(name))
