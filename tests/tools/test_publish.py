@@ -36,7 +36,7 @@ def test_a_published_run_reads_as_before(tmp_path):
     publish(folder)
     assert records_file(folder).name == "records.jsonl.xz"
     assert list(read_lines(records_file(folder))) == before
-    found = load(folder).arrays("contours", contour.stem)
+    found = load(folder).files.contours(contour.stem)
     assert set(found) == set(arrays)
     for name in set(arrays) - {"mel"}:
         assert found[name].tobytes() == arrays[name].tobytes()
