@@ -70,11 +70,12 @@ def _read_file(path: Path, name: str) -> Stored:
     except ImportError:
         raise ValueError(f"{name}: reading it needs faiss: pip install 'rvc-parity[index]'") from None
     try:
-        index = faiss.read_index(str(path))
+        whole = faiss.read_index(str(path))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise ValueError(f"{name}: not a readable faiss index ({reason})") from None
-    # the ids that a wrapper gives to its vectors decide nothing
+    # the ids that a wrapper gives to its vectors decide nothing; it owns the index inside, so it has to outlive it
+    index = whole
     while isinstance(index, faiss.IndexIDMap | faiss.IndexIDMap2):
         index = faiss.downcast_index(index.index)
     kinds = [type(index).__name__]

@@ -20,23 +20,25 @@ from suites.inputs import recipe
 from suites.inputs.weights import MANIFESTS
 
 SMALLEST, SMALLEST_JITTERED = 5e-7, 1e-6
-# MLX's own dilated convolutions on a CPU take minutes for the pipelines' four seconds
 SYNTHS = ["v2_40k", "v2_48k", "v1_40k", "v1_48k_five_stage", "v2_48k_nof0"]
-GENERATORS = ["webui_generator_30k_odd", "webui_generator_44k_nof0_odd", "applio_generator_30k_odd"]
+GENERATORS = ["webui_generator_30k_odd", "webui_generator_44k_nof0_odd"]
+GENERATORS += ["applio_generator_30k_odd", "applio_generator_44k_odd"]
 PIPELINES = ["v2_40k", "v1_40k_index_mix", "v2_40k_unvoiced"]
 
-
-@pytest.fixture(scope="module", params=SIDES, ids=IDS)
-def side(request: pytest.FixtureRequest) -> Side:
-    package, options = request.param
-    return Side(package, options, options.get("optimize") == "none")
+# the first parameter to vary, so that a network's weights are made once for all three
+EACH_SIDE = pytest.mark.parametrize("side", [Side(p, o, o.get("optimize") == "none") for p, o in SIDES], ids=IDS)
 
 
 @functools.lru_cache(maxsize=3)
-def built(side: Side, manifest: str, seed: int, profile: str) -> Any:
+def weights(manifest: str, seed: int) -> tuple[dict[str, Any], Arrays]:
     about = recipe.load_manifest(MANIFESTS / f"{manifest}.json")
     kept = [entry for entry in about["tensors"] if entry.get("in_voice_checkpoint", True)]
-    state = recipe.make_state_dict(kept, seed)
+    return about, recipe.make_state_dict(kept, seed)
+
+
+@functools.lru_cache(maxsize=6)
+def built(side: Side, manifest: str, seed: int, profile: str) -> Any:
+    about, state = weights(manifest, seed)
     if manifest == "rmvpe":
         return side.module("rmvpe").RMVPE.from_state_dict(state, profile=profile, **side.options)
     if manifest == "hubert_contentvec":
@@ -79,21 +81,21 @@ def check(found: Arrays, arrays: Arrays, meta: dict[str, Any]) -> None:
         judge(meta["name"], field, got if got.shape == want.shape else got[None], want, limit_of(meta, field))
 
 
-def strict(draw: Any, meta: dict[str, Any]) -> Any:
-    """Every draw is asked for with upstream's shape and kind, in its order."""
-    asked: list[int] = []
+class Strict:
+    """The recorded draws; each must be asked for with upstream's kind and shape. ``asked``: their numbers."""
 
-    def drawn(index: int, kind: str, shape: tuple[int, ...]) -> np.ndarray:
-        asked.append(index)
-        assert meta["draws"][index] == {"index": index, "kind": kind, "shape": list(shape)}
-        array: np.ndarray = draw(index, kind, shape)
-        return array
+    def __init__(self, arrays: Arrays, meta: dict[str, Any]) -> None:
+        self.draw, self.expected = recorded(arrays, meta), meta["draws"]
+        self.asked: list[int] = []
 
-    drawn.asked = asked  # type: ignore[attr-defined]
-    return drawn
+    def __call__(self, index: int, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+        self.asked.append(index)
+        assert self.expected[index] == {"index": index, "kind": kind, "shape": list(shape)}
+        return self.draw(index, kind, shape)
 
 
 # ---------------------------------------------------------------------- networks
+@EACH_SIDE
 @pytest.mark.parametrize("name", ["webui_rmvpe_audio_101", "webui_rmvpe_audio_11"])
 def test_audio_to_f0(side, golden, name):
     """Zeros in the log-mel up to a multiple of 32; eleven frames are too few for Applio."""
@@ -107,6 +109,7 @@ def test_audio_to_f0(side, golden, name):
     check(found, arrays, meta)
 
 
+@EACH_SIDE
 def test_hubert(side, golden):
     """v1: the ninth layer's output, projected; v2: the last layer's."""
     arrays, meta = golden("webui_hubert_1s")
@@ -115,21 +118,26 @@ def test_hubert(side, golden):
     check(features, arrays, meta)
 
 
+@EACH_SIDE
 def test_source(side, golden):
     arrays, meta = golden("webui_nsf_source_40k")
     found: Arrays = {}
-    draw = strict(recorded(arrays, meta), meta)
+    draw = Strict(arrays, meta)
     found["source"] = model(side, meta).source(arrays["in.f0"], draw, watch=found.__setitem__)
     assert draw.asked == [0, 1]
     check(found, arrays, meta)
 
 
-@pytest.mark.parametrize("name", [*GENERATORS, "applio_generator_44k_odd"])
+@EACH_SIDE
+@pytest.mark.parametrize("name", GENERATORS)
 def test_odd_rates(side, golden, name):
     """The two projects pad odd rates by rules that exclude each other; without pitch, audio comes out longer."""
     arrays, meta = golden(name)
+    ((key, fingerprint),) = meta["weights_fingerprint"].items()
+    manifest, _, seed = key.partition(":")
+    assert recipe.fingerprint(weights(manifest, int(seed))[1]) == fingerprint
     found: Arrays = {}
-    draw = strict(recorded(arrays, meta), meta)
+    draw = Strict(arrays, meta)
     inputs = (arrays["in.z"], arrays.get("in.f0"), arrays["in.sid"], draw)
     model(side, meta).decode(*inputs, watch=found.__setitem__)
     found["audio"] = model(side, meta).decode(*inputs)[:, None]
@@ -137,12 +145,13 @@ def test_odd_rates(side, golden, name):
     check(found, arrays, meta)
 
 
+@EACH_SIDE
 @pytest.mark.parametrize("name", [f"webui_synth_{name}" for name in SYNTHS])
 def test_synthesizer(side, golden, name):
     arrays, meta = golden(name)
     inputs = [arrays.get(f"in.{key}") for key in ("phone", "lengths", "pitch", "f0", "sid")]
     found: Arrays = {}
-    draw = strict(recorded(arrays, meta), meta)
+    draw = Strict(arrays, meta)
     watched = model(side, meta).infer(*inputs, draw, watch=found.__setitem__)
     # the call without a watcher is the one that users make: it may run in other pieces
     plain = watched if side.plain else model(side, meta).infer(*inputs, draw)
@@ -195,6 +204,7 @@ def test_cuts_and_loudness(golden):
         judge(meta["name"], field, mixed, arrays[field], limit_of(meta, field))
 
 
+@EACH_SIDE
 @pytest.mark.parametrize("kind", ["flat", "ivf"])
 def test_index_file(side, golden, tmp_path, kind):
     """A stock file searches its nearest list alone; ``exhaustive`` gives what an index without lists does."""
@@ -210,9 +220,10 @@ def test_index_file(side, golden, tmp_path, kind):
 
 
 # ---------------------------------------------------------------------- pipeline
+@EACH_SIDE
 @pytest.mark.parametrize("name", [f"webui_pipeline_{name}" for name in PIPELINES])
 def test_pipeline(side, golden, name):
-    if side.plain:
+    if side.plain:  # MLX's own dilated convolutions on a CPU take minutes for the pipelines' four seconds
         pytest.skip("its parts are covered on the plain path by the other vectors")
     arrays, meta = golden(name)
     options, given_f0 = meta["options"], arrays.get("in.f0")
@@ -221,7 +232,7 @@ def test_pipeline(side, golden, name):
     windows = options["window_config"]
     pipeline = side.module("pipeline").Pipeline(hubert, rmvpe, model(side, meta), profile="webui", windows=windows)
     found: Arrays = {}
-    draw = strict(recorded(arrays, meta), meta)
+    draw = Strict(arrays, meta)
     audio, _ = pipeline.convert(
         arrays["in.audio"],
         16000,
