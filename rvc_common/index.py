@@ -75,7 +75,7 @@ def _read_file(path: Path, name: str) -> Stored:
         reason = str(error).strip().splitlines()[-1]
         raise ValueError(f"{name}: not a readable faiss index ({reason})") from None
     # the ids that a wrapper gives to its vectors decide nothing; it owns the index inside, so it has to outlive it
-    index = whole
+    index: Any = whole
     while isinstance(index, faiss.IndexIDMap | faiss.IndexIDMap2):
         index = faiss.downcast_index(index.index)
     kinds = [type(index).__name__]
