@@ -1,17 +1,18 @@
 """Retrieval of a voice's own features, in NumPy.
 
 Method: RVC's index search (IAHispano/Applio, revision b9c0ccb): the eight nearest vectors by
-squared distance, weighted by its inverse square. The search here is exhaustive, so nothing is
-missed. Shapes: V = vectors in the bank, H = frames, D = width of the features.
+squared distance, weighted by its inverse square; of an inverted file, among the vectors of the
+lists nearest to the frame. Shapes: V = vectors in the bank, L = lists, H = frames, D = width of the features.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from rvc_common.index import read_vectors
+from rvc_common.index import read_index
 
 NEIGHBOURS = 8
 # the ranking by products rounds: so many candidates are compared by their true distance
@@ -23,36 +24,59 @@ class Bank:
     """A voice's vectors ``[V, D]``, ready to be searched.
 
     Raises:
-        ValueError: see ``rvc_common.index.read_vectors``, which takes an array or a file.
+        ValueError: see ``rvc_common.index.read_index``, which takes an array or a file.
     """
 
     def __init__(self, index: np.ndarray | str | Path) -> None:
-        self.vectors = read_vectors(index)
-        self.norms = np.square(self.vectors, dtype=np.float64).sum(axis=1)
+        self.vectors, self.centroids, self.lists, self.probes = read_index(index)
 
-    def retrieve(self, features: np.ndarray) -> np.ndarray:
+    @property
+    def width(self) -> int:
+        return self.vectors.shape[1]
+
+    def retrieve(self, features: np.ndarray, exhaustive: bool = False) -> np.ndarray:
         """``[H, D]`` to the weighted mean of each frame's neighbours ``[H, D]``, float32.
 
-        A frame that equals a vector of the bank gets that vector.
+        A frame that equals one of the vectors searched gets that vector. ``exhaustive``: among all vectors, as
+        always for an index without lists, and for a frame whose nearest lists are empty.
         """
-        if features.shape[1] != self.vectors.shape[1]:
-            width = self.vectors.shape[1]
-            raise ValueError(f"the index holds vectors of {width} values, the features have {features.shape[1]}")
-        step = max(1, BLOCK_VALUES // len(self.vectors))
-        blocks = [self._block(features[i : i + step]) for i in range(0, len(features), step)]
-        return np.concatenate(blocks).astype(np.float32)
+        if features.shape[1] != self.width:
+            raise ValueError(f"the index holds vectors of {self.width} values, the features have {features.shape[1]}")
+        result = np.empty(features.shape, np.float32)
+        for frames, members in self._searches(features, exhaustive):
+            vectors = self.vectors[members]
+            near, distance = nearest(features[frames], vectors, NEIGHBOURS)
+            result[frames] = (vectors[near] * inverse_square(distance)[..., None]).sum(axis=1)
+        return result
 
-    def _block(self, queries: np.ndarray) -> np.ndarray:
-        ranking = self.norms - 2.0 * (queries @ self.vectors.T)  # squared distance less the query's own norm
-        count = min(CANDIDATES, len(self.vectors))
-        near = np.argpartition(ranking, count - 1, axis=1)[:, :count]
+    def _searches(self, features: np.ndarray, exhaustive: bool) -> Iterator[tuple[np.ndarray, np.ndarray | slice]]:
+        """Frames that are compared with the same vectors, and which vectors these are."""
+        if exhaustive or self.centroids is None:
+            yield np.arange(len(features)), slice(None)
+            return
+        probed = np.sort(nearest(features, self.centroids, self.probes)[0], axis=1)
+        chosen, which = np.unique(probed, axis=0, return_inverse=True)
+        for i, lists in enumerate(chosen):
+            members = np.sort(np.concatenate([self.lists[number] for number in lists]))
+            yield np.flatnonzero(which.ravel() == i), members if members.size else slice(None)
+
+
+def nearest(queries: np.ndarray, vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the ``count`` nearest of ``vectors [V, D]``, and their squared distances, float64: ``[H, count]``."""
+    norms = np.square(vectors, dtype=np.float64).sum(axis=1)
+    pool = min(max(CANDIDATES, 4 * count), len(vectors))
+    step, found = max(1, BLOCK_VALUES // len(vectors)), []
+    for start in range(0, len(queries), step):
+        block = queries[start : start + step]
+        ranking = norms - 2.0 * (block @ vectors.T)  # squared distance less the query's own norm
+        near = np.argpartition(ranking, pool - 1, axis=1)[:, :pool]
         distance = np.empty(near.shape)
-        for row, (query, chosen) in enumerate(zip(queries, near, strict=True)):
-            distance[row] = np.square(self.vectors[chosen] - query, dtype=np.float64).sum(axis=1)
-        order = np.argsort(distance, axis=1, kind="stable")[:, :NEIGHBOURS]
-        near, distance = np.take_along_axis(near, order, 1), np.take_along_axis(distance, order, 1)
-        weights = inverse_square(distance)
-        return (self.vectors[near] * weights[..., None]).sum(axis=1)
+        for row, (query, chosen) in enumerate(zip(block, near, strict=True)):
+            distance[row] = np.square(vectors[chosen] - query, dtype=np.float64).sum(axis=1)
+        order = np.argsort(distance, axis=1, kind="stable")[:, :count]
+        found.append((np.take_along_axis(near, order, 1), np.take_along_axis(distance, order, 1)))
+    near, distance = map(np.concatenate, zip(*found, strict=True))
+    return near, distance
 
 
 def inverse_square(distance: np.ndarray) -> np.ndarray:

@@ -239,6 +239,11 @@ class RMVPE:
         model.network.fc[0].gru.flatten_parameters()  # cuDNN wants them in one piece after a change of type
         return model
 
+    @property
+    def chunk(self) -> int:
+        """Frames of an independent block under the model's profile; 0: the whole clip."""
+        return CHUNK_FRAMES if self.profile == "applio" else 0
+
     @torch.inference_mode()
     def mel(self, audio: np.ndarray) -> np.ndarray:
         """``[n]`` 16 kHz mono in [-1, 1] to natural-log mel ``[128, F]``, F = 1 + n // 160."""
@@ -248,10 +253,11 @@ class RMVPE:
         return self.log_mel(torch.from_numpy(audio).to(self.device, self.front_dtype))
 
     @torch.inference_mode()
-    def salience(self, mel: np.ndarray, chunk: int | None = CHUNK_FRAMES) -> np.ndarray:
+    def salience(self, mel: np.ndarray, chunk: int | None = None) -> np.ndarray:
         """``[128, F] -> [F, 360]`` or ``[B, 128, F] -> [B, F, 360]``, values in (0, 1).
 
-        ``chunk``: frames per independent block, a multiple of 32; None for the whole clip.
+        ``chunk``: frames per independent block, a multiple of 32; 0 for the whole clip; None for the profile's
+        own: 32,000 in Applio, the whole clip in the WebUI.
         """
         mel = np.asarray(mel)
         if mel.ndim not in (2, 3) or mel.shape[-2] != N_MELS:
@@ -260,10 +266,10 @@ class RMVPE:
         result = self._salience(batch.reshape(-1, *mel.shape[-2:]), chunk).cpu().numpy()
         return result if mel.ndim == 3 else result[0]
 
-    def _salience(self, mel: torch.Tensor, chunk: int | None) -> torch.Tensor:
+    def _salience(self, mel: torch.Tensor, chunk: int | None = None) -> torch.Tensor:
         frames = mel.shape[-1]
         x = self._pad_frames(mel)
-        chunk = chunk or x.shape[-1]
+        chunk = (self.chunk if chunk is None else chunk) or x.shape[-1]
         if chunk < FRAME_MULTIPLE or chunk % FRAME_MULTIPLE:
             raise ValueError(f"chunk must be a positive multiple of {FRAME_MULTIPLE}, not {chunk}")
         blocks = [self._block(block) for block in x.split(chunk, dim=-1)]
@@ -325,7 +331,7 @@ class RMVPE:
 
     def _blocks(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Padded frames ``[128, T]`` in the profile's independent blocks."""
-        return x.split(CHUNK_FRAMES if self.profile == "applio" else x.shape[-1], dim=-1)
+        return x.split(self.chunk or x.shape[-1], dim=-1)
 
     def _cents(self, salience: torch.Tensor, threshold: float) -> np.ndarray:
         """``[1, T, 360]`` on the device to cents ``[T]``."""
@@ -333,12 +339,11 @@ class RMVPE:
 
     def resident(self, call: str, array: np.ndarray) -> Resident:
         """``mel`` of audio ``[n]``, ``network`` of mel ``[128, F]`` or ``gru`` of ``[B, T, 384]``, on the device."""
-        chunk = CHUNK_FRAMES if self.profile == "applio" else None
         x = torch.from_numpy(np.ascontiguousarray(array)).to(self.device, self.front_dtype)
         x = x[None] if call == "network" else x.to(self.dtype) if call == "gru" else x
         work: dict[str, Callable[[], torch.Tensor]] = {
             "mel": lambda: self.log_mel(x),
-            "network": lambda: self._salience(x, chunk)[0],
+            "network": lambda: self._salience(x)[0],
             "gru": lambda: self.network.fc[0](x),
         }
         return Resident(lambda: {call: work[call]()}, self.device)
@@ -364,9 +369,7 @@ class RMVPE:
 
         return Stage("cents", decode, product="cents", axes=CONTOUR, decides=True)
 
-    def trace(
-        self, mel: np.ndarray, watch: Callable[[str, np.ndarray], None], chunk: int | None = CHUNK_FRAMES
-    ) -> None:
+    def trace(self, mel: np.ndarray, watch: Callable[[str, np.ndarray], None], chunk: int | None = None) -> None:
         """Run the network on ``[B, 128, F]``; ``watch(path, array)`` after every stage."""
         for event in stepped(self._walk_network(mel, chunk), self.layout):
             array = self.layout.public(event, event.product)
@@ -376,6 +379,7 @@ class RMVPE:
     def _walk_network(self, mel: np.ndarray, chunk: int | None) -> Iterator[Event]:
         x = self._pad_frames(torch.from_numpy(np.ascontiguousarray(mel)).to(self.device))
         yield Event("padded_log_mel", {"x": x}, "x")
+        chunk = self.chunk if chunk is None else chunk
         for block in x.split(chunk or x.shape[-1], dim=-1):
             yield from walk(self.stages, self._entered(block))
 

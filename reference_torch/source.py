@@ -66,9 +66,9 @@ def start_phases(draws: Draws, shape: tuple[int, ...]) -> np.ndarray:
 class HarmonicSource(nn.Module):
     """``f0 [B, T] -> [B, N, 1]`` after tanh, for HiFi-GAN (one component) and MRF HiFi-GAN (nine)."""
 
-    def __init__(self, sample_rate: int, hop: int, components: int) -> None:
+    def __init__(self, sample_rate: int, hop: int, components: int, profile: str) -> None:
         super().__init__()
-        self.sample_rate, self.hop, self.components = sample_rate, hop, components
+        self.sample_rate, self.hop, self.components, self.profile = sample_rate, hop, components, profile
         self.l_linear = nn.Linear(components, 1)
 
     def stages(self) -> tuple[Stage, ...]:
@@ -86,8 +86,9 @@ class HarmonicSource(nn.Module):
 
     def _generate(self, carry: Carry) -> None:
         batch, frames = carry["f0"].shape
-        # the single component's phase is drawn once for the whole batch, MRF's for each item
-        shape = (1, 1, 1) if self.components == 1 else (batch, self.components)
+        # Applio draws the single component's phase once for the whole batch, MRF's for each item, as the WebUI does
+        once = self.components == 1 and self.profile == "applio"
+        shape = (1, 1, 1) if once else (batch, self.components)
         start = start_phases(carry["draws"], shape).reshape(-1, self.components)
         sines = sine(carry["f0"], self.sample_rate, self.hop, start, carry["convert"])
         noise = carry["convert"](carry["draws"]("normal", (batch, frames * self.hop, self.components)))

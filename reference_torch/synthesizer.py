@@ -57,6 +57,7 @@ class Synthesizer(VoiceFacts):
             raise ValueError(f"unknown profile {profile!r}: applio or webui")
         if dtype not in DTYPES:
             raise ValueError(f"unknown dtype {dtype!r}: one of {', '.join(DTYPES)}")
+        config.check_upsampling(profile)
         self.config, self.device, self.profile, self.dtype = config, check_device(device), profile, DTYPES[dtype]
         # the source's phase needs more than half precision whatever the network's type
         self.wide_dtype = torch.float64 if dtype == "float64" else torch.float32

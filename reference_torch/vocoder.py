@@ -108,7 +108,7 @@ class HiFiGAN(nn.Module):
         post = nn.Conv1d(channels[-1], 1, 7, padding=3, bias=self.mrf)
         if config.has_f0:
             components = HARMONICS_MRF if self.mrf else 1
-            self.m_source = HarmonicSource(config.sample_rate, config.hop_samples, components)
+            self.m_source = HarmonicSource(config.sample_rate, config.hop_samples, components, profile)
             self.noise_convs = nn.ModuleList(self._noise_conv(i, profile) for i in range(len(channels)))
         self.conv_pre = weight_normed(pre) if self.mrf else pre
         self.conv_post = weight_normed(post) if self.mrf else post

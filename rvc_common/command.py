@@ -53,6 +53,7 @@ def parser(side: Side) -> argparse.ArgumentParser:
     knobs = convert.add_argument_group("knobs")
     knobs.add_argument("--transpose", type=float, default=0, metavar="SEMITONES", help="up or down")
     knobs.add_argument("--index-rate", type=float, default=DEFAULT_INDEX_RATE, metavar="0..1", help="with --index")
+    knobs.add_argument("--exhaustive", action="store_true", help="search all of the index, not its nearest lists alone")
     knobs.add_argument("--protect", type=float, default=0.5, metavar="0..0.5", help="of unvoiced sounds; 0.5 is off")
     knobs.add_argument("--rms-mix", type=float, default=1, metavar="0..1", help="loudness: 1 the voice's, 0 yours")
     knobs.add_argument("--speaker", type=int, default=0, help="of a voice with several")
@@ -127,6 +128,7 @@ def convert(side: Side, args: argparse.Namespace) -> None:
             noise=args.seed,
             autotune=args.autotune,
             propose_hz=args.propose_hz,
+            exhaustive=args.exhaustive,
             watch=progress.watch,
         )
         write_recording(args.output, audio, rate)

@@ -99,6 +99,35 @@ class SynthesizerConfig:
         """Channels after each upsampling stage."""
         return tuple(self.upsample_initial_channel >> (i + 1) for i in range(len(self.upsample_rates)))
 
+    def check_upsampling(self, profile: str) -> None:
+        """Refuse a HiFi-GAN that the project named by ``profile`` cannot run either.
+
+        A level's length, and with pitch that of the source that is added to it, must be exactly its rate times the
+        length before; without pitch, a level may come out longer.
+
+        Raises:
+            CheckpointError: names the level, its rate and its kernel.
+        """
+        if self.vocoder == REFINEGAN:
+            return
+        for i, (rate, kernel) in enumerate(zip(self.upsample_rates, self.upsample_kernel_sizes, strict=True)):
+            later, wrong = self.upsample_rates[i + 1 :], None
+            if kernel < rate:
+                wrong = "a kernel of at least the rate is needed"
+            elif self.has_f0 and profile == "applio" and rate % 2 and kernel != 2 * rate:
+                wrong = "an odd rate needs a kernel of twice the rate"
+            elif self.has_f0 and profile == "applio" and rate == 1:
+                wrong = "a rate of 1 cannot be padded"
+            elif self.has_f0 and (profile == "webui" or rate % 2 == 0) and (kernel - rate) % 2:
+                wrong = "rate and kernel must both be even or both be odd"
+            elif self.has_f0 and profile == "webui" and later and math.prod(later) % 2:
+                wrong = f"the rates after it, {list(later)}, need an even product"
+            if wrong:
+                raise CheckpointError(
+                    f"upsampling level {i} with rate {rate} and kernel {kernel} fits no voice "
+                    f"{'with' if self.has_f0 else 'without'} pitch under profile {profile}: {wrong}"
+                )
+
     def posterior_shapes(self) -> dict[str, tuple[int, ...]]:
         """The posterior encoder's keys: training needs it, conversion does not, some files have it."""
         c, g, out = self.hidden_channels, self.gin_channels, self.inter_channels

@@ -39,6 +39,7 @@ class Knobs:
     noise: int | Draw = 0
     autotune: float = 0.0
     propose_hz: float | None = None
+    exhaustive: bool = False
 
 
 class Pipeline:
@@ -72,6 +73,9 @@ class Pipeline:
     def _check_models(self) -> None:
         """Refuse models that do not fit together before any work is done."""
         voice = self.synthesizer
+        for name, model in (("RMVPE", self.rmvpe), ("voice", voice)):
+            if model is not None and model.profile != self.profile:
+                raise ValueError(f"this {name} is for profile {model.profile!r}, the pipeline for {self.profile!r}")
         width = self.hubert.width(voice.version, self.profile)
         if width != voice.phone_channels:
             raise ValueError(
@@ -97,6 +101,7 @@ class Pipeline:
         *,
         autotune: float = 0.0,
         propose_hz: float | None = None,
+        exhaustive: bool = False,
         watch: Watcher | None = None,
     ) -> tuple[np.ndarray, int]:
         """``[n]`` mono at any rate to the converted audio and its rate; float32 (``webui``: int16).
@@ -114,6 +119,7 @@ class Pipeline:
             noise: a seed, or a callable ``draw(index, kind, shape)``.
             autotune: 0 to 1, how far pitch is pulled to the nearest note, in place of any transposition.
             propose_hz: shift the median pitch to about this, on top of ``transpose``.
+            exhaustive: search all vectors of an ``.index`` whose file restricts the search to the nearest lists.
             watch: called as ``watch(name, array)`` after every step: ``filtered``, ``cuts`` (0 first), ``padded``,
                 ``f0`` (before any change), ``pitchf``, ``pitch``; per segment ``segment.i.features``,
                 ``.retrieved``, ``.phone``, ``.audio``, ``.trimmed``; ``joined``, ``audio``.
@@ -121,9 +127,8 @@ class Pipeline:
         Raises:
             ValueError: audio, rate or a knob that cannot be used.
         """
-        knobs = Knobs(
-            transpose, index, index_rate, protect, rms_mix, speaker, f0, noise, autotune=autotune, propose_hz=propose_hz
-        )
+        given = (transpose, index, index_rate, protect, rms_mix, speaker, f0, noise)
+        knobs = Knobs(*given, autotune=autotune, propose_hz=propose_hz, exhaustive=exhaustive)
         carry = self._entered(audio, sr, knobs)
         run(self._front(carry), carry, watch)
         for i, inner in enumerate(self._segments(carry)):
@@ -146,6 +151,10 @@ class Pipeline:
         _check(audio, sr, knobs)
         retrieves = knobs.index is not None and knobs.index_rate > 0
         bank = self.load_bank(knobs.index, self.hubert.device) if retrieves else None
+        if bank is not None and bank.width != self.synthesizer.phone_channels:
+            name = f"index {knobs.index}" if isinstance(knobs.index, str | Path) else "the index"
+            width = self.synthesizer.phone_channels
+            raise ValueError(f"{name} holds vectors of {bank.width} values, this voice takes {width}")
         return {
             "samples": steps.resample(audio, sr),
             "knobs": knobs,
@@ -236,8 +245,8 @@ class Pipeline:
 
         def retrieve(c: Carry) -> None:
             share = knobs.index_rate
-            blended = bank.retrieve(c["features"]) * np.float32(share) + np.float32(1 - share) * c["features"]
-            c["retrieved"] = blended
+            found = bank.retrieve(c["features"], knobs.exhaustive)
+            c["retrieved"] = found * np.float32(share) + np.float32(1 - share) * c["features"]
 
         def prepare(c: Carry) -> None:
             c["phone"] = steps.double(c.pop("retrieved", c["features"]))

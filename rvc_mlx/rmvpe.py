@@ -161,16 +161,22 @@ class RMVPE:
         """Build from upstream keys mapped to arrays. ``options``: dtype, device, profile, optimize."""
         return cls(state, **options)
 
+    @property
+    def chunk(self) -> int:
+        """Frames of an independent block under the model's profile; 0: the whole clip."""
+        return CHUNK_FRAMES if self.profile == "applio" else 0
+
     def mel(self, audio: np.ndarray) -> np.ndarray:
         """``[n]`` 16 kHz mono in [-1, 1] to natural-log mel ``[128, F]``, F = 1 + n // 160."""
         with on_device(self.device, self, "mel"):
             # contiguous on the device, so that the copy to NumPy is a plain one
             return np.array(mx.contiguous(self.log_mel(mx.array(check_pitch_audio(audio))).T))
 
-    def salience(self, mel: np.ndarray, chunk: int | None = CHUNK_FRAMES) -> np.ndarray:
+    def salience(self, mel: np.ndarray, chunk: int | None = None) -> np.ndarray:
         """``[128, F] -> [F, 360]`` or ``[B, 128, F] -> [B, F, 360]``, values in (0, 1).
 
-        ``chunk``: frames per independent block, a multiple of 32; None for the whole clip.
+        ``chunk``: frames per independent block, a multiple of 32; 0 for the whole clip; None for the profile's
+        own: 32,000 in Applio, the whole clip in the WebUI.
         """
         mel = np.asarray(mel, dtype=np.float32)
         if mel.ndim not in (2, 3) or mel.shape[-2] != N_MELS:
@@ -180,11 +186,11 @@ class RMVPE:
             result = np.array(self._salience(frames_first, chunk))
         return result if mel.ndim == 3 else result[0]
 
-    def _salience(self, mel: mx.array, chunk: int | None) -> mx.array:
+    def _salience(self, mel: mx.array, chunk: int | None = None) -> mx.array:
         """``[B, F, 128] -> [B, F, 360]``."""
         frames = mel.shape[1]
         x = self._pad_frames(mel)
-        chunk = chunk or x.shape[1]
+        chunk = (self.chunk if chunk is None else chunk) or x.shape[1]
         if chunk < FRAME_MULTIPLE or chunk % FRAME_MULTIPLE:
             raise ValueError(f"chunk must be a positive multiple of {FRAME_MULTIPLE}, not {chunk}")
         blocks = [self._block(x[:, i : i + chunk]) for i in range(0, x.shape[1], chunk)]
@@ -268,12 +274,11 @@ class RMVPE:
 
     def _blocks(self, x: mx.array) -> Iterator[mx.array]:
         """Padded frames ``[T, 128]`` in the profile's independent blocks ``[1, T, 128]``."""
-        chunk = CHUNK_FRAMES if self.profile == "applio" else x.shape[0]
+        chunk = self.chunk or x.shape[0]
         return (x[None, i : i + chunk] for i in range(0, x.shape[0], chunk))
 
     def resident(self, call: str, array: np.ndarray) -> Resident:
         """``mel`` of audio ``[n]``, ``network`` of mel ``[128, F]`` or ``gru`` of ``[B, T, 384]``, on the device."""
-        chunk = CHUNK_FRAMES if self.profile == "applio" else None
         with mx.stream(self.device):
             x = mx.array(np.asarray(array, np.float32))
             x = x.T[None] if call == "network" else x.astype(self.dtype) if call == "gru" else x
@@ -281,7 +286,7 @@ class RMVPE:
             mx.eval(x)
         work: dict[str, Callable[[], mx.array]] = {
             "mel": lambda: self.log_mel(x).T,
-            "network": lambda: self._salience(x, chunk)[0],
+            "network": lambda: self._salience(x)[0],
             "gru": lambda: self.gru(x),
         }
         return Resident(lambda: {call: work[call]()}, self.device)
@@ -308,9 +313,7 @@ class RMVPE:
         carry["f0"] = cents_to_hz(np.concatenate(cents)[: frames_of(audio)])
         yield Event("f0", carry, "f0", axes=CONTOUR, decides=True)
 
-    def trace(
-        self, mel: np.ndarray, watch: Callable[[str, np.ndarray], None], chunk: int | None = CHUNK_FRAMES
-    ) -> None:
+    def trace(self, mel: np.ndarray, watch: Callable[[str, np.ndarray], None], chunk: int | None = None) -> None:
         """Run the network on ``[B, 128, F]``; ``watch(path, array)`` after every stage.
 
         Arrays are in PyTorch's layouts. Stages that an optimisation merges are not reported.
@@ -323,7 +326,7 @@ class RMVPE:
     def _walk_network(self, mel: np.ndarray, chunk: int | None) -> Iterator[Event]:
         x = self._pad_frames(mx.array(mel).transpose(0, 2, 1))
         yield Event("padded_log_mel", {"x": x}, "x")
-        chunk = chunk or x.shape[1]
+        chunk = (self.chunk if chunk is None else chunk) or x.shape[1]
         for i in range(0, x.shape[1], chunk):
             block = x[:, i : i + chunk]
             for part in [block] if self.packed is None else block.split(block.shape[0]):

@@ -62,8 +62,9 @@ def start_phases(draws: Draws, shape: tuple[int, ...]) -> np.ndarray:
 class HarmonicSource:
     """``f0 [B, T] -> [B, N, 1]`` after tanh, for HiFi-GAN (one component) and MRF HiFi-GAN (nine)."""
 
-    def __init__(self, config: SynthesizerConfig, components: int, weights: Weights) -> None:
+    def __init__(self, config: SynthesizerConfig, components: int, profile: str, weights: Weights) -> None:
         self.sample_rate, self.hop, self.components = config.sample_rate, config.hop_samples, components
+        self.profile = profile
         self.linear, self.dtype = weights.linear("dec.m_source.l_linear"), weights.dtype
 
     def stages(self) -> tuple[Stage, ...]:
@@ -80,8 +81,9 @@ class HarmonicSource:
 
     def _generate(self, carry: Carry) -> None:
         batch, frames = carry["f0"].shape
-        # the single component's phase is drawn once for the whole batch, MRF's for each item
-        shape = (1, 1, 1) if self.components == 1 else (batch, self.components)
+        # Applio draws the single component's phase once for the whole batch, MRF's for each item, as the WebUI does
+        once = self.components == 1 and self.profile == "applio"
+        shape = (1, 1, 1) if once else (batch, self.components)
         start = start_phases(carry["draws"], shape).reshape(-1, self.components)
         sines = sine(carry["f0"], self.sample_rate, self.hop, start)
         noise = mx.array(carry["draws"]("normal", (batch, frames * self.hop, self.components)))

@@ -63,6 +63,7 @@ class Synthesizer(VoiceFacts):
             raise ValueError(f"unknown profile {profile!r}: applio or webui")
         if dtype not in DTYPES:
             raise ValueError(f"unknown dtype {dtype!r}: one of {', '.join(DTYPES)}")
+        config.check_upsampling(profile)
         self.config, self.profile = config, profile
         self.device, self.dtype = resolve_device(device), DTYPES[dtype]
         self.optimize = resolve(optimize, "synthesizer", gpu=self.device == mx.Device(mx.gpu), dtype=dtype)

@@ -17,17 +17,49 @@ import torch
 from rvc_common import checkpoint
 from suites.inputs.weights import MANIFESTS
 
-HF_TO_FAIRSEQ = {
-    ".conv.weight": ".0.weight",
-    "feature_extractor.conv_layers.0.layer_norm.": "feature_extractor.conv_layers.0.2.",
-    "feature_projection.layer_norm.": "layer_norm.",
-    "feature_projection.projection.": "post_extract_proj.",
-    "encoder.pos_conv_embed.conv.": "encoder.pos_conv.0.",
-    ".attention.": ".self_attn.",
-    ".feed_forward.intermediate_dense.": ".fc1.",
-    ".feed_forward.output_dense.": ".fc2.",
-    "masked_spec_embed": "mask_emb",
+# modules of a transformer layer: fairseq's name, then Hugging Face's
+FAIRSEQ_LAYER = {
+    "self_attn.k_proj": "attention.k_proj",
+    "self_attn.v_proj": "attention.v_proj",
+    "self_attn.q_proj": "attention.q_proj",
+    "self_attn.out_proj": "attention.out_proj",
+    "self_attn_layer_norm": "layer_norm",
+    "fc1": "feed_forward.intermediate_dense",
+    "fc2": "feed_forward.output_dense",
+    "final_layer_norm": "final_layer_norm",
 }
+FAIRSEQ_CONVOLUTIONS, FAIRSEQ_LAYERS = 7, 12
+
+
+def fairseq_table() -> dict[str, str]:
+    """Every parameter of fairseq's base HuBERT that a voice conversion needs, to its name in Hugging Face's model.
+
+    Source: facebookresearch/fairseq, revision ac61741, read module by module: ``HubertModel`` in
+    fairseq/models/hubert/hubert.py; ``ConvFeatureExtractionModel`` (mode "default", no bias), ``make_conv_pos``,
+    ``TransformerEncoder`` and ``TransformerSentenceEncoderLayer`` in fairseq/models/wav2vec/wav2vec2.py; and
+    ``MultiheadAttention`` in fairseq/modules/multihead_attention.py, revision 00bc279.
+    """
+    table = {
+        "mask_emb": "masked_spec_embed",
+        # a Sequential of convolution, dropout, (in the first one alone) group norm, GELU
+        "feature_extractor.conv_layers.0.2.weight": "feature_extractor.conv_layers.0.layer_norm.weight",
+        "feature_extractor.conv_layers.0.2.bias": "feature_extractor.conv_layers.0.layer_norm.bias",
+        # a Sequential of weight-normed convolution, cut, GELU
+        "encoder.pos_conv.0.weight_g": "encoder.pos_conv_embed.conv.weight_g",
+        "encoder.pos_conv.0.weight_v": "encoder.pos_conv_embed.conv.weight_v",
+        "encoder.pos_conv.0.bias": "encoder.pos_conv_embed.conv.bias",
+    }
+    for i in range(FAIRSEQ_CONVOLUTIONS):
+        table[f"feature_extractor.conv_layers.{i}.0.weight"] = f"feature_extractor.conv_layers.{i}.conv.weight"
+    modules = {
+        "layer_norm": "feature_projection.layer_norm",
+        "post_extract_proj": "feature_projection.projection",
+        "encoder.layer_norm": "encoder.layer_norm",
+        "final_proj": "final_proj",
+    }
+    for i in range(FAIRSEQ_LAYERS):
+        modules |= {f"encoder.layers.{i}.{ours}": f"encoder.layers.{i}.{hf}" for ours, hf in FAIRSEQ_LAYER.items()}
+    return table | {f"{a}.{end}": f"{b}.{end}" for a, b in modules.items() for end in ("weight", "bias")}
 
 
 def reading(side: str) -> SimpleNamespace:
@@ -79,16 +111,8 @@ def save_voice(path: Path, name: str = "synth_v2_40k_f0", dtype: torch.dtype = t
 
 
 def fairseq_names(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    names = {}
-    for key in state:
-        name = key
-        if ".layers." in key and ".layer_norm." in key and key.startswith("encoder"):
-            name = key.replace(".layer_norm.", ".self_attn_layer_norm.")
-        for old, new in HF_TO_FAIRSEQ.items():
-            if old != ".conv.weight" or key.startswith("feature_extractor"):
-                name = name.replace(old, new)
-        names[key] = name
-    return {names[k]: v for k, v in state.items()}
+    names = {new: old for old, new in fairseq_table().items()}
+    return {names[key]: value for key, value in state.items()}
 
 
 def save_fairseq(path: Path, state: dict[str, np.ndarray], *, beside: dict[str, Any] | None = None, **how: Any) -> Path:

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from rvc_common import CheckpointError, checkpoint
+from rvc_common.keys import hubert_names
 
 VOICES = sorted(p.stem for p in made.MANIFESTS.glob("synth_*.json"))
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old-style"])
@@ -209,20 +210,20 @@ def test_fairseq_layout(reader, tmp_path, hubert_state, zipped):
     assert_same(reader.read_hubert(path), hubert_state)
 
 
-def test_fairseq_layout_is_as_we_believe(tmp_path, hubert_state):
-    """The file of the test above names foreign classes, and its keys are fairseq's."""
+def test_a_fairseq_file_names_foreign_classes(tmp_path, hubert_state):
     path = made.save_fairseq(tmp_path / "h.pt", hubert_state)
     names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     assert {"fairseq_of_old.Dictionary", "fairseq_of_old.Choice", "argparse.Namespace"} <= set(names)
-    keys = set(made.fairseq_names(hubert_state))
-    assert {
-        "feature_extractor.conv_layers.0.0.weight", "feature_extractor.conv_layers.6.0.weight",
-        "feature_extractor.conv_layers.0.2.bias", "layer_norm.weight", "post_extract_proj.bias",
-        "encoder.pos_conv.0.weight_g", "encoder.layer_norm.bias", "encoder.layers.11.self_attn.out_proj.weight",
-        "encoder.layers.0.self_attn_layer_norm.weight", "encoder.layers.0.fc1.weight", "encoder.layers.0.fc2.bias",
-        "encoder.layers.0.final_layer_norm.weight", "mask_emb", "final_proj.weight",
-    } <= keys  # fmt: skip
-    assert not any("attention" in k or "feed_forward" in k or "conv_embed" in k for k in keys)
+
+
+def test_every_name_of_fairseqs_base_model():
+    """All 213 names one by one, and ``label_embs_concat``, the training targets, left out."""
+    table = made.fairseq_table()
+    given = {name: np.array(i) for i, name in enumerate(table)}
+    found = hubert_names(given | {"label_embs_concat": np.zeros(3)})
+    assert {name: int(value) for name, value in found.items()} == {new: i for i, new in enumerate(table.values())}
+    assert set(table.values()) == {entry["key"] for entry in made.manifest("hubert_contentvec")["tensors"]}
+    assert len(table) == 7 + 2 + 2 + 2 + 1 + 3 + 12 * 16 + 2 + 2
 
 
 @FORMATS

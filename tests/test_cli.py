@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import faiss
 import numpy as np
 import pytest
 import soundfile
@@ -66,6 +67,28 @@ def test_every_knob(side, files, tmp_path):
     knobs |= {"transpose": -1, "propose_hz": 200, "f0": tmp_path / "f0.txt", "profile": "webui", "rmvpe": None}
     assert call(side, arguments(files, tmp_path / "out.flac", **knobs)) == 0
     assert soundfile.info(tmp_path / "out.flac").subtype == "PCM_16"
+
+
+@BOTH
+def test_an_index_can_be_searched_whole(side, files, tmp_path):
+    vectors = np.random.default_rng(0).standard_normal((200, 128)).astype(np.float32)
+    index = faiss.index_factory(128, "IVF20,Flat")
+    index.train(vectors)
+    index.add(vectors)
+    faiss.write_index(index, str(tmp_path / "voice.index"))
+    np.save(tmp_path / "voice.npy", vectors)
+    np.savetxt(tmp_path / "f0.txt", np.full(151, 200.0))
+    knobs = {"f0": tmp_path / "f0.txt", "index_rate": 1.0}
+    for name, source, more in (
+        ("lists", "voice.index", []),
+        ("all", "voice.index", ["--exhaustive"]),
+        ("npy", "voice.npy", []),
+    ):
+        words = arguments(files, tmp_path / f"{name}.wav", index=tmp_path / source, **knobs)
+        assert call(side, words + more) == 0
+    lists, everything, array = (soundfile.read(tmp_path / f"{name}.wav")[0] for name in ("lists", "all", "npy"))
+    assert snr_db(everything, array) > 60
+    assert snr_db(lists, array) < 40
 
 
 @BOTH

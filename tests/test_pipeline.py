@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 
-import faiss
 import numpy as np
 import pytest
 import soxr
@@ -162,6 +161,10 @@ def test_models_that_do_not_fit_are_told_before_the_work(side):
     voice.config = dataclasses.replace(whole, version="v1")
     with pytest.raises(ValueError, match="makes 64 values a frame, this v1 voice takes 128"):
         build(*parts, voice)
+    other = synthesizer(side, "synth_v2_40k_f0", profile="webui")
+    for models, name in (((*parts, other), "voice"), ((parts[0], rmvpe(side, profile="webui"), voice), "RMVPE")):
+        with pytest.raises(ValueError, match=f"this {name} is for profile 'webui', the pipeline for 'applio'"):
+            build(*models)
     voice.config = dataclasses.replace(whole, sample_rate=48000)
     with pytest.raises(ValueError, match="400 samples per 10 ms, which is not 48000 Hz"):
         build(*parts, voice)
@@ -225,49 +228,7 @@ def test_gaps_are_filled_as_the_webui_does():
     assert steps.fill_unvoiced(np.zeros(3)).tolist() == [0, 0, 0]
 
 
-# ---------------------------------------------------------------------- retrieval
-@BOTH
-@settings(max_examples=15, deadline=None)
-@given(vectors=st.integers(1, 90), frames=st.integers(1, 30), seed=st.integers(0, 99))
-def test_retrieval_is_the_plain_formula(side, vectors, frames, seed):
-    rng = np.random.default_rng(seed)
-    bank, queries = (rng.standard_normal((n, 16)).astype(np.float32) for n in (vectors, frames))
-    got = module(side, "retrieval").Bank(bank).retrieve(queries)
-    squared = np.square(queries.astype(np.float64)[:, None] - bank).sum(axis=2)
-    near = np.argsort(squared, axis=1, kind="stable")[:, :8]
-    weights = 1 / np.square(np.take_along_axis(squared, near, 1))
-    want = (bank[near] * (weights / weights.sum(axis=1, keepdims=True))[..., None]).sum(axis=1)
-    assert np.abs(got - want).max() < 1e-5
-
-
-@BOTH
-def test_a_query_of_the_bank_finds_itself(side):
-    bank = module(side, "retrieval").Bank(np.concatenate([BANK, BANK[:3]]))
-    got = bank.retrieve(BANK)
-    assert np.isfinite(got).all()
-    assert (got == BANK).all()
-
-
-@BOTH
-def test_index_files(side, tmp_path):
-    retrieval = module(side, "retrieval")
-    quantizer = faiss.IndexFlatL2(128)
-    index = faiss.IndexIVFFlat(quantizer, 128, 4)
-    index.train(BANK)
-    index.add(BANK)
-    faiss.write_index(index, str(tmp_path / "voice.index"))
-    np.save(tmp_path / "voice.npy", BANK)
-    queries = RNG.standard_normal((5, 128)).astype(np.float32)
-    want = retrieval.Bank(BANK).retrieve(queries)
-    for name in ("voice.index", "voice.npy"):
-        assert np.abs(retrieval.load_bank(tmp_path / name).retrieve(queries) - want).max() < 1e-6
-    (tmp_path / "broken.index").write_bytes((tmp_path / "voice.index").read_bytes()[:500])
-    with pytest.raises(ValueError, match=r"broken\.index: not a readable"):
-        retrieval.load_bank(tmp_path / "broken.index")
-    with pytest.raises(ValueError, match="NaN"):
-        retrieval.load_bank(np.full((3, 4), np.nan, np.float32))
-
-
+# ---------------------------------------------------------------------- walks
 @BOTH
 def test_noise_counts_over_segments(side, voice):
     asked: list[tuple[int, str]] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -47,6 +49,20 @@ def test_chunks_are_independent(pair):
         np.testing.assert_allclose(chunked[:64], model.salience(mel[:, :64]), atol=1e-6)
         np.testing.assert_allclose(chunked[64:], model.salience(mel[:, 64:]), atol=1e-6)
         assert np.abs(chunked - model.salience(mel)).max() > 1e-4
+
+
+def test_blocks_follow_the_profile(side, tiny_state, monkeypatch):
+    """Applio cuts long clips, the WebUI does not; ``chunk`` says otherwise."""
+    monkeypatch.setattr(importlib.import_module(f"{side.__name__}.rmvpe"), "CHUNK_FRAMES", 64)
+    mel, seen = mels(128), {}
+    for profile in ("applio", "webui"):
+        model = side.RMVPE.from_state_dict(tiny_state, device="cpu", profile=profile)
+        whole, cut = model.salience(mel, chunk=0), model.salience(mel, chunk=64)
+        np.testing.assert_array_equal(model.salience(mel), cut if profile == "applio" else whole)
+        model.trace(mel[None], lambda path, array: seen.setdefault(path, array))
+        assert np.abs(whole - cut).max() > 1e-4
+        assert seen.pop("sigmoid").shape[1] == (64 if profile == "applio" else 128)
+        seen.clear()
 
 
 @pytest.mark.parametrize("chunk", [0, 31, 48, -32])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_models import SIDES, VOICES, facts, inputs, module, synthesizer, voice_state
 
 from reference_torch import Synthesizer
+from reference_torch.vocoder import HiFiGAN
 from rvc_common import CheckpointError
 from rvc_common.config import CONFIG_NAMES, SynthesizerConfig
 from rvc_mlx.keys import state_shapes
@@ -75,6 +78,62 @@ def test_odd_rates(profile, f0, rates):
         audio.append(model.infer(**inputs(model, 9), noise=1))
     assert all(a.shape == (1, 9 * int(np.prod(rates))) for a in audio)
     assert max(np.abs(a - audio[0]).max() for a in audio) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("profile", "f0", "rates", "kernels", "level"),
+    [
+        ("applio", True, (5, 3, 2), (10, 7, 4), 1),  # odd, and the kernel not twice the rate
+        ("applio", True, (4, 3, 1), (8, 6, 2), 2),
+        ("applio", True, (4, 2), (8, 5), 1),  # even, and the kernel odd
+        ("applio", False, (4, 2), (3, 4), 0),
+        ("webui", True, (5, 2), (10, 4), 0),
+        ("webui", True, (5, 3), (11, 7), 0),  # the source would come out one frame short
+        ("webui", True, (2, 1), (4, 3), 0),
+        ("webui", False, (4, 2), (8, 1), 1),
+    ],
+)
+@pytest.mark.parametrize("side", SIDES)
+def test_rates_that_neither_project_runs_are_refused(side, profile, f0, rates, kernels, level):
+    """At load, by the level's number."""
+    config = dict(zip(CONFIG_NAMES, facts("synth_v2_40k_f0")[0], strict=True))
+    config |= {"upsample_rates": list(rates), "upsample_kernel_sizes": list(kernels), "sr": 16000}
+    build = module(side, "synthesizer").Synthesizer.from_state_dict
+    told = rf"level {level} with rate {rates[level]} and kernel {kernels[level]} .* under profile {profile}"
+    with pytest.raises(CheckpointError, match=told):
+        build(voice_state("synth_v2_40k_f0"), config, "v2", f0, "HiFi-GAN", profile=profile, **SIDES[side])
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    profile=st.sampled_from(["applio", "webui"]),
+    f0=st.booleans(),
+    levels=st.lists(st.tuples(st.integers(1, 7), st.integers(1, 15)), min_size=1, max_size=4),
+)
+@example(profile="applio", f0=True, levels=[(7, 14), (4, 8), (3, 6)])
+@example(profile="webui", f0=True, levels=[(5, 11), (7, 15), (2, 4)])
+def test_exactly_the_rates_that_run_are_accepted(profile, f0, levels):
+    """Each level's convolutions run, and with pitch the two that are added have the same length."""
+    rates, kernels = zip(*levels, strict=True)
+    small = {"upsample_initial_channel": 16, "resblock_kernel_sizes": (3,), "resblock_dilation_sizes": ((1,),)}
+    config = dataclasses.replace(
+        synthesizer("reference_torch", "synth_v2_40k_f0").config,
+        **small | {"has_f0": f0, "upsample_rates": rates, "upsample_kernel_sizes": kernels},
+    )
+    decoder, x, runs = HiFiGAN(config, profile), torch.zeros(1, 16, 9), True
+    source = torch.zeros(1, 1, 9 * config.hop_samples)
+    try:
+        for i, up in enumerate(decoder.ups):
+            x = up(x)
+            runs = runs and (not f0 or decoder.noise_convs[i](source).shape == x.shape)
+    except RuntimeError:  # PyTorch takes no negative padding, and no output padding at a rate of 1
+        runs = False
+    try:
+        config.check_upsampling(profile)
+    except CheckpointError:
+        assert not runs
+    else:
+        assert runs
 
 
 @pytest.mark.parametrize("rate", [0.4, 0.99, 1.0])

@@ -60,7 +60,8 @@ def convert(source: Path, target: Path, model: str = "auto", check: bool = False
             checkpoint.check_keys("RMVPE", _expected(content.state), content.state)
         elif content.kind == "voice":
             checkpoint.as_voice(content)  # whatever else it needs to be one
-        profile = checkpoint.read_metadata(source).get("profile") if source.is_file() else None
+        stored = checkpoint.read_metadata(source).get("profile") if source.is_file() else None
+        profile = stored or _profile(content.fields)
         if source.resolve() == target.resolve():
             raise UserError(f"{target}: is the input itself")
         left_out = _write(checkpoint, content, source, target, profile)
@@ -71,10 +72,10 @@ def convert(source: Path, target: Path, model: str = "auto", check: bool = False
     values = sum(v.size for v in content.state.values())
     told = f"{target}: {content.kind}, {len(content.state)} tensors, {values:,} values, all equal to {source}"
     lines = [told, *([f"left out, since JSON cannot hold them: {', '.join(left_out)}"] if left_out else [])]
-    return "\n".join(lines + (check_sides(content.kind, source, target) if check else []))
+    return "\n".join(lines + (check_sides(content.kind, source, target, profile) if check else []))
 
 
-def _write(checkpoint: Any, content: Any, source: Path, target: Path, profile: str | None) -> list[str]:
+def _write(checkpoint: Any, content: Any, source: Path, target: Path, profile: str) -> list[str]:
     """Names of a voice's extras that could not be kept."""
     if target.suffix in (".pt", ".pth"):
         whole = _voice_file(checkpoint, content) if content.kind == "voice" else content.state
@@ -91,7 +92,7 @@ def _write(checkpoint: Any, content: Any, source: Path, target: Path, profile: s
     left_out: list[str] = []
     if content.kind == "voice":
         fields, left_out = _voice_metadata(checkpoint, content.fields)
-        metadata |= fields | {"profile": profile or _profile(content.fields)}
+        metadata |= fields | {"profile": profile}
     _write_safetensors(content.state, metadata, target)
     return left_out
 
@@ -212,7 +213,7 @@ def _compare(checkpoint: Any, written: Any, again: Any, target: Path) -> None:
         raise UserError(f"{target}: was written, but its configuration reads back differently")
 
 
-def check_sides(kind: str, source: Path, target: Path) -> list[str]:
+def check_sides(kind: str, source: Path, target: Path, profile: str) -> list[str]:
     """Compare both files' results on every installed side, through the worker that runs use.
 
     Raises:
@@ -226,7 +227,7 @@ def check_sides(kind: str, source: Path, target: Path) -> list[str]:
             continue
         with scratch_folder() as folder, Worker(backend, "fp32", 1, folder / "log") as worker:
             try:
-                first, second = (_results(worker, kind, path.resolve(), folder) for path in (source, target))
+                first, second = (_results(worker, kind, path.resolve(), folder, profile) for path in (source, target))
             except (WorkerError, WorkerLost) as error:
                 raise UserError(f"{side}: {error}") from None
         for name in first.keys() | second.keys():
@@ -244,11 +245,11 @@ def check_sides(kind: str, source: Path, target: Path) -> list[str]:
     return lines
 
 
-def _results(worker: Worker, kind: str, path: Path, folder: Path) -> dict[str, np.ndarray]:
+def _results(worker: Worker, kind: str, path: Path, folder: Path, profile: str) -> dict[str, np.ndarray]:
     """What the model in this file makes of a second of the synthetic voice."""
     suite, component = CHECKED[kind]
     definition = SUITES[suite]
-    settings = compose_config(suite, []).settings(None) | {"profile": "applio"}
+    settings = compose_config(suite, []).settings(None) | {"profile": profile}
     worker.ask("hello", HELLO_TIMEOUT_S, threads=1)
     paths = {definition.checkpoints[0]: str(path)}
     loaded = worker.ask("load", TIMEOUT_S, suite=suite, paths=paths, optimize="all", settings=settings)

@@ -303,7 +303,7 @@ def _salience(model: Models, padded: np.ndarray) -> dict[str, np.ndarray]:
     if not model.synthesizer.has_f0:
         return {}
     mel = model.rmvpe.mel(padded.astype(np.float32))
-    return {"mel": mel, "salience": model.rmvpe.salience(mel, **rmvpe.chunk_of(model.rmvpe))}
+    return {"mel": mel, "salience": model.rmvpe.salience(mel)}
 
 
 def _head(given: Results, seconds: int, settings: Settings) -> tuple[np.ndarray, Settings, np.ndarray | None]:

@@ -91,13 +91,12 @@ class Rmvpe(Suite):
         return package.RMVPE.from_checkpoint(paths["rmvpe"], profile=settings["profile"], **options)
 
     def calls(self, model: Any, given: Results, settings: Settings) -> Calls:
-        chunk = chunk_of(model)
         return {
             "mel": lambda: model.mel(given["audio"]),
-            "network": lambda: model.salience(given["mel"], **chunk),
+            "network": lambda: model.salience(given["mel"]),
             "decode": lambda: model.decode(given["salience"], settings["threshold"]),
             "f0": lambda: model.f0(given["audio"], settings["threshold"]),
-            "own_salience": lambda: model.salience(model.mel(given["audio"]), **chunk),
+            "own_salience": lambda: model.salience(model.mel(given["audio"])),
         }
 
     def rounding(self, model: Any, exact: Any, given: Results, settings: Settings) -> Results:
@@ -139,24 +138,19 @@ class Rmvpe(Suite):
         return arrays
 
 
-def chunk_of(model: Any) -> dict[str, None]:
-    """The whole call picks the profile's block length; the network alone takes it as an argument."""
-    return {} if model.profile == "applio" else {"chunk": None}
-
-
 def rounding(model: Any, exact: Any, audio: np.ndarray, mel: np.ndarray, threshold: float) -> Results:
     """What float32 rounding does to RMVPE on this audio.
 
     ``exact_*`` against ``floor_*``: the network alone, on the same mel. ``moved_*``: the chain
     when only its mel is computed in float64.
     """
-    chunk, head = chunk_of(model), mel[:, :FLOOR_FRAMES]
+    head = mel[:, :FLOOR_FRAMES]
     exact_mel = exact.mel(audio)
     found = {
         "exact_mel": exact_mel,
-        "moved_salience": model.salience(exact_mel.astype(np.float32), **chunk),
-        "exact_network": exact.salience(head, **chunk),
-        "floor_network": model.salience(head, **chunk),
+        "moved_salience": model.salience(exact_mel.astype(np.float32)),
+        "exact_network": exact.salience(head),
+        "floor_network": model.salience(head),
     }
     for name, salience in (("moved", "moved_salience"), ("exact", "exact_network"), ("floor", "floor_network")):
         found[f"{name}_f0"] = model.decode(found[salience], threshold)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..inputs.weights import ODD_RATES
 from .base import Fault, Patches, State, randomised
 
 ENCODER, COUPLING = r"enc_p\.encoder\.", r"flow\.flows\.6\."
@@ -381,8 +382,8 @@ def _fault(name: str, summary: str, inject: Any, expect: str, **more: Any) -> Fa
 
 FAULTS = (
     _fault("odd-rate-padding", "odd upsampling rate: transposed convolution zero-padded at the end", _odd_zero_padded,
-           r"dec\.ups\.0", voice="odd_rates", known=True),
-    _fault("odd-rate-padding-plain", "the same on the plain path", _odd_zero_padded, r"dec\.ups\.0", voice="odd_rates",
+           r"dec\.ups\.0", voice=ODD_RATES, known=True),
+    _fault("odd-rate-padding-plain", "the same on the plain path", _odd_zero_padded, r"dec\.ups\.0", voice=ODD_RATES,
            optimize="none", known=True),
     _fault("no-latent-noise", "latent noise multiplied by 0", constant("synthesizer.LATENT_DEVIATION", 0.0), "z_p", known=True),
     _fault("flows-random", "list entries registered twice: half the flows random",

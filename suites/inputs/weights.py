@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
-import math
 import os
-import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -120,27 +118,7 @@ def reduced_voice(name: str) -> dict[str, Any]:
 
 
 # of the self-test alone: Applio pads odd upsampling rates by a rule of their own
-ODD_RATES = "odd_rates"
-
-
-def odd_voice() -> dict[str, Any]:
-    """A small voice whose upsampling rates are odd but for the last ones; 6 kHz."""
-    manifest, rates = reduced_voice("synth_v2_40k_f0"), (5, 3, 2, 2)
-    strides = {i: math.prod(rates[i + 1 :]) for i in range(len(rates))}
-
-    def scale(key: str, shape: list[int]) -> list[int]:
-        kind = re.match(r"dec\.(ups|noise_convs)\.(\d)\.weight(_v)?$", key)
-        if kind is None:
-            return shape
-        i = int(kind.group(2))
-        last = i == len(rates) - 1
-        taps = 2 * rates[i] if kind.group(1) == "ups" else 1 if last else 2 * strides[i] - strides[i] % 2
-        return [*shape[:2], taps]
-
-    sizes = {"upsample_rates": list(rates), "upsample_kernel_sizes": [2 * rate for rate in rates], "sr": 6000}
-    config = manifest["config"] | sizes
-    tensors = _scaled(manifest["tensors"], scale)
-    return manifest | {"tensors": tensors, "config": config, "config_list": list(config.values())}
+ODD_RATES = "odd_v2_44k_f0_applio"
 
 
 def _scaled(tensors: list[dict[str, Any]], scale: Callable[[str, list[int]], list[int]]) -> list[dict[str, Any]]:
@@ -148,7 +126,7 @@ def _scaled(tensors: list[dict[str, Any]], scale: Callable[[str, list[int]], lis
 
 
 def voice_names() -> list[str]:
-    """Of the synthetic voices."""
+    """Of the synthetic stock voices; manifests ``odd_*`` have upsampling rates that no published voice has."""
     return sorted(path.stem for path in MANIFESTS.glob("synth_*.json"))
 
 
@@ -166,8 +144,6 @@ def manifest_of(model: str, size: str, voice: str | None) -> dict[str, Any]:
     if model == "hubert":
         return recipe.load_manifest(MANIFESTS / "hubert_contentvec.json") if size == "full" else reduced_hubert()
     assert voice is not None
-    if voice == ODD_RATES:
-        return odd_voice()
     return voice_manifest(voice) if size == "full" else reduced_voice(voice)
 
 

@@ -1,0 +1,259 @@
+"""Both sides against vectors of the WebUI's own code, and of odd upsampling rates in either project.
+
+Upstream: RVC-Project's WebUI, revision 4338f12, and IAHispano/Applio, b9c0ccb. The limits are those of
+``test_golden``: five times a field's ``float64_gap`` (at least 5e-7), ten times a pipeline's ``jitter_gap``
+(at least 1e-6 for features, the padded audio and summaries). Host steps, lengths and pitch codes are exact.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+import small_models
+from test_golden import FACTOR, IDS, JITTER_FACTOR, SIDES, Arrays, Side, judge, recorded
+
+from rvc_common import steps
+from suites.inputs import recipe
+from suites.inputs.weights import MANIFESTS
+
+SMALLEST, SMALLEST_JITTERED = 5e-7, 1e-6
+SYNTHS = ["v2_40k", "v2_48k", "v1_40k", "v1_48k_five_stage", "v2_48k_nof0"]
+GENERATORS = ["webui_generator_30k_odd", "webui_generator_44k_nof0_odd"]
+GENERATORS += ["applio_generator_30k_odd", "applio_generator_44k_odd"]
+PIPELINES = ["v2_40k", "v1_40k_index_mix", "v2_40k_unvoiced"]
+
+# the first parameter to vary, so that a network's weights are made once for all three
+EACH_SIDE = pytest.mark.parametrize("side", [Side(p, o, o.get("optimize") == "none") for p, o in SIDES], ids=IDS)
+
+
+@functools.lru_cache(maxsize=3)
+def weights(manifest: str, seed: int) -> tuple[dict[str, Any], Arrays]:
+    about = recipe.load_manifest(MANIFESTS / f"{manifest}.json")
+    kept = [entry for entry in about["tensors"] if entry.get("in_voice_checkpoint", True)]
+    return about, recipe.make_state_dict(kept, seed)
+
+
+@functools.lru_cache(maxsize=6)
+def built(side: Side, manifest: str, seed: int, profile: str) -> Any:
+    about, state = weights(manifest, seed)
+    if manifest == "rmvpe":
+        return side.module("rmvpe").RMVPE.from_state_dict(state, profile=profile, **side.options)
+    if manifest == "hubert_contentvec":
+        return side.module("hubert").Hubert.from_state_dict(state, **side.options)
+    facts = (about["config_list"], about["version"], bool(about["f0"]), about["vocoder"])
+    return side.module("synthesizer").Synthesizer.from_state_dict(state, *facts, profile=profile, **side.options)
+
+
+def model(side: Side, meta: dict[str, Any]) -> Any:
+    options = meta["options"]
+    return built(side, options["manifest"], options["weights_seed"], options["profile"])
+
+
+def limit_of(meta: dict[str, Any], field: str) -> float:
+    """Of a field, or of the whole array that a stored head, tail or summary belongs to."""
+    group, _, path = field.partition(".")
+    key = f"{group.split('_')[0]}.{path}"
+    if "jitter_gap" not in meta:
+        return max(FACTOR * meta["float64_gap"][key], SMALLEST)
+    limit = JITTER_FACTOR * meta["jitter_gap"][key]
+    loose = group == "mid_stats" or key.endswith((".phone", ".features", ".padded_audio"))
+    return max(limit, SMALLEST_JITTERED) if loose else limit
+
+
+def check(found: Arrays, arrays: Arrays, meta: dict[str, Any]) -> None:
+    """Every ``out.*`` and ``mid*`` field of the file, none left out."""
+    fields = [field for field in arrays if field.startswith(("out.", "mid"))]
+    assert fields
+    for field in fields:
+        group, _, path = field.partition(".")
+        got, want = np.asarray(found[path]), arrays[field]
+        if group == "mid_head":
+            got = got[..., : want.shape[-1]]
+        elif group == "mid_tail":
+            got = got[..., -want.shape[-1] :]
+        elif group == "mid_stats":
+            assert got.size == np.prod(meta["truncated_shapes"][path]), field
+            wide = got.astype(np.float64)
+            got = np.array([wide.mean(), wide.std(), np.abs(wide).max()])
+        judge(meta["name"], field, got if got.shape == want.shape else got[None], want, limit_of(meta, field))
+
+
+class Strict:
+    """The recorded draws; each must be asked for with upstream's kind and shape. ``asked``: their numbers."""
+
+    def __init__(self, arrays: Arrays, meta: dict[str, Any]) -> None:
+        self.draw, self.expected = recorded(arrays, meta), meta["draws"]
+        self.asked: list[int] = []
+
+    def __call__(self, index: int, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+        self.asked.append(index)
+        assert self.expected[index] == {"index": index, "kind": kind, "shape": list(shape)}
+        return self.draw(index, kind, shape)
+
+
+# ---------------------------------------------------------------------- networks
+@EACH_SIDE
+@pytest.mark.parametrize("name", ["webui_rmvpe_audio_101", "webui_rmvpe_audio_11"])
+def test_audio_to_f0(side, golden, name):
+    """Zeros in the log-mel up to a multiple of 32; eleven frames are too few for Applio."""
+    arrays, meta = golden(name)
+    rmvpe, want = model(side, meta), arrays["out.f0"]
+    mel, f0 = rmvpe.mel(arrays["in.audio"]), rmvpe.f0(arrays["in.audio"])
+    found = {"log_mel": mel[None], "salience": rmvpe.salience(mel)[None], "f0": f0}
+    rmvpe.trace(mel[None], lambda path, array: found.setdefault(path, array))
+    assert np.array_equal(f0 > 0, want > 0)
+    assert np.abs(1200 * np.log2(f0[want > 0] / want[want > 0])).max(initial=0) <= 0.01
+    check(found, arrays, meta)
+
+
+@EACH_SIDE
+def test_hubert(side, golden):
+    """v1: the ninth layer's output, projected; v2: the last layer's."""
+    arrays, meta = golden("webui_hubert_1s")
+    hubert = model(side, meta)
+    features = {f"features_{v}": hubert.features(arrays["in.audio"], v, "webui") for v in ("v1", "v2")}
+    check(features, arrays, meta)
+
+
+@EACH_SIDE
+def test_source(side, golden):
+    arrays, meta = golden("webui_nsf_source_40k")
+    found: Arrays = {}
+    draw = Strict(arrays, meta)
+    found["source"] = model(side, meta).source(arrays["in.f0"], draw, watch=found.__setitem__)
+    assert draw.asked == [0, 1]
+    check(found, arrays, meta)
+
+
+@EACH_SIDE
+@pytest.mark.parametrize("name", GENERATORS)
+def test_odd_rates(side, golden, name):
+    """The two projects pad odd rates by rules that exclude each other; without pitch, audio comes out longer."""
+    arrays, meta = golden(name)
+    ((key, fingerprint),) = meta["weights_fingerprint"].items()
+    manifest, _, seed = key.partition(":")
+    assert recipe.fingerprint(weights(manifest, int(seed))[1]) == fingerprint
+    found: Arrays = {}
+    draw = Strict(arrays, meta)
+    inputs = (arrays["in.z"], arrays.get("in.f0"), arrays["in.sid"], draw)
+    model(side, meta).decode(*inputs, watch=found.__setitem__)
+    found["audio"] = model(side, meta).decode(*inputs)[:, None]
+    assert draw.asked == 2 * list(range(len(meta["draws"])))
+    check(found, arrays, meta)
+
+
+@EACH_SIDE
+@pytest.mark.parametrize("name", [f"webui_synth_{name}" for name in SYNTHS])
+def test_synthesizer(side, golden, name):
+    arrays, meta = golden(name)
+    inputs = [arrays.get(f"in.{key}") for key in ("phone", "lengths", "pitch", "f0", "sid")]
+    found: Arrays = {}
+    draw = Strict(arrays, meta)
+    watched = model(side, meta).infer(*inputs, draw, watch=found.__setitem__)
+    # the call without a watcher is the one that users make: it may run in other pieces
+    plain = watched if side.plain else model(side, meta).infer(*inputs, draw)
+    assert draw.asked == (1 if side.plain else 2) * list(range(len(meta["draws"])))
+    check(found | {"flow": found["z"], "audio": plain[:, None]}, arrays, meta)
+
+
+# ---------------------------------------------------------------------- host steps
+def test_f0_of_unvoiced_frames(golden):
+    """Interpolated linearly in Hz, held at the ends, then transposed and coded: exact."""
+    arrays, meta = golden("webui_f0_post")
+    pad = 0.05
+    windows = {"x_pad": pad, "x_query": 6, "x_center": 38, "x_max": 41}
+    pipeline = small_models.pipeline("reference_torch", profile="webui", windows=windows)
+    checked = 0
+    for key, f0 in ((key.removeprefix("in.f0."), f0) for key, f0 in arrays.items() if key.startswith("in.f0.")):
+        for shift in meta["options"]["shifts"]:
+            audio = np.zeros(f0.size * 160 - int(2 * 16000 * pad), np.float32)
+            events = pipeline.walk(audio, 16000, f0=f0, transpose=shift)
+            carry = next(event.carry for event in events if event.path == "pitch")
+            tag = f"{key}.shift_{'up' if shift > 0 else 'down' if shift < 0 else ''}{abs(shift)}"
+            assert np.array_equal(carry["pitch"], arrays[f"out.coarse.{tag}"]), tag
+            np.testing.assert_allclose(carry["pitchf"], arrays[f"out.f0.{tag}"], rtol=1e-12, atol=0)
+            checked += 2
+    assert checked == sum(field.startswith("out.") for field in arrays)
+
+
+def test_cuts_and_loudness(golden):
+    arrays, meta = golden("webui_steps_40k")
+    options = meta["options"]
+    windows, rate = steps.Windows(**options["window_config"]), options["sr"]
+    filtered = steps.high_pass(arrays["in.long_audio"])
+    padded = np.pad(filtered, windows.samples()[0], mode="reflect")
+    bounds = steps.segment_bounds(padded.size, steps.find_cuts(filtered, windows, "webui"), windows)
+    samples = np.array([min(stop, padded.size) - start for start, stop, _ in bounds])
+    found = {
+        "segment_samples": samples,
+        "segment_frames": np.array([last - start // 160 for start, _, last in bounds]),
+        "segment_first_pitch": np.array([start // 160 for start, _, _ in bounds]),
+        "joined_samples": (samples * rate // 16000 - 2 * rate).sum(),
+    }
+    for name, value in found.items():
+        assert np.array_equal(value, arrays[f"out.{name}"]), name
+    first = np.array([padded[start] for start, _, _ in bounds])
+    judge(meta["name"], "out.segment_first_sample", first, arrays["out.segment_first_sample"], 1e-9)
+    source = steps.high_pass(arrays["in.audio"])
+    for share in options["rates"]:
+        field = f"out.rms_mixed.rate_{int(100 * share)}"
+        mixed = steps.mix_loudness(source, arrays["in.converted"], rate, share)
+        judge(meta["name"], field, mixed, arrays[field], limit_of(meta, field))
+
+
+@EACH_SIDE
+@pytest.mark.parametrize("kind", ["flat", "ivf"])
+def test_index_file(side, golden, tmp_path, kind):
+    """A stock file searches its nearest list alone; ``exhaustive`` gives what an index without lists does."""
+    arrays, meta = golden("webui_retrieval")
+    path = tmp_path / "voice.index"
+    path.write_bytes(arrays["in.ivf_index_file"].tobytes())
+    features = arrays["in.features"][0]
+    retrieved = side.module("retrieval").load_bank(path).retrieve(features, exhaustive=kind == "flat")
+    for rate in meta["options"]["rates"]:
+        field = f"out.phone.{kind}.rate_{int(100 * rate)}"
+        blended = retrieved * np.float32(rate) + np.float32(1 - rate) * features
+        judge(meta["name"], field, blended[None], arrays[field], limit_of(meta, field))
+
+
+# ---------------------------------------------------------------------- pipeline
+@EACH_SIDE
+@pytest.mark.parametrize("name", [f"webui_pipeline_{name}" for name in PIPELINES])
+def test_pipeline(side, golden, name):
+    if side.plain:  # MLX's own dilated convolutions on a CPU take minutes for the pipelines' four seconds
+        pytest.skip("its parts are covered on the plain path by the other vectors")
+    arrays, meta = golden(name)
+    options, given_f0 = meta["options"], arrays.get("in.f0")
+    hubert = built(side, "hubert_contentvec", options["hubert_seed"], "webui")
+    rmvpe = built(side, "rmvpe", options["rmvpe_seed"], "webui") if given_f0 is None else None
+    windows = options["window_config"]
+    pipeline = side.module("pipeline").Pipeline(hubert, rmvpe, model(side, meta), profile="webui", windows=windows)
+    found: Arrays = {}
+    draw = Strict(arrays, meta)
+    audio, _ = pipeline.convert(
+        arrays["in.audio"],
+        16000,
+        transpose=options["pitch_shift"],
+        index=arrays.get("in.index_vectors"),
+        index_rate=options["index_rate"],
+        protect=options["protect"],
+        rms_mix=options["volume_envelope"],
+        speaker=options["sid"],
+        f0=given_f0,
+        noise=draw,
+        watch=lambda path, array: found.__setitem__(path, np.array(array)),
+    )
+    assert audio.dtype == np.int16
+    assert draw.asked == [0, 1, 2]
+    joined, volume = found["joined"], options["volume_envelope"]
+    found |= {
+        "audio": audio,
+        "padded_audio": found["padded"],
+        "segment_samples": np.array([found["padded"].size]),
+        "segment.0.length": np.array([found["segment.0.phone"].shape[-2]]),
+        "mixed": steps.mix_loudness(found["filtered"], joined, pipeline.synthesizer.sample_rate, volume),
+    }
+    check(found, arrays, meta)
