@@ -70,8 +70,8 @@ def convert(source: Path, target: Path, model: str = "auto", check: bool = False
         text = str(error)
         raise UserError(text if str(source) in text or str(target) in text else f"{source}: {text}") from None
     values = sum(v.size for v in content.state.values())
-    told = f"{target}: {content.kind}, {len(content.state)} tensors, {values:,} values, all equal to {source}"
-    lines = [told, *([f"left out, since JSON cannot hold them: {', '.join(left_out)}"] if left_out else [])]
+    summary = f"{target}: {content.kind}, {len(content.state)} tensors, {values:,} values, all equal to {source}"
+    lines = [summary, *([f"left out, since JSON cannot hold them: {', '.join(left_out)}"] if left_out else [])]
     return "\n".join(lines + (check_sides(content.kind, source, target, profile) if check else []))
 
 

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if working else 2
 
 
-def _tell(mark: str, text: str) -> None:
+def _line(mark: str, text: str) -> None:
     print(f"  {mark}  {text}")
 
 
@@ -49,24 +49,24 @@ def _backend(name: str, threads: int) -> bool:
             finally:
                 worker.close()
     if reason is not None:
-        _tell(MISSING, f"{name}: {reason}")
+        _line(MISSING, f"{name}: {reason}")
         return False
-    told = [f"{k} {facts[k]}" for k in ("mlx", "torch", "gpu_name", "blas", "blas_gflops") if facts.get(k)]
-    _tell(OK, f"{name}: {', '.join(told)}")
+    parts = [f"{k} {facts[k]}" for k in ("mlx", "torch", "gpu_name", "blas", "blas_gflops") if facts.get(k)]
+    _line(OK, f"{name}: {', '.join(parts)}")
     if facts.get("slow_blas"):
-        _tell(SLOW, f"{name} runs on MLX's slow reference BLAS (30 to 50 times slower): pip install mkl")
+        _line(SLOW, f"{name} runs on MLX's slow reference BLAS (30 to 50 times slower): pip install mkl")
     return True
 
 
 def _surroundings(facts: dict[str, object]) -> None:
     if sys.platform == "linux" and shutil.which("g++") is None:
-        _tell(
+        _line(
             SLOW, "no g++: MLX compiles CPU kernels at run time; without it the GRU steps are slower (apt install g++)"
         )
     load = float(str(facts["load_average_1min"]))
     if load > 0.5 * (os.cpu_count() or 1):
-        _tell(SLOW, f"load average {load:.1f}: other programs are running, and times will scatter")
+        _line(SLOW, f"load average {load:.1f}: other programs are running, and times will scatter")
     cache = cache_folder(None)
     nearest = next(p for p in (cache, *cache.parents) if p.exists())
     free = shutil.disk_usage(nearest).free
-    _tell(OK if free > 2**30 else SLOW, f"weights cache {cache}: {free / 2**30:.0f} GiB free")
+    _line(OK if free > 2**30 else SLOW, f"weights cache {cache}: {free / 2**30:.0f} GiB free")

@@ -22,7 +22,7 @@ HELP = "judge a run by a committed baseline"
 def arguments(parser: argparse.ArgumentParser) -> None:
     runs = "a run folder, or the JSON of pytest-benchmark; several like ones are put together"
     confirm = "where it is slower, run the suite once more, as RUN was run, and call only what both runs show"
-    github = "annotations, and a table in the step summary; on by itself inside GitHub Actions"
+    github = "annotations, and a table in the step summary (default inside GitHub Actions)"
     add = parser.add_argument
     add("runs", nargs="+", type=Path, metavar="RUN", help=runs)
     add("--baseline", type=Path, required=True, metavar="FILE", help="the baseline, JSON")
