@@ -63,7 +63,7 @@ class Bank:
 
 def nearest(queries: np.ndarray, vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the ``count`` nearest of ``vectors [V, D]``, and their squared distances, float64: ``[H, count]``."""
-    norms = np.square(vectors, dtype=np.float64).sum(axis=1)
+    norms = np.einsum("vd,vd->v", vectors, vectors, dtype=np.float64)
     pool = min(max(CANDIDATES, 4 * count), len(vectors))
     step, found = max(1, BLOCK_VALUES // len(vectors)), []
     for start in range(0, len(queries), step):

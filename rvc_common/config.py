@@ -102,30 +102,25 @@ class SynthesizerConfig:
     def check_upsampling(self, profile: str) -> None:
         """Refuse a HiFi-GAN that the project named by ``profile`` cannot run either.
 
-        A level's length, and with pitch that of the source that is added to it, must be exactly its rate times the
-        length before; without pitch, a level may come out longer.
+        With pitch, each level and the source that is added to it must have the same length: exactly its rate times
+        the length before. Without pitch, a level may come out longer.
 
         Raises:
             CheckpointError: names the level, its rate and its kernel.
         """
-        if self.vocoder == REFINEGAN:
-            return
-        for i, (rate, kernel) in enumerate(zip(self.upsample_rates, self.upsample_kernel_sizes, strict=True)):
-            later, wrong = self.upsample_rates[i + 1 :], None
-            if kernel < rate:
-                wrong = "a kernel of at least the rate is needed"
-            elif self.has_f0 and profile == "applio" and rate % 2 and kernel != 2 * rate:
-                wrong = "an odd rate needs a kernel of twice the rate"
-            elif self.has_f0 and profile == "applio" and rate == 1:
-                wrong = "a rate of 1 cannot be padded"
-            elif self.has_f0 and (profile == "webui" or rate % 2 == 0) and (kernel - rate) % 2:
-                wrong = "rate and kernel must both be even or both be odd"
-            elif self.has_f0 and profile == "webui" and later and math.prod(later) % 2:
-                wrong = f"the rates after it, {list(later)}, need an even product"
-            if wrong:
+        levels = () if self.vocoder == REFINEGAN else zip(self.upsample_rates, self.upsample_kernel_sizes, strict=True)
+        for i, (rate, kernel) in enumerate(levels):
+            runs, rule = kernel >= rate, "a kernel of at least the rate"
+            if self.has_f0 and profile == "applio" and rate % 2:
+                runs, rule = kernel == 2 * rate > 2, "a rate above 1, and where it is odd, a kernel of twice the rate"
+            elif self.has_f0:
+                runs, rule = runs and (kernel - rate) % 2 == 0, "a kernel above the rate by an even number"
+            if runs and self.has_f0 and profile == "webui" and i + 1 < len(self.upsample_rates):
+                runs, rule = math.prod(self.upsample_rates[i + 1 :]) % 2 == 0, "an even product of the later rates"
+            if not runs:
+                voice = f"a voice {'with' if self.has_f0 else 'without'} pitch under profile {profile}"
                 raise CheckpointError(
-                    f"upsampling level {i} with rate {rate} and kernel {kernel} fits no voice "
-                    f"{'with' if self.has_f0 else 'without'} pitch under profile {profile}: {wrong}"
+                    f"upsampling level {i} with rate {rate} and kernel {kernel}: {voice} needs {rule}"
                 )
 
     def posterior_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -112,7 +112,7 @@ def save_voice(path: Path, name: str = "synth_v2_40k_f0", dtype: torch.dtype = t
 
 def fairseq_names(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     names = {new: old for old, new in fairseq_table().items()}
-    return {names[key]: value for key, value in state.items()}
+    return {names.get(key, key): value for key, value in state.items()}
 
 
 def save_fairseq(path: Path, state: dict[str, np.ndarray], *, beside: dict[str, Any] | None = None, **how: Any) -> Path:

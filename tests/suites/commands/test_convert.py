@@ -11,6 +11,7 @@ import checkpoints as made
 import numpy as np
 import pytest
 import torch
+from small_models import facts, voice_state
 
 from rvc_common.checkpoint import read_metadata
 from suites.base.errors import UserError
@@ -163,7 +164,7 @@ def test_check_on_every_side(tmp_path, checkpoint):
 def test_check_notices_a_difference_of_one_bit(tmp_path, monkeypatch):
     source = made.save_voice(tmp_path / "v.pth")
 
-    def results(worker, kind, path, folder):
+    def results(worker, kind, path, folder, profile):
         return {"audio": np.full((1, 8), 1.0 if path.suffix == ".pth" else last)}
 
     monkeypatch.setattr(module, "_results", results)
@@ -176,8 +177,11 @@ def test_check_notices_a_difference_of_one_bit(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("backend", ["mlx_cpu", "torch_cpu"])
 def test_check_of_a_voice_runs_it(tmp_path, backend, monkeypatch):
+    """Under the profile that it was exported with: this one's rates run in the WebUI alone."""
     monkeypatch.setattr(module, "SIDES", {"side": backend})
-    text = convert(made.save_voice(tmp_path / "v.pth"), tmp_path / "v.safetensors", check=True)
+    name, whole = "odd_v2_30k_f0_webui", {"info": "200epoch", "sr": "30k"}
+    source = made.save_voice(tmp_path / "v.pth", name, state=voice_state(name), config=facts(name)[0], **whole)
+    text = convert(source, tmp_path / "v.safetensors", check=True)
     assert "side: loads both, and gives bit for bit the same infer [1, " in text
 
 
