@@ -9,6 +9,7 @@ import sys
 import traceback
 from types import ModuleType
 
+from .base import plugins
 from .base.errors import UserError, nearest
 from .commands.cli import ERROR, INTERRUPTED, Parser
 
@@ -59,6 +60,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if first is not None and first not in COMMANDS:
             raise UserError(f"unknown command {first!r}{nearest(first, COMMANDS)}")
+        if plugins.names():
+            importlib.import_module("suites.definitions")
         args = parse(argv)
         return int(command(args.command).run(args))
     except KeyboardInterrupt:

@@ -27,15 +27,33 @@ def test_every_point_has_a_test():
     "page",
     [
         "README.md",
-        "docs/accuracy.md",
-        "docs/measurement.md",
-        "docs/parity.md",
-        "docs/blas.md",
-        "docs/gates.md",
-        "docs/pytorch-to-mlx.md",
+        *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
     ],
 )
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert ((ROOT / page).parent / target).exists(), target
+
+
+GLOSSARY = re.findall(r"^- \*\*(.+?)\*\*: (.+)$", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
+
+
+def test_the_glossary_is_sorted_and_has_each_term_once():
+    terms = [term for term, _ in GLOSSARY]
+    assert len(terms) > 40
+    assert terms == sorted(set(terms), key=str.lower)
+    assert all(text.endswith(".") for _, text in GLOSSARY)
+
+
+@pytest.mark.parametrize("name", sorted({name for _, text in GLOSSARY for name in re.findall(r"`([^`]+)`", text)}))
+def test_names_in_the_glossary_exist(name):
+    """Paths in the checkout, everything else in the code or in the configuration."""
+    if "/" in name:
+        assert (ROOT / name).exists()
+        return
+    word = re.escape(name.rstrip("="))
+    files = [path for folder in ("suites", "rvc_mlx", "conf") for path in (ROOT / folder).rglob("*.*")]
+    texts = (path.read_text() for path in files if path.suffix in (".py", ".yaml"))
+    folders = {path.name for path in ROOT.iterdir()}
+    assert name in folders or any(re.search(rf"(?<!\w){word}(?!\w)", text) for text in texts), name

@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from suites.base.backends import BACKENDS
 from suites.inputs.testset import CONDITIONS
 
 from ..data.frame import RunData
@@ -35,8 +36,8 @@ def series(data: RunData, figure: str) -> Iterator[tuple[str, Shares]]:
 
 def look(name: str) -> Any:
     """Solid lines for RMVPE, dashed ones for other estimators."""
-    colour, marker = {**STYLES, **OTHERS}[name]
-    broad = name in STYLES
+    colour, marker = (STYLES if name in BACKENDS else OTHERS)[name]
+    broad = name in BACKENDS
     return {"color": colour, "marker": marker, "ls": "-" if broad else "--", "lw": 2 if broad else 1.2, "ms": 6.5}
 
 
@@ -89,7 +90,7 @@ def _path(axis: Axes, who: str, points: list[tuple[str, float, float]]) -> None:
 
 
 def _label(name: str) -> str:
-    return f"RMVPE, {name}" if name in STYLES else name
+    return f"RMVPE, {name}" if name in BACKENDS else name
 
 
 def _noise(case: str) -> str:

@@ -27,23 +27,38 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from PIL import Image
 
-STYLES = {
-    "torch_cpu": ("#0072B2", "o"),
-    "torch_cuda": ("#56B4E9", "s"),
-    "torch_mps": ("#009E73", "D"),
-    "mlx_cpu": ("#D55E00", "^"),
-    "mlx_gpu": ("#CC79A7", "v"),
-}
+# of what has no style of its own, such as a plugin's backend
+SPARE = (("#E69F00", "d"), ("#000000", "H"), ("#CC6677", "8"), ("#44AA99", "X"))
+
+
+class Styles(dict[str, tuple[str, str]]):
+    """Colour and marker by name; a new name takes a spare one."""
+
+    def __missing__(self, name: str) -> tuple[str, str]:
+        return self.setdefault(name, SPARE[len(self) % len(SPARE)])
+
+
+STYLES = Styles(
+    {
+        "torch_cpu": ("#0072B2", "o"),
+        "torch_cuda": ("#56B4E9", "s"),
+        "torch_mps": ("#009E73", "D"),
+        "mlx_cpu": ("#D55E00", "^"),
+        "mlx_gpu": ("#CC79A7", "v"),
+    }
+)
 # other estimators, by Tol; dashed where they are lines
-OTHERS = {
-    "pyin": ("#882255", "P"),
-    "praat": ("#117733", "X"),
-    "harvest": ("#999933", "<"),
-    "dio": ("#AA4499", ">"),
-    "crepe": ("#332288", "h"),
-    "crepe_tiny": ("#6699CC", "p"),
-    "fcpe": ("#661100", "*"),
-}
+OTHERS = Styles(
+    {
+        "pyin": ("#882255", "P"),
+        "praat": ("#117733", "X"),
+        "harvest": ("#999933", "<"),
+        "dio": ("#AA4499", ">"),
+        "crepe": ("#332288", "h"),
+        "crepe_tiny": ("#6699CC", "p"),
+        "fcpe": ("#661100", "*"),
+    }
+)
 # replaced by the page's colours in the HTML report
 INK, PAPER = "#000000", "#ffffff"
 # text on a coloured bar, in any theme

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from suites.base.backends import BACKENDS
 from suites.definitions import with_section
 
 from ..data import trace
@@ -95,7 +96,11 @@ def _facts(run: RunData) -> dict[str, Cell]:
         "precision": say("{} on every backend, profile {}", run.precision, str(run.config["profile"])),
     }
     for name, about in env.get("backends", {}).items():
-        parts = [f"{k} {about[k]}" for k in ("mlx", "torch", "gpu_name", "blas", "blas_gflops", "cuda") if about.get(k)]
+        parts = [
+            f"{k} {about[k]}"
+            for k in (BACKENDS[name].framework, "gpu_name", "blas", "blas_gflops", "cuda")
+            if about.get(k)
+        ]
         line = next((r for r in run.records if r["backend"] == name and r.get("optimize")), None)
         sources: tuple[str, ...] = (run.file(f"environment.json#backends.{name}"),)
         if line is not None:

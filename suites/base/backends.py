@@ -1,4 +1,4 @@
-"""The five backends, and which of them stands beside which."""
+"""The backends, and which of them are compared with each other."""
 
 from __future__ import annotations
 
@@ -9,17 +9,25 @@ from typing import NamedTuple
 
 
 class Backend(NamedTuple):
+    """``package``: the port. ``framework``: a name in ``child.adapters.ADAPTERS``.
+
+    ``requires``: the module whose absence means that the framework is not installed. ``timed_against``: the backends
+    on the same kind of device whose time a ratio may name; the first one that is present.
+    """
+
     package: str
     framework: str
     device: str
+    requires: str
+    timed_against: tuple[str, ...] = ()
 
 
 BACKENDS = {
-    "torch_cpu": Backend("reference_torch", "torch", "cpu"),
-    "torch_cuda": Backend("reference_torch", "torch", "cuda"),
-    "torch_mps": Backend("reference_torch", "torch", "mps"),
-    "mlx_cpu": Backend("rvc_mlx", "mlx", "cpu"),
-    "mlx_gpu": Backend("rvc_mlx", "mlx", "gpu"),
+    "torch_cpu": Backend("reference_torch", "torch", "cpu", "torch"),
+    "torch_cuda": Backend("reference_torch", "torch", "cuda", "torch"),
+    "torch_mps": Backend("reference_torch", "torch", "mps", "torch"),
+    "mlx_cpu": Backend("rvc_mlx", "mlx", "cpu", "mlx.core", ("torch_cpu",)),
+    "mlx_gpu": Backend("rvc_mlx", "mlx", "gpu", "mlx.core", ("torch_cuda", "torch_mps")),
 }
 
 DTYPES = {"fp32": "float32", "tf32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -31,20 +39,20 @@ def device_of(name: str) -> str:
 
 
 def speed_reference(backend: str, present: list[str]) -> str | None:
-    """The PyTorch backend on the same device: the only one whose time a ratio may name."""
-    same_device = {"mlx_cpu": ("torch_cpu",), "mlx_gpu": ("torch_cuda", "torch_mps")}
-    return next((name for name in same_device.get(backend, ()) if name in present), None)
+    """The backend on the same device whose time a ratio may name; None: there is none."""
+    against = BACKENDS[backend].timed_against if backend in BACKENDS else ()
+    return next((name for name in against if name in present), None)
 
 
 def parity_reference(present: list[str]) -> str:
-    """The backend that the others are compared with: PyTorch on the CPU where there is one."""
+    """The backend that the others are compared with: PyTorch, on the CPU where that is present, else the first."""
     return next((name for name in ("torch_cpu", "torch_cuda", "torch_mps") if name in present), present[0])
 
 
 def impossible(name: str) -> str | None:
     """Why a backend cannot exist here, as far as can be told without importing a framework."""
     backend = BACKENDS[name]
-    if not _installed("mlx.core" if backend.framework == "mlx" else backend.framework):
+    if not _installed(backend.requires):
         return f"{backend.framework} is not installed"
     if name == "torch_mps" and sys.platform != "darwin":
         return "MPS exists on macOS only"

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from . import plugins
 from .paths import PACKAGE
 
 PACKAGES = ("mlx", "mlx-cpu", "mlx-metal", "mlx-cuda-12", "mlx-cuda-13", "mkl", "torch", "numpy", "hydra-core")
@@ -62,6 +63,7 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": versions(),
         **_commit(),
+        **({"plugins": list(plugins.names())} if plugins.names() else {}),
         "load_average_1min": os.getloadavg()[0],
     }
 

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import yaml
 
+from . import plugins
 from .errors import UserError
 from .files import write_whole
 from .lines import Key, Keyed, Record, Sample, Unmeasured
@@ -64,7 +65,7 @@ class RunFolder:
         """The configuration that it was begun with.
 
         Raises:
-            UserError: there is none, or it lacks what every one has.
+            UserError: there is none, it lacks what every one has, or a plugin that the run needs is not loaded.
         """
         path = self.path / CONFIG
         if not path.is_file():
@@ -76,6 +77,9 @@ class RunFolder:
             whole = False
         if not whole:
             raise UserError(f"{path}: is damaged")
+        needed = self.environment().get("plugins", [])
+        if not set(needed) <= set(plugins.names()):
+            raise UserError(f"{self.path}: needs {plugins.VARIABLE}={','.join(needed)}")
         return dict(config)
 
     def environment(self) -> Facts:

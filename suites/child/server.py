@@ -7,6 +7,7 @@ prints goes to the log and not into the protocol.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import traceback
 from collections.abc import Iterable
 from typing import TextIO
 
+from ..base import plugins
 from .served import REQUESTS, ServedModel
 
 
@@ -50,6 +52,8 @@ def main() -> None:
     args = parser.parse_args()
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    if plugins.names():  # else a worker that loads no model does without the suites
+        importlib.import_module("suites.definitions")
     with os.fdopen(args.requests) as requests, os.fdopen(args.answers, "w") as answers:
         serve(ServedModel(args.backend, args.precision), requests, answers)
     sys.stdout.flush()

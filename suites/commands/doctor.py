@@ -51,7 +51,7 @@ def _backend(name: str, threads: int) -> bool:
     if reason is not None:
         _line(MISSING, f"{name}: {reason}")
         return False
-    parts = [f"{k} {facts[k]}" for k in ("mlx", "torch", "gpu_name", "blas", "blas_gflops") if facts.get(k)]
+    parts = [f"{k} {facts[k]}" for k in (BACKENDS[name].framework, "gpu_name", "blas", "blas_gflops") if facts.get(k)]
     _line(OK, f"{name}: {', '.join(parts)}")
     if facts.get("slow_blas"):
         _line(SLOW, f"{name} runs on MLX's slow reference BLAS (30 to 50 times slower): pip install mkl")

@@ -8,8 +8,8 @@ import yaml
 
 from rvc_mlx.optimize import OPTIMIZATIONS
 
+from ..base import plugins
 from ..base.backends import BACKENDS, impossible
-from ..base.paths import CONF
 from ..measure.config import measure_names, suite_names
 from .cli import PASSED
 
@@ -40,4 +40,4 @@ def text() -> str:
 
 
 def _conf(kind: str, name: str) -> dict[str, object]:
-    return yaml.safe_load((CONF / kind / f"{name}.yaml").read_text())
+    return yaml.safe_load(plugins.conf_files(kind)[name].read_text())

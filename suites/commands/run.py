@@ -7,6 +7,7 @@ import contextlib
 import sys
 from pathlib import Path
 
+from ..base import plugins
 from ..base.errors import UserError, nearest
 from ..base.paths import CONF
 from ..measure import run_all
@@ -105,7 +106,7 @@ def sweep(suite: str, overrides: list[str]) -> int:
         if codes[-1] == INTERRUPTED:
             raise KeyboardInterrupt
 
-    sys.argv = [sys.argv[0], "--multirun", f"suite={suite}", *map(quoted, overrides)]
+    sys.argv = [sys.argv[0], "--multirun", *plugins.search_path(), f"suite={suite}", *map(quoted, overrides)]
     try:
         job()
     except SystemExit:  # Hydra has printed why

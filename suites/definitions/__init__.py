@@ -1,16 +1,18 @@
 """The suites by name: every module of this package that defines one is found, in the order that they declare.
 
-A new suite is a module here and a file in ``conf/suite``; nothing else lists it.
+A new suite is a module here, or in a plugin, and a file in ``conf/suite``; nothing else lists it.
 """
 
 import importlib
 import pkgutil
 from typing import NamedTuple
 
+from ..base import plugins
 from .base import DECLARED, SECTIONS, Suite
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
+plugins.load()
 
 SUITES: dict[str, Suite] = {one.name: one() for one in sorted(DECLARED.values(), key=lambda one: (one.order, one.name))}
 # those of ``run all``, and those whose models ``trace`` walks

@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ..base import plugins
 from ..base.errors import UserError, nearest
 from ..base.paths import CONF
 from ..definitions import SUITES
@@ -27,11 +28,11 @@ PATHS = ("audio", "out", "suite.f0", *(f"weights.{name}" for name in WEIGHTS), "
 
 
 def suite_names() -> list[str]:
-    return sorted(path.stem for path in (CONF / "suite").glob("*.yaml"))
+    return sorted(plugins.conf_files("suite"))
 
 
 def measure_names() -> list[str]:
-    return sorted(path.stem for path in (CONF / "measure").glob("*.yaml"))
+    return sorted(plugins.conf_files("measure"))
 
 
 def compose_config(suite: str, overrides: list[str]) -> Config:
@@ -46,7 +47,9 @@ def compose_config(suite: str, overrides: list[str]) -> Config:
         _check_form(text)
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return to_config(compose("config", [f"suite={suite}", *map(quoted, overrides)]), overrides)
+            return to_config(
+                compose("config", [*plugins.search_path(), f"suite={suite}", *map(quoted, overrides)]), overrides
+            )
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error, overrides)) from error
 
@@ -147,7 +150,7 @@ def _explain(error: Exception, overrides: list[str]) -> str:
     option = re.search(r"Could not find '(\w+)/([^']+)'", str(error))
     if option:
         folder, name = option.groups()
-        known = sorted(path.stem for path in (CONF / folder).glob("*.yaml"))
+        known = sorted(plugins.conf_files(folder))
         return f"{folder}={name}: there is no such {folder}{nearest(name, known)}"
     key = re.search(r"Could not override '([^']+)'", str(error)) or re.search(
         r"Key '([^']+)' is not in struct", str(error)

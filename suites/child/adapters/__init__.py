@@ -6,8 +6,8 @@ import importlib
 
 from .base import Adapter
 
-# framework, as a backend names it: the module here, and its class
-ADAPTERS = {"torch": ("torch", "TorchAdapter"), "mlx": ("mlx", "MlxAdapter")}
+# framework, as a backend names it: the adapter's module, relative to this package or absolute, and its class
+ADAPTERS = {"torch": (".torch", "TorchAdapter"), "mlx": (".mlx", "MlxAdapter")}
 
 
 def check_framework(name: str) -> None:
@@ -29,5 +29,5 @@ def load_adapter(framework: str, device: str) -> Adapter:
     """
     check_framework(framework)
     module, name = ADAPTERS[framework]
-    adapter: type[Adapter] = getattr(importlib.import_module(f".{module}", __name__), name)
+    adapter: type[Adapter] = getattr(importlib.import_module(module, __name__), name)
     return adapter(device)

@@ -59,7 +59,7 @@ def test_every_backend_has_an_adapter():
 
 
 def test_an_unknown_framework_is_an_error_by_name(monkeypatch):
-    monkeypatch.setitem(BACKENDS, "other", Backend("port", "jax", "cpu"))
+    monkeypatch.setitem(BACKENDS, "other", Backend("port", "jax", "cpu", "jax"))
     with pytest.raises(ValueError, match="unknown framework 'jax': one of torch, mlx"):
         served.ServedModel("other", "fp32")
 

@@ -58,11 +58,13 @@ def test_what_is_no_number_is_unvoiced_and_counted(tmp_path, monkeypatch):
     assert np.load(tmp_path / "f0.npy").tolist() == [100, 0, 0, 0, 0]
 
 
-def test_names_and_records_agree():
-    from reports.figures.style import OTHERS
-    from suites.base.lines import ESTIMATORS as RECORDED
+def test_every_estimator_has_a_style_and_a_new_one_takes_a_spare_one():
+    from reports.figures.style import OTHERS, SPARE, Styles
 
-    assert set(RECORDED) == set(OTHERS) == set(ESTIMATORS)
+    assert set(OTHERS) == set(ESTIMATORS)
+    spare = Styles(OTHERS)
+    assert spare["first"] != spare["second"]
+    assert {spare["first"], spare["second"]} <= set(SPARE)
     assert not any(ESTIMATORS[name].neural for name in CONSENSUS)
 
 
