@@ -5,6 +5,8 @@ Every function raises ``ValueError``, which says what was expected. B = batch, T
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from .config import SynthesizerConfig
@@ -12,6 +14,13 @@ from .steps import PITCH_CODES
 
 # RMVPE mirrors half an FFT at both ends; HuBERT's convolutions span this much
 SHORTEST_PITCH_SAMPLES, SHORTEST_CONTENT_SAMPLES = 513, 400
+PROFILES = ("applio", "webui")
+
+
+def check_choice(what: str, given: str, known: Iterable[str]) -> None:
+    """An option's value is one of those that are known."""
+    if given not in known:
+        raise ValueError(f"unknown {what} {given!r}: one of {', '.join(known)}")
 
 
 def check_pitch_audio(audio: np.ndarray) -> np.ndarray:

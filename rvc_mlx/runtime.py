@@ -123,7 +123,7 @@ def warn_if_slow(device: mx.Device) -> None:
             "MLX runs on its slow reference BLAS (30 to 50 times slower): "
             "pip install mkl, and import rvc_mlx before mlx.core",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
