@@ -215,6 +215,7 @@ class RMVPE(Model, rmvpe.RMVPE):
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, np.ndarray], **options: Any) -> RMVPE:
+        """Build from upstream's keys mapped to arrays. ``options`` as the constructor's."""
         model = cls(RMVPEConfig.from_state_dict(state), **options)
         own = {k: v for k, v in model.network.state_dict().items() if not k.endswith("num_batches_tracked")}
         check_keys("RMVPE", {k: tuple(v.shape) for k, v in own.items()}, state)

@@ -15,29 +15,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from . import CheckpointError, RefusedError
-from .config import CONFIG_NAMES, VOCODERS, named_config
-from .keys import TITLES, article, check_keys, hubert_names, normalise_keys, recognise
-
-__all__ = [
-    "CONFIG_NAMES",
-    "FORMAT",
-    "VOCODERS",
-    "CheckpointError",
-    "Content",
-    "Reader",
-    "Voice",
-    "as_voice",
-    "check_keys",
-    "file_named",
-    "named_config",
-    "normalise_keys",
-    "read_content",
-    "read_hubert",
-    "read_metadata",
-    "read_state_dict",
-    "read_voice",
-    "recognise",
-]
+from .config import VOCODERS, named_config
+from .keys import TITLES, article, hubert_names, normalise_keys, recognise
 
 FORMAT = "rvc-parity/1"
 _HUBERT_CONFIG = {

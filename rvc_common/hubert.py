@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from .checkpoint import Reader, file_named, read_hubert
+from .checkpoint import read_hubert
 from .checks import check_content_audio
 from .config import HubertConfig
 from .keys import normalise_keys
@@ -23,8 +23,6 @@ from .stages import FEATURES, Carry, Event, Stage, run, walk
 class Hubert(Model):
     """Content features of 16 kHz mono audio, 50 frames a second. NumPy in, NumPy out."""
 
-    # opens checkpoints; each implementation has its own
-    read_file: Reader
     config: HubertConfig
     # the seven convolutions
     extracting: tuple[Stage, ...]
@@ -33,18 +31,12 @@ class Hubert(Model):
     def __init__(self, state: Mapping[str, np.ndarray], config: HubertConfig, **options: Any) -> None: ...
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, **options: Any) -> Self:
-        """Load a Hugging Face folder or file, fairseq's ``hubert_base.pt``, or ``.safetensors``, strictly.
-
-        Raises:
-            CheckpointError: unreadable file, or keys and shapes of another model.
-        """
-        with file_named(path):
-            return cls.from_state_dict(read_hubert(path, cls.read_file), **options)
+    def _read(cls, path: str | Path) -> tuple[dict[str, np.ndarray]]:
+        return (read_hubert(path, cls.read_file),)
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, np.ndarray], **options: Any) -> Self:
-        """Build from Hugging Face's keys mapped to arrays. ``options``: the constructor's."""
+        """Build from Hugging Face's keys mapped to arrays. ``options`` as the constructor's."""
         state = normalise_keys(state)
         return cls(state, HubertConfig.from_state_dict(state), **options)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
+from .checkpoint import Reader, file_named
 from .stages import Carry, Event, Layout, Stage, run, walk
 
 Watcher = Callable[[str, np.ndarray], None]
@@ -19,7 +21,33 @@ Outputs = Mapping[str, Any]
 class Model(ABC):
     """A network on a device. Each implementation supplies the methods that move and compute arrays."""
 
+    # opens checkpoints; each implementation has its own
+    read_file: Reader
     layout: Layout
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, **options: Any) -> Self:
+        """Load a checkpoint of either upstream, or a converted ``.safetensors``, strictly.
+
+        Args:
+            path: a file; of HuBERT also a Hugging Face folder.
+            options: as the constructor's.
+
+        Raises:
+            CheckpointError: unreadable file, or keys and shapes of another model.
+        """
+        with file_named(path):
+            return cls.from_state_dict(*cls._read(path), **options)
+
+    @classmethod
+    @abstractmethod
+    def from_state_dict(cls, state: Mapping[str, np.ndarray], *facts: Any, **options: Any) -> Self:
+        """Build from upstream's keys mapped to arrays. ``options`` as the constructor's."""
+
+    @classmethod
+    @abstractmethod
+    def _read(cls, path: str | Path) -> tuple[Any, ...]:
+        """What ``from_state_dict`` takes, from a file."""
 
     @abstractmethod
     def on_device(self, call: str | None) -> AbstractContextManager[Any]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from .checkpoint import Reader, file_named, read_voice
+from .checkpoint import Voice, read_voice
 from .checks import check_f0, check_lengths, check_phone, check_speaker
 from .config import SynthesizerConfig
 from .keys import normalise_keys
@@ -35,8 +35,6 @@ class Part(NamedTuple):
 class Synthesizer(Model):
     """Content features and pitch to audio in a voice. NumPy in, NumPy out."""
 
-    # opens checkpoints; each implementation has its own
-    read_file: Reader
     config: SynthesizerConfig
     # stages to the prior's mean and deviation, from there to ``z``, and on to audio
     prior: tuple[Stage, ...]
@@ -46,17 +44,6 @@ class Synthesizer(Model):
 
     @abstractmethod
     def __init__(self, state: Mapping[str, np.ndarray], config: SynthesizerConfig, **options: Any) -> None: ...
-
-    @classmethod
-    def from_checkpoint(cls, path: str | Path, **options: Any) -> Self:
-        """Load a voice ``.pth`` of either upstream or a converted ``.safetensors``, strictly.
-
-        Raises:
-            CheckpointError: unreadable file, or keys and shapes that do not fit its configuration.
-        """
-        with file_named(path):
-            voice = read_voice(path, cls.read_file)
-            return cls.from_state_dict(voice.state, voice.config, voice.version, voice.f0, voice.vocoder, **options)
 
     @classmethod
     def from_state_dict(
@@ -75,6 +62,10 @@ class Synthesizer(Model):
         """
         state = normalise_keys(state)
         return cls(state, SynthesizerConfig.make(config, state, version, f0, vocoder), **options)
+
+    @classmethod
+    def _read(cls, path: str | Path) -> Voice:
+        return read_voice(path, cls.read_file)
 
     # ------------------------------------------------------------------ facts
     @property

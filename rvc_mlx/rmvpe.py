@@ -141,6 +141,7 @@ class RMVPE(Model, rmvpe.RMVPE):
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, np.ndarray], **options: Any) -> RMVPE:
+        """Build from upstream's keys mapped to arrays. ``options`` as the constructor's."""
         return cls(state, **options)
 
     def _mel(self, audio: np.ndarray) -> mx.array:

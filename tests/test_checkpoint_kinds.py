@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from rvc_common import CheckpointError, checkpoint
+from rvc_common.config import CONFIG_NAMES
 
 VOICES = sorted(p.stem for p in made.MANIFESTS.glob("synth_*.json"))
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old-style"])
@@ -59,7 +60,7 @@ def test_one_layer_with_both_names_is_named():
 def test_config_by_position_and_by_name():
     facts = made.manifest("synth_v2_40k_f0")
     assert checkpoint.named_config(facts["config_list"]) == facts["config"] == checkpoint.named_config(facts["config"])
-    assert list(checkpoint.named_config(dict(reversed(facts["config"].items())))) == list(checkpoint.CONFIG_NAMES)
+    assert list(checkpoint.named_config(dict(reversed(facts["config"].items())))) == list(CONFIG_NAMES)
 
 
 CONFIGS = {
