@@ -1,4 +1,4 @@
-"""Inputs that would fail late, or silently mean something else, are refused before a network sees them.
+"""Checks of inputs before a network runs: they refuse what would fail late, or silently mean something else.
 
 Every function raises ``ValueError``, which says what was expected. B = batch, T = 10 ms frames, n = samples.
 """

@@ -1,4 +1,4 @@
-"""What every model does alike in both implementations: watched calls, walks, and calls that stay on the device."""
+"""The base class of the models of both implementations: loading, watched calls, walks, calls without copies."""
 
 from __future__ import annotations
 

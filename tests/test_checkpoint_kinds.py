@@ -161,7 +161,7 @@ def test_safetensors_of_others_lack_the_config(reader, tmp_path):
     with pytest.raises(CheckpointError, match="lacks the voice's config"):
         reader.read_voice(tmp_path / "a.safetensors")
     save_file(made.toy_state("synth_v2_40k_f0"), tmp_path / "b.safetensors", metadata={"format": "rvc-parity/9"})
-    with pytest.raises(CheckpointError, match="format rvc-parity/9 is not known"):
+    with pytest.raises(CheckpointError, match="format rvc-parity/9 is not supported"):
         reader.read_voice(tmp_path / "b.safetensors")
     damaged = {"format": "rvc-parity/1", "config": "[1, 2"}
     save_file(made.toy_state("synth_v2_40k_f0"), tmp_path / "c.safetensors", metadata=damaged)
@@ -328,7 +328,7 @@ def test_wrong_kinds_say_what_they_look_like(reader, tmp_path, hubert_state, tin
     wrong = [
         (reader.read_hubert, voice, "this looks like a voice checkpoint; expected HuBERT"),
         (reader.read_hubert, rmvpe, "this looks like an RMVPE checkpoint; expected HuBERT"),
-        (reader.read_hubert, other, "no kind of checkpoint that is known here; expected HuBERT"),
+        (reader.read_hubert, other, "no supported kind of checkpoint; expected HuBERT"),
         (reader.read_voice, hubert, "this looks like a HuBERT checkpoint; expected voice"),
         (reader.read_voice, rmvpe, "this looks like an RMVPE checkpoint; expected voice"),
         (reader.read_state_dict, voice, "this looks like a voice checkpoint, not a bare state dict"),
