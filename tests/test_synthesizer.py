@@ -244,7 +244,7 @@ def test_the_posterior_encoder_is_allowed_whole(side):
 
 
 def test_the_posterior_encoders_keys_are_upstreams():
-    about = recipe.load_manifest(module("suites", "weights").MANIFESTS / "synth_v2_40k_f0.json")
+    about = recipe.load_manifest(module("suites.inputs", "weights").MANIFESTS / "synth_v2_40k_f0.json")
     upstream = {t["key"]: tuple(t["shape"]) for t in about["tensors"] if not t["in_voice_checkpoint"]}
     config = SynthesizerConfig.make(about["config_list"], {}, "v2", True, "HiFi-GAN")
     assert config.posterior_shapes() == upstream
@@ -252,7 +252,7 @@ def test_the_posterior_encoders_keys_are_upstreams():
 
 @pytest.mark.parametrize("name", VOICES)
 def test_full_size_keys_are_upstreams(name):
-    about = recipe.load_manifest(module("suites", "weights").MANIFESTS / f"{name}.json")
+    about = recipe.load_manifest(module("suites.inputs", "weights").MANIFESTS / f"{name}.json")
     upstream = {t["key"]: tuple(t["shape"]) for t in about["tensors"] if t["in_voice_checkpoint"]}
     made = SynthesizerConfig.make(about["config_list"], {}, about["version"], bool(about["f0"]), about["vocoder"])
     assert state_shapes(made, "applio") == upstream

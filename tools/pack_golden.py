@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from suites import recipe
+from suites.inputs import recipe
 
 # of one intermediate: about how many values stay, and the fewest entries of the last axis at either end
 VALUES, LEAST = 2048, 4

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from suites import recipe
+from suites.inputs import recipe
 from tools.pack_golden import pack
 
 

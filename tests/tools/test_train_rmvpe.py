@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from suites import weights
+from suites.inputs import weights
 from tools.train_rmvpe import DONE, ERROR, INTERRUPTED, TIME_UP, Loop, main
 from tools.training.scores import Frames, best_threshold, difference, score
 from tools.training.state import Recipe, State, load_state
