@@ -85,7 +85,7 @@ def load_weights(
 
 
 class TensorLayout:
-    """A carry of tensors seen from outside; PyTorch's axis order is the public one."""
+    """Carries of tensors as NumPy arrays; PyTorch's axis order is the public one."""
 
     def __init__(self, wide_dtype: torch.dtype) -> None:
         self.wide_dtype = wide_dtype

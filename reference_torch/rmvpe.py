@@ -222,7 +222,7 @@ class RMVPE(Model, rmvpe.RMVPE):
         for key, tensor in own.items():
             tensor.copy_(torch.from_numpy(np.ascontiguousarray(state[key])))
         model.network.to(model.device, model.dtype)
-        model.network.fc[0].gru.flatten_parameters()  # cuDNN wants them in one piece after a change of type
+        model.network.fc[0].gru.flatten_parameters()  # cuDNN needs contiguous parameters after a change of type
         return model
 
     def _mel(self, audio: np.ndarray) -> torch.Tensor:

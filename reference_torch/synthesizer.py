@@ -108,7 +108,7 @@ class Synthesizer(Model, synthesizer.Synthesizer):
         return super()._drawing(carry, noise) | {"convert": self.to_wide}
 
     def _sample(self, carry: Carry) -> None:
-        """The latent, and the leading frames dropped that ``rate`` says."""
+        """The latent, without the leading frames that ``rate`` drops."""
         mean, mask, rate = carry["m_p"], carry["mask"], carry["rate"]
         latent = self.to_device(carry["draws"]("normal", tuple(mean.shape)))
         z_p = (mean + torch.exp(carry["logs_p"]) * latent * LATENT_DEVIATION) * mask

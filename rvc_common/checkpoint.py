@@ -1,7 +1,7 @@
 """Checkpoints of the three models: kind, weights and configuration, checked strictly.
 
 Entries as in IAHispano/Applio (revision b9c0ccb), RVC-Project's WebUI (4338f12), Hugging Face and
-fairseq. Each implementation opens files in its own way: the functions here take its ``Reader``.
+fairseq. Each implementation has its own ``Reader`` of files, which the functions here take.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Checks of inputs before a network runs: they refuse what would fail late, or silently mean something else.
 
-Every function raises ``ValueError``, which says what was expected. B = batch, T = 10 ms frames, n = samples.
+Every function raises ``ValueError`` with what was expected. B = batch, T = 10 ms frames, n = samples.
 """
 
 from __future__ import annotations

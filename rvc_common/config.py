@@ -1,4 +1,4 @@
-"""Sizes of the three networks: a voice's as its checkpoint states them, the others' as their weights show them."""
+"""Sizes of the three networks: a voice's from its checkpoint's configuration, the others' from their weights' shapes."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def named_config(config: object) -> dict[str, Any]:
     """The 18 values that a voice's network is built from, by name, from a list or a mapping.
 
     Raises:
-        CheckpointError: names or count are wrong, or a value cannot be what its name says.
+        CheckpointError: wrong names or number of values, or an impossible value.
     """
     if isinstance(config, Mapping):
         wrong = [f"{n} is missing" for n in CONFIG_NAMES if n not in config]

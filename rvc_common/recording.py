@@ -62,7 +62,7 @@ def check_space(path: Path, seconds: float, sample_rate: int) -> None:
     """Check before the conversion that the disk can hold its result.
 
     Raises:
-        ValueError: says how much is missing.
+        ValueError: too little space; the message states how much is needed.
     """
     needed, free = int(seconds * sample_rate * 3), shutil.disk_usage(path.parent).free
     if path.suffix.lower() == ".wav" and free < needed:  # how far .flac packs is not known before

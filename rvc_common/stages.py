@@ -46,7 +46,7 @@ BY_RANK: tuple[Axes, ...] = ((), CONTOUR, ("batch", "frame"), FRAMES, IMAGE)
 
 
 class Layout(Protocol):
-    """How a model's values look from outside: in NumPy and in PyTorch's axis order."""
+    """Converts a model's values to NumPy in PyTorch's axis order, and back."""
 
     def public(self, event: Event, name: str) -> np.ndarray | None:
         """The carry's entry ``name`` as an array; None where it is not one."""

@@ -1,4 +1,4 @@
-"""How carries of MLX arrays look from outside: in NumPy, in PyTorch's axis order.
+"""Carries of MLX arrays as NumPy arrays in PyTorch's axis order.
 
 The networks keep channels last. A walk (``stages.walk``) shows its values, and takes others in
 their place, through one of these.

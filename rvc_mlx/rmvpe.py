@@ -36,7 +36,7 @@ TILE_FRAMES = 10240
 
 
 class RMVPEConfig(rvc_common.config.RMVPEConfig):
-    """What tiling adds to the sizes: how far the U-Net sees."""
+    """The sizes, and the U-Net's reach along time, which tiling needs."""
 
     @property
     def halo_frames(self) -> int:
@@ -127,9 +127,9 @@ class RMVPE(Model, rmvpe.RMVPE):
         }
         self.native = None if self.packed else NativeUNet(state, *sizes, dtype=self.dtype, **options)
         self.gru = gru = BiGRU(state, "fc.0.gru", self.dtype, self.optimize)
-        # what the machine turned out not to allow is not claimed
+        # only the optimisations that this machine allows are reported as used
         self.optimize -= {"compile_gru", "gru_kernel"} - gru.used
-        if self.packed:  # folds, and upsamples by parity, in its own way
+        if self.packed:  # it has its own folding and upsampling
             self.optimize -= {"fold_norm", "polyphase"}
         weight = mx.array(np.ascontiguousarray(state["fc.1.weight"].T)).astype(self.dtype)
         bias = mx.array(state["fc.1.bias"]).astype(self.dtype)

@@ -118,7 +118,7 @@ class Synthesizer(Model, synthesizer.Synthesizer):
         return x[..., 0].astype(mx.float32)
 
     def _sample(self, carry: Carry) -> None:
-        """The latent, and the leading frames dropped that ``rate`` says."""
+        """The latent, without the leading frames that ``rate`` drops."""
         mean, rate = carry["m_p"], carry["rate"]
         batch, frames, channels = mean.shape
         latent = self._frames(carry["draws"]("normal", (batch, channels, frames)))
@@ -141,7 +141,7 @@ class Synthesizer(Model, synthesizer.Synthesizer):
         return super()._audio(carry, watch)
 
     def _tiles(self, whole: Carry, decoder: HiFiGAN) -> list[mx.array]:
-        """The decoder on overlapping stretches of time: convolutions see no farther than the halo."""
+        """The decoder on overlapping stretches of time: convolutions reach no farther than the halo."""
         frames, parts = whole["x"].shape[1], []
         rate = self.config.upsample_rates[0]
         coarse, fine = (GPU_TILE_FRAMES, GPU_TILE_FRAMES) if self.on_gpu else (TILE_FRAMES, FINE_FRAMES)

@@ -61,7 +61,7 @@ class Log:
 
 
 class Loop:
-    """Steps until the last one, the end of the time, or a signal."""
+    """Training steps until the last one, the time limit, or a signal."""
 
     def __init__(self, state: State, arguments: argparse.Namespace, log: Log) -> None:
         self.state, self.arguments, self.log = state, arguments, log
@@ -77,7 +77,7 @@ class Loop:
         self.stopped = True
 
     def run(self) -> int:
-        """The exit code; the state is saved, unless an error has spoilt it."""
+        """The exit code; the state is saved, unless a step failed."""
         handlers = {number: signal.signal(number, self.stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             code = self.run_steps()

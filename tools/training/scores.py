@@ -25,13 +25,13 @@ STREAMS: dict[str, Conditions] = {
     "room": Conditions(CLEAN.kinds, None, 1.0, 0.0),
     "mixed": TRAINING,
 }
-HELD_OUT = 1  # key of the draws that no training step sees
+HELD_OUT = 1  # key of the draws that no training step uses
 TOLERANCE_CENTS = 50.0
 THRESHOLD = 0.03
 
 
 class Frames(NamedTuple):
-    """Frames of a stream that can be decided, ``[n]`` each: truth, estimate, highest salience."""
+    """Frames of a stream whose truth is unambiguous, ``[n]`` each: truth, estimate, highest salience."""
 
     cents: np.ndarray
     voiced: np.ndarray

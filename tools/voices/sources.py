@@ -25,7 +25,7 @@ class Source:
     slope_db: torch.Tensor  # per octave above F0
     tilt_db: torch.Tensor  # more of it above tilt_hz
     tilt_hz: torch.Tensor
-    thin: torch.Tensor  # bool: the first harmonic carries the pitch, nothing may take it away
+    thin: torch.Tensor  # bool: the first harmonic carries the pitch, so nothing may remove it
     plain: torch.Tensor  # bool: no vocal tract; a tone, an instrument
 
 
