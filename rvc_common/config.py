@@ -1,4 +1,4 @@
-"""Sizes of the three networks: a voice's from its checkpoint's configuration, the others' from their weights' shapes."""
+"""Sizes of the three networks: a voice's from its checkpoint's entries, the others' from their weights' shapes."""
 
 from __future__ import annotations
 
