@@ -17,7 +17,7 @@ from rvc_common import CheckpointError, RefusedError
 
 
 class _StandIn:
-    """Takes the place of a foreign class or function: swallows everything, does nothing."""
+    """Takes the place of a foreign class or function: accepts every call and does nothing."""
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
 
@@ -36,7 +36,7 @@ _FILLED = {"collections.defaultdict": _plain_dict}
 
 
 def _globals(file: IO[bytes]) -> set[str]:
-    """Names that one pickle asks for, from its opcodes alone, as written and as Python 3 has them."""
+    """Names that one pickle asks for, from its opcodes only, as written and as Python 3 has them."""
     names = set()
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name == "GLOBAL":
@@ -48,7 +48,7 @@ def _globals(file: IO[bytes]) -> set[str]:
 
 
 def _foreign_globals(path: Path) -> set[str]:
-    # torch.serialization.get_unsafe_globals_in_checkpoint knows no files from before PyTorch 1.6
+    # torch.serialization.get_unsafe_globals_in_checkpoint cannot read files from before PyTorch 1.6
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             (name,) = (n for n in archive.namelist() if n.endswith("/data.pkl"))
@@ -64,7 +64,7 @@ def _load(path: Path, foreign: bool) -> Any:
     inert: list[Any] = [(_FILLED.get(name, _StandIn), name) for name in sorted(_foreign_globals(path))]
     with torch.serialization.safe_globals(inert):
         content = torch.load(path, map_location="cpu", weights_only=True)
-    # what stands beside the model are the trainer's own objects
+    # the other entries are the trainer's own objects
     return {"model": _arrays(content["model"])} if isinstance(content, Mapping) and "model" in content else {}
 
 

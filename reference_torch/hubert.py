@@ -7,23 +7,20 @@ of Hidden Units" (2021), base size; keys as in Hugging Face's ``HubertModel`` wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-from rvc_common.checkpoint import file_named, read_hubert
-from rvc_common.checks import check_content_audio
+from rvc_common import hubert
 from rvc_common.config import HEAD_CHANNELS, HubertConfig
-from rvc_common.keys import normalise_keys
-from rvc_common.stages import FEATURES, SAMPLES, Carry, Event, Stage, Watch, group, leaf, run, walk
+from rvc_common.stages import FEATURES, SAMPLES, Carry, Stage, group, leaf
 
 from .files import read_file
-from .layers import DTYPES, TensorLayout, check_device, load_weights, stepped, weight_normed
-from .resident import Resident
+from .layers import load_weights, weight_normed
+from .model import Model
 
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 POSITION_KERNEL, POSITION_GROUPS = 128, 16
@@ -192,128 +189,25 @@ class Network(nn.Module):
         return (projection, group("encoder", self.encoder.stages(layers), axes=FEATURES), *last)
 
 
-class Hubert:
-    """Content features of 16 kHz mono audio, 50 frames a second. NumPy in, NumPy out."""
+class Hubert(Model, hubert.Hubert):
+    __doc__ = hubert.Hubert.__doc__
+    read_file = staticmethod(read_file)
 
-    def __init__(self, config: HubertConfig, *, dtype: str = "float32", device: str = "cpu") -> None:
-        if dtype not in DTYPES:
-            raise ValueError(f"unknown dtype {dtype!r}: one of {', '.join(DTYPES)}")
-        self.config, self.device, self.dtype = config, check_device(device), DTYPES[dtype]
-        self.out_dtype = torch.float64 if dtype == "float64" else torch.float32
-        self.network = Network(config)
-        self.layout = TensorLayout(self.out_dtype)
-
-    @classmethod
-    def from_checkpoint(cls, path: str | Path, **options: str) -> Hubert:
-        """Load a Hugging Face folder or file, fairseq's ``hubert_base.pt``, or ``.safetensors``, strictly.
-
-        Raises:
-            CheckpointError: unreadable file, or keys and shapes of another model.
-        """
-        with file_named(path):
-            return cls.from_state_dict(read_hubert(path, read_file), **options)
-
-    @classmethod
-    def from_state_dict(cls, state: Mapping[str, np.ndarray], **options: str) -> Hubert:
-        """Build from Hugging Face's keys mapped to arrays. ``options``: dtype, device."""
-        state = normalise_keys(state)
-        model = cls(HubertConfig.from_state_dict(state), **options)
-        mask = {"masked_spec_embed": (model.config.channels,)} if "masked_spec_embed" in state else {}
-        load_weights("HuBERT", model.network, state, model.dtype, model.device, mask)
-        return model
-
-    def features(
-        self,
-        audio: np.ndarray,
-        version: str = "v2",
-        profile: str = "applio",
-        watch: Callable[[str, np.ndarray], None] | None = None,
-    ) -> np.ndarray:
-        """``[n]`` or ``[B, n]`` at 16 kHz to ``[H, C]`` or ``[B, H, C]``, H = (n - 400) // 320 + 1.
-
-        C is 768 for v2 voices and 256, through ``final_proj``, for v1. ``watch(path, array)`` is
-        called after every stage, arrays in PyTorch's layouts.
-        """
-        extracted = self._extract(check_content_audio(audio), watch)
-        result = self._encode(extracted, version, profile, watch)
-        return result if np.ndim(audio) == 2 else result[0]
-
-    def width(self, version: str, profile: str) -> int | None:
-        """Values per frame that ``features`` gives.
-
-        Raises:
-            ValueError: no such version or profile, or this model lacks what the version needs.
-        """
-        _, projects = last_stage(self.config, version, profile)
-        return self.config.projected if projects else self.config.channels
-
-    def extract(self, audio: np.ndarray) -> np.ndarray:
-        """The seven convolutions alone: ``[n]`` or ``[B, n]`` to ``[H, 512]`` or ``[B, H, 512]``."""
-        result = self._extract(check_content_audio(audio), None).to(self.out_dtype).cpu().numpy()
-        return result if np.ndim(audio) == 2 else result[0]
-
-    def encode(self, extracted: np.ndarray, version: str = "v2", profile: str = "applio") -> np.ndarray:
-        """What follows ``extract``: ``[H, 512]`` or ``[B, H, 512]`` to ``[.., H, 768 or 256]``."""
-        batch = torch.from_numpy(np.ascontiguousarray(extracted)).to(self.device, self.dtype)
-        result = self._encode(batch.reshape(-1, *batch.shape[-2:]), version, profile, None)
-        return result if np.ndim(extracted) == 3 else result[0]
-
-    def resident(self, audio: np.ndarray, version: str = "v2", profile: str = "applio") -> Resident:
-        """``features`` with its input on the device already."""
-        stages = (*self.network.extracting(), *self.network.encoding(*last_stage(self.config, version, profile)))
-        start = self._entered(check_content_audio(audio))
-
-        def work() -> dict[str, torch.Tensor]:
-            carry = dict(start)
-            run(stages, carry)
-            return {"features": carry["x"] if np.ndim(audio) == 2 else carry["x"][0]}
-
-        return Resident(work, self.device)
-
-    def walk(self, audio: np.ndarray, version: str = "v2", profile: str = "applio") -> Iterator[Event]:
-        """``features`` stage by stage; see ``stages.walk``."""
-        return stepped(self._walk(audio, version, profile), self.layout)
-
-    def _walk(self, audio: np.ndarray, version: str, profile: str) -> Iterator[Event]:
-        carry = self._entered(check_content_audio(audio))
-        encoding = self.network.encoding(*last_stage(self.config, version, profile))
-        yield from walk((*self.network.extracting(), *encoding), carry)
-        carry["features"] = carry["x"].to(self.out_dtype).cpu().numpy()
-        yield Event("features", carry, "features", axes=FEATURES)
+    def __init__(
+        self, state: Mapping[str, np.ndarray], config: HubertConfig, *, dtype: str = "float32", device: str = "cpu"
+    ) -> None:
+        self._place(dtype, device)
+        self.config, self.network = config, Network(config)
+        load_weights("HuBERT", self.network, state, self.dtype, self.device, config.unused_shapes(state))
+        self.extracting = self.network.extracting()
 
     def _entered(self, audio: np.ndarray) -> Carry:
-        batch = torch.from_numpy(np.ascontiguousarray(audio)).to(self.device, self.dtype)
-        return {"x": batch.reshape(-1, 1, batch.shape[-1])}
+        return {"x": self.to_device(audio).reshape(-1, 1, audio.shape[-1])}
 
-    @torch.inference_mode()
-    def _extract(self, audio: np.ndarray, watch: Callable[[str, np.ndarray], None] | None) -> torch.Tensor:
-        carry = self._entered(audio)
-        run(self.network.extracting(), carry, self._converted(watch))
-        return carry["x"]
+    def _last_stage(self, version: str, profile: str) -> tuple[int, bool]:
+        if version == "v2":
+            return self.config.layers, False
+        return (WEBUI_V1_LAYERS if profile == "webui" else self.config.layers), True
 
-    @torch.inference_mode()
-    def _encode(
-        self, extracted: torch.Tensor, version: str, profile: str, watch: Callable[[str, np.ndarray], None] | None
-    ) -> np.ndarray:
-        carry: Carry = {"x": extracted}
-        layers, project = last_stage(self.config, version, profile)
-        run(self.network.encoding(layers, project), carry, self._converted(watch))
-        return carry["x"].to(self.out_dtype).cpu().numpy()
-
-    def _converted(self, watch: Callable[[str, np.ndarray], None] | None) -> Watch | None:
-        if watch is None:
-            return None
-        return lambda path, value: watch(path, value.to(self.out_dtype).cpu().numpy())
-
-
-def last_stage(config: HubertConfig, version: str, profile: str) -> tuple[int, bool]:
-    """How many layers a voice of this version and profile wants, and whether ``final_proj`` follows."""
-    if version not in ("v1", "v2") or profile not in ("applio", "webui"):
-        raise ValueError(f"unknown version or profile: {version!r}, {profile!r}; v1 or v2, applio or webui")
-    if version == "v2":
-        return config.layers, False
-    if config.projected is None:
-        raise ValueError("this HuBERT has no final_proj, which v1 voices need")
-    if profile == "webui" and config.layers < WEBUI_V1_LAYERS:
-        raise ValueError(f"this HuBERT has {config.layers} layers; the WebUI's v1 voices need {WEBUI_V1_LAYERS}")
-    return (WEBUI_V1_LAYERS if profile == "webui" else config.layers), True
+    def _encoding_stages(self, layers: int, project: bool) -> tuple[Stage, ...]:
+        return self.network.encoding(layers, project)

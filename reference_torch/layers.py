@@ -68,7 +68,7 @@ def load_weights(
     device: str,
     unused: Mapping[str, tuple[int, ...]] | None = None,
 ) -> None:
-    """Fill ``network`` and move it; ``unused``: keys that must also be there but play no part.
+    """Fill ``network`` and move it; ``unused``: keys that must have these shapes but are not used.
 
     Raises:
         CheckpointError: missing, unexpected or misshapen keys.
@@ -85,7 +85,7 @@ def load_weights(
 
 
 class TensorLayout:
-    """A carry of tensors seen from outside; PyTorch's axis order is the public one."""
+    """Carries of tensors as NumPy arrays; PyTorch's axis order is the public one."""
 
     def __init__(self, wide_dtype: torch.dtype) -> None:
         self.wide_dtype = wide_dtype
@@ -108,7 +108,7 @@ def stepped(events: Iterator[Event], layout: TensorLayout) -> Iterator[Event]:
     """The events of a walk with their layout, no gradients kept."""
     events = iter(events)
     while True:
-        with torch.inference_mode():  # not across the yield: it would hold for whoever drives the walk
+        with torch.inference_mode():  # not across the yield: it would apply to the caller too
             event = next(events, None)
         if event is None:
             return

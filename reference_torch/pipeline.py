@@ -1,6 +1,6 @@
 """The whole conversion in PyTorch: the networks run in it, the index search and every step between in NumPy.
 
-What happens in which order is in ``rvc_common.pipeline``, for both implementations alike.
+The order of the steps is ``rvc_common.pipeline``'s, the same for both implementations.
 """
 
 from rvc_common import pipeline

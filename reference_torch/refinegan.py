@@ -96,7 +96,7 @@ class RefineGAN(nn.Module):
         )
         self.mel_conv = weight_normed(nn.Conv1d(config.inter_channels, half, 7, padding=3))
         self.cond = nn.Conv1d(config.gin_channels, half, 1)
-        # a stage's input is what comes from below beside what was kept on the way down
+        # a stage's input is the upsampled value concatenated with the skip of its level
         self.upsample_conv_blocks = nn.ModuleList(ParallelBlocks(2 * c + c // 2, c) for c in config.channels)
         self.conv_post = weight_normed(nn.Conv1d(config.channels[-1], 1, 7, padding=3, bias=False))
 

@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import pad
 
-from rvc_common.checkpoint import file_named, read_state_dict
-from rvc_common.checks import check_pitch_audio
+from rvc_common import rmvpe
+from rvc_common.checks import PROFILES, check_choice, check_pitch_audio
 from rvc_common.config import RMVPEConfig
 from rvc_common.keys import check_keys
+from rvc_common.model import Resident, Watcher
 from rvc_common.stages import BANDS, BINS, CONTOUR, FEATURES, IMAGE, Carry, Event, Stage, group, leaf, run, walk
 
 from .audio import HOP_SAMPLES, N_MELS, LogMel
 from .files import read_file
-from .layers import DTYPES, TensorLayout, check_device, stepped
-from .resident import Resident
+from .model import Model
 
 N_BINS = 360
 CENTS_FIRST_BIN, CENTS_PER_BIN = 1997.3794084376191, 20.0
@@ -198,45 +198,31 @@ class Network(nn.Module):
         )
 
 
-class RMVPE:
-    """Pitch of 16 kHz mono audio, 100 frames a second. NumPy in, NumPy out."""
+class RMVPE(Model, rmvpe.RMVPE):
+    __doc__ = rmvpe.RMVPE.__doc__
+    read_file = staticmethod(read_file)
 
     def __init__(
         self, config: RMVPEConfig, *, dtype: str = "float32", device: str = "cpu", profile: str = "applio"
     ) -> None:
-        if profile not in ("applio", "webui"):
-            raise ValueError(f"unknown profile {profile!r}: applio or webui")
-        if dtype not in DTYPES:
-            raise ValueError(f"unknown dtype {dtype!r}: one of {', '.join(DTYPES)}")
-        self.config, self.device, self.profile, self.dtype = config, check_device(device), profile, DTYPES[dtype]
-        # the front end keeps at least float32 whatever the network's type, as upstream does
-        self.front_dtype = torch.float64 if dtype == "float64" else torch.float32
-        self.log_mel = LogMel(device, self.front_dtype)
+        check_choice("profile", profile, PROFILES)
+        self._place(dtype, device)
+        self.config, self.profile = config, profile
+        self.log_mel = LogMel(device, self.wide_dtype)
         self.network = Network(config).eval().requires_grad_(False)
         self.stages = self.network.stages()
         self.front = (leaf("mel", self.log_mel, axes=BANDS), leaf("padded_log_mel", self._pad_frames, axes=BANDS))
-        self.layout = TensorLayout(self.front_dtype)
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, **options: str) -> RMVPE:
-        """Load upstream's ``rmvpe.pt`` (bare state dict) or ``.safetensors``, strictly.
-
-        Raises:
-            CheckpointError: unreadable file, or keys and shapes of another model.
-        """
-        with file_named(path):
-            return cls.from_state_dict(read_state_dict(path, read_file), **options)
-
-    @classmethod
-    def from_state_dict(cls, state: Mapping[str, np.ndarray], **options: str) -> RMVPE:
-        """Build from upstream keys mapped to arrays. ``options``: dtype, device, profile."""
+    def from_state_dict(cls, state: Mapping[str, np.ndarray], **options: Any) -> RMVPE:
+        """Build from upstream's keys mapped to arrays. ``options`` as the constructor's."""
         model = cls(RMVPEConfig.from_state_dict(state), **options)
         own = {k: v for k, v in model.network.state_dict().items() if not k.endswith("num_batches_tracked")}
         check_keys("RMVPE", {k: tuple(v.shape) for k, v in own.items()}, state)
         for key, tensor in own.items():
             tensor.copy_(torch.from_numpy(np.ascontiguousarray(state[key])))
         model.network.to(model.device, model.dtype)
-        model.network.fc[0].gru.flatten_parameters()  # cuDNN wants them in one piece after a change of type
+        model.network.fc[0].gru.flatten_parameters()  # cuDNN needs contiguous parameters after a change of type
         return model
 
     @property
@@ -244,13 +230,8 @@ class RMVPE:
         """Frames of an independent block under the model's profile; 0: the whole clip."""
         return CHUNK_FRAMES if self.profile == "applio" else 0
 
-    @torch.inference_mode()
-    def mel(self, audio: np.ndarray) -> np.ndarray:
-        """``[n]`` 16 kHz mono in [-1, 1] to natural-log mel ``[128, F]``, F = 1 + n // 160."""
-        return self._mel(check_pitch_audio(audio)).cpu().numpy()
-
     def _mel(self, audio: np.ndarray) -> torch.Tensor:
-        return self.log_mel(torch.from_numpy(audio).to(self.device, self.front_dtype))
+        return self.log_mel(self.to_wide(audio))
 
     @torch.inference_mode()
     def salience(self, mel: np.ndarray, chunk: int | None = None) -> np.ndarray:
@@ -273,7 +254,7 @@ class RMVPE:
         if chunk < FRAME_MULTIPLE or chunk % FRAME_MULTIPLE:
             raise ValueError(f"chunk must be a positive multiple of {FRAME_MULTIPLE}, not {chunk}")
         blocks = [self._block(block) for block in x.split(chunk, dim=-1)]
-        return torch.cat(blocks, dim=1)[:, :frames].to(self.front_dtype)
+        return torch.cat(blocks, dim=1)[:, :frames].to(self.wide_dtype)
 
     def _block(self, block: torch.Tensor) -> torch.Tensor:
         """One independent block of frames through the network: ``[B, 128, T] -> [B, T, 360]``."""
@@ -320,14 +301,11 @@ class RMVPE:
     @torch.inference_mode()
     def f0(self, audio: np.ndarray, threshold: float = 0.03) -> np.ndarray:
         """``[n]`` 16 kHz mono to Hz ``[F]``, float64, 100 frames a second, 0 where unvoiced."""
-        carry = self._loaded(audio)
+        carry: Carry = {"x": self.to_wide(check_pitch_audio(audio))}
         run(self.front, carry)
         # decoded block by block: the salience of an hour is half a gigabyte
         cents = [self._cents(self._block(block[None]), threshold) for block in self._blocks(carry["x"])]
         return cents_to_hz(np.concatenate(cents)[: frames_of(audio)])
-
-    def _loaded(self, audio: np.ndarray) -> Carry:
-        return {"x": torch.from_numpy(check_pitch_audio(audio)).to(self.device, self.front_dtype)}
 
     def _blocks(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Padded frames ``[128, T]`` in the profile's independent blocks."""
@@ -335,25 +313,22 @@ class RMVPE:
 
     def _cents(self, salience: torch.Tensor, threshold: float) -> np.ndarray:
         """``[1, T, 360]`` on the device to cents ``[T]``."""
-        return self.cents(salience[0].to(self.front_dtype).cpu().numpy(), threshold)
+        return self.cents(self.to_host(salience[0]), threshold)
 
     def resident(self, call: str, array: np.ndarray) -> Resident:
         """``mel`` of audio ``[n]``, ``network`` of mel ``[128, F]`` or ``gru`` of ``[B, T, 384]``, on the device."""
-        x = torch.from_numpy(np.ascontiguousarray(array)).to(self.device, self.front_dtype)
+        x = self.to_wide(array)
         x = x[None] if call == "network" else x.to(self.dtype) if call == "gru" else x
         work: dict[str, Callable[[], torch.Tensor]] = {
             "mel": lambda: self.log_mel(x),
             "network": lambda: self._salience(x)[0],
             "gru": lambda: self.network.fc[0](x),
         }
-        return Resident(lambda: {call: work[call]()}, self.device)
-
-    def walk(self, audio: np.ndarray, threshold: float = 0.03) -> Iterator[Event]:
-        """``f0`` stage by stage; see ``stages.walk``. Later blocks' paths begin with ``block.i.``."""
-        return stepped(self._walk(audio, threshold), self.layout)
+        return Resident(self, lambda: {call: work[call]()})
 
     def _walk(self, audio: np.ndarray, threshold: float) -> Iterator[Event]:
-        carry, cents = self._loaded(audio), []
+        carry: Carry = {"x": self.to_wide(audio)}
+        cents = []
         yield from walk(self.front, carry)
         for i, block in enumerate(self._blocks(carry.pop("x"))):
             inner = self._entered(block[None])
@@ -369,12 +344,9 @@ class RMVPE:
 
         return Stage("cents", decode, product="cents", axes=CONTOUR, decides=True)
 
-    def trace(self, mel: np.ndarray, watch: Callable[[str, np.ndarray], None], chunk: int | None = None) -> None:
+    def trace(self, mel: np.ndarray, watch: Watcher, chunk: int | None = None) -> None:
         """Run the network on ``[B, 128, F]``; ``watch(path, array)`` after every stage."""
-        for event in stepped(self._walk_network(mel, chunk), self.layout):
-            array = self.layout.public(event, event.product)
-            assert array is not None
-            watch(event.path, array)
+        self.report(self.stepped(self._walk_network(mel, chunk)), watch)
 
     def _walk_network(self, mel: np.ndarray, chunk: int | None) -> Iterator[Event]:
         x = self._pad_frames(torch.from_numpy(np.ascontiguousarray(mel)).to(self.device))

@@ -37,7 +37,7 @@ class ChannelNorm(nn.Module):
 
 
 class RelativeAttention(nn.Module):
-    """Self-attention whose logits and outputs know offsets of up to ten frames; farther ones add nothing."""
+    """Self-attention with relative positions of up to ten frames in logits and outputs; larger ones add nothing."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()

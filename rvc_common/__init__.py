@@ -1,4 +1,4 @@
-"""What both implementations share: host steps, the pipeline around the networks, checkpoints, stages, noise.
+"""What both implementations share: the models' calls, host steps, the pipeline, checkpoints, stages, noise.
 
 Needs NumPy and small libraries, neither framework. What decides a result inside a network, and the
 index search, is written once per implementation and is not here.

@@ -1,7 +1,7 @@
 """Checkpoints of the three models: kind, weights and configuration, checked strictly.
 
 Entries as in IAHispano/Applio (revision b9c0ccb), RVC-Project's WebUI (4338f12), Hugging Face and
-fairseq. Each implementation opens files in its own way: the functions here take its ``Reader``.
+fairseq. Each implementation has its own ``Reader`` of files, which the functions here take.
 """
 
 from __future__ import annotations
@@ -15,29 +15,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from . import CheckpointError, RefusedError
-from .config import CONFIG_NAMES, VOCODERS, named_config
-from .keys import TITLES, article, check_keys, hubert_names, normalise_keys, recognise
-
-__all__ = [
-    "CONFIG_NAMES",
-    "FORMAT",
-    "VOCODERS",
-    "CheckpointError",
-    "Content",
-    "Reader",
-    "Voice",
-    "as_voice",
-    "check_keys",
-    "file_named",
-    "named_config",
-    "normalise_keys",
-    "read_content",
-    "read_hubert",
-    "read_metadata",
-    "read_state_dict",
-    "read_voice",
-    "recognise",
-]
+from .config import VOCODERS, named_config
+from .keys import TITLES, article, hubert_names, normalise_keys, recognise
 
 FORMAT = "rvc-parity/1"
 _HUBERT_CONFIG = {
@@ -192,7 +171,7 @@ def _one_of(fields: Mapping[str, Any], name: str, known: Mapping[Any, Any], defa
 
 
 def read_content(path: str | Path, read: Reader, expected: str | None = None) -> Content:
-    """Read any checkpoint that this project knows, keeping stored dtypes (bfloat16 becomes float32).
+    """Read a checkpoint of any supported kind, keeping stored dtypes (bfloat16 becomes float32).
 
     ``expected``: the kind it has to be; None recognises it.
 
@@ -206,10 +185,10 @@ def read_content(path: str | Path, read: Reader, expected: str | None = None) ->
         state = content.get("model" if _is_state(content.get("model")) else "weight")
         fields = {str(k): v for k, v in content.items() if k != "weight"}
     if not _is_state(state):
-        raise CheckpointError(f"{path}: holds no weights that are known here")
+        raise CheckpointError(f"{path}: holds no weights of a supported model")
     kind = recognise(state)
     if kind is None or (expected is not None and kind != expected):
-        looks = f"this looks like {article(kind)} checkpoint" if kind else "no kind of checkpoint that is known here"
+        looks = f"this looks like {article(kind)} checkpoint" if kind else "no supported kind of checkpoint"
         raise CheckpointError(f"{path}: {looks}; expected {TITLES.get(expected or '', 'RMVPE, HuBERT or a voice')}")
     with file_named(path):
         if kind == "voice":
@@ -254,7 +233,7 @@ def _stored_fields(metadata: Mapping[str, str]) -> dict[str, Any]:
     if not metadata.get("format", "").startswith("rvc-parity/"):
         return {}
     if metadata["format"] != FORMAT:
-        raise CheckpointError(f"format {metadata['format']} is not known here; this version reads {FORMAT}")
+        raise CheckpointError(f"format {metadata['format']} is not supported; this version reads {FORMAT}")
     try:
         named = named_config(json.loads(metadata["config"]))
         fields = dict(json.loads(metadata.get("extras", "{}")))

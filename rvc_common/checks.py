@@ -1,9 +1,11 @@
-"""Inputs that would fail late, or silently mean something else, are refused before a network sees them.
+"""Checks of inputs before a network runs: they refuse what would fail late, or silently mean something else.
 
-Every function raises ``ValueError``, which says what was expected. B = batch, T = 10 ms frames, n = samples.
+Every function raises ``ValueError`` with what was expected. B = batch, T = 10 ms frames, n = samples.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -12,6 +14,13 @@ from .steps import PITCH_CODES
 
 # RMVPE mirrors half an FFT at both ends; HuBERT's convolutions span this much
 SHORTEST_PITCH_SAMPLES, SHORTEST_CONTENT_SAMPLES = 513, 400
+PROFILES = ("applio", "webui")
+
+
+def check_choice(what: str, given: str, known: Iterable[str]) -> None:
+    """An option's value is one of those that are known."""
+    if given not in known:
+        raise ValueError(f"unknown {what} {given!r}: one of {', '.join(known)}")
 
 
 def check_pitch_audio(audio: np.ndarray) -> np.ndarray:

@@ -39,7 +39,7 @@ def parser(side: Side) -> argparse.ArgumentParser:
         "convert",
         help="a recording into another voice",
         description="Speaks or sings a recording in another voice. Any sample rate, length and number of channels.",
-        epilog="Exit codes: 0 done; 2 error, told in one line; 130 interrupted. OUT appears whole or not at all.",
+        epilog="Exit codes: 0 done; 2 error, named in one line; 130 interrupted. OUT appears whole or not at all.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = convert.add_argument

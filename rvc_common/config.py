@@ -1,4 +1,4 @@
-"""Sizes of the three networks: a voice's as its checkpoint states them, the others' as their weights show them."""
+"""Sizes of the three networks: a voice's from its checkpoint's entries, the others' from their weights' shapes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class SynthesizerConfig:
         f0: bool,
         vocoder: str,
     ) -> SynthesizerConfig:
-        """From upstream's 18 values (a list or a dict), what is stored beside them, and the weights.
+        """From upstream's 18 values (a list or a dict), the file's other entries, and the weights.
 
         The number of speakers and the width of the content features are read off the weights.
 
@@ -143,49 +143,15 @@ class SynthesizerConfig:
             normed(f"enc.res_skip_layers.{i}", c if i == POSTERIOR_LAYERS - 1 else 2 * c, c, 1)
         return {f"enc_q.{name}": shape for name, shape in shapes.items()}
 
+    def unused_shapes(self, state: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+        """Keys of a checkpoint that conversion does not use; they must still have these shapes."""
+        return self.posterior_shapes() if any(key.startswith("enc_q.") for key in state) else {}
+
 
 _NUMBERS = (
     "inter_channels", "hidden_channels", "filter_channels", "n_heads", "n_layers", "kernel_size",
     "upsample_initial_channel", "spk_embed_dim", "gin_channels", "spec_channels",
 )  # fmt: skip
-
-
-class VoiceFacts:
-    """What a voice's configuration says, as attributes of its model."""
-
-    config: SynthesizerConfig
-
-    @property
-    def sample_rate(self) -> int:
-        return self.config.sample_rate
-
-    @property
-    def version(self) -> str:
-        return self.config.version
-
-    @property
-    def has_f0(self) -> bool:
-        return self.config.has_f0
-
-    @property
-    def vocoder(self) -> str:
-        return self.config.vocoder
-
-    @property
-    def hop_samples(self) -> int:
-        return self.config.hop_samples
-
-    @property
-    def phone_channels(self) -> int:
-        return self.config.phone_channels
-
-    @property
-    def inter_channels(self) -> int:
-        return self.config.inter_channels
-
-    @property
-    def speakers(self) -> int:
-        return self.config.spk_embed_dim
 
 
 @dataclass(frozen=True)
@@ -230,12 +196,16 @@ class HubertConfig:
         numbers = [int(k.split(".")[2]) for k in state if k.startswith("encoder.layers.") and k.split(".")[2].isdigit()]
         return cls(projection.shape[1], projection.shape[0], dense.shape[0], max(numbers) + 1, projected)
 
+    def unused_shapes(self, state: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+        """The training mask, where a checkpoint has it."""
+        return {"masked_spec_embed": (self.channels,)} if "masked_spec_embed" in state else {}
+
 
 def named_config(config: object) -> dict[str, Any]:
     """The 18 values that a voice's network is built from, by name, from a list or a mapping.
 
     Raises:
-        CheckpointError: names or count are wrong, or a value cannot be what its name says.
+        CheckpointError: wrong names or number of values, or an impossible value.
     """
     if isinstance(config, Mapping):
         wrong = [f"{n} is missing" for n in CONFIG_NAMES if n not in config]

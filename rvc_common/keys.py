@@ -60,7 +60,7 @@ def hubert_names(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """HuBERT's keys from fairseq's or Hugging Face's naming to Hugging Face's, weight norm as ``normalise_keys``.
 
     Raises:
-        CheckpointError: two keys stand for the same tensor.
+        CheckpointError: two keys name the same tensor.
     """
     names = {key: key.removeprefix("hubert.") for key in state}
     if any(re.match(r"feature_extractor\.conv_layers\.0\.0\.|post_extract_proj\.", key) for key in state):

@@ -1,7 +1,7 @@
 """Randomness as an argument: the arrays that a synthesis consumes, in upstream's order.
 
 A *draw* is a callable ``draw(index, kind, shape) -> array`` with kind ``"normal"`` (standard) or
-``"uniform"`` ([0, 1)); ``index`` counts from 0 over a whole conversion. A seed stands for the
+``"uniform"`` ([0, 1)); ``index`` counts from 0 over a whole conversion. A seed selects the
 NumPy generator below, so both sides get the same arrays.
 """
 

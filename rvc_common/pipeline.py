@@ -1,4 +1,4 @@
-"""The whole conversion: a recording in, the same words in another voice out.
+"""The whole conversion: a recording in, the converted recording out.
 
 Behaviour as in IAHispano/Applio, revision b9c0ccb (``profile="applio"``), or in the WebUI,
 revision 4338f12 (``"webui"``). An implementation supplies the networks and the index search;
@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from . import steps
+from .checks import PROFILES, check_choice
 from .index import Searched
+from .model import Watcher
 from .noise import Draw, Draws
 from .stages import CONTOUR, PHONE, SIGNAL, Axes, Carry, Event, Stage, run, walk
 from .steps import HOP_SAMPLES, SAMPLE_RATE, Windows
 
 LARGEST_TRANSPOSITION = 48
-
-Watcher = Callable[[str, np.ndarray], None]
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,7 @@ class Pipeline:
         profile: str = "applio",
         windows: Mapping[str, float] | None = None,
     ) -> None:
-        if profile not in ("applio", "webui"):
-            raise ValueError(f"unknown profile {profile!r}: applio or webui")
+        check_choice("profile", profile, PROFILES)
         self.hubert, self.rmvpe, self.synthesizer, self.profile = hubert, rmvpe, synthesizer, profile
         unknown = set(windows or {}) - set(Windows._fields)
         if unknown:
@@ -346,7 +345,7 @@ def _check_pitch(transpose: float, propose_hz: float | None, autotune: float) ->
 
 
 def _fitted(f0: np.ndarray, samples: int, padded: int) -> np.ndarray:
-    """F0 of the padded clip; of the recording alone, it is mirrored at both ends as the audio is."""
+    """F0 of the padded clip; that of the unpadded recording is mirrored at both ends like the audio."""
     f0 = np.asarray(f0, np.float64)
     if f0.ndim != 1 or not np.isfinite(f0).all() or (f0 < 0).any():
         raise ValueError("f0 must be [F] in Hz, finite, 0 where unvoiced")

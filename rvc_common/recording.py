@@ -47,7 +47,7 @@ def read_recording(path: str | Path) -> np.ndarray:
 
 
 def check_output(path: Path) -> None:
-    """Found out before the work, not after it.
+    """Check the output's path before the conversion starts.
 
     Raises:
         ValueError: an ending that cannot be written, or a folder that does not exist.
@@ -59,10 +59,10 @@ def check_output(path: Path) -> None:
 
 
 def check_space(path: Path, seconds: float, sample_rate: int) -> None:
-    """A disk that cannot hold the result is found out before hours of work are lost to it.
+    """Check before the conversion that the disk can hold its result.
 
     Raises:
-        ValueError: says how much is missing.
+        ValueError: too little space; the message states how much is needed.
     """
     needed, free = int(seconds * sample_rate * 3), shutil.disk_usage(path.parent).free
     if path.suffix.lower() == ".wav" and free < needed:  # how far .flac packs is not known before

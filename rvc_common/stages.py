@@ -5,8 +5,8 @@ so what is traced or timed is what runs. Stages pass a *carry*: a dict of named 
 entry ``"x"`` is the main value; side values (skips, residuals) have entries of their own.
 
 ``run`` executes stages, perhaps with a watcher. ``walk`` does the same one stage at a time and
-hands the carry out in between: whoever drives it may look at every value, and may put another
-one in its place before the next stage sees it.
+hands the carry out in between: the caller may read every value, and may replace it before the next
+stage runs.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ BY_RANK: tuple[Axes, ...] = ((), CONTOUR, ("batch", "frame"), FRAMES, IMAGE)
 
 
 class Layout(Protocol):
-    """How a model's values look from outside: in NumPy and in PyTorch's axis order."""
+    """Converts a model's values to NumPy in PyTorch's axis order, and back."""
 
     def public(self, event: Event, name: str) -> np.ndarray | None:
         """The carry's entry ``name`` as an array; None where it is not one."""
@@ -58,7 +58,7 @@ class Layout(Protocol):
 class Event(NamedTuple):
     """A stage has just run. ``product`` names the entry of the carry that it makes.
 
-    ``layout`` None: the carry's arrays are NumPy's already. ``prefix``: where the model stands inside another.
+    ``layout`` None: the carry's arrays are NumPy's already. ``prefix``: the model's place inside another.
     ``shared``, ``axes``, ``decides``, ``ranks``: see ``Stage``.
     """
 

@@ -21,7 +21,7 @@ INPUT_PEAK, OUTPUT_PEAK = 0.95, 0.99
 F0_MIN_HZ, F0_MAX_HZ = 50.0, 1100.0
 PITCH_CODES = 256
 LARGEST_PROPOSAL = 12
-# notes that autotune knows, G1 to C6, in Hz; upstream's table has E5 rounded down
+# notes that autotune pulls to, G1 to C6, in Hz; upstream's table has E5 rounded down
 NOTES_HZ = np.array([659.25 if midi == 76 else round(440 * 2 ** ((midi - 69) / 12), 2) for midi in range(31, 85)])
 RMS_FLOOR = 1e-6
 
@@ -93,7 +93,7 @@ def find_cuts(filtered: np.ndarray, windows: Windows, profile: str) -> list[int]
     for middle in range(center, filtered.size, center):
         start, stop = max(0, middle - query), min(filtered.size, middle + query)
         loudness = np.zeros(stop - start)
-        for i in range(HOP_SAMPLES):  # in upstream's order, so that ties are broken alike
+        for i in range(HOP_SAMPLES):  # in upstream's order, so that ties are resolved in the same way
             part = padded[start + i : stop + i]
             loudness += np.abs(part) if profile == "webui" else part
         cuts.append((middle - query + int(np.argmin(np.abs(loudness)))) // HOP_SAMPLES * HOP_SAMPLES)

@@ -40,7 +40,7 @@ class LogMel:
         self.window = mx.array(0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(N_FFT) / N_FFT), dtype=mx.float32)
 
     def __call__(self, audio: mx.array) -> mx.array:
-        """``[n]`` at 16 kHz to ``[F, 128]``, F = 1 + n // 160 (frames first, as MLX likes them)."""
+        """``[n]`` at 16 kHz to ``[F, 128]``, F = 1 + n // 160 (frames first)."""
         half = N_FFT // 2
         padded = mx.concatenate([audio[half:0:-1], audio, audio[-2 : -half - 2 : -1]])
         frames = 1 + audio.size // HOP_SAMPLES

@@ -1,6 +1,6 @@
 """Bounds what MLX keeps of freed GPU memory.
 
-MLX keeps every freed buffer and takes it again for arrays of nearly its size alone (``BufferCache``
+MLX keeps every freed buffer and reuses it only for arrays of nearly its size (``BufferCache``
 in its source), so inputs of many lengths fill a device: a synthesizer on CUDA left 30 GiB after 50
 lengths of at most 1.6 s (suite ``memory``, without this). Here a call remembers what it added when
 it first ran on emptied buffers, and they are emptied again when more is kept than all calls together
@@ -29,7 +29,7 @@ class Buffers:
         self.ran: WeakKeyDictionary[object, set[str]] = WeakKeyDictionary()
 
     def settle(self, owner: object, call: str, before: int, after: int, outlive: int) -> None:
-        """Take note of a call that found ``before`` kept bytes, left ``after``, and ``outlive`` to be freed."""
+        """Record a call that found ``before`` kept bytes, left ``after``, and ``outlive`` to be freed."""
         ran = self.ran.setdefault(owner, set())
         if call not in ran:
             ran.add(call)

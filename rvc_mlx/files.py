@@ -1,7 +1,7 @@
 """What checkpoint files hold, read without PyTorch and without running code from them.
 
 A ``.pt`` file is a zip of one pickle and raw tensor storages; before PyTorch 1.6 it was a row of
-pickles with the storages behind them. The pickles are opened with an unpickler that knows a few
+pickles with the storages behind them. The pickles are opened with an unpickler that accepts a few
 names (how a tensor is rebuilt, its storage types, an ordered dict) and refuses every other one,
 so a hostile file has nothing to call.
 """
@@ -80,7 +80,7 @@ class _Tensor:
 
 
 class _StandIn:
-    """Takes the place of a foreign class or function: swallows everything, does nothing."""
+    """Takes the place of a foreign class or function: accepts every call and does nothing."""
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
 
@@ -175,7 +175,7 @@ def _read_legacy(path: Path, foreign: bool) -> Any:
 def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     from safetensors import deserialize, safe_open
 
-    # the library's NumPy loader does not know bfloat16
+    # the library's NumPy loader does not support bfloat16
     tensors = {
         name: _values(entry["data"], _SAFETENSORS_TYPES[entry["dtype"]]).reshape(entry["shape"])
         for name, entry in deserialize(path.read_bytes())

@@ -21,7 +21,6 @@ import numpy as np
 from .runtime import gpu_kind, mx
 
 CHUNK_STEPS = 32
-PLAIN_EVAL_STEPS = 64
 KERNEL_TOLERANCE = 2e-5
 
 # One thread group per direction: groups cannot wait for each other on Metal. A thread owns one

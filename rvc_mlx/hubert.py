@@ -9,27 +9,22 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from rvc_common.checkpoint import file_named, read_hubert
-from rvc_common.checks import check_content_audio
+from rvc_common import hubert
 from rvc_common.config import HEAD_CHANNELS, HubertConfig
-from rvc_common.keys import check_keys, normalise_keys
-from rvc_common.stages import FEATURES, SAMPLES, Carry, Event, Stage, Watch, group, leaf, run, walk
+from rvc_common.keys import check_keys
+from rvc_common.stages import FEATURES, SAMPLES, Carry, Stage, group, leaf
 
 from . import attention
-from .buffers import on_device
 from .files import read_file
 from .gru import has_compiler
-from .layers import DTYPES, Layer, Weights
-from .layouts import ChannelsLast, stepped
-from .optimize import resolve
-from .resident import Resident
-from .runtime import mx, resolve_device, warn_if_slow
+from .layers import Layer, Weights
+from .layouts import ChannelsLast
+from .model import Model
+from .runtime import mx
 
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 POSITION_KERNEL, POSITION_GROUPS = 128, 16
@@ -124,12 +119,9 @@ class Network:
         self.config, self.weights = config, weights
         self.gelu = fastest_gelu(weights.methods)
         self.attention = fastest_attention(weights.methods)
-        # "transpose" does nothing: frames come first here already
         convolutions = group("feature_extractor", tuple(self._conv_layer(i) for i in range(len(KERNELS))), axes=SAMPLES)
-        self.extracting = (
-            convolutions,
-            leaf("transpose", lambda x: x, axes=FEATURES),
-        )  # frames come first here already
+        # "transpose" does nothing: frames come first here already
+        self.extracting = (convolutions, leaf("transpose", lambda x: x, axes=FEATURES))
         projection = (
             leaf("layer_norm", weights.norm("feature_projection.layer_norm", NORM_EPS)),
             leaf("projection", weights.linear("feature_projection.projection")),
@@ -236,150 +228,38 @@ def residual(name: str, parts: tuple[Stage, ...]) -> tuple[Stage, Stage]:
     return group(name, (Stage(":input", remember), *parts)), Stage(f"{name}:sum", add)
 
 
-class Hubert:
-    """Content features of 16 kHz mono audio, 50 frames a second. NumPy in, NumPy out."""
+# only the convolutions have channels in the middle in PyTorch
+LAYOUT = ChannelsLast(lambda event, name: not event.path.startswith("feature_extractor"))
+
+
+class Hubert(Model, hubert.Hubert):
+    __doc__ = hubert.Hubert.__doc__
+    read_file = staticmethod(read_file)
+    layout = LAYOUT
 
     def __init__(
         self,
         state: Mapping[str, np.ndarray],
+        config: HubertConfig,
         *,
         dtype: str = "float32",
         device: str | None = None,
         optimize: Iterable[str] | str = "all",
     ) -> None:
-        if dtype not in DTYPES:
-            raise ValueError(f"unknown dtype {dtype!r}: one of {', '.join(DTYPES)}")
-        self.device, self.dtype = resolve_device(device), DTYPES[dtype]
-        self.optimize = resolve(optimize, "hubert", gpu=self.device == mx.Device(mx.gpu), dtype=dtype)
-        state = normalise_keys(state)
-        self.config = HubertConfig.from_state_dict(state)
-        mask = {"masked_spec_embed": (self.config.channels,)} if "masked_spec_embed" in state else {}
-        check_keys("HuBERT", state_shapes(self.config) | mask, state)
-        warn_if_slow(self.device)
-        with mx.stream(self.device):
-            self.network = Network(self.config, Weights(state, self.dtype, self.optimize))
-
-    @classmethod
-    def from_checkpoint(cls, path: str | Path, **options: Any) -> Hubert:
-        """Load a Hugging Face folder or file, fairseq's ``hubert_base.pt``, or ``.safetensors``, strictly.
-
-        Raises:
-            CheckpointError: unreadable file, or keys and shapes of another model.
-        """
-        with file_named(path):
-            return cls.from_state_dict(read_hubert(path, read_file), **options)
-
-    @classmethod
-    def from_state_dict(cls, state: Mapping[str, np.ndarray], **options: Any) -> Hubert:
-        """Build from Hugging Face's keys mapped to arrays. ``options``: dtype, device, optimize."""
-        return cls(state, **options)
-
-    def features(
-        self,
-        audio: np.ndarray,
-        version: str = "v2",
-        profile: str = "applio",
-        watch: Callable[[str, np.ndarray], None] | None = None,
-    ) -> np.ndarray:
-        """``[n]`` or ``[B, n]`` at 16 kHz to ``[H, C]`` or ``[B, H, C]``, H = (n - 400) // 320 + 1.
-
-        C is 768 for v2 voices and 256, through ``final_proj``, for v1. ``watch(path, array)`` is
-        called after every stage, arrays in PyTorch's layouts.
-        """
-        with on_device(self.device, self, "features"):
-            extracted = self._extract(check_content_audio(audio), watch)
-            result = self._encode(extracted, version, profile, watch)
-        return result if np.ndim(audio) == 2 else result[0]
-
-    def width(self, version: str, profile: str) -> int | None:
-        """Values per frame that ``features`` gives.
-
-        Raises:
-            ValueError: no such version or profile, or this model lacks what the version needs.
-        """
-        _, projects = last_stage(self.config, version, profile)
-        return self.config.projected if projects else self.config.channels
-
-    def extract(self, audio: np.ndarray) -> np.ndarray:
-        """The seven convolutions alone: ``[n]`` or ``[B, n]`` to ``[H, 512]`` or ``[B, H, 512]``."""
-        with on_device(self.device, self, "extract"):
-            result = np.array(self._extract(check_content_audio(audio), None).astype(mx.float32))
-        return result if np.ndim(audio) == 2 else result[0]
-
-    def encode(self, extracted: np.ndarray, version: str = "v2", profile: str = "applio") -> np.ndarray:
-        """What follows ``extract``: ``[H, 512]`` or ``[B, H, 512]`` to ``[.., H, 768 or 256]``."""
-        with on_device(self.device, self, "encode"):
-            batch = mx.array(extracted.reshape(-1, *extracted.shape[-2:])).astype(self.dtype)
-            result = self._encode(batch, version, profile, None)
-        return result if np.ndim(extracted) == 3 else result[0]
-
-    def resident(self, audio: np.ndarray, version: str = "v2", profile: str = "applio") -> Resident:
-        """``features`` with its input on the device already."""
-        stages = (*self.network.extracting, *self.network.encoding(*last_stage(self.config, version, profile)))
-        with mx.stream(self.device):
-            start = self._entered(check_content_audio(audio))
-            mx.eval(start)
-
-        def work() -> dict[str, mx.array]:
-            carry = dict(start)
-            run(stages, carry)
-            return {"features": carry["x"] if np.ndim(audio) == 2 else carry["x"][0]}
-
-        return Resident(work, self.device)
-
-    def walk(self, audio: np.ndarray, version: str = "v2", profile: str = "applio") -> Iterator[Event]:
-        """``features`` stage by stage; see ``stages.walk``."""
-        return stepped(self._walk(audio, version, profile), LAYOUT, self.device)
-
-    def _walk(self, audio: np.ndarray, version: str, profile: str) -> Iterator[Event]:
-        carry = self._entered(check_content_audio(audio))
-        encoding = self.network.encoding(*last_stage(self.config, version, profile))
-        yield from walk((*self.network.extracting, *encoding), carry)
-        carry["features"] = np.array(carry["x"].astype(mx.float32))
-        yield Event("features", carry, "features", axes=FEATURES)
+        self.config = config
+        check_keys("HuBERT", state_shapes(config) | config.unused_shapes(state), state)
+        self._place("hubert", dtype, device, optimize)
+        with self.on_device(None):
+            self.network = Network(config, Weights(state, self.dtype, self.optimize))
+        self.extracting = self.network.extracting
 
     def _entered(self, audio: np.ndarray) -> Carry:
-        batch = mx.array(audio.astype(np.float32)).astype(self.dtype)
-        return {"x": batch.reshape(-1, batch.shape[-1], 1)}
+        return {"x": self.to_device(audio).reshape(-1, audio.shape[-1], 1)}
 
-    def _extract(self, audio: np.ndarray, watch: Callable[[str, np.ndarray], None] | None) -> mx.array:
-        carry = self._entered(audio)
-        run(self.network.extracting, carry, _converted(watch))
-        return carry["x"]
+    def _last_stage(self, version: str, profile: str) -> tuple[int, bool]:
+        if version == "v2":
+            return self.config.layers, False
+        return (WEBUI_V1_LAYERS if profile == "webui" else self.config.layers), True
 
-    def _encode(
-        self, extracted: mx.array, version: str, profile: str, watch: Callable[[str, np.ndarray], None] | None
-    ) -> np.ndarray:
-        carry: Carry = {"x": extracted}
-        layers, project = last_stage(self.config, version, profile)
-        run(self.network.encoding(layers, project), carry, _converted(watch))
-        return np.array(carry["x"].astype(mx.float32))
-
-
-# only the convolutions have channels in the middle in PyTorch
-LAYOUT = ChannelsLast(lambda event, name: not event.path.startswith("feature_extractor"))
-
-
-def _converted(watch: Callable[[str, np.ndarray], None] | None) -> Watch | None:
-    if watch is None:
-        return None
-
-    def told(path: str, value: mx.array) -> None:
-        array = LAYOUT.public(Event(path, {"x": value}, "x"), "x")
-        assert array is not None
-        watch(path, array)
-
-    return told
-
-
-def last_stage(config: HubertConfig, version: str, profile: str) -> tuple[int, bool]:
-    """How many layers a voice of this version and profile wants, and whether ``final_proj`` follows."""
-    if version not in ("v1", "v2") or profile not in ("applio", "webui"):
-        raise ValueError(f"unknown version or profile: {version!r}, {profile!r}; v1 or v2, applio or webui")
-    if version == "v2":
-        return config.layers, False
-    if config.projected is None:
-        raise ValueError("this HuBERT has no final_proj, which v1 voices need")
-    if profile == "webui" and config.layers < WEBUI_V1_LAYERS:
-        raise ValueError(f"this HuBERT has {config.layers} layers; the WebUI's v1 voices need {WEBUI_V1_LAYERS}")
-    return (WEBUI_V1_LAYERS if profile == "webui" else config.layers), True
+    def _encoding_stages(self, layers: int, project: bool) -> tuple[Stage, ...]:
+        return self.network.encoding(layers, project)

@@ -25,7 +25,7 @@ Layer = Callable[[mx.array], mx.array]
 
 
 class Weights:
-    """A state dict in PyTorch's layouts, handing out MLX arrays and layers of one type.
+    """A state dict in PyTorch's layouts, from which it makes MLX arrays and layers of one type.
 
     ``methods``: names of the optimisations in use.
     """

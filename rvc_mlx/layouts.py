@@ -1,4 +1,4 @@
-"""How carries of MLX arrays look from outside: in NumPy, in PyTorch's axis order.
+"""Carries of MLX arrays as NumPy arrays in PyTorch's axis order.
 
 The networks keep channels last. A walk (``stages.walk``) shows its values, and takes others in
 their place, through one of these.
@@ -93,7 +93,7 @@ class RmvpeLayout:
         return inside and (value.ndim == 2 or event.path.endswith("cnn"))
 
     def _image(self, event: Event, value: mx.array | list[mx.array]) -> mx.array:
-        """Without border, ``[1, C, H, W]``; its length tells the level."""
+        """Without border, ``[1, C, H, W]``; its length gives the level."""
         halo, rows = 0, event.carry["rows"]
         if isinstance(value, list):
             value, halo = value[0], event.carry["halo"]
@@ -109,7 +109,7 @@ def stepped(events: Iterator[Event], layout: ChannelsLast | RmvpeLayout, device:
     """The events of a walk with their layout; the work happens on ``device``."""
     events = iter(events)
     while True:
-        with mx.stream(device):  # not across the yield: it would hold for whoever drives the walk
+        with mx.stream(device):  # not across the yield: it would apply to the caller too
             event = next(events, None)
         if event is None:
             return

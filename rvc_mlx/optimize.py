@@ -64,21 +64,21 @@ OPTIMIZATIONS = {
 }
 
 
-def resolve(wish: Iterable[str] | str, model: str, *, gpu: bool, dtype: str) -> frozenset[str]:
+def resolve(selection: Iterable[str] | str, model: str, *, gpu: bool, dtype: str) -> frozenset[str]:
     """``"all"``, ``"none"`` or a list of names to those that apply to this model, device and type.
 
     Raises:
         ValueError: an unknown name.
     """
-    if isinstance(wish, str):
-        wish = {"all": list(OPTIMIZATIONS), "none": []}.get(wish, [wish])
-    names = list(wish)
+    if isinstance(selection, str):
+        selection = {"all": list(OPTIMIZATIONS), "none": []}.get(selection, [selection])
+    names = list(selection)
     unknown = [name for name in names if name not in OPTIMIZATIONS]
     if unknown:
         raise ValueError(f"unknown optimisation {unknown[0]!r}: one of {', '.join(OPTIMIZATIONS)}, all or none")
 
     def applies(name: str) -> bool:
-        it = OPTIMIZATIONS[name]
-        return model in it.models and (it.gpu if gpu else it.cpu) and (dtype == "float32" or not it.float32_only)
+        one = OPTIMIZATIONS[name]
+        return model in one.models and (one.gpu if gpu else one.cpu) and (dtype == "float32" or not one.float32_only)
 
     return frozenset(name for name in names if applies(name))

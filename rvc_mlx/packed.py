@@ -90,7 +90,7 @@ def _up(state: Weights, name: str) -> _Up:
     """Transposed convolution, stride 2, padding 1, output padding 1, by output parity.
 
     Output row 2j takes kernel row 1 of input row j; row 2j + 1 takes row 2 of j and row 0 of
-    j + 1. Columns alike; the products make even and odd columns side by side, which interleaves
+    j + 1, and columns likewise; the products make even and odd columns side by side, which interleaves
     them in memory at no cost.
     """
     scale, shift = fold_norm(state, f"{name}.1")
@@ -170,7 +170,7 @@ class PackedUNet:
     def _blocks(self, name: str, blocks: list[_Block], size: tuple[int, int]) -> tuple[Stage, ...]:
         rows, width = size[0], size[1] + 1
         need = 2 * (width + 1)
-        # one halo for all blocks while it is small beside the image, else one per block
+        # one halo for all blocks while it is small compared with the image, else one per block
         span = len(blocks) if need * len(blocks) * 16 < rows * width else 1
 
         def stage(index: int, block: _Block) -> Stage:

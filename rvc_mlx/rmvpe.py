@@ -8,27 +8,24 @@ B = batch, T = 10 ms frames; arrays inside are channels last.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import rvc_common.config
-from rvc_common.checkpoint import file_named, read_state_dict
-from rvc_common.checks import check_pitch_audio
+from rvc_common import rmvpe
+from rvc_common.checks import PROFILES, check_choice, check_pitch_audio
 from rvc_common.keys import check_keys
+from rvc_common.model import Resident, Watcher
 from rvc_common.stages import BANDS, BINS, CONTOUR, FEATURES, Carry, Event, Stage, leaf, run, walk
 
 from .audio import HOP_SAMPLES, N_MELS, LogMel
-from .buffers import on_device
 from .files import read_file
 from .gru import BiGRU
-from .layers import DTYPES
-from .layouts import RmvpeLayout, stepped
-from .optimize import resolve
+from .layouts import RmvpeLayout
+from .model import Model
 from .packed import PackedUNet
-from .resident import Resident
-from .runtime import mx, resolve_device, warn_if_slow
+from .runtime import mx
 from .unet import NativeUNet
 
 N_BINS = 360
@@ -39,7 +36,7 @@ TILE_FRAMES = 10240
 
 
 class RMVPEConfig(rvc_common.config.RMVPEConfig):
-    """What tiling adds to the sizes: how far the U-Net sees."""
+    """The sizes, and the U-Net's reach along time, which tiling needs."""
 
     @property
     def halo_frames(self) -> int:
@@ -91,8 +88,9 @@ def state_shapes(config: RMVPEConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-class RMVPE:
-    """Pitch of 16 kHz mono audio, 100 frames a second. NumPy in, NumPy out."""
+class RMVPE(Model, rmvpe.RMVPE):
+    __doc__ = rmvpe.RMVPE.__doc__
+    read_file = staticmethod(read_file)
 
     def __init__(
         self,
@@ -103,16 +101,11 @@ class RMVPE:
         profile: str = "applio",
         optimize: Iterable[str] | str = "all",
     ) -> None:
-        if profile not in ("applio", "webui"):
-            raise ValueError(f"unknown profile {profile!r}: applio or webui")
-        if dtype not in DTYPES:
-            raise ValueError(f"unknown dtype {dtype!r}: one of {', '.join(DTYPES)}")
-        self.device, self.profile, self.dtype = resolve_device(device), profile, DTYPES[dtype]
-        self.optimize = resolve(optimize, "rmvpe", gpu=self.device == mx.Device(mx.gpu), dtype=dtype)
-        self.config = RMVPEConfig.from_state_dict(state)
+        check_choice("profile", profile, PROFILES)
+        self.profile, self.config = profile, RMVPEConfig.from_state_dict(state)
         check_keys("RMVPE", state_shapes(self.config), state)
-        warn_if_slow(self.device)
-        with mx.stream(self.device):
+        self._place("rmvpe", dtype, device, optimize)
+        with self.on_device(None):
             self._build(state)
 
     def _build(self, state: Mapping[str, np.ndarray]) -> None:
@@ -134,9 +127,9 @@ class RMVPE:
         }
         self.native = None if self.packed else NativeUNet(state, *sizes, dtype=self.dtype, **options)
         self.gru = gru = BiGRU(state, "fc.0.gru", self.dtype, self.optimize)
-        # what the machine turned out not to allow is not claimed
+        # only the optimisations that this machine allows are reported as used
         self.optimize -= {"compile_gru", "gru_kernel"} - gru.used
-        if self.packed:  # folds, and upsamples by parity, in its own way
+        if self.packed:  # it has its own folding and upsampling
             self.optimize -= {"fold_norm", "polyphase"}
         weight = mx.array(np.ascontiguousarray(state["fc.1.weight"].T)).astype(self.dtype)
         bias = mx.array(state["fc.1.bias"]).astype(self.dtype)
@@ -147,18 +140,8 @@ class RMVPE:
         )
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, **options: Any) -> RMVPE:
-        """Load upstream's ``rmvpe.pt`` (bare state dict) or ``.safetensors``, strictly.
-
-        Raises:
-            CheckpointError: unreadable file, or keys and shapes of another model.
-        """
-        with file_named(path):
-            return cls.from_state_dict(read_state_dict(path, read_file), **options)
-
-    @classmethod
     def from_state_dict(cls, state: Mapping[str, np.ndarray], **options: Any) -> RMVPE:
-        """Build from upstream keys mapped to arrays. ``options``: dtype, device, profile, optimize."""
+        """Build from upstream's keys mapped to arrays. ``options`` as the constructor's."""
         return cls(state, **options)
 
     @property
@@ -166,11 +149,8 @@ class RMVPE:
         """Frames of an independent block under the model's profile; 0: the whole clip."""
         return CHUNK_FRAMES if self.profile == "applio" else 0
 
-    def mel(self, audio: np.ndarray) -> np.ndarray:
-        """``[n]`` 16 kHz mono in [-1, 1] to natural-log mel ``[128, F]``, F = 1 + n // 160."""
-        with on_device(self.device, self, "mel"):
-            # contiguous on the device, so that the copy to NumPy is a plain one
-            return np.array(mx.contiguous(self.log_mel(mx.array(check_pitch_audio(audio))).T))
+    def _mel(self, audio: np.ndarray) -> mx.array:
+        return self.log_mel(mx.array(audio)).T
 
     def salience(self, mel: np.ndarray, chunk: int | None = None) -> np.ndarray:
         """``[128, F] -> [F, 360]`` or ``[B, 128, F] -> [B, F, 360]``, values in (0, 1).
@@ -181,7 +161,7 @@ class RMVPE:
         mel = np.asarray(mel, dtype=np.float32)
         if mel.ndim not in (2, 3) or mel.shape[-2] != N_MELS:
             raise ValueError(f"mel must be [128, F] or [B, 128, F], not {list(mel.shape)}")
-        with on_device(self.device, self, "salience"):
+        with self.on_device("salience"):
             frames_first = mx.array(mel.reshape(-1, *mel.shape[-2:])).transpose(0, 2, 1)
             result = np.array(self._salience(frames_first, chunk))
         return result if mel.ndim == 3 else result[0]
@@ -259,12 +239,12 @@ class RMVPE:
         salience = np.asarray(salience, dtype=np.float32)
         if salience.ndim != 2 or salience.shape[1] != N_BINS:
             raise ValueError(f"salience must be [F, {N_BINS}], not {list(salience.shape)}")
-        with on_device(self.device, self, "cents"):
+        with self.on_device("cents"):
             return _cents(mx.array(salience), threshold)
 
     def f0(self, audio: np.ndarray, threshold: float = 0.03) -> np.ndarray:
         """``[n]`` 16 kHz mono to Hz ``[F]``, float64, 100 frames a second, 0 where unvoiced."""
-        with on_device(self.device, self, "f0"):
+        with self.on_device("f0"):
             carry: Carry = {"x": mx.array(check_pitch_audio(audio))}
             run(self.front, carry)
             # decoded block by block: the salience of an hour is half a gigabyte
@@ -279,7 +259,7 @@ class RMVPE:
 
     def resident(self, call: str, array: np.ndarray) -> Resident:
         """``mel`` of audio ``[n]``, ``network`` of mel ``[128, F]`` or ``gru`` of ``[B, T, 384]``, on the device."""
-        with mx.stream(self.device):
+        with self.on_device(None):
             x = mx.array(np.asarray(array, np.float32))
             x = x.T[None] if call == "network" else x.astype(self.dtype) if call == "gru" else x
             x = mx.contiguous(x)
@@ -289,14 +269,10 @@ class RMVPE:
             "network": lambda: self._salience(x)[0],
             "gru": lambda: self.gru(x),
         }
-        return Resident(lambda: {call: work[call]()}, self.device)
-
-    def walk(self, audio: np.ndarray, threshold: float = 0.03) -> Iterator[Event]:
-        """``f0`` stage by stage; see ``stages.walk``. Later blocks' paths begin with ``block.i.``."""
-        return stepped(self._walk(audio, threshold), self.layout, self.device)
+        return Resident(self, lambda: {call: work[call]()})
 
     def _walk(self, audio: np.ndarray, threshold: float) -> Iterator[Event]:
-        carry: Carry = {"x": mx.array(check_pitch_audio(audio))}
+        carry: Carry = {"x": mx.array(audio)}
         yield from walk(self.front, carry)
         cents = []
         for i, block in enumerate(self._blocks(carry.pop("x"))):
@@ -313,15 +289,12 @@ class RMVPE:
         carry["f0"] = cents_to_hz(np.concatenate(cents)[: frames_of(audio)])
         yield Event("f0", carry, "f0", axes=CONTOUR, decides=True)
 
-    def trace(self, mel: np.ndarray, watch: Callable[[str, np.ndarray], None], chunk: int | None = None) -> None:
+    def trace(self, mel: np.ndarray, watch: Watcher, chunk: int | None = None) -> None:
         """Run the network on ``[B, 128, F]``; ``watch(path, array)`` after every stage.
 
         Arrays are in PyTorch's layouts. Stages that an optimisation merges are not reported.
         """
-        for event in stepped(self._walk_network(mel, chunk), self.layout, self.device):
-            array = self.layout.public(event, event.product)
-            assert array is not None
-            watch(event.path, array)
+        self.report(self.stepped(self._walk_network(mel, chunk)), watch)
 
     def _walk_network(self, mel: np.ndarray, chunk: int | None) -> Iterator[Event]:
         x = self._pad_frames(mx.array(mel).transpose(0, 2, 1))

@@ -30,11 +30,11 @@ _mlx_was_imported = "mlx.core" in sys.modules
 
 
 def _candidates() -> list[str]:
-    wish = os.environ.get("RVC_MLX_BLAS", "auto")
-    if wish == "reference" or sys.platform != "linux":
+    choice = os.environ.get("RVC_MLX_BLAS", "auto")
+    if choice == "reference" or sys.platform != "linux":
         return []
-    if wish != "auto":
-        return [wish]
+    if choice != "auto":
+        return [choice]
     try:
         files = importlib.metadata.files("mkl") or []
     except importlib.metadata.PackageNotFoundError:
@@ -45,17 +45,17 @@ def _candidates() -> list[str]:
 
 
 def _preload_blas() -> None:
-    # MKL's threads spin 200 ms after each call and would take the cores from whoever is timed
+    # MKL's threads spin 200 ms after each call and would take the cores from the process that is timed
     # next; 20 ms still bridges the gaps between the products of one forward pass
     os.environ.setdefault("KMP_BLOCKTIME", "20")
-    wish = os.environ.get("RVC_MLX_BLAS", "auto")
+    choice = os.environ.get("RVC_MLX_BLAS", "auto")
     for candidate in _candidates():
         try:
             ctypes.CDLL(candidate, mode=ctypes.RTLD_GLOBAL)
             return
         except OSError as error:
-            if wish not in ("auto", "reference"):
-                raise ImportError(f"RVC_MLX_BLAS={wish}: cannot be loaded ({error})") from None
+            if choice not in ("auto", "reference"):
+                raise ImportError(f"RVC_MLX_BLAS={choice}: cannot be loaded ({error})") from None
 
 
 class _DlInfo(ctypes.Structure):
@@ -123,7 +123,7 @@ def warn_if_slow(device: mx.Device) -> None:
             "MLX runs on its slow reference BLAS (30 to 50 times slower): "
             "pip install mkl, and import rvc_mlx before mlx.core",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

@@ -23,7 +23,7 @@ SLOPE = 0.1
 
 
 class RelativeAttention:
-    """Self-attention whose logits and outputs know offsets of up to ten frames; farther ones add nothing."""
+    """Self-attention with relative positions of up to ten frames in logits and outputs; larger ones add nothing."""
 
     def __init__(self, name: str, heads: int, weights: Weights) -> None:
         self.heads = heads

@@ -172,7 +172,7 @@ class NativeUNet:
         """``[4 * in, 4 * out]``: from the four neighbours at or after a position to its 2x2 outputs.
 
         An even output takes kernel tap 1 of its own input; an odd one tap 2 of its own and tap 0
-        of the next. Rows and columns alike.
+        of the next, in rows and in columns.
         """
         k = np.asarray(self.state[f"{name}.weight"], np.float64).transpose(2, 3, 0, 1)
         k = k if scale is None else k * scale

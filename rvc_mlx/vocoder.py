@@ -113,7 +113,7 @@ class HiFiGAN:
         self.fine_halo = math.ceil(sum(map(self._reach, range(1, len(levels)))) + 3 / config.hop_samples)
 
     def _reach(self, i: int) -> float:
-        """Frames on either side that a value after the i-th level depends on, by that level alone."""
+        """Frames on either side that a value after the i-th level depends on through that level."""
         config = self.config
         before = math.prod(config.upsample_rates[:i])
         up = -(-config.upsample_kernel_sizes[i] // config.upsample_rates[i]) / before

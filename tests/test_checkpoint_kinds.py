@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from rvc_common import CheckpointError, checkpoint
+from rvc_common.config import CONFIG_NAMES
 from rvc_common.keys import hubert_names
 
 VOICES = sorted(p.stem for p in made.MANIFESTS.glob("synth_*.json"))
@@ -60,7 +61,7 @@ def test_one_layer_with_both_names_is_named():
 def test_config_by_position_and_by_name():
     facts = made.manifest("synth_v2_40k_f0")
     assert checkpoint.named_config(facts["config_list"]) == facts["config"] == checkpoint.named_config(facts["config"])
-    assert list(checkpoint.named_config(dict(reversed(facts["config"].items())))) == list(checkpoint.CONFIG_NAMES)
+    assert list(checkpoint.named_config(dict(reversed(facts["config"].items())))) == list(CONFIG_NAMES)
 
 
 CONFIGS = {
@@ -161,7 +162,7 @@ def test_safetensors_of_others_lack_the_config(reader, tmp_path):
     with pytest.raises(CheckpointError, match="lacks the voice's config"):
         reader.read_voice(tmp_path / "a.safetensors")
     save_file(made.toy_state("synth_v2_40k_f0"), tmp_path / "b.safetensors", metadata={"format": "rvc-parity/9"})
-    with pytest.raises(CheckpointError, match="format rvc-parity/9 is not known"):
+    with pytest.raises(CheckpointError, match="format rvc-parity/9 is not supported"):
         reader.read_voice(tmp_path / "b.safetensors")
     damaged = {"format": "rvc-parity/1", "config": "[1, 2"}
     save_file(made.toy_state("synth_v2_40k_f0"), tmp_path / "c.safetensors", metadata=damaged)
@@ -328,7 +329,7 @@ def test_wrong_kinds_say_what_they_look_like(reader, tmp_path, hubert_state, tin
     wrong = [
         (reader.read_hubert, voice, "this looks like a voice checkpoint; expected HuBERT"),
         (reader.read_hubert, rmvpe, "this looks like an RMVPE checkpoint; expected HuBERT"),
-        (reader.read_hubert, other, "no kind of checkpoint that is known here; expected HuBERT"),
+        (reader.read_hubert, other, "no supported kind of checkpoint; expected HuBERT"),
         (reader.read_voice, hubert, "this looks like a HuBERT checkpoint; expected voice"),
         (reader.read_voice, rmvpe, "this looks like an RMVPE checkpoint; expected voice"),
         (reader.read_state_dict, voice, "this looks like a voice checkpoint, not a bare state dict"),

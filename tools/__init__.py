@@ -1,1 +1,1 @@
-"""Programs beside the project: makers of its data, checks that need more than the project does."""
+"""Programs that make the project's data."""

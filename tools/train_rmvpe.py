@@ -6,8 +6,8 @@
     python tools/train_rmvpe.py --curves OUT/log.jsonl curves.png
     python tools/train_rmvpe.py --score assets/rmvpe-small.safetensors OUT/rmvpe-small.safetensors --device cuda
 
-OUT receives state.pt (95 MB; goes on where it is present), log.jsonl (a JSON line every 100 steps) and, when a call
-ends, rmvpe-small.safetensors. Data at step k depend on the seed and k alone. Instead of --steps, --total-minutes
+OUT receives state.pt (95 MB; training resumes from it), log.jsonl (a JSON line every 100 steps) and, when a call
+ends, rmvpe-small.safetensors. Data at step k depend only on the seed and k. Instead of --steps, --total-minutes
 fixes the number of steps from the speed of the first 200. Ctrl-C saves the state. Exit codes: 0 done, 2 error,
 3 time is up before the last step, 130 interrupted.
 """
@@ -34,7 +34,7 @@ from reference_torch.rmvpe import RMVPEConfig
 from rvc_common import CheckpointError
 from tools.training.curves import draw_curves
 from tools.training.export import as_model, export
-from tools.training.scores import best_threshold, listen, score
+from tools.training.scores import best_threshold, evaluate, score
 from tools.training.state import Recipe, State, TrainingError, load_state
 from tools.training.step import STEPS_AT_ONCE, Stepper
 from tools.training.versus import fill_card, versus
@@ -49,7 +49,7 @@ class Log:
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
-        if path.exists():  # what came after the state that is gone on from will come again
+        if path.exists():  # steps after the resumed state will be logged again
             kept = [line for line in path.read_text("utf-8").splitlines() if json.loads(line).get("step", 0) <= step]
             path.write_text("".join(f"{line}\n" for line in kept), "utf-8")
 
@@ -61,7 +61,7 @@ class Log:
 
 
 class Loop:
-    """Steps until the last one, the end of the time, or a signal."""
+    """Training steps until the last one, the time limit, or a signal."""
 
     def __init__(self, state: State, arguments: argparse.Namespace, log: Log) -> None:
         self.state, self.arguments, self.log = state, arguments, log
@@ -77,7 +77,7 @@ class Loop:
         self.stopped = True
 
     def run(self) -> int:
-        """The exit code; the state is saved, unless an error has spoilt it."""
+        """The exit code; the state is saved, unless a step failed."""
         handlers = {number: signal.signal(number, self.stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             code = self.run_steps()
@@ -111,7 +111,7 @@ class Loop:
             loss = float(state.loss_sum) / LOG_STEPS
             state.loss_sum.zero_()
             if not math.isfinite(loss):
-                raise TrainingError(f"the loss is no number any more at step {state.step}; try a lower --lr")
+                raise TrainingError(f"the loss is not finite at step {state.step}; try a lower --lr")
             self.log(event="train", step=state.step, loss=round(loss, 5), lr=state.learning_rate(),
                      seconds=round(state.seconds, 2))  # fmt: skip
         if every and state.step % every == 0:
@@ -134,7 +134,7 @@ class Loop:
         """Scores of the averaged network on the held-out streams, at the threshold that is best for now."""
         recipe = self.state.recipe
         model = as_model(self.state.average, RMVPEConfig(width=recipe.width, hidden=recipe.hidden), self.state.device)
-        frames = listen(model, recipe.seed, recipe.batch, recipe.frames, 1)
+        frames = evaluate(model, recipe.seed, recipe.batch, recipe.frames, 1)
         threshold = best_threshold(frames)
         scores = {n: rounded(score(f, threshold)) for n, f in frames.items()}
         self.log(event="check", step=self.state.step, threshold=round(threshold, 4), scores=scores)

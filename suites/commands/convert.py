@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from rvc_common import checkpoint
+from rvc_common.keys import check_keys
 
 from ..base.backends import BACKENDS, impossible
 from ..base.errors import UserError
@@ -57,7 +58,7 @@ def convert(source: Path, target: Path, model: str = "auto", check: bool = False
     try:
         content = checkpoint.read_content(source, read_file, expected)
         if content.kind == "rmvpe":
-            checkpoint.check_keys("RMVPE", _expected(content.state), content.state)
+            check_keys("RMVPE", _expected(content.state), content.state)
         elif content.kind == "voice":
             checkpoint.as_voice(content)  # whatever else it needs to be one
         stored = checkpoint.read_metadata(source).get("profile") if source.is_file() else None

@@ -15,7 +15,7 @@ from reference_torch.rmvpe import RMVPE, Network, RMVPEConfig
 from tools.voices.batch import make_batch
 from tools.voices.draw import Draw
 
-from .scores import THRESHOLD, best_threshold, listen, score
+from .scores import THRESHOLD, best_threshold, evaluate, score
 from .state import Recipe, State, TrainingError
 from .step import make_logits
 
@@ -77,7 +77,7 @@ def export(state: State, path: Path, batches: int) -> dict[str, Any]:
     some = min(batches, CALIBRATION_BATCHES)
     exact_statistics(network, recipe, device, 8 * some)
     model = as_model(network, RMVPEConfig(width=recipe.width, hidden=recipe.hidden), device)
-    frames = listen(model, recipe.seed + CALIBRATION_SEED, recipe.batch, recipe.frames, some)
+    frames = evaluate(model, recipe.seed + CALIBRATION_SEED, recipe.batch, recipe.frames, some)
     threshold = best_threshold(frames)
     before = {name: score(stream, threshold) for name, stream in frames.items()}
     with torch.no_grad():
@@ -91,9 +91,9 @@ def export(state: State, path: Path, batches: int) -> dict[str, Any]:
     reread = RMVPE.from_state_dict({k: v.astype(np.float32) for k, v in arrays.items()}, device=device)
     shifted = {
         n: score(f)
-        for n, f in listen(reread, recipe.seed + CALIBRATION_SEED, recipe.batch, recipe.frames, some).items()
+        for n, f in evaluate(reread, recipe.seed + CALIBRATION_SEED, recipe.batch, recipe.frames, some).items()
     }
-    scores = {n: score(f) for n, f in listen(reread, recipe.seed, recipe.batch, recipe.frames, batches).items()}
+    scores = {n: score(f) for n, f in evaluate(reread, recipe.seed, recipe.batch, recipe.frames, batches).items()}
     facts = {"seed": recipe.seed, "steps": state.step, "planned_steps": state.steps, "batch": recipe.batch,
              "frames": recipe.frames, "width": recipe.width, "hidden": recipe.hidden, "lr": recipe.lr,
              "precision": recipe.precision, "torch": torch.__version__,

@@ -25,13 +25,13 @@ STREAMS: dict[str, Conditions] = {
     "room": Conditions(CLEAN.kinds, None, 1.0, 0.0),
     "mixed": TRAINING,
 }
-HELD_OUT = 1  # key of the draws that no training step sees
+HELD_OUT = 1  # key of the draws that no training step uses
 TOLERANCE_CENTS = 50.0
 THRESHOLD = 0.03
 
 
 class Frames(NamedTuple):
-    """Frames of a stream that can be decided, ``[n]`` each: truth, estimate, highest salience."""
+    """Frames of a stream whose truth is unambiguous, ``[n]`` each: truth, estimate, highest salience."""
 
     cents: np.ndarray
     voiced: np.ndarray
@@ -40,8 +40,8 @@ class Frames(NamedTuple):
 
 
 @torch.no_grad()
-def listen_apart(model: RMVPE, seed: int, batch: int, frames: int, batches: int) -> dict[str, list[Frames]]:
-    """What ``model`` says of every stream, by batches; the streams depend on ``seed`` and the sizes alone."""
+def evaluate_batches(model: RMVPE, seed: int, batch: int, frames: int, batches: int) -> dict[str, list[Frames]]:
+    """The estimates of ``model`` per stream and batch; the streams depend only on ``seed`` and the sizes."""
     result: dict[str, list[Frames]] = {name: [] for name in STREAMS}
     for index, (name, conditions) in enumerate(STREAMS.items()):
         for i in range(batches):
@@ -58,32 +58,32 @@ def joined(parts: Sequence[Frames]) -> Frames:
     return Frames(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def listen(model: RMVPE, seed: int, batch: int, frames: int, batches: int) -> dict[str, Frames]:
-    """``listen_apart`` with the batches of a stream joined."""
-    return {name: joined(parts) for name, parts in listen_apart(model, seed, batch, frames, batches).items()}
+def evaluate(model: RMVPE, seed: int, batch: int, frames: int, batches: int) -> dict[str, Frames]:
+    """``evaluate_batches`` with the batches of a stream joined."""
+    return {name: joined(parts) for name, parts in evaluate_batches(model, seed, batch, frames, batches).items()}
 
 
 def score(frames: Frames, threshold: float = THRESHOLD) -> dict[str, float | None]:
     """Shares from 0 to 1, and the mean error in cents of the frames within the tolerance."""
-    said = frames.peak > threshold
+    detected = frames.peak > threshold
     error = np.abs(frames.estimate - frames.cents)
     octaves = np.abs(error - 1200 * np.round(error / 1200))
-    right = said & (error <= TOLERANCE_CENTS)
+    right = detected & (error <= TOLERANCE_CENTS)
     voiced = frames.voiced.astype(bool)
     n_voiced, n_silent = max(voiced.sum(), 1), max((~voiced).sum(), 1)
     found = right & voiced
     return {
         "rpa": float(found.sum() / n_voiced),
-        "rca": float((said & (octaves <= TOLERANCE_CENTS) & voiced).sum() / n_voiced),
-        "recall": float((said & voiced).sum() / n_voiced),
-        "false_alarm": float((said & ~voiced).sum() / n_silent),
-        "overall": float((found.sum() + (~said & ~voiced).sum()) / max(voiced.size, 1)),
+        "rca": float((detected & (octaves <= TOLERANCE_CENTS) & voiced).sum() / n_voiced),
+        "recall": float((detected & voiced).sum() / n_voiced),
+        "false_alarm": float((detected & ~voiced).sum() / n_silent),
+        "overall": float((found.sum() + (~detected & ~voiced).sum()) / max(voiced.size, 1)),
         "cents": float(error[found].mean()) if found.any() else None,
     }
 
 
 class Difference(NamedTuple):
-    """A figure of one model less that of another, and the standard error that the choice of voices leaves."""
+    """A figure of one model less that of another, and the standard error due to the choice of voices."""
 
     value: float
     error: float | None
@@ -106,7 +106,7 @@ def difference(one: Sequence[Frames], other: Sequence[Frames], figure: str) -> D
 def best_threshold(streams: dict[str, Frames], slack: float = 0.0005) -> float:
     """The lowest threshold whose mean overall accuracy is within ``slack`` of the best.
 
-    Around its top the curve is flat; lower finds more of the voice.
+    The curve is flat near its maximum, and a lower threshold detects more of the voice.
     """
     grid = 1 / (1 + np.exp(-np.linspace(-7, 4, 111)))
     overall = np.array([[score(frames, t)["overall"] for frames in streams.values()] for t in grid], float).mean(1)

@@ -1,4 +1,4 @@
-"""All that training goes on from: networks, optimiser, counters; one file."""
+"""The state of a training: networks, optimiser, counters; one file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PRIOR_LOGIT = -5.0
 
 
 class TrainingError(Exception):
-    """Training cannot go on as asked; the message says why in a line."""
+    """Training cannot continue; the message gives the reason in one line."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class State:
         self.recipe, self.device = recipe, device
         torch.manual_seed(recipe.seed)
         network = Network(RMVPEConfig(width=recipe.width, hidden=recipe.hidden))
-        nn.init.constant_(network.fc[1].bias, PRIOR_LOGIT)  # most bins are empty: not to be learnt first
+        nn.init.constant_(network.fc[1].bias, PRIOR_LOGIT)  # most bins are empty
         layout = torch.channels_last if recipe.channels_last else torch.preserve_format
         self.network = network.to(device, memory_format=layout)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)

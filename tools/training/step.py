@@ -1,4 +1,4 @@
-"""One step: a batch is made, heard and learnt from. Nothing in it waits for the device."""
+"""One training step: a batch, the loss, an update of the weights. Nothing in it waits for the device."""
 
 from __future__ import annotations
 

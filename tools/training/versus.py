@@ -1,4 +1,4 @@
-"""Scores of checkpoints on the same held-out voices, beside each other."""
+"""Scores of checkpoints on the same held-out voices, side by side."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from pathlib import Path
 from reference_torch.rmvpe import RMVPE
 from rvc_common.checkpoint import read_metadata
 
-from .scores import STREAMS, Frames, difference, joined, listen_apart, score
+from .scores import STREAMS, Frames, difference, evaluate_batches, joined, score
 from .state import Recipe, TrainingError
 
 SHARES = {"rpa": "RPA", "rca": "RCA", "recall": "recall", "false_alarm": "false alarm", "overall": "overall"}
 BEGIN, END = "<!-- scores: written by tools/train_rmvpe.py --card -->", "<!-- end of scores -->"
-Heard = dict[str, list[Frames]]
+Evaluated = dict[str, list[Frames]]
 
 
 def versus(paths: Sequence[Path], recipe: Recipe, batches: int, device: str) -> str:
-    """Markdown: the scores of every checkpoint and what it says of itself; differences from the first in points.
+    """Markdown: the scores of every checkpoint and what it states about itself; differences from the first in points.
 
     Only ``seed``, ``batch`` and ``frames`` of the recipe matter: they fix the voices, with ``batches``.
 
     Raises:
         CheckpointError: a file is missing, damaged, or of another model.
     """
-    first: Heard = {}
+    first: Evaluated = {}
     voices = batches * recipe.batch
     parts = [f"Per condition {voices} voices of {recipe.frames} frames, in {batches} batches, seed {recipe.seed}."]
     for path in paths:
-        heard = listen_apart(
+        evaluated = evaluate_batches(
             RMVPE.from_checkpoint(path, device=device), recipe.seed, recipe.batch, recipe.frames, batches
         )
         head = [f"{name} %" for name in SHARES.values()]
-        parts += ["", f"`{path}`: {_facts(path)}", "", *_table([*head, "error, cents"], _scores(heard))]
+        parts += ["", f"`{path}`: {_facts(path)}", "", *_table([*head, "error, cents"], _scores(evaluated))]
         if first:
             title = f"`{path}` less `{paths[0]}`, in points, ± the standard error over the batches:"
-            parts += ["", title, "", *_table(list(SHARES.values()), _differences(first, heard))]
-        first = first or heard
+            parts += ["", title, "", *_table(list(SHARES.values()), _differences(first, evaluated))]
+        first = first or evaluated
     return "\n".join(parts)
 
 
@@ -66,19 +66,19 @@ def _table(head: Sequence[str], rows: dict[str, list[str]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def _scores(heard: Heard) -> dict[str, list[str]]:
+def _scores(evaluated: Evaluated) -> dict[str, list[str]]:
     rows = {}
     for name in STREAMS:
-        found = score(joined(heard[name]))
+        found = score(joined(evaluated[name]))
         rows[name] = [f"{100 * (found[figure] or 0.0):.2f}" for figure in SHARES]
         rows[name].append("–" if found["cents"] is None else f"{found['cents']:.1f}")
     return rows
 
 
-def _differences(first: Heard, heard: Heard) -> dict[str, list[str]]:
+def _differences(first: Evaluated, evaluated: Evaluated) -> dict[str, list[str]]:
     rows = {}
     for name in STREAMS:
-        found = [difference(first[name], heard[name], figure) for figure in SHARES]
+        found = [difference(first[name], evaluated[name], figure) for figure in SHARES]
         rows[name] = [
             f"{100 * value:+.2f}" + ("" if error is None else f" ± {100 * error:.2f}") for value, error in found
         ]

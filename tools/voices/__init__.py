@@ -2,5 +2,5 @@
 
 B = items, T = 10 ms frames of ``reference_torch.audio.LogMel`` (frame k is centred on sample 160 k),
 C = control points (one a millisecond), N = samples at 16 kHz. Pitch is in cents above 10 Hz.
-Every value depends on a seed alone, and nothing waits for the device.
+Every value depends only on a seed, and nothing waits for the device.
 """

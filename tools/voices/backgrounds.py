@@ -1,4 +1,4 @@
-"""What sounds beside the voice: noise, other voices, music, hum, clicks."""
+"""Sounds in the background of the voice: noise, other voices, music, hum, clicks."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ CLEAN = Conditions(kinds=(1.0, 0.0, 0.0, 0.0, 0.0), room=0.0, recording=0.0)
 
 
 class Batch(NamedTuple):
-    """``audio`` ``[B, N]`` within [-1, 1]; ``voice``: the voiced part alone as it reaches the file, unscaled."""
+    """``audio`` ``[B, N]`` within [-1, 1]; ``voice``: only the voiced part as it reaches the file, unscaled."""
 
     audio: torch.Tensor
     truth: Truth

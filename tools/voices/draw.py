@@ -20,7 +20,7 @@ def constant(values: tuple[Any, ...], device: torch.device) -> torch.Tensor:
 
 
 class Draw:
-    """Draws that depend on (seed, keys) alone; ``shape`` always begins with the batch."""
+    """Draws that depend only on (seed, keys); ``shape`` always begins with the batch."""
 
     def __init__(self, device: str, *keys: int) -> None:
         seed = np.random.SeedSequence(keys).generate_state(2, np.uint32)

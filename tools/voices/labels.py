@@ -1,4 +1,4 @@
-"""Truth on the frames of the log-mel: pitch, voicing, and how far a frame is worth learning from."""
+"""Truth on the frames of the log-mel: pitch, voicing, and the weight of a frame in the loss."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def truth(contour: Contour, voice: torch.Tensor, rest: torch.Tensor) -> Truth:
     loud, other = frame_energy(voice), frame_energy(rest)
     undecided = (halving > HALVED[0]) & (halving <= HALVED[1]) | (jitter > IRREGULAR_JITTER)
     undecided = undecided | (cents < LOWEST_CENTS - 50) | (gate < FADING_GATE)
-    unheard = (loud < 3e-5) | (loud < 0.015 * other)
-    # a room rings on, or another event's sound reaches over: heard, though the glottis rests
+    inaudible = (loud < 3e-5) | (loud < 0.015 * other)
+    # a room rings on, or another event overlaps: audible, though the glottis is at rest
     ringing = (loud > 3e-3) & (loud > 0.1 * other)
     edge = _near_edge(contour.voiced)[:, ::step]
-    weight = torch.where(voiced, 1 - (undecided | unheard).float(), 1 - (1 - TAIL_WEIGHT) * ringing.float())
+    weight = torch.where(voiced, 1 - (undecided | inaudible).float(), 1 - (1 - TAIL_WEIGHT) * ringing.float())
     return Truth(cents, voiced, weight * ~edge)
 
 

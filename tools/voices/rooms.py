@@ -1,4 +1,4 @@
-"""What lies between mouth and file: the room, the microphone's band, gain, distortion, coding."""
+"""The recording chain from mouth to file: the room, the microphone's band, gain, distortion, coding."""
 
 from __future__ import annotations
 

@@ -18,14 +18,14 @@ LOW_HARMONICS = 4
 
 @dataclass
 class Source:
-    """Excitations ``[B, N]`` before any filter; what the filters need to know of the voice ``[B, 1]``."""
+    """Excitations ``[B, N]`` before any filter; the voice's properties that the filters use ``[B, 1]``."""
 
     pulses: torch.Tensor
     breath: torch.Tensor
     slope_db: torch.Tensor  # per octave above F0
     tilt_db: torch.Tensor  # more of it above tilt_hz
     tilt_hz: torch.Tensor
-    thin: torch.Tensor  # bool: the first harmonic carries the pitch, nothing may take it away
+    thin: torch.Tensor  # bool: the first harmonic carries the pitch, so nothing may remove it
     plain: torch.Tensor  # bool: no vocal tract; a tone, an instrument
 
 
@@ -59,7 +59,7 @@ def glottal_phase(draw: Draw, contour: Contour, samples: int) -> tuple[torch.Ten
 
 
 def _shape(draw: Draw, phase: torch.Tensor, hz: torch.Tensor, odd: torch.Tensor) -> torch.Tensor:
-    """Pulses of closing and of opening; ``odd`` ``[B, 1]``: odd harmonics alone, as in a square."""
+    """Pulses of closing and of opening; ``odd`` ``[B, 1]``: odd harmonics only, as in a square."""
     batch = phase.shape[0]
     quotient = torch.where(odd, 0.5, draw.uniform(0.25, 0.85, batch, 1))
     opening = torch.where(odd, -1.0, draw.uniform(-0.7, 0.2, batch, 1) * draw.chance(0.7, batch, 1))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
 
+import check_page
 import matplotlib.pyplot as plt
 import pytest
 
@@ -31,7 +31,6 @@ from reports.render.document import (
 )
 from reports.render.html import PAGE, STATES, render
 
-ROOT = Path(__file__).parents[3]
 SOURCE = "run/records.jsonl#synthetic_5s/rmvpe/mlx_cpu.samples_s"
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -343,14 +342,9 @@ def test_contrast_in_both_themes() -> None:
 # ---------------------------------------------------------------------- in a browser
 @pytest.fixture(scope="module")
 def checker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_page", ROOT / "tools" / "check_page.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if module.find_browser() is None:
+    if check_page.find_browser() is None:
         pytest.skip("no Chromium or Chrome on the PATH")
-    return module
+    return check_page
 
 
 def test_the_page_works_on_a_screen_and_on_a_phone(

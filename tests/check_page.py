@@ -1,6 +1,6 @@
 """Checks a report's page in headless Chromium, as a reader meets it: on a wide screen and on a phone.
 
-    python tools/check_page.py PAGE.html [--widths 1280 390] [--shots FOLDER]
+    python tests/check_page.py PAGE.html [--widths 1280 390] [--shots FOLDER]
 
 It prints a line per check. Exit code 0: all hold; 1: some do not; 2: there is no browser, or no page.
 

@@ -1,0 +1,129 @@
+"""The calls of HuBERT / ContentVec, for both implementations.
+
+Shapes: B = batch, n = samples at 16 kHz, H = 20 ms frames, C = values per frame.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from .checkpoint import read_hubert
+from .checks import check_content_audio
+from .config import HubertConfig
+from .keys import normalise_keys
+from .model import Model, Outputs, Resident, Watcher
+from .stages import FEATURES, Carry, Event, Stage, run, walk
+
+
+class Hubert(Model):
+    """Content features of 16 kHz mono audio, 50 frames a second. NumPy in, NumPy out."""
+
+    config: HubertConfig
+    # the seven convolutions
+    extracting: tuple[Stage, ...]
+
+    @abstractmethod
+    def __init__(self, state: Mapping[str, np.ndarray], config: HubertConfig, **options: Any) -> None: ...
+
+    @classmethod
+    def _read(cls, path: str | Path) -> tuple[dict[str, np.ndarray]]:
+        return (read_hubert(path, cls.read_file),)
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, np.ndarray], **options: Any) -> Self:
+        """Build from Hugging Face's keys mapped to arrays. ``options`` as the constructor's."""
+        state = normalise_keys(state)
+        return cls(state, HubertConfig.from_state_dict(state), **options)
+
+    def features(
+        self, audio: np.ndarray, version: str = "v2", profile: str = "applio", watch: Watcher | None = None
+    ) -> np.ndarray:
+        """``[n]`` or ``[B, n]`` at 16 kHz to ``[H, C]`` or ``[B, H, C]``, H = (n - 400) // 320 + 1.
+
+        C is 768 for v2 voices and 256, through ``final_proj``, for v1. ``watch(path, array)`` is
+        called after every stage, arrays in PyTorch's layouts.
+        """
+        with self.on_device("features"):
+            carry = self._entered(check_content_audio(audio))
+            self.run((*self.extracting, *self._encoding(version, profile)), carry, watch)
+            result = self.to_host(carry["x"])
+        return result if np.ndim(audio) == 2 else result[0]
+
+    def width(self, version: str, profile: str) -> int | None:
+        """Values per frame that ``features`` gives.
+
+        Raises:
+            ValueError: no such version or profile, or this model lacks what the version needs.
+        """
+        _, projects = self._checked_last_stage(version, profile)
+        return self.config.projected if projects else self.config.channels
+
+    def extract(self, audio: np.ndarray) -> np.ndarray:
+        """The seven convolutions alone: ``[n]`` or ``[B, n]`` to ``[H, 512]`` or ``[B, H, 512]``."""
+        with self.on_device("extract"):
+            carry = self._entered(check_content_audio(audio))
+            run(self.extracting, carry)
+            result = self.to_host(carry["x"])
+        return result if np.ndim(audio) == 2 else result[0]
+
+    def encode(self, extracted: np.ndarray, version: str = "v2", profile: str = "applio") -> np.ndarray:
+        """What follows ``extract``: ``[H, 512]`` or ``[B, H, 512]`` to ``[.., H, 768 or 256]``."""
+        with self.on_device("encode"):
+            carry: Carry = {"x": self.to_device(extracted.reshape(-1, *extracted.shape[-2:]))}
+            run(self._encoding(version, profile), carry)
+            result = self.to_host(carry["x"])
+        return result if np.ndim(extracted) == 3 else result[0]
+
+    def resident(self, audio: np.ndarray, version: str = "v2", profile: str = "applio") -> Resident:
+        """``features`` with its input on the device already."""
+        stages = (*self.extracting, *self._encoding(version, profile))
+        with self.on_device(None):
+            start = self.settle(self._entered(check_content_audio(audio)))
+
+        def work() -> Outputs:
+            carry = dict(start)
+            run(stages, carry)
+            return {"features": carry["x"] if np.ndim(audio) == 2 else carry["x"][0]}
+
+        return Resident(self, work)
+
+    def walk(self, audio: np.ndarray, version: str = "v2", profile: str = "applio") -> Iterator[Event]:
+        """``features`` stage by stage; see ``stages.walk``."""
+        return self.stepped(self._walk(audio, version, profile))
+
+    def _walk(self, audio: np.ndarray, version: str, profile: str) -> Iterator[Event]:
+        carry = self._entered(check_content_audio(audio))
+        yield from walk((*self.extracting, *self._encoding(version, profile)), carry)
+        carry["features"] = self.to_host(carry["x"])
+        yield Event("features", carry, "features", axes=FEATURES)
+
+    def _encoding(self, version: str, profile: str) -> tuple[Stage, ...]:
+        return self._encoding_stages(*self._checked_last_stage(version, profile))
+
+    def _checked_last_stage(self, version: str, profile: str) -> tuple[int, bool]:
+        if version not in ("v1", "v2") or profile not in ("applio", "webui"):
+            raise ValueError(f"unknown version or profile: {version!r}, {profile!r}; v1 or v2, applio or webui")
+        layers, projects = self._last_stage(version, profile)
+        if projects and self.config.projected is None:
+            raise ValueError("this HuBERT has no final_proj, which v1 voices need")
+        if layers > self.config.layers:
+            raise ValueError(f"this HuBERT has {self.config.layers} layers; the WebUI's v1 voices need {layers}")
+        return layers, projects
+
+    # ------------------------------------------------------------------ an implementation's own
+    @abstractmethod
+    def _entered(self, audio: np.ndarray) -> Carry:
+        """``x`` of the convolutions, from ``[n]`` or ``[B, n]``."""
+
+    @abstractmethod
+    def _last_stage(self, version: str, profile: str) -> tuple[int, bool]:
+        """How many layers a voice of this version and profile uses, and whether ``final_proj`` follows."""
+
+    @abstractmethod
+    def _encoding_stages(self, layers: int, project: bool) -> tuple[Stage, ...]:
+        """What follows the convolutions."""

@@ -1,0 +1,103 @@
+"""The base class of the models of both implementations: loading, watched calls, walks, calls without copies."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from .checkpoint import Reader, file_named
+from .stages import Carry, Event, Layout, Stage, run, walk
+
+Watcher = Callable[[str, np.ndarray], None]
+# the framework's arrays by name, in PyTorch's axis order; a list holds pieces along the last axis
+Outputs = Mapping[str, Any]
+
+
+class Model(ABC):
+    """A network on a device. Each implementation supplies the methods that move and compute arrays."""
+
+    # opens checkpoints; each implementation has its own
+    read_file: Reader
+    layout: Layout
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, **options: Any) -> Self:
+        """Load a checkpoint of either upstream, or a converted ``.safetensors``, strictly.
+
+        Args:
+            path: a file; of HuBERT also a Hugging Face folder.
+            options: as the constructor's.
+
+        Raises:
+            CheckpointError: unreadable file, or keys and shapes of another model.
+        """
+        with file_named(path):
+            return cls.from_state_dict(*cls._read(path), **options)
+
+    @classmethod
+    @abstractmethod
+    def from_state_dict(cls, state: Mapping[str, np.ndarray], *facts: Any, **options: Any) -> Self:
+        """Build from upstream's keys mapped to arrays. ``options`` as the constructor's."""
+
+    @classmethod
+    @abstractmethod
+    def _read(cls, path: str | Path) -> tuple[Any, ...]:
+        """What ``from_state_dict`` takes, from a file."""
+
+    @abstractmethod
+    def on_device(self, call: str | None) -> AbstractContextManager[Any]:
+        """Work inside it runs on the model's device; ``call`` names a whole call, None a part of one."""
+
+    @abstractmethod
+    def to_device(self, array: np.ndarray) -> Any:
+        """An array as it is, in the network's type."""
+
+    @abstractmethod
+    def to_host(self, value: Any) -> np.ndarray:
+        """One of the framework's arrays, or its pieces, as NumPy; half precision widened."""
+
+    def settle(self, carry: Carry) -> Carry:
+        """The carry with every array computed, where the framework is lazy."""
+        return carry
+
+    @abstractmethod
+    def compute(self, owner: object, work: Callable[[], Outputs]) -> Outputs:
+        """Runs ``work`` for ``owner`` and returns when every output is computed."""
+
+    @abstractmethod
+    def stepped(self, events: Iterator[Event]) -> Iterator[Event]:
+        """The events of a walk with the model's layout; the work happens on its device."""
+
+    def run(self, stages: tuple[Stage, ...], carry: Carry, watch: Watcher | None = None, prefix: str = "") -> None:
+        """Run ``stages``; ``watch(path, array)`` is called after each, arrays in PyTorch's layouts."""
+        if watch is None:
+            run(stages, carry)
+        else:
+            self.report(walk(stages, carry, prefix), watch)
+
+    def report(self, events: Iterator[Event], watch: Watcher) -> None:
+        """Calls ``watch(path, array)`` for every event."""
+        for event in events:
+            array = self.layout.public(event, event.product)
+            assert array is not None
+            watch(event.path, array)
+
+
+class Resident:
+    """A call whose inputs are on the device already and whose outputs stay there: for timing it without copies."""
+
+    def __init__(self, model: Model, work: Callable[[], Outputs]) -> None:
+        self.model, self.work = model, work
+
+    def __call__(self) -> Outputs:
+        return self.model.compute(self, self.work)
+
+    def host(self, found: Outputs) -> dict[str, np.ndarray]:
+        """The outputs as NumPy arrays, half precision widened."""
+        with self.model.on_device(None):
+            return {name: self.model.to_host(value) for name, value in found.items()}

@@ -1,0 +1,303 @@
+"""The calls of the voice synthesizer, for both implementations: checks, and the order of the network's parts.
+
+Method: VITS (Kim et al., 2021) as used by RVC; behaviour and state-dict keys as in IAHispano/Applio, revision
+b9c0ccb. Shapes: B = batch, T = 10 ms frames, N = samples, D = width of the content features, C = channels.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from .checkpoint import Voice, read_voice
+from .checks import check_f0, check_lengths, check_phone, check_speaker
+from .config import SynthesizerConfig
+from .keys import normalise_keys
+from .model import Model, Outputs, Resident, Watcher
+from .noise import Draw, Draws, kept
+from .stages import Carry, Event, Stage, walk
+
+Noise = int | Draw | Draws
+
+
+class Part(NamedTuple):
+    """One part of the network: its inputs on the device, the work on them, and its noise."""
+
+    inputs: Carry
+    work: Callable[[Carry, Watcher | None], Outputs]
+    noise: Any = None  # a ``Noise``; None: it draws none
+
+
+class Synthesizer(Model):
+    """Content features and pitch to audio in a voice. NumPy in, NumPy out."""
+
+    config: SynthesizerConfig
+    # stages to the prior's mean and deviation, from there to ``z``, and on to audio
+    prior: tuple[Stage, ...]
+    latent: tuple[Stage, ...]
+    decoding: tuple[Stage, ...]
+    source_stages: tuple[Stage, ...]
+
+    @abstractmethod
+    def __init__(self, state: Mapping[str, np.ndarray], config: SynthesizerConfig, **options: Any) -> None: ...
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        state: Mapping[str, np.ndarray],
+        config: Mapping[str, Any] | Sequence[Any],
+        version: str = "v2",
+        f0: bool = True,
+        vocoder: str = "HiFi-GAN",
+        **options: Any,
+    ) -> Self:
+        """Build from upstream's keys and its 18 configuration values. ``options``: the constructor's.
+
+        Raises:
+            CheckpointError: missing, unexpected or misshapen keys, or an impossible configuration.
+        """
+        state = normalise_keys(state)
+        return cls(state, SynthesizerConfig.make(config, state, version, f0, vocoder), **options)
+
+    @classmethod
+    def _read(cls, path: str | Path) -> Voice:
+        return read_voice(path, cls.read_file)
+
+    # ------------------------------------------------------------------ facts
+    @property
+    def sample_rate(self) -> int:
+        return self.config.sample_rate
+
+    @property
+    def version(self) -> str:
+        return self.config.version
+
+    @property
+    def has_f0(self) -> bool:
+        return self.config.has_f0
+
+    @property
+    def vocoder(self) -> str:
+        return self.config.vocoder
+
+    @property
+    def hop_samples(self) -> int:
+        return self.config.hop_samples
+
+    @property
+    def phone_channels(self) -> int:
+        return self.config.phone_channels
+
+    @property
+    def inter_channels(self) -> int:
+        return self.config.inter_channels
+
+    @property
+    def speakers(self) -> int:
+        return self.config.spk_embed_dim
+
+    # ------------------------------------------------------------------ parts
+    def encode(
+        self, phone: np.ndarray, lengths: np.ndarray, pitch: np.ndarray | None = None, watch: Watcher | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """``phone [B, T, D]``, ``lengths [B]``, ``pitch [B, T]`` (codes 1 to 255) to mean and log deviation.
+
+        Both are ``[B, 192, T]``, zero beyond an item's length. ``pitch`` is None for voices without.
+        """
+        found = self._call("encode", watch, phone, lengths, pitch)
+        return found["m_p"], found["logs_p"]
+
+    def attention(self, x: np.ndarray, lengths: np.ndarray, layer: int = 0, watch: Watcher | None = None) -> np.ndarray:
+        """One layer of the text encoder's attention alone: ``[B, C, T] -> [B, C, T]``."""
+        return self._call("attention", watch, x, lengths, layer)["x"]
+
+    def flow(self, z_p: np.ndarray, mask: np.ndarray, speaker: np.ndarray, watch: Watcher | None = None) -> np.ndarray:
+        """Reverse flow: ``z_p [B, 192, T]``, ``mask [B, 1, T]``, ``speaker [B]`` to ``z [B, 192, T]``."""
+        return self._call("flow", watch, z_p, mask, speaker)["x"]
+
+    def source(self, f0: np.ndarray, noise: Noise, watch: Watcher | None = None) -> np.ndarray:
+        """The harmonic source: ``f0 [B, T]`` in Hz, 0 where unvoiced, to ``[B, N, 1]`` after tanh.
+
+        Raises:
+            ValueError: the voice has no pitch.
+        """
+        return self._call("source", watch, f0, noise)["source"]
+
+    def decode(
+        self, z: np.ndarray, f0: np.ndarray | None, speaker: np.ndarray, noise: Noise, watch: Watcher | None = None
+    ) -> np.ndarray:
+        """``z [B, 192, T]``, ``f0 [B, T]`` in Hz (None without pitch), ``speaker [B]`` to audio ``[B, N]``."""
+        return self._call("decode", watch, z, f0, speaker, noise)["audio"]
+
+    def resident(self, call: str, *arguments: Any) -> Resident:
+        """``encode``, ``attention``, ``flow``, ``source`` or ``decode`` with its arguments, arrays on the device.
+
+        F0 stays on the host, where the source's phase is summed. Noise is drawn once.
+        """
+        with self.on_device(None):
+            part = self._part(call, arguments)
+            inputs = self.settle(part.inputs)
+        draw = None if part.noise is None else kept(part.noise)
+        return Resident(self, lambda: part.work(self._drawing(inputs, draw), None))
+
+    def _call(self, call: str, watch: Watcher | None, *arguments: Any) -> dict[str, np.ndarray]:
+        with self.on_device(call):
+            part = self._part(call, arguments)
+            found = part.work(self._drawing(part.inputs, part.noise), watch)
+            return {name: self.to_host(value) for name, value in found.items()}
+
+    def _part(self, call: str, arguments: tuple[Any, ...]) -> Part:
+        part: Part = getattr(self, f"_{call}")(*arguments)
+        return part
+
+    def _encode(self, phone: np.ndarray, lengths: np.ndarray, pitch: np.ndarray | None = None) -> Part:
+        def work(carry: Carry, watch: Watcher | None) -> Outputs:
+            _, show_mask, *_ = self.latent
+            self.run(self.prior if watch is None else (*self.prior, show_mask), carry, watch)
+            return {name: self._channels_second(carry[name]) for name in ("m_p", "logs_p")}
+
+        check_phone(self.config, phone, pitch)
+        return Part(self._phone(phone, lengths, pitch), work)
+
+    def _attention(self, x: np.ndarray, lengths: np.ndarray, layer: int = 0) -> Part:
+        return Part(self._hidden(x, lengths), self._main_value(self._attention_stages(layer)))
+
+    def _flow(self, z_p: np.ndarray, mask: np.ndarray, speaker: np.ndarray) -> Part:
+        _, _, embed, flow, _ = self.latent
+        return Part(self._noisy(z_p, mask) | {"speaker": speaker}, self._main_value((embed, flow)))
+
+    def _source(self, f0: np.ndarray, noise: Noise) -> Part:
+        def work(carry: Carry, watch: Watcher | None) -> Outputs:
+            self.run(self.source_stages, carry, watch, "dec.")
+            return {"source": carry["source"]}
+
+        if not self.has_f0:
+            raise ValueError("this voice has no pitch, hence no source")
+        return Part({"f0": check_f0(f0)}, work, noise)
+
+    def _decode(self, z: np.ndarray, f0: np.ndarray | None, speaker: np.ndarray, noise: Noise) -> Part:
+        self._check_pitch(f0, (z.shape[0], z.shape[2]))
+        carry: Carry = {"x": self._frames(z), "f0": f0}
+        carry["speaker"] = self._embedded(check_speaker(self.config, speaker, len(z)))
+        return Part(carry, self._audio, noise)
+
+    def _main_value(self, stages: tuple[Stage, ...]) -> Callable[[Carry, Watcher | None], Outputs]:
+        def work(carry: Carry, watch: Watcher | None) -> Outputs:
+            self.run(stages, carry, watch)
+            return {"x": self._channels_second(carry["x"])}
+
+        return work
+
+    # ------------------------------------------------------------------ the whole
+    def infer(
+        self,
+        phone: np.ndarray,
+        lengths: np.ndarray,
+        pitch: np.ndarray | None,
+        f0: np.ndarray | None,
+        speaker: np.ndarray,
+        noise: Noise,
+        rate: float | None = None,
+        watch: Watcher | None = None,
+    ) -> np.ndarray:
+        """Encode, sample, flow and decode: audio ``[B, N]``, N = T * hop_samples.
+
+        ``rate`` drops the leading ``int(T * (1 - rate))`` frames after the encoder has seen them.
+        ``watch(path, array)`` is called after every stage, arrays in PyTorch's layouts.
+        """
+        with self.on_device("infer"):
+            carry = self._entered(phone, lengths, pitch, f0, speaker, noise, rate)
+            self.run((*self.prior, *self.latent), carry, watch)
+            return self.to_host(self._audio(carry, watch)["audio"])
+
+    def walk(
+        self,
+        phone: np.ndarray,
+        lengths: np.ndarray,
+        pitch: np.ndarray | None,
+        f0: np.ndarray | None,
+        speaker: np.ndarray,
+        noise: Noise,
+        rate: float | None = None,
+    ) -> Iterator[Event]:
+        """``infer`` stage by stage, the decoder in one piece; see ``stages.walk``."""
+        return self.stepped(self._walk(phone, lengths, pitch, f0, speaker, noise, rate))
+
+    def _walk(self, *arguments: Any) -> Iterator[Event]:
+        carry = self._entered(*arguments)
+        yield from walk((*self.prior, *self.latent, *self.decoding), carry)
+        carry["audio"] = self.to_host(self._mono(carry["x"]))
+        yield Event("audio", carry, "audio", axes=("batch", "sample"))
+
+    def _entered(
+        self,
+        phone: np.ndarray,
+        lengths: np.ndarray,
+        pitch: np.ndarray | None,
+        f0: np.ndarray | None,
+        speaker: np.ndarray,
+        noise: Noise,
+        rate: float | None,
+    ) -> Carry:
+        """The carry that ``infer`` begins with."""
+        batch, frames = phone.shape[:2]
+        check_lengths(lengths, frames, rate)
+        self._check_pitch(f0, (batch, frames))
+        check_speaker(self.config, speaker, batch)
+        check_phone(self.config, phone, pitch)
+        carry = self._phone(phone, lengths, pitch) | {"f0": f0, "speaker": speaker, "rate": rate}
+        return self._drawing(carry, noise)
+
+    def _check_pitch(self, f0: np.ndarray | None, shape: tuple[int, int]) -> None:
+        if self.has_f0:
+            if f0 is None or f0.shape != shape:
+                raise ValueError(f"this voice needs f0 {list(shape)}")
+            check_f0(f0)
+
+    def _embed_speaker(self, carry: Carry) -> None:
+        carry["speaker"] = self._embedded(check_speaker(self.config, carry["speaker"], len(carry["x"])))
+
+    def _drawing(self, carry: Carry, noise: Noise | None) -> Carry:
+        """A copy of the carry from which stages draw their noise."""
+        return dict(carry) if noise is None else carry | {"draws": Draws.of(noise)}
+
+    def _audio(self, carry: Carry, watch: Watcher | None = None) -> Outputs:
+        """The decoder: ``audio [B, N]``, or its pieces along N."""
+        self.run(self.decoding, carry, watch)
+        return {"audio": self._mono(carry["x"])}
+
+    # ------------------------------------------------------------------ an implementation's own
+    @abstractmethod
+    def _attention_stages(self, layer: int) -> tuple[Stage, ...]: ...
+
+    @abstractmethod
+    def _phone(self, phone: np.ndarray, lengths: np.ndarray, pitch: np.ndarray | None) -> Carry:
+        """``x``, ``mask`` and ``pitch`` for the text encoder."""
+
+    @abstractmethod
+    def _hidden(self, x: np.ndarray, lengths: np.ndarray) -> Carry:
+        """``x`` and ``mask`` for its attention, from ``[B, C, T]``."""
+
+    @abstractmethod
+    def _noisy(self, z_p: np.ndarray, mask: np.ndarray) -> Carry:
+        """``x`` and ``mask`` for the flow, from ``[B, 192, T]`` and ``[B, 1, T]``."""
+
+    @abstractmethod
+    def _embedded(self, numbers: np.ndarray) -> Any:
+        """Speaker numbers ``[B]``, int64, to their vectors."""
+
+    @abstractmethod
+    def _frames(self, array: np.ndarray) -> Any:
+        """``[B, C, T]`` in the network's axis order, on the device."""
+
+    @abstractmethod
+    def _channels_second(self, x: Any) -> Any:
+        """The network's axis order to ``[B, C, T]``."""
+
+    @abstractmethod
+    def _mono(self, x: Any) -> Any:
+        """The decoder's last value to ``[B, N]``."""

@@ -1,0 +1,61 @@
+"""What the three models share in MLX: their device and type, and how arrays get there and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from rvc_common import model
+from rvc_common.checks import check_choice
+from rvc_common.model import Outputs
+from rvc_common.stages import Carry, Event
+
+from .buffers import on_device
+from .layers import DTYPES
+from .layouts import ChannelsLast, RmvpeLayout, stepped
+from .optimize import resolve
+from .runtime import mx, resolve_device, warn_if_slow
+
+
+class Model(model.Model):
+    layout: ChannelsLast | RmvpeLayout
+
+    def _place(self, name: str, dtype: str, device: str | None, optimize: Iterable[str] | str) -> None:
+        """Takes the options that every model has; ``name``: whose optimisations apply."""
+        check_choice("dtype", dtype, DTYPES)
+        self.device, self.dtype = resolve_device(device), DTYPES[dtype]
+        self.on_gpu = self.device == mx.Device(mx.gpu)
+        self.optimize = resolve(optimize, name, gpu=self.on_gpu, dtype=dtype)
+        warn_if_slow(self.device)
+
+    def on_device(self, call: str | None) -> AbstractContextManager[Any]:
+        return mx.stream(self.device) if call is None else on_device(self.device, self, call)
+
+    def to_device(self, array: np.ndarray) -> mx.array:
+        return mx.array(np.asarray(array, np.float32)).astype(self.dtype)
+
+    def to_host(self, value: mx.array | list[mx.array]) -> np.ndarray:
+        return np.concatenate([_numpy(x) for x in value], axis=-1) if isinstance(value, list) else _numpy(value)
+
+    def settle(self, carry: Carry) -> Carry:
+        mx.eval([value for value in carry.values() if isinstance(value, mx.array)])
+        return carry
+
+    def compute(self, owner: object, work: Callable[[], Outputs]) -> Outputs:
+        with on_device(self.device, owner, "work") as outlive:
+            found = work()
+            mx.eval(found)
+            pieces = (x for value in found.values() for x in (value if isinstance(value, list) else [value]))
+            outlive.extend(x.nbytes for x in pieces)
+        return found
+
+    def stepped(self, events: Iterator[Event]) -> Iterator[Event]:
+        return stepped(events, self.layout, self.device)
+
+
+def _numpy(x: mx.array) -> np.ndarray:
+    # contiguous on the device, so that the copy to NumPy is a plain one
+    return np.array(mx.contiguous(x.astype(mx.float32)))
