@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from tqdm import tqdm
 
@@ -22,8 +23,8 @@ from ..faults import FAULTS, Fault
 from ..inputs.weights import voice_names
 from ..measure.config import compose_config
 from ..measure.launch import WorkerError
+from ..trace.findings import Row, first_fault, place_of
 from ..trace.run import TraceRun
-from ..trace.walk import Row, first_fault
 from .alarms import rate
 
 CLEAN_PAIRS = 60
@@ -111,12 +112,16 @@ def _run(model: str, overrides: Sequence[str]) -> TraceRun:
     return TraceRun(compose_config(model, ["measure=smoke", *overrides]))
 
 
+def _fault_of(run: TraceRun, probes: Sequence[Any], variant: str) -> Row | None:
+    return first_fault(map(msgspec.to_builtins, run.walk(probes, variant)))
+
+
 def _inject(run: TraceRun, fault: Fault, probes: Sequence[Any]) -> Outcome:
     start, worker, row, error = time.monotonic(), run.workers[run.other], None, None
     worker.ask("inject", run.timeout_s, name=fault.key)
     try:
         run.load_other(fault.optimize)
-        row = first_fault(run.walk(probes, fault.optimize))
+        row = _fault_of(run, probes, fault.optimize)
     except WorkerError as problem:
         error = str(problem)
     worker.ask("inject", run.timeout_s, name=None)
@@ -124,12 +129,8 @@ def _inject(run: TraceRun, fault: Fault, probes: Sequence[Any]) -> Outcome:
 
 
 def _outcome(name: str, model: str, expect: str | None, row: Row | None, start: float, **more: Any) -> Outcome:
-    path, where, probe = (row.path, _told(row), row.probe) if row else (None, "", "")
+    path, where, probe = (row["path"], place_of(row), row["probe"]) if row else (None, "", "")
     return Outcome(name, model, expect, path, where, probe, time.monotonic() - start, **more)
-
-
-def _told(row: Row) -> str:
-    return str(row.where["sentence"]) if row.where else str(row.added.get("reason", ""))
 
 
 def _clean(count: int, seed: int) -> Iterator[Outcome]:
@@ -139,9 +140,9 @@ def _clean(count: int, seed: int) -> Iterator[Outcome]:
     for i in range(count):
         model = models[i % len(models)]
         start = time.monotonic()
-        wish = rng.choice(["all", "none", "some"])
+        kind = rng.choice(["all", "none", "some"])
         some = [name for name in OPTIMIZATIONS if rng.random() < 0.5]
-        optimize = f"[{','.join(some)}]" if wish == "some" else wish
+        optimize = f"[{','.join(some)}]" if kind == "some" else kind
         overrides = [f"weights.seed={rng.integers(1000, 10**6)}", f"seed={rng.integers(10**6)}", f"optimize={optimize}"]
         overrides += [f"profile={rng.choice(['applio', 'webui'])}"]
         if model in ("synthesizer", "pipeline"):
@@ -149,7 +150,7 @@ def _clean(count: int, seed: int) -> Iterator[Outcome]:
         run = _run(model, overrides)
         with scratch_folder() as folder, run.started(folder):
             seconds = SECONDS[model] * float(rng.uniform(0.8, 2.2))
-            row = first_fault(run.walk(run.probes(seconds), "clean"))
+            row = _fault_of(run, run.probes(seconds), "clean")
         yield _outcome(" ".join(overrides), model, None, row, start)
 
 

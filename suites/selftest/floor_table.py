@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 from tqdm import tqdm
 
 from ..base import environment
@@ -100,7 +101,7 @@ def _rows(run: TraceRun, sample: Sample, folder: Path) -> Iterator[dict[str, Any
                 run.load_other("none")
             for row in run.walk(probes, variant):
                 if row.status != REFERENCE_WRONG:  # its floor is no rounding
-                    yield row.record()
+                    yield msgspec.to_builtins(row)
 
 
 def component_samples(quick: bool) -> Iterator[Sample]:
