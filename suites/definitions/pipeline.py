@@ -252,21 +252,12 @@ STEPS = {
     "finish": ("audio", "snr_db", "audio"),
 }
 # array of ``rounding``: the reported step that it is
-FLOORS = {
-    "features": "segment.0.features",
-    "phone": "segment.0.phone",
-    "segment": "segment.0.audio",
-    "audio": "audio",
-}
+FLOORS = {"features": "segment.0.features", "phone": "segment.0.phone", "segment": "segment.0.audio", "audio": "audio"}
 
 
 # ---------------------------------------------------------------------- in the worker
 def _convert(
-    model: Models,
-    audio: np.ndarray,
-    settings: Settings,
-    f0: np.ndarray | None = None,
-    recorder: Recorder | None = None,
+    model: Models, audio: np.ndarray, settings: Settings, f0: np.ndarray | None = None, recorder: Recorder | None = None
 ) -> Steps:
     """A conversion and its steps; ``f0`` in Hz skips RMVPE."""
     recorder = recorder or Recorder()

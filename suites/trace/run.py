@@ -102,12 +102,7 @@ class TraceRun:
         self.report(f"loading the model on {name}")
         paths = {n: str(self.weights[n].path) for n in self.suite.checkpoints}
         loaded = self.workers[name].ask(
-            "load",
-            self.timeout_s,
-            suite=self.config.suite.name,
-            paths=paths,
-            optimize=optimize,
-            settings=self.settings,
+            "load", self.timeout_s, suite=self.config.suite.name, paths=paths, optimize=optimize, settings=self.settings
         )
         return dict(loaded["facts"])
 
