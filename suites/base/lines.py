@@ -1,4 +1,4 @@
-"""The lines of ``records.jsonl``, each kind a type; ``kind`` in a line tells which.
+"""The lines of ``records.jsonl``, each kind a type, named by the field ``kind``.
 
 A ``Sample`` is written the moment that it is taken, a ``Record`` closes one component of one case on one
 backend and repeats its samples. Units are in the names: ``_s`` seconds, ``_bytes`` bytes, ``_cents`` cents.

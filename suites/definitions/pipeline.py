@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -28,9 +28,9 @@ from ..metrics.registry import (
     prefixed,
 )
 from . import rmvpe
-from .base import Calls, Probe, Results, Samples, Settings, Steps, Suite, Validated, compared, floor_of, sound_figures
-from .config import ConversionOptions
-from .recorder import Enough, Recorder
+from .base import Calls, Probe, Results, Samples, Settings, Steps, Validated, compared, floor_of, sound_figures
+from .recorder import Reached, Recorder
+from .stack import Loaded, Stack
 
 HOP_SAMPLES = 160
 # the other settings are compared on the first five seconds, float64 rounding on the first three
@@ -50,32 +50,28 @@ prefixed("own")
 prefixed("knobs")
 
 
-class Models(NamedTuple):
+class Models(Loaded):
     """A pipeline and the models in it."""
 
-    pipeline: Any
-    hubert: Any
-    rmvpe: Any
-    synthesizer: Any
-    optimize: list[str]
+    def __init__(self, package: ModuleType, loaded: Loaded, profile: str) -> None:
+        super().__init__(*loaded.parts)
+        self.pipeline = package.Pipeline(*self.parts, profile=profile)
 
     def with_windows(self, windows: Mapping[str, float] | None) -> Any:
         """The pipeline, cutting long audio otherwise."""
         if windows is None:
             return self.pipeline
-        parts = (self.hubert, self.rmvpe, self.synthesizer)
-        return type(self.pipeline)(*parts, profile=self.pipeline.profile, windows=windows)
+        return type(self.pipeline)(*self.parts, profile=self.pipeline.profile, windows=windows)
 
 
-class Pipeline(Suite):
+class Pipeline(Stack):
     name = "pipeline"
     title = "Voice conversion: the whole pipeline"
     subject = "the pipeline"
     order = 4
     sections = ("time", "parity", "pitch")
-    options = ConversionOptions
     whole = "convert"
-    checkpoints = ("hubert", "rmvpe", "voice")
+    takes_audio = True
     same_code = ("filter",)
     shared = (("padded", "front.padded"), ("f0", "front.f0"))
     extras = ("salience", "given_f0", "knobs")
@@ -128,19 +124,7 @@ class Pipeline(Suite):
     def load(
         self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings
     ) -> Models:
-        profile = settings["profile"]
-        hubert = package.Hubert.from_checkpoint(paths["hubert"], **options)
-        pitch = package.RMVPE.from_checkpoint(paths["rmvpe"], profile=profile, **options)
-        voice = package.Synthesizer.from_checkpoint(paths["voice"], profile=profile, **options)
-        used = {name for model in (hubert, pitch, voice) for name in getattr(model, "optimize", ())}
-        return Models(package.Pipeline(hubert, pitch, voice, profile=profile), hubert, pitch, voice, sorted(used))
-
-    def models(self, model: Any) -> tuple[Any, ...]:
-        return model.hubert, model.rmvpe, model.synthesizer
-
-    def facts(self, model: Any) -> dict[str, Any]:
-        names = ("sample_rate", "version", "has_f0", "vocoder", "phone_channels", "speakers")
-        return super().facts(model) | {name: getattr(model.synthesizer, name) for name in names}
+        return Models(package, super().load(package, paths, options, settings), settings["profile"])
 
     def calls(self, model: Any, given: Results, settings: Settings) -> Calls:
         return {
@@ -196,6 +180,9 @@ class Pipeline(Suite):
             Probe("given f0", given, {"autotune": 0.8, "rms_mix": 0.0}),
         )
 
+    def frames(self, samples: int) -> int:
+        return 1 + samples // HOP_SAMPLES
+
     def components(self, configured: tuple[str, ...], facts: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(name for name in configured if name != "f0" or facts["has_f0"])
 
@@ -205,18 +192,16 @@ class Pipeline(Suite):
     def call_of(self, component: str) -> str:
         return "convert"
 
-    def figures(
-        self, component: str, results: Results, reference: Results, limits: Limits, settings: Settings
-    ) -> Figures:
+    def figures(self, name: str, results: Results, reference: Results, limits: Limits, settings: Settings) -> Figures:
         judges = {"filter": _filter_figures, "convert": _convert_figures}
-        if component in judges:
-            return judges[component](results, reference, limits, settings)
-        if component == "f0":
+        if name in judges:
+            return judges[name](results, reference, limits, settings)
+        if name == "f0":
             return _f0_figures(results, reference, limits, settings)
-        path, figure, floor = STEPS[component]
+        path, figure, floor = STEPS[name]
         ours, theirs = _joined(results, path), _joined(reference, path)
-        figures = compared(path, ours, reference | theirs, limits, {figure: f"{component}_{figure}"}, floor)
-        return _with_knobs(figures, results, reference, limits) if component == "blend" else figures
+        figures = compared(path, ours, reference | theirs, limits, {figure: f"{name}_{figure}"}, floor)
+        return _with_knobs(figures, results, reference, limits) if name == "blend" else figures
 
     def timing_fault(self, component: str, samples: Samples, settings: Settings) -> str | None:
         """Parts that do not add up to the whole were not parts of it, or something runs between them."""
@@ -268,7 +253,7 @@ def _convert(
 
 
 def _knobs(model: Models, settings: Settings, given: Results | None = None) -> dict[str, Any]:
-    """The arguments of a conversion; seeded vectors and ``given["vectors"]`` stand for an index if there is none."""
+    """The arguments of a conversion; where there is no index: seeded vectors and ``given["vectors"]``."""
     knobs = {name: settings[name] for name in ("transpose", "index_rate", "protect", "rms_mix", "speaker", "index")}
     if knobs["index"] is None and knobs["index_rate"] > 0:
         rng = np.random.default_rng([settings["seed"], 5])
@@ -284,7 +269,7 @@ def _knobs(model: Models, settings: Settings, given: Results | None = None) -> d
 def _front(model: Models, audio: np.ndarray, settings: Settings) -> dict[str, np.ndarray]:
     """A conversion that ends once it knows its F0: the padded clip, and F0 where the voice has pitch."""
     recorder = Recorder(until="f0" if model.synthesizer.has_f0 else "padded")
-    with contextlib.suppress(Enough):
+    with contextlib.suppress(Reached):
         _convert(model, audio, settings, None, recorder)
     return {name: recorder.steps[name] for name in ("padded", "f0") if name in recorder.steps}
 
@@ -360,7 +345,7 @@ def _f0_figures(results: Results, reference: Results, limits: Limits, settings: 
 
 
 def _flipped(ours: Results, theirs: Results, threshold: float) -> int:
-    """Undecided frames that fell the other way; F0 of another length is the component ``f0``'s to tell."""
+    """Undecided frames that fell the other way; F0 of another length is reported by the component ``f0``."""
     if ours["f0"].shape != theirs["f0"].shape:
         return 0
     error = parity.compare(ours["own_salience"], theirs["own_salience"])["max_abs"]

@@ -19,37 +19,38 @@ MEL, BLAS, EVERYTHING = "mel", "blas", "all"
 ON, OFF = "on", "off"
 
 
-class Memory(Stack):
+class OneProcess(Stack):
+    """Compares no results."""
+
+    takes_index = True
+    about_parity = ""
+    judged = ()
+    details = ()
+
+
+class Memory(OneProcess):
     name = "memory"
     title = "Memory"
     subject = "memory"
     order = 6
     sections = ("memory",)
-    takes_index = True
     options = MemoryOptions
     protocol = "memory"
     headlines = ("rmvpe", "pipeline")
     about_time = "One call of the whole model, host to host, after the first one"
-    about_parity = ""
-    judged = ()
-    details = ()
 
 
-class ColdStart(Stack):
+class ColdStart(OneProcess):
     name = "cold_start"
     title = "First run"
     subject = "first calls"
     order = 7
     sections = ("first_run",)
-    takes_index = True
     protocol = "cold_start"
     about_time = "One call of the whole model, host to host, after the warm-up"
-    about_parity = ""
-    judged = ()
-    details = ()
 
 
-class Ablation(Stack):
+class Ablation(OneProcess):
     """Components are ``MODEL.OPTIMISATION.on`` and ``.off``."""
 
     name = "ablation"
@@ -57,13 +58,9 @@ class Ablation(Stack):
     subject = "optimisations"
     order = 8
     sections = ("ablation",)
-    takes_index = True
     options = AblationOptions
     protocol = "ablation"
     about_time = "One call, host to host"
-    about_parity = ""
-    judged = ()
-    details = ()
 
     def components(self, configured: tuple[str, ...], facts: Mapping[str, Any]) -> tuple[str, ...]:
         found = []
@@ -76,11 +73,11 @@ class Ablation(Stack):
         model, name, _ = component.split(".")
         device = BACKENDS[backend].device
         if BACKENDS[backend].framework != "mlx":
-            return "optimisations are rvc_mlx's alone"
+            return "only rvc_mlx has optimisations"
         if model == MEL and importlib.util.find_spec("librosa") is None:
             return "librosa is not installed: pip install -e '.[compare]'"
         if name == BLAS and (device != "cpu" or sys.platform != "linux"):
-            return "MLX chooses its BLAS by itself, except on Linux's CPU"
+            return "MLX chooses its own BLAS, except on a CPU under Linux"
         if name in OPTIMIZATIONS and not getattr(OPTIMIZATIONS[name], device):
             return f"there is no such path on the {device.upper()}"
         return None

@@ -17,8 +17,8 @@ import yaml
 from ..base import environment
 from ..base.backends import BACKENDS, speed_reference
 from ..base.errors import UserError
-from ..base.lines import Line
-from ..base.records import key_of, number, read_lines, records
+from ..base.lines import Key, Line
+from ..base.records import key_of, read_lines, records
 from ..base.run_folder import RunFolder
 from ..base.statistics import fast_logs, paired_logs
 from ..metrics.limits import FLOOR_CAP
@@ -28,21 +28,9 @@ from .checks import MEASURED, Context, checks_of, contradiction
 INVALID = "invalid"
 PEAKS = ("peak_rss_load_bytes", "peak_rss_call_bytes", "peak_rss_steady_bytes")
 # of a suite's configuration: what changes the work
-SETTINGS = (
-    "voice",
-    "version",
-    "speaker",
-    "transpose",
-    "index_rate",
-    "protect",
-    "rms_mix",
-    "threshold",
-    "snr_db",
-    "rest",
-)
+SETTINGS: tuple[str, ...] = ("voice", "version", "speaker", "transpose", "index_rate", "protect", "rms_mix")
+SETTINGS += ("threshold", "snr_db", "rest")
 DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, yaml.YAMLError)
-
-Key = tuple[str, str, str]
 
 
 class Entry(NamedTuple):
@@ -290,8 +278,8 @@ def _parity(line: Line) -> dict[str, dict[str, float]]:
     found = {}
     for name, check in checks_of(line):
         metric = recorded_metric(name)
-        own = 0.0 if check.get("floor") is None or metric.is_count else metric.to_error(number(check["floor"]))
-        error, base, limit = (metric.to_error(number(check[part])) for part in ("value", "base", "limit"))
+        own = 0.0 if check.get("floor") is None or metric.is_count else metric.to_error(float(check["floor"]))
+        error, base, limit = (metric.to_error(float(check[part])) for part in ("value", "base", "limit"))
         # a reference in doubt excuses nobody: its rounding counts as far as it does in a run
         found[name] = {"error": error, "floor": min(own, FLOOR_CAP * base), "base": base, "limit": limit}
     return found

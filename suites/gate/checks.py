@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..base.backends import BACKENDS, device_of
-from ..base.records import Line, number
+from ..base.lines import Line
 from ..inputs.estimators import ESTIMATORS
 from ..metrics.registry import BYTES, recorded_metric
 
@@ -68,8 +68,8 @@ def _wrong_parity(line: Line) -> str | None:
     """Figures that are not numbers, or a verdict that does not follow from them."""
     for name, check in checks_of(line):
         metric = recorded_metric(name)
-        error, limit = (metric.to_error(number(check[part])) for part in ("value", "limit"))
-        if check.get("floor") is not None and not metric.to_error(number(check["floor"])) >= 0:
+        error, limit = (metric.to_error(float(check[part])) for part in ("value", "limit"))
+        if check.get("floor") is not None and not metric.to_error(float(check["floor"])) >= 0:
             return f"the floor of {name} is {check['floor']}"
         if math.isfinite(error) and (error < 0 or check["passed"] != (error <= limit)):
             return f"{name} is {check['value']} with the limit {check['limit']}, said to be passed: {check['passed']}"

@@ -38,7 +38,7 @@ class Estimator(NamedTuple):
     find: Callable[[np.ndarray, Settings], np.ndarray]
 
     def missing(self) -> str | None:
-        """Why it cannot be used, as far as can be told without importing it."""
+        """Why it cannot be used, as far as is known without importing it."""
         if importlib.util.find_spec(self.module) is None:
             return f"{self.package} is not installed: pip install -e '.[pitch]'"
         return None
@@ -134,5 +134,5 @@ ESTIMATORS = {
     "crepe": Estimator("CREPE full", "torchcrepe", "torchcrepe", True, CREPE | {"model": "full"}, _crepe),
     "fcpe": Estimator("FCPE", "torchfcpe", "torchfcpe", True, FCPE, _fcpe),
 }
-# what stands in for the truth where there is none: two methods that have little in common, and no network
+# takes the place of the truth where there is none: two methods that have little in common, and no network
 CONSENSUS = ("praat", "harvest")

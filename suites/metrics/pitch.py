@@ -55,7 +55,7 @@ def _shares(estimate: np.ndarray, true: np.ndarray) -> Figures:
 
     warnings.filterwarnings("ignore", "(Estimated|Reference) melody has no", UserWarning)  # figures say so
     reference, said = true > 0, estimate > 0
-    # 0 means to mir_eval what it means here; its base lies below every F0
+    # 0 means to mir_eval what it means here; its base is below every F0
     cents = [melody.hz2cents(f0) for f0 in (true, estimate)]
     both = (reference, cents[0], said, cents[1])
     figures: Figures = dict.fromkeys(("rpa", "rca", "octave_errors", "voicing_recall", "voicing_false_alarm"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import time
@@ -19,6 +20,7 @@ from rvc_mlx.optimize import OPTIMIZATIONS
 
 from ..base.errors import UserError
 from ..base.files import scratch_folder
+from ..base.words import options
 from ..faults import FAULTS, Fault
 from ..inputs.weights import voice_names
 from ..measure.config import compose_config
@@ -57,26 +59,21 @@ class Outcome:
 
 def faults(words: Sequence[str]) -> int:
     """``selftest faults``: 0 where every fault is found, 95 % are placed and at most 1 % of clean pairs accused."""
-    options = {"only": "", "clean": str(CLEAN_PAIRS), "seed": "0", "out": ""}
-    for word in words:
-        name, _, value = word.partition("=")
-        if name not in options:
-            raise UserError(f"unknown option {name!r}; known: {', '.join(f'{n}=' for n in options)}")
-        options[name] = value
-    chosen = [fault for fault in FAULTS.values() if re.search(options["only"], fault.key)]
+    given = options(words, {"only": "", "clean": str(CLEAN_PAIRS), "seed": "0", "out": ""})
+    chosen = [fault for fault in FAULTS.values() if re.search(given["only"], fault.key)]
     if not chosen:
-        raise UserError(f"only={options['only']}: no fault of that name; all of them: {', '.join(FAULTS)}")
-    if not options["clean"].isdigit():
-        raise UserError(f"clean={options['clean']}: a whole number is expected")
-    folder = Path(options["out"] or f"runs/{datetime.now():%Y%m%d-%H%M%S}-selftest-faults")
+        raise UserError(f"only={given['only']}: no fault of that name; all of them: {', '.join(FAULTS)}")
+    if not given["clean"].isdigit():
+        raise UserError(f"clean={given['clean']}: a whole number is expected")
+    folder = Path(given["out"] or f"runs/{datetime.now():%Y%m%d-%H%M%S}-selftest-faults")
     folder.mkdir(parents=True, exist_ok=True)
     outcomes = []
-    clean = int(options["clean"])
+    clean = int(given["clean"])
     with (
         tqdm(total=len(chosen) + clean, desc="selftest", dynamic_ncols=True) as bar,
         (folder / "outcomes.jsonl").open("w") as file,
     ):
-        for outcome in _all(chosen, clean, int(options["seed"])):
+        for outcome in itertools.chain(_injected(chosen), _clean(clean, int(given["seed"]))):
             outcomes.append(outcome)
             file.write(json.dumps(vars(outcome)) + "\n")
             file.flush()
@@ -86,11 +83,6 @@ def faults(words: Sequence[str]) -> int:
     print(text)
     print(f"report: {folder / 'report.md'}")
     return 0 if passed else 1
-
-
-def _all(chosen: Sequence[Fault], clean: int, seed: int) -> Iterator[Outcome]:
-    yield from _injected(chosen)
-    yield from _clean(clean, seed)
 
 
 def _injected(chosen: Sequence[Fault]) -> Iterator[Outcome]:

@@ -175,7 +175,7 @@ class TraceRun:
             return probe._replace(inputs={**probe.inputs, "vectors": np.load(folder / "vectors.npy")})
 
     def seconds(self, plain: bool) -> float:
-        """What the user asked for, else what the suite finds enough; without optimisations a CPU is slow."""
+        """What the user asked for, else the suite's default; without optimisations a CPU is slow."""
         asked = any(text.startswith("durations=") for text in self.config.overrides)
         durations = self.config.durations
         first = durations if isinstance(durations, int | float) else durations[0]
@@ -245,7 +245,7 @@ class TraceRun:
 
 
 def choose(config: Config) -> tuple[str, str]:
-    """The reference, and the backend that is traced beside it.
+    """The reference, and the backend that is compared with it.
 
     Raises:
         UserError: one of them is not there, or more than two were named.
@@ -254,7 +254,7 @@ def choose(config: Config) -> tuple[str, str]:
     reasons = {name: impossible(name) for name in names}
     if asked:
         if len(names) != 2:
-            raise UserError(f"backends={names}: a trace needs two: the reference and the one beside it")
+            raise UserError(f"backends={names}: a trace needs two: the reference and the one compared with it")
         for name, reason in reasons.items():
             if reason:
                 raise UserError(f"backend {name}: {reason}")
