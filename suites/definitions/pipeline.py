@@ -15,6 +15,7 @@ from ..metrics.limits import Limits
 from ..metrics.parity import Figures, NotComparable
 from ..metrics.registry import (
     CENTS,
+    COMPARED,
     CORR,
     COUNT,
     DELAY,
@@ -364,11 +365,10 @@ def _convert_figures(results: Results, reference: Results, limits: Limits, setti
     knobs = parity.compare(results["knobs.audio"], reference["knobs.audio"])
     rate = int(reference["convert.sample_rate"])
     figures |= sound_figures("given_f0.audio", results, reference, rate)
-    figures |= {
-        f"own_{name}": value for name, value in sound_figures("convert.audio", results, reference, rate).items()
-    }
-    figures |= {f"own_{name}": own[name] for name in ("max_abs", "rmse", "snr_db", "corr")}
-    figures |= {f"knobs_{name}": knobs[name] for name in ("max_abs", "rmse", "snr_db", "corr")}
+    audible = sound_figures("convert.audio", results, reference, rate)
+    figures |= {f"own_{name}": value for name, value in audible.items()}
+    for prefix, found in (("own", own), ("knobs", knobs)):
+        figures |= {f"{prefix}_{metric.name}": found[metric.name] for metric in COMPARED}
     checks = limits.check("knobs_snr_db", parity.level(knobs, "snr_db"), floor_of(reference, "audio", "snr_db"))
     has_f0 = "convert.f0" in reference
     if not has_f0 or not _flipped(_f0_view(results), _f0_view(reference), settings["threshold"]):

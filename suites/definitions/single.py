@@ -73,11 +73,11 @@ class Ablation(OneProcess):
         model, name, _ = component.split(".")
         device = BACKENDS[backend].device
         if BACKENDS[backend].framework != "mlx":
-            return "only rvc_mlx has optimisations"
+            return "optimisations are rvc_mlx's alone"
         if model == MEL and importlib.util.find_spec("librosa") is None:
             return "librosa is not installed: pip install -e '.[compare]'"
         if name == BLAS and (device != "cpu" or sys.platform != "linux"):
-            return "MLX chooses its own BLAS, except on a CPU under Linux"
+            return "MLX chooses its BLAS by itself, except on Linux's CPU"
         if name in OPTIMIZATIONS and not getattr(OPTIMIZATIONS[name], device):
             return f"there is no such path on the {device.upper()}"
         return None

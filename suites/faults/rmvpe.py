@@ -242,34 +242,19 @@ _fault = partial(Fault, "rmvpe")
 
 
 FAULTS = (
-    _fault(
-        "transposed-zero-padded", "the transposed convolution's last row and column are zero instead of computed",
-        zero_padded_transposed, DECODER, known=True,
-    ),
-    _fault(
-        "transposed-zero-padded-plain", "the same on the plain path: zeros appended before batch norm and ReLU",
-        zero_padded_before_norm, DECODER + r"\.0", optimize="none", known=True,
-    ),
-    _fault(
-        "transposed-padded-after-relu", "the same, zeros appended after batch norm and ReLU",
-        padded_after_relu, DECODER + r"\.0", optimize="none", known=True,
-    ),
-    _fault(
-        "training-mode", "batch norms by the batch's own statistics: a model left in training mode",
-        _batch_statistics, r"unet\.encoder\.bn", optimize="none", known=True,
-    ),
-    _fault(
-        "random-head", "missing weights leave a random layer", of_weights("rmvpe")(lambda s: randomised(s, "fc.1.")), r"fc\.1",
-        known=True,
-    ),
-    _fault(
-        "norm-in-shortcut", "an extra batch norm in the shortcut", _norm_in_shortcut,
-        r"unet\.encoder\.layers\.0\.conv\.0\.shortcut", optimize="none", known=True,
-    ),
-    _fault(
-        "gru-hidden-biases", "the GRU's hidden biases of r and z are dropped", _drop_hidden_biases, r"fc\.0",
-        known=True,
-    ),
+    _fault("transposed-zero-padded", "the transposed convolution's last row and column are zero instead of computed",
+           zero_padded_transposed, DECODER, known=True),
+    _fault("transposed-zero-padded-plain", "the same on the plain path: zeros appended before batch norm and ReLU",
+           zero_padded_before_norm, DECODER + r"\.0", optimize="none", known=True),
+    _fault("transposed-padded-after-relu", "the same, zeros appended after batch norm and ReLU",
+           padded_after_relu, DECODER + r"\.0", optimize="none", known=True),
+    _fault("training-mode", "batch norms by the batch's own statistics: a model left in training mode",
+           _batch_statistics, r"unet\.encoder\.bn", optimize="none", known=True),
+    _fault("random-head", "missing weights leave a random layer",
+           of_weights("rmvpe")(lambda s: randomised(s, "fc.1.")), r"fc\.1", known=True),
+    _fault("norm-in-shortcut", "an extra batch norm in the shortcut",
+           _norm_in_shortcut, r"unet\.encoder\.layers\.0\.conv\.0\.shortcut", optimize="none", known=True),
+    _fault("gru-hidden-biases", "the GRU's hidden biases of r and z are dropped", _drop_hidden_biases, r"fc\.0", known=True),
     _fault("gru-gate-order", "GRU gates read as z, r, n", _gates_zr, r"fc\.0"),
     _fault("gru-directions", "forward and backward weights exchanged", _swap_directions, r"fc\.0"),
     _fault("gru-reset-bias", "n's hidden bias outside the reset gate", _bias_outside_reset, r"fc\.0"),
