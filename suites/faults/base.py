@@ -138,6 +138,16 @@ def of_weights(model: str) -> Callable[[Callable[[State], Any]], Inject]:
     return lambda change: lambda p: p.weights(model, change)
 
 
+def filled(model: str, key: str, value: float, rows: slice | int = slice(None)) -> Inject:
+    """One value in the place of a weight, or of some of its rows."""
+    return of_weights(model)(lambda state: state[key].__setitem__(rows, value))
+
+
+def reversed_kernel(model: str, key: str) -> Inject:
+    """A kernel ``[out, in, taps]`` reversed in time."""
+    return of_weights(model)(lambda state: state.update({key: state[key][:, :, ::-1].copy()}))
+
+
 @dataclass(frozen=True)
 class Fault:
     """A mutation, and where it must be found.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Fault, Patches, State, around, constant, instead, of_weights
+from .base import Fault, Patches, State, around, constant, filled, instead, of_weights, reversed_kernel
 
 FIRST = r"feature_extractor\.conv_layers\.0"
 
@@ -82,16 +82,6 @@ def _first_of_features(p: Patches, original: Any, self: Any, layers: int, projec
     return (*found[:-1], p.module("stages").leaf("final_proj", lambda x: x[..., :width])) if project else found
 
 
-@around("hubert.Network.encoding")
-def _one_layer_short(p: Patches, original: Any, self: Any, layers: int, project: bool) -> Any:
-    return original(self, layers - 1, project)
-
-
-@of_weights("hubert")
-def _no_key_bias(state: State) -> None:
-    state["encoder.layers.0.attention.k_proj.bias"][:] = 0
-
-
 @of_weights("hubert")
 def _query_is_key(state: State) -> None:
     q, k = (f"encoder.layers.3.attention.{name}_proj.weight" for name in "qk")
@@ -105,22 +95,9 @@ def _layers_exchanged(state: State) -> None:
         state[key], state[other] = state[other], state[key]
 
 
-@of_weights("hubert")
-def _gamma_is_one(state: State) -> None:
-    state["encoder.layers.7.final_layer_norm.weight"][:] = 1
-
-
-@of_weights("hubert")
-def _dead_feature(state: State) -> None:
-    state["encoder.layers.2.feed_forward.output_dense.weight"][17] = 0
-
-
-@of_weights("hubert")
-def _kernel_backwards(state: State) -> None:
-    key = "feature_extractor.conv_layers.2.conv.weight"
-    state[key] = state[key][:, :, ::-1].copy()
-
-
+_one_layer_short = around("hubert.Network.encoding")(
+    lambda p, original, self, layers, project: original(self, layers - 1, project)
+)
 _fault = partial(Fault, "hubert")
 
 
@@ -142,13 +119,17 @@ FAULTS = (
     _fault("attention-scale-slight", "attention's scale 0.1 % off", _attention_scale(1.001),
            r"encoder\.layers\.0\.attention:attended"),
     _fault("heads-interleaved", "heads read as the inner axis", _heads_interleaved, r"encoder\.layers\.0\.attention:attended"),
-    _fault("key-bias", "key bias dropped in one layer", _no_key_bias, r"encoder\.layers\.0\.attention\.k_proj"),
+    _fault("key-bias", "key bias dropped in one layer",
+           filled("hubert", "encoder.layers.0.attention.k_proj.bias", 0), r"encoder\.layers\.0\.attention\.k_proj"),
     _fault("query-key", "query and key exchanged in one layer", _query_is_key, r"encoder\.layers\.3\.attention\.q_proj"),
     _fault("layers-exchanged", "two layers exchanged", _layers_exchanged, r"encoder\.layers\.4\.attention\.q_proj"),
-    _fault("gamma-one", "one norm's gamma not loaded", _gamma_is_one, r"encoder\.layers\.7\.final_layer_norm"),
-    _fault("dead-feature", "one row of a dense layer zero", _dead_feature,
+    _fault("gamma-one", "one norm's gamma not loaded",
+           filled("hubert", "encoder.layers.7.final_layer_norm.weight", 1), r"encoder\.layers\.7\.final_layer_norm"),
+    _fault("dead-feature", "one row of a dense layer zero",
+           filled("hubert", "encoder.layers.2.feed_forward.output_dense.weight", 0, 17),
            r"encoder\.layers\.2\.feed_forward\.output_dense"),
-    _fault("kernel-backwards", "one kernel reversed in time", _kernel_backwards,
+    _fault("kernel-backwards", "one kernel reversed in time",
+           reversed_kernel("hubert", "feature_extractor.conv_layers.2.conv.weight"),
            r"feature_extractor\.conv_layers\.2\.conv"),
     _fault("layer-missing", "the last layer is left out", _one_layer_short, r"encoder\.layers\.11\.attention:input"),
 )  # fmt: skip

@@ -23,11 +23,6 @@ def _always_normalised(p: Patches, original: Any, audio: Any, peak: float) -> An
     return audio * (peak / np.abs(audio).max()) if peak == p.module("steps").OUTPUT_PEAK else original(audio, peak)
 
 
-@around("steps.coarse_pitch")
-def _unvoiced_zero(p: Patches, original: Any, f0: Any) -> Any:
-    return np.where(f0 > 0, original(f0), 0)
-
-
 @instead("retrieval.inverse_square")
 def _plain_inverse(p: Patches, distance: Any) -> Any:
     """1 / d^2 without care for zero."""
@@ -66,11 +61,6 @@ def _inverted_protection(p: Patches, original: Any, retrieved: Any, kept: Any, f
     return original(retrieved, kept, np.where(f0 < 1, 100.0, 0.0), protect)
 
 
-@around("steps.mix_loudness")
-def _swapped_mix(p: Patches, original: Any, a: Any, b: Any, sr: int, rate: float) -> Any:
-    return original(a, b, sr, 1 - rate)
-
-
 @after_stage("pipeline.Pipeline._segment", "trimmed")
 def _trim_one_frame(p: Patches, carry: dict[str, Any]) -> None:
     carry["trimmed"] = np.concatenate([carry["trimmed"][160:], np.zeros(160, np.float32)])
@@ -90,6 +80,8 @@ def _retrieved_share(p: Patches, carry: dict[str, Any]) -> None:
     carry["retrieved"] = carry["retrieved"] + (carry["features"] - carry["retrieved"]) * np.float32(0.5)
 
 
+_unvoiced_zero = around("steps.coarse_pitch")(lambda p, original, f0: np.where(f0 > 0, original(f0), 0))
+_swapped_mix = around("steps.mix_loudness")(lambda p, original, a, b, sr, rate: original(a, b, sr, 1 - rate))
 _fault = partial(Fault, "pipeline")
 
 
@@ -100,7 +92,8 @@ FAULTS = (
            r"segment\.0\.phone", known=True),
     _fault("unvoiced-zero", "unvoiced coded 0 instead of 1", _unvoiced_zero, "pitch", known=True),
     _fault("always-normalised", "output always peak-normalised", _always_normalised, "audio", known=True),
-    _fault("no-high-pass", "no high-pass", constant("steps.high_pass", lambda audio: np.asarray(audio, np.float64)), "filtered", known=True),
+    _fault("no-high-pass", "no high-pass",
+           constant("steps.high_pass", lambda audio: np.asarray(audio, np.float64)), "filtered", known=True),
     _fault("score-of-zero", "1/score at a score of 0: NaN", _plain_inverse, r"segment\.0\.retrieved", known=True),
     _fault("pitch-replaced", "another pitch method, silently", _other_pitch, "f0", known=True),
     _fault("model-ignored", "the HuBERT passed in is not used", _other_hubert,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Fault, Patches, State, after, after_stage, around, constant, instead, of_weights, randomised
+from .base import Fault, Patches, State, after, after_stage, around, constant, filled, instead, of_weights, randomised
 
 DECODER = r"unet\.decoder\.layers\.0\.conv1"
 
@@ -135,11 +135,6 @@ def _dirty_border(p: Patches, original: Any, state: Any, name: str, inputs: Any 
     return block._replace(shortcut=block.shortcut._replace(start=p.mx.concatenate([start[:1], start[:1]])))
 
 
-@around("packed.PackedUNet._residual")
-def _relu_after_sum(p: Patches, original: Any, *arguments: Any) -> Any:
-    return p.mx.maximum(original(*arguments), 0.0)
-
-
 @after_stage("packed.PackedUNet.stages", "flatten")
 def _flatten_bands_first(p: Patches, carry: dict[str, Any]) -> None:
     x = carry["x"]
@@ -196,11 +191,6 @@ def _narrow_window(p: Patches, original: Any, salience: Any, threshold: float) -
     return original(mx.where(far, 0.0, salience), threshold)
 
 
-@around("rmvpe.cents_to_hz")
-def _late_f0(p: Patches, original: Any, cents: Any) -> Any:
-    return np.roll(original(cents), 1)
-
-
 def _short_tile(p: Patches) -> None:
     """Tiles with too little around them; only the call itself has tiles."""
     constant("rmvpe.TILE_FRAMES", 32)(p)
@@ -219,25 +209,12 @@ def _transposed_kernel(state: State) -> None:
 
 
 @of_weights("rmvpe")
-def _zero_channel(state: State) -> None:
-    state["unet.intermediate.layers.2.conv.1.conv.3.weight"][5] = 0
-
-
-@of_weights("rmvpe")
 def _half_precision(state: State) -> None:
     state["fc.1.weight"] = state["fc.1.weight"].astype(np.float16).astype(np.float32)
 
 
-@of_weights("rmvpe")
-def _no_mean(state: State) -> None:
-    state["unet.decoder.layers.3.conv1.1.running_mean"][:] = 0
-
-
-@of_weights("rmvpe")
-def _no_shortcut_bias(state: State) -> None:
-    state["unet.encoder.layers.0.conv.0.shortcut.bias"][:] = 0
-
-
+_late_f0 = around("rmvpe.cents_to_hz")(lambda p, original, cents: np.roll(original(cents), 1))
+_relu_after_sum = around("packed.PackedUNet._residual")(lambda p, original, *given: p.mx.maximum(original(*given), 0.0))
 _fault = partial(Fault, "rmvpe")
 
 
@@ -271,14 +248,17 @@ FAULTS = (
     _fault("relu-after-sum", "a ReLU after the residual sum", _relu_after_sum, r"unet\.encoder\.layers\.0\.conv\.0"),
     _fault("dirty-border", "a border that should be zero is not: seen on own values only", _dirty_border,
            r"unet\.encoder\.layers\.0\.conv\.1"),
-    _fault("shortcut-bias", "shortcut's bias dropped", _no_shortcut_bias, r"unet\.encoder\.layers\.0\.conv\.0"),
+    _fault("shortcut-bias", "shortcut's bias dropped",
+           filled("rmvpe", "unet.encoder.layers.0.conv.0.shortcut.bias", 0), r"unet\.encoder\.layers\.0\.conv\.0"),
     _fault("kernel-transposed", "time and band of one kernel exchanged", _transposed_kernel,
            r"unet\.encoder\.layers\.1\.conv\.1"),
     _fault("kernel-transposed-plain", "the same on the plain path", _transposed_kernel,
            r"unet\.encoder\.layers\.1\.conv\.1\.conv\.0", optimize="none"),
-    _fault("channel-zero", "one output channel of one kernel zero", _zero_channel,
+    _fault("channel-zero", "one output channel of one kernel zero",
+           filled("rmvpe", "unet.intermediate.layers.2.conv.1.conv.3.weight", 0, 5),
            r"unet\.intermediate\.layers\.2\.conv\.1"),
-    _fault("running-mean", "one norm's running mean ignored", _no_mean, r"unet\.decoder\.layers\.3\.conv1"),
+    _fault("running-mean", "one norm's running mean ignored",
+           filled("rmvpe", "unet.decoder.layers.3.conv1.1.running_mean", 0), r"unet\.decoder\.layers\.3\.conv1"),
     _fault("flatten-order", "flattened band-major", _flatten_bands_first, "flatten"),
     _fault("half-precision-layer", "one layer's weights through float16", _half_precision, r"fc\.1"),
     _fault("gain-of-one-layer", "the cnn's kernel 0.01 % too large", _scaled, "cnn"),

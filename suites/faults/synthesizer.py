@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Fault, Patches, State, after, around, constant, instead, of_weights, randomised
+from .base import Fault, Patches, State, after, around, constant, instead, of_weights, randomised, reversed_kernel
 
 ENCODER, COUPLING = r"enc_p\.encoder\.", r"flow\.flows\.6\."
 FLOW_STAGES = ("flow.flow_stages", "synthesizer.flow_stages")
@@ -78,23 +78,6 @@ def _added_shift(p: Patches, original: Any, *arguments: Any) -> Any:
     return (*parts, last._replace(apply=apply))
 
 
-@of_weights("synthesizer")
-def _first_flows_random(state: State) -> None:
-    for i in (2, 6):
-        randomised(state, f"flow.flows.{i}.")
-
-
-@of_weights("synthesizer")
-def _half_the_flows(state: State) -> None:
-    for i in (0, 2):
-        randomised(state, f"flow.flows.{i}.")
-
-
-@instead("flow._gate")
-def _swapped_gate(p: Patches, first: Any, second: Any, offset: Any, other: Any) -> Any:
-    return p.mx.sigmoid(first + offset) * p.mx.tanh(second + other)
-
-
 @instead("text_encoder.offsets_to_keys")
 def _clipped_offsets(p: Patches, by_offset: Any) -> Any:
     """Offsets beyond the window take the end rows of the table."""
@@ -102,11 +85,6 @@ def _clipped_offsets(p: Patches, by_offset: Any) -> Any:
     batch, heads, frames, _ = by_offset.shape
     offset = mx.clip(mx.arange(frames)[None] - mx.arange(frames)[:, None], -10, 10) + 10
     return mx.take_along_axis(by_offset, mx.broadcast_to(offset, (batch, heads, frames, frames)), axis=3)
-
-
-@instead("text_encoder.keys_to_offsets")
-def _no_relative_values(p: Patches, weights: Any) -> Any:
-    return p.mx.zeros((*weights.shape[:3], 21))
 
 
 @instead("text_encoder.RelativeAttention._scores")
@@ -164,11 +142,6 @@ def _direction_without_norm(p: Patches, original: Any, self: Any, name: str) -> 
     return np.asarray(self.state[f"{name}_v"], np.float64) if f"{name}_g" in self.state else original(self, name)
 
 
-@of_weights("synthesizer")
-def _kernel_backwards(state: State) -> None:
-    state["dec.ups.1.weight_v"] = state["dec.ups.1.weight_v"][:, :, ::-1].copy()
-
-
 @instead("source.sine")
 def _float32_phase(p: Patches, f0: Any, sample_rate: int, hop: int, start: Any) -> Any:
     """The phase summed over the clip in float32."""
@@ -218,10 +191,6 @@ def level(change: Any) -> Any:
     return inject
 
 
-def _late(mx: Any, x: Any) -> Any:
-    return mx.concatenate([mx.zeros((x.shape[0], 400, 1)), x[:, :-400]], axis=1)
-
-
 @around("vocoder.condition")
 def _no_condition(p: Patches, original: Any, layer: Any) -> Any:
     return original(layer)[0], p.module("stages").Stage("cond:sum", lambda carry: carry.pop("offset") is None)
@@ -263,17 +232,24 @@ def _aligned_corners(p: Patches, x: Any, rate: int) -> Any:
     return x[:, mx.array(left)] * (1 - weight) + x[:, mx.array(np.minimum(left + 1, frames - 1))] * weight
 
 
-@instead("refinegan.decimate")
-def _plain_decimation(p: Patches, x: Any, kernel: Any, rate: int) -> Any:
-    return x[:, ::rate]
-
-
 @around("source.sine")
 def _no_last_harmonic(p: Patches, original: Any, f0: Any, sample_rate: int, hop: int, start: Any) -> Any:
     y = original(f0, sample_rate, hop, start)
     return p.mx.concatenate([y[..., :-1], y[..., -1:] * 0], axis=-1)
 
 
+def _random_flows(*numbers: int) -> Any:
+    @of_weights("synthesizer")
+    def change(state: State) -> None:
+        for i in numbers:
+            randomised(state, f"flow.flows.{i}.")
+
+    return change
+
+
+_plain_decimation = instead("refinegan.decimate")(lambda p, x, kernel, rate: x[:, ::rate])
+_no_relative_values = instead("text_encoder.keys_to_offsets")(lambda p, x: p.mx.zeros((*x.shape[:3], 21)))
+_swapped_gate = instead("flow._gate")(lambda p, a, b, offset, other: p.mx.sigmoid(a + offset) * p.mx.tanh(b + other))
 _fault = partial(Fault, "synthesizer")
 
 
@@ -284,8 +260,8 @@ FAULTS = (
            optimize="none", known=True),
     _fault("no-latent-noise", "latent noise multiplied by 0", constant("synthesizer.LATENT_DEVIATION", 0.0), "z_p", known=True),
     _fault("flows-random", "list entries registered twice: half the flows random",
-           _half_the_flows, r"flow\.flows\.2\.pre", known=True),
-    _fault("flow-index", "flow index not halved: flows 1 and 3 random", _first_flows_random, r"flow\.flows\.6\.pre",
+           _random_flows(0, 2), r"flow\.flows\.2\.pre", known=True),
+    _fault("flow-index", "flow index not halved: flows 1 and 3 random", _random_flows(2, 6), r"flow\.flows\.6\.pre",
            known=True),
     _fault("flip-after", "flip after instead of before the coupling layer", _flip_after, r"flow\.flows\.7(\.pre)?", known=True),
     _fault("flip-after-named", "the same, visible in the order of the stages", _flip_after_named, r"flow\.flows\.7", known=True),
@@ -312,9 +288,11 @@ FAULTS = (
     _fault("gate-swapped", "tanh and sigmoid exchanged", _swapped_gate, COUPLING + r"enc\.in_layers\.0:gated"),
     _fault("speaker-ignored", "always the first speaker", _first_speaker, "emb_g"),
     _fault("weight-norm-ignored", "weight norm's length ignored", _direction_without_norm, COUPLING + r"enc\.cond_layer"),
-    _fault("kernel-backwards", "one upsampling kernel reversed", _kernel_backwards, r"dec\.ups\.1"),
+    _fault("kernel-backwards", "one upsampling kernel reversed",
+           reversed_kernel("synthesizer", "dec.ups.1.weight_v"), r"dec\.ups\.1"),
     _fault("sine-amplitude", "sine amplitude 0.1001", constant("source.SINE_AMPLITUDE", 0.1001), r"dec\.m_source\.l_sin_gen"),
-    _fault("source-noise", "source noise of deviation 0.00303", constant("source.NOISE_DEVIATION", 0.00303), r"dec\.m_source\.l_sin_gen"),
+    _fault("source-noise", "source noise of deviation 0.00303",
+           constant("source.NOISE_DEVIATION", 0.00303), r"dec\.m_source\.l_sin_gen"),
     _fault("phase-float32", "phase summed in float32", _float32_phase, r"dec\.m_source\.l_sin_gen"),
     _fault("phase-late", "sines one sample late", _late_phase, r"dec\.m_source\.l_sin_gen"),
     _fault("always-voiced", "source always voiced", _always_voiced, r"dec\.m_source\.l_sin_gen:voiced"),
@@ -322,15 +300,18 @@ FAULTS = (
     _fault("branches-summed", "branches summed instead of averaged", _sum_of_branches, r"dec\.resblocks\.2:mean"),
     _fault("slope", "leaky ReLU slope 0.2 in the vocoder", constant("vocoder.SLOPE", 0.2), r"dec\.ups\.0"),
     _fault("level", "audio 0.5 dB louder", level(lambda mx, x: x * 10 ** (0.5 / 20)), r"dec\.tanh"),
-    _fault("delay", "audio one frame late", level(_late), r"dec\.tanh"),
+    _fault("delay", "audio one frame late",
+           level(lambda mx, x: mx.concatenate([mx.zeros((x.shape[0], 400, 1)), x[:, :-400]], axis=1)), r"dec\.tanh"),
     _fault("speaker-condition", "vocoder without the speaker's offset", _no_condition, "dec.cond:sum"),
     _fault("noise-not-added", "one level's source convolution not added", _noise_not_added, r"dec\.noise_convs\.2:sum"),
     _fault("noise-late", "source convolutions one output late", _noise_late, r"dec\.noise_convs\.0"),
     _fault("tile-halo", "tiles of the decoder with too little around them", _short_halo, r"\(whole call\)"),
-    _fault("mrf-harmonic", "MRF's last harmonic missing", _no_last_harmonic, r"dec\.m_source\.l_sin_gen", voice="synth_v2_32k_f0_mrf"),
+    _fault("mrf-harmonic", "MRF's last harmonic missing",
+           _no_last_harmonic, r"dec\.m_source\.l_sin_gen", voice="synth_v2_32k_f0_mrf"),
     _fault("refinegan-corners", "RefineGAN stretches with aligned corners", _aligned_corners, r"dec\.upsample_blocks\.0",
            voice="synth_v2_24k_f0_refinegan"),
-    _fault("refinegan-decimation", "RefineGAN drops samples without a filter", _plain_decimation, r"dec\.downsample_blocks\.0:input",
+    _fault("refinegan-decimation", "RefineGAN drops samples without a filter",
+           _plain_decimation, r"dec\.downsample_blocks\.0:input",
            voice="synth_v2_24k_f0_refinegan"),
     _fault("no-f0-slope", "final slope in a voice without pitch", constant("vocoder.LAST_SLOPE", 0.1), "dec:last_relu",
            voice="synth_v2_48k_nof0"),
