@@ -303,9 +303,14 @@ def _timed(timing: _Timing, one: Difference, kind: str, seen: float, smallest: f
         text += f"; a rise below {100 * seen:.0f} % would not have shown"
     if kind == "implausible":
         text += "; was every output computed, on the device that was meant? If it is a gain: gate --update"
-    found = Verdict(timing.key, timing.metric, kind, text, before, after, math.exp(one.shift) - 1, one.p_above, seen)
+    return _measured(timing, kind, text, one)._replace(p=one.p_above, detectable=seen, limit=smallest)
+
+
+def _measured(timing: _Timing, kind: str, text: str, one: Difference) -> Verdict:
+    before, after = (math.exp(trimmed_mean(group or [])) for group in (timing.before, timing.after))
     low, high = _interval(one)
-    return found._replace(low=low, high=high, limit=smallest)
+    change = math.exp(one.shift) - 1
+    return Verdict(timing.key, timing.metric, kind, text, before, after, change, low=low, high=high)
 
 
 def _untested(timing: _Timing, kind: str, text: str) -> Verdict:
@@ -316,10 +321,7 @@ def _untested(timing: _Timing, kind: str, text: str) -> Verdict:
     if timing.launches < 2:
         shift = fmean(after) - fmean(before)
         return found._replace(before=math.exp(fmean(before)), after=math.exp(fmean(after)), change=math.exp(shift) - 1)
-    one = difference(before, after)
-    low, high = _interval(one)
-    first, second = math.exp(trimmed_mean(before)), math.exp(trimmed_mean(after))
-    return found._replace(before=first, after=second, change=math.exp(one.shift) - 1, low=low, high=high)
+    return _measured(timing, kind, text, difference(before, after))
 
 
 def _interval(one: Difference) -> tuple[float, float]:
