@@ -146,7 +146,7 @@ class Sample(Keyed, tag="sample", kw_only=True):
 
 
 class Result(Keyed, kw_only=True):
-    """What both kinds of closing record say of themselves."""
+    """What both kinds of closing record have."""
 
     run: Annotated[str, Meta(description="the run's folder")]
     suite: str

@@ -26,7 +26,7 @@ from ..metrics.parity import Figures, NotComparable
 from ..metrics.stages import inside
 
 Answer = dict[str, Any]
-# kinds of dtype that do not round: any difference is an error
+# kinds of dtype without rounding: any difference is an error
 EXACT_KINDS = "iub"
 # a stage of more layers is named by its kind only
 MOST_LAYERS = 4

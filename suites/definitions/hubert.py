@@ -1,4 +1,4 @@
-"""HuBERT: the seven convolutions, the transformer behind them, and the whole call."""
+"""HuBERT: the seven convolutions, the transformer after them, and the whole call."""
 
 from __future__ import annotations
 

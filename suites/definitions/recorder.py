@@ -1,4 +1,4 @@
-"""What one conversion reports: the arrays of its steps, and the time that each of its parts took."""
+"""What one conversion reports: the arrays of its steps, and the time of each part."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ RMVPE, HUBERT, SYNTHESIZER = Rmvpe(), Hubert(), Synthesizer()
 
 
 class Loaded:
-    """The three models, and the calls whose inputs were put on the device."""
+    """The three models, and their calls whose inputs are on the device."""
 
     def __init__(self, hubert: Any, rmvpe: Any, synthesizer: Any) -> None:
         self.parts = self.hubert, self.rmvpe, self.synthesizer = hubert, rmvpe, synthesizer

@@ -139,7 +139,7 @@ def of_weights(model: str) -> Callable[[Callable[[State], Any]], Inject]:
 
 
 def filled(model: str, key: str, value: float, rows: slice | int = slice(None)) -> Inject:
-    """One value in the place of a weight, or of some of its rows."""
+    """A weight, or some of its rows, set to one value."""
     return of_weights(model)(lambda state: state[key].__setitem__(rows, value))
 
 

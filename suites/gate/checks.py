@@ -1,4 +1,4 @@
-"""Whether a record is what it says it is: its facts, samples, verdict and memory must not contradict each other."""
+"""Whether a record is consistent: its facts, samples, verdict and memory must not contradict each other."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Context(NamedTuple):
 
 
 def contradiction(line: Line, taken: Sequence[Line], written: Sequence[Line], context: Context) -> str | None:
-    """Why a record cannot be what it says it is, if so."""
+    """The first contradiction in a record; None: it has none."""
     config, env, backend = context.config, context.env, line["backend"]
     facts = env["backends"].get(backend, {})
-    said = {"suite": config["suite"]["name"], "precision": config["precision"], "profile": config["profile"]}
-    said["device"] = device_of(backend) if backend in BACKENDS or backend in ESTIMATORS else None
+    stated = {"suite": config["suite"]["name"], "precision": config["precision"], "profile": config["profile"]}
+    stated["device"] = device_of(backend) if backend in BACKENDS or backend in ESTIMATORS else None
     if line["status"] in MEASURED:
-        said |= {"threads": env.get("threads"), "blas": facts.get("blas")}
-    for name, expected in said.items():
+        stated |= {"threads": env.get("threads"), "blas": facts.get("blas")}
+    for name, expected in stated.items():
         if line.get(name) != expected:
             return f"its {name} is {line.get(name)}, not {expected}"
     if line["status"] not in MEASURED:

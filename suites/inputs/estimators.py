@@ -1,4 +1,4 @@
-"""Other pitch estimators that one might pick, all on the same audio and over the same range.
+"""External pitch estimators, all on the same audio and over the same range.
 
 Each is imported only where it is called, and none is needed: one that is not installed is skipped, with a reason.
 Settings are the packages' documented defaults, but for the range and the step of 10 ms.

@@ -3,7 +3,7 @@
 ``parity`` says how far two arrays are apart; these figures say how: louder, late, another
 spectrum, a bad edge, a wrong octave. Correlation cannot: level does not change it, a delay of one
 sample ruins it, and between two equally right outputs it is whatever their noise makes it
-(``noise_spread``). As in ``parity``, what cannot be compared yields a reason and no figures.
+(``noise_spread``). As in ``parity``, what cannot be compared has a reason and no figures.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How far two results are apart. Pure functions of NumPy arrays.
 
-A comparison of nothing, of differing shapes, or with a NaN or infinity on either side never
-yields figures: it yields a reason.
+A comparison of nothing, of different shapes, or with a NaN or infinity on either side gives a
+reason instead of figures.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def _clean(count: int, seed: int) -> Iterator[Outcome]:
         yield _outcome(" ".join(overrides), model, None, row, start)
 
 
-# ---------------------------------------------------------------------- what it amounts to
+# ---------------------------------------------------------------------- the report
 def summary(outcomes: Sequence[Outcome]) -> tuple[str, bool]:
     """The report, and whether the trace is as good as it must be."""
     injected = [o for o in outcomes if o.expect is not None]

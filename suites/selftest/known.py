@@ -1,4 +1,4 @@
-"""``selftest known``: sleeps, work and memory of known size, read by the very requests that measure models."""
+"""``selftest known``: sleeps, work and memory of known size, measured by the requests that measure models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trace's rows amount to: the first stage at fault, and the field's validation table. Pure.
+"""The findings of a trace: the first stage at fault, and the field's validation table. Pure.
 
 Rows are ``base.lines.Stage`` as dictionaries.
 """
@@ -194,7 +194,7 @@ def validation(model: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
         agreed = SAME_CODE if all(r.get("shared") for r in chosen) else OK
         found = {row["status"] for row in chosen}
         status = next((s for s in (FAULT, REFERENCE_WRONG) if s in found), agreed if chosen else "not walked")
-        # per probe and variant the last of these stages: what the part hands on
+        # per probe and variant the last of these stages: the part's output
         ends = {(row["variant"], row["probe"]): row for row in chosen}.values()
         chained = worst(ends, "chained") if ends else {}
         table.append(

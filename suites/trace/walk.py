@@ -68,7 +68,7 @@ class ProbeTrace:
         self.pair, self.probe, self.variant, self.tolerances = pair, probe, variant, tolerances
         self.broken: str | None = None
         self.last: Stage | None = None
-        # whether own values say anything of the stages: not behind a fault, nor where decisions fell otherwise
+        # whether own values can be compared: not after a fault, nor after a decision that differs
         self.comparable = True
 
     def rows(self) -> Iterator[Stage]:
@@ -185,7 +185,7 @@ class ProbeTrace:
         row.where = {"kind": "hidden", "sentence": HIDDEN.format(times=times), "facts": {"chained_limit": limit}}
 
     def _whole(self, last: Stage, path: str) -> Iterator[Stage]:
-        """The call as users make it, compared with the stages: tiles and blocks have no stage.
+        """The call as users make it, compared with its stages: tiles and blocks have no stage.
 
         Nothing where the model has no such call.
         """

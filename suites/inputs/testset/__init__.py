@@ -1,7 +1,7 @@
 """Singing and speech whose F0 is exactly known, clean, in noise, in a room, and at the ends of the range.
 
-Made for measuring accuracy, and for nothing else: no model is trained on it. A signal of a seed is the same
-everywhere, as far as NumPy's and SciPy's own arithmetic is.
+Only for measuring accuracy: no model is trained on it. A seed gives the same signal
+everywhere, within the arithmetic of NumPy and SciPy.
 """
 
 from __future__ import annotations
