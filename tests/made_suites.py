@@ -15,7 +15,7 @@ from made_runs import ENVIRONMENT
 from suites.base.lines import SCHEMA
 from suites.definitions import SUITES
 from suites.measure.config import compose_config
-from suites.trace.walk import FAULT, Row
+from suites.trace.walk import BLANK, FAULT, OK
 
 BACKENDS = ("torch_cpu", "mlx_cpu")
 OURS, REFERENCE = "mlx_cpu", "torch_cpu"
@@ -263,7 +263,7 @@ def _stage(probe: str, path: str, precision: str, times: float, rng: np.random.G
     own: Mapping[str, Any] = error | {"max_abs": float(rng.uniform(1e-6, 9e-6))}
     fields: Line = {"probe": probe, "variant": "as configured", "entry": "x", "shape": [1, 4, 200], "rms": 0.5}
     fields |= {"peak": 2.0, "limit": limit, "floor": {k: v / 3 for k, v in limit.items()}, "floor_chained": None}
-    row = Row(path=path, added=error, chained=dict(own), **fields, **({"status": FAULT} if times > 1 else {})).record()
+    row = {**BLANK, "path": path, "added": error, "chained": dict(own), **fields, "status": FAULT if times > 1 else OK}
     line = {"schema": SCHEMA, "kind": "trace", "suite": "rmvpe", "case": probe, "component": path}
     line |= {"backend": OURS, "reference": REFERENCE, "precision": precision, "profile": "applio"}
     return line | row

@@ -23,7 +23,7 @@ from suites.base.run_folder import RunFolder
 from suites.base.statistics import Estimate, estimate, paired_ratio
 from suites.definitions import SUITES, steps, with_section
 from suites.definitions.base import Suite
-from suites.inputs.weights import LEARNED_WEIGHTS
+from suites.inputs.weights import TRAINED_WEIGHTS
 
 from . import trace as traces
 
@@ -77,7 +77,7 @@ class RunData:
         return (
             bool(self.config["weights"]["rmvpe"])
             or self.suite.trained
-            or LEARNED_WEIGHTS in self.environment.get("weights", {})
+            or TRAINED_WEIGHTS in self.environment.get("weights", {})
         )
 
     @cached_property

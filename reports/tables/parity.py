@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from suites.base.lines import Line
-from suites.base.records import number
 from suites.definitions import SUITES, with_section
 from suites.metrics.limits import is_references
 from suites.metrics.registry import recorded_metric
@@ -102,7 +101,7 @@ def _is_same_code(line: Line) -> bool:
 def share_of_limit(name: str, check: Line) -> float | None:
     """The error over what is allowed; None where the limit is zero, or one of them is not finite."""
     metric = recorded_metric(name)
-    error, allowed = (metric.to_error(number(check[part])) for part in ("value", "limit"))
+    error, allowed = (metric.to_error(float(check[part])) for part in ("value", "limit"))
     if not (math.isfinite(error) and math.isfinite(allowed)) or allowed <= 0:
         return None
     return error / allowed

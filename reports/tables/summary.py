@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from suites.base.lines import Line
-from suites.base.records import number
 from suites.base.statistics import Estimate
 from suites.metrics.registry import recorded_metric
 
@@ -141,7 +140,7 @@ def _worst(run: RunData, found: Sequence[Line]) -> list[Cell]:
     worst: dict[str, tuple[float, Line]] = {}
     for line in found:
         for name, check in line["parity"]["limits"].items():
-            value, to_error = number(check["value"]), recorded_metric(name).to_error
+            value, to_error = float(check["value"]), recorded_metric(name).to_error
             if name not in worst or to_error(value) > to_error(worst[name][0]):
                 worst[name] = value, line
     return [

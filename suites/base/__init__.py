@@ -1,1 +1,1 @@
-"""What every room stands on: errors, paths, backends, the environment, records and statistics."""
+"""Foundations: errors, paths, backends, the environment, records and statistics."""

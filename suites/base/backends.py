@@ -1,4 +1,4 @@
-"""The backends, and which of them are compared with each other."""
+"""The backends, and which one each is compared with."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DTYPES = {"fp32": "float32", "tf32": "float32", "fp16": "float16", "bf16": "bflo
 
 
 def device_of(name: str) -> str:
-    """Of a backend; what is measured beside the backends runs on the CPU."""
+    """Of a backend; external estimators run on the CPU."""
     return BACKENDS[name].device if name in BACKENDS else "cpu"
 
 
@@ -50,7 +50,7 @@ def parity_reference(present: list[str]) -> str:
 
 
 def impossible(name: str) -> str | None:
-    """Why a backend cannot exist here, as far as can be told without importing a framework."""
+    """Why a backend cannot run here, as far as is known without importing a framework."""
     backend = BACKENDS[name]
     if not _installed(backend.requires):
         return f"{backend.framework} is not installed"

@@ -69,7 +69,7 @@ def describe() -> dict[str, Any]:
 
 
 def _commit() -> dict[str, Any]:
-    """As git tells it; a copy without git may be told what it is a copy of, and then says that it was told."""
+    """From git; else from the variable ``RVC_PARITY_COMMIT``, and then ``commit_stated`` is set."""
     status = _output("git", "status", "--porcelain", "--untracked-files=no")
     if status is not None:
         return {"commit": _output("git", "rev-parse", "HEAD"), "commit_clean": status == ""}

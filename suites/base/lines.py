@@ -1,4 +1,4 @@
-"""The lines of ``records.jsonl``, each kind a type; ``kind`` in a line tells which.
+"""The lines of ``records.jsonl``, each kind a type, named by the field ``kind``.
 
 A ``Sample`` is written the moment that it is taken, a ``Record`` closes one component of one case on one
 backend and repeats its samples. Units are in the names: ``_s`` seconds, ``_bytes`` bytes, ``_cents`` cents.
@@ -142,7 +142,7 @@ class Sample(Keyed, tag="sample", kw_only=True):
 
 
 class Result(Keyed, kw_only=True):
-    """What both kinds of closing record say of themselves."""
+    """What both kinds of closing record have."""
 
     run: Annotated[str, Meta(description="the run's folder")]
     suite: str

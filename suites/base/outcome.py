@@ -1,4 +1,4 @@
-"""What a run's records amount to: an exit code and the reasons for it. Pure."""
+"""The result of a run's records: an exit code and the reasons for it. Pure."""
 
 from __future__ import annotations
 

@@ -76,11 +76,6 @@ def _text(value: Any) -> Any:
     return value
 
 
-def number(value: float | str) -> float:
-    """A figure as it was before ``append`` kept an infinity or NaN as text."""
-    return float(value)
-
-
 def _drop_partial_line(path: Path) -> None:
     data = path.read_bytes()
     if data and not data.endswith(b"\n"):
@@ -121,8 +116,8 @@ def _numbered(path: Path) -> Iterator[tuple[str, Line]]:
     except lzma.LZMAError:
         raise UserError(f"{path}: damaged, it cannot be decompressed") from None
     whole = content.split(b"\n")[:-1]  # what follows the last line's end was cut off by a kill
-    for number_, text in enumerate(whole, 1):
-        place = f"{path}:{number_}"
+    for number, text in enumerate(whole, 1):
+        place = f"{path}:{number}"
         try:
             line = json.loads(text)
             schema = int(line["schema"])

@@ -136,7 +136,7 @@ class RunFolder:
         """Per case, component and backend the sample of each round."""
         return samples_of(self.lines())
 
-    # ------------------------------------------------------------------ what was kept to be drawn and heard
+    # ------------------------------------------------------------------ arrays and audio that were kept
     def array_file(self, kind: str, case: str) -> Path:
         """``kind``: ``contours`` or ``spectra``."""
         return self.path / kind / f"{case}.npz"

@@ -15,7 +15,7 @@ Two intervals, by what the samples allow:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from math import comb, exp, log, sqrt
 from statistics import fmean, median, stdev
@@ -35,7 +35,7 @@ MOST_SHARED_DF = 30.0
 class Estimate(NamedTuple):
     """A typical value and an interval that covers the true one with probability ``coverage``.
 
-    ``detectable``: the smallest relative change that two such measurements would tell apart in 80 % of cases;
+    ``detectable``: the smallest relative change that two such measurements would distinguish in 80 % of cases;
     None where the launches are too few to say.
     """
 
@@ -65,10 +65,14 @@ def estimate(samples: Sequence[float], launches: Sequence[int] | None = None) ->
 
 def launch_logs(samples: Sequence[float], launches: Sequence[int]) -> list[float]:
     """The logarithm of each launch's median."""
+    return [log(median(group)) for group in _by_launch(samples, launches).values()]
+
+
+def _by_launch(values: Iterable[float], launches: Iterable[int]) -> dict[int, list[float]]:
     groups: dict[int, list[float]] = {}
-    for sample, launch in zip(samples, launches, strict=True):
-        groups.setdefault(launch, []).append(sample)
-    return [log(median(groups[launch])) for launch in sorted(groups)]
+    for value, launch in zip(values, launches, strict=True):
+        groups.setdefault(launch, []).append(value)
+    return dict(sorted(groups.items()))
 
 
 def fast_logs(samples: Sequence[float], launches: Sequence[int]) -> dict[int, float]:
@@ -78,11 +82,8 @@ def fast_logs(samples: Sequence[float], launches: Sequence[int]) -> dict[int, fl
     (Chen and Revels, "Robust benchmarking in noisy environments", 2016). What a user waits for is the
     median; what comparisons need is this.
     """
-    groups: dict[int, list[float]] = {}
-    for sample, launch in zip(samples, launches, strict=True):
-        groups.setdefault(launch, []).append(sample)
     found = {}
-    for launch, group in sorted(groups.items()):
+    for launch, group in _by_launch(samples, launches).items():
         fastest = sorted(group)[: max(1, round(FAST_SHARE * len(group)))]
         found[launch] = fmean(log(sample) for sample in fastest)
     return found
@@ -121,11 +122,9 @@ def paired_ratio(
 
 def paired_logs(own: Mapping[int, float], theirs: Mapping[int, float], launches: Mapping[int, int]) -> dict[int, float]:
     """Per launch the median over rounds of the logarithm of one time over the other."""
-    groups: dict[int, list[float]] = {}
-    for number in sorted(own):
-        if number in theirs:
-            groups.setdefault(launches[number], []).append(log(own[number] / theirs[number]))
-    return {launch: median(group) for launch, group in sorted(groups.items())}
+    both = [number for number in sorted(own) if number in theirs]
+    groups = _by_launch([log(own[n] / theirs[n]) for n in both], [launches[n] for n in both])
+    return {launch: median(group) for launch, group in groups.items()}
 
 
 class Difference(NamedTuple):
@@ -217,9 +216,9 @@ def _normal_quantile(probability: float) -> float:
 
 
 def moderated(differences: Sequence[Difference]) -> list[Difference]:
-    """With errors that have learned from one another: all gates of a comparison ran on the same machine.
+    """With errors that share what is known of the spread: all gates of a comparison ran on the same machine.
 
-    A handful of launches tells little about its own spread, and a test that is strict enough for many
+    A handful of launches estimates its own spread poorly, and a test that is strict enough for many
     gates then sees nothing. How alike the spreads are is estimated from themselves; the more alike, the
     more each one counts for all (Smyth, "Linear models and empirical Bayes methods for assessing
     differential expression", 2004: the moderated t; limma's estimator).

@@ -23,16 +23,16 @@ def peaks(adapter: Adapter, dtype: str) -> dict[str, float]:
     size, seconds = 512, 0.0
     while seconds < CALL_SECONDS and size < LARGEST_MATRIX:
         size *= 2
-        seconds = _fastest(adapter.matmul(size, dtype), PEAK_SECONDS / 8)
-    flops = 2 * size**3 / _fastest(adapter.matmul(size, dtype), PEAK_SECONDS)
+        seconds = fastest(adapter.matmul(size, dtype), PEAK_SECONDS / 8)
+    flops = 2 * size**3 / fastest(adapter.matmul(size, dtype), PEAK_SECONDS)
     return {
         "matmul_flops_per_s": flops,
         "matmul_size": size,
-        "copy_bytes_per_s": 2 * COPIED_BYTES / _fastest(adapter.copy(COPIED_BYTES), PEAK_SECONDS),
+        "copy_bytes_per_s": 2 * COPIED_BYTES / fastest(adapter.copy(COPIED_BYTES), PEAK_SECONDS),
     }
 
 
-def _fastest(call: Call, seconds: float) -> float:
+def fastest(call: Call, seconds: float) -> float:
     """Seconds of the fastest of at least three calls, repeated for ``seconds``; one call before them is not timed."""
     call()
     started = time.perf_counter()

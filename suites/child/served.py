@@ -121,7 +121,7 @@ class ServedModel:
         return {}
 
     def librosa_mel(self, request: Request) -> Answer:
-        """From now on librosa makes the mel, on the CPU: what ports often keep beside their network."""
+        """From now on librosa makes the mel, on the CPU: as many ports do."""
         from .librosa_mel import WithLibrosa
 
         self._model = WithLibrosa(self._model)

@@ -26,9 +26,9 @@ from ..metrics.parity import Figures, NotComparable
 from ..metrics.stages import inside
 
 Answer = dict[str, Any]
-# kinds of dtype that do not round: any difference is an error
+# kinds of dtype without rounding: any difference is an error
 EXACT_KINDS = "iub"
-# a stage of more layers is named by its kind alone
+# a stage of more layers is named by its kind only
 MOST_LAYERS = 4
 # as many carries as are in use at once: a pipeline's, a segment's, a model's and its blocks'
 KEPT_CARRIES = 5

@@ -33,9 +33,9 @@ def text(config: Config) -> str:
     plan, suite = make_plan(config, present), SUITES[config.suite.name]
     components = suite.components(plan.components, {"has_f0": True})
     absent = {(c, b) for c in components for b in present if suite.impossible(c, b)}
-    external = suite.beside(config.settings(None))
+    external = suite.external(config.settings(None))
     installed = tuple(name for name, reason in external.items() if reason is None)
-    plan = plan._replace(components=components, absent=frozenset(absent), beside=installed)
+    plan = plan._replace(components=components, absent=frozenset(absent), external=installed)
     lines = [
         f"suite {plan.suite}: {config.suite.summary}",
         f"measure {config.measure.name}, precision {config.precision}",

@@ -48,7 +48,7 @@ class Accuracy(Rmvpe):
         sung = testset.make(case.kind, case.seconds, config.seed)
         return Audio(sung.samples, sung.f0_hz, f"test set, {case.kind}, seed {config.seed}", sung.scored)
 
-    def beside(self, settings: Settings) -> dict[str, str | None]:
+    def external(self, settings: Settings) -> dict[str, str | None]:
         return {name: ESTIMATORS[name].missing() for name in dict.fromkeys(settings["estimators"])}
 
 

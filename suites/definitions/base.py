@@ -100,9 +100,9 @@ class Suite:
     checkpoints: ClassVar[tuple[str, ...]]  # their names under ``weights``
     options: ClassVar[type[SuiteConfig]] = SuiteConfig  # the type of its part of the configuration
     protocol: ClassVar[str] = "timed"  # how its cases are measured: see ``measure.runner.PROTOCOLS``
-    trained: ClassVar[bool] = False  # its figures mean something with trained weights only: RMVPE's are shipped
-    # calls whose results mean something with trained weights only: parity takes them from the shipped network's
-    learned: ClassVar[tuple[str, ...]] = ()
+    trained: ClassVar[bool] = False  # its figures need trained weights to mean anything: a trained RMVPE is included
+    # calls that need trained weights to mean anything: their parity is that of the trained network that is included
+    trained_calls: ClassVar[tuple[str, ...]] = ()
     takes_audio: ClassVar[bool] = True  # else it makes its own inputs, and audio=FILE means nothing
     takes_index: ClassVar[bool] = False
     counted: ClassVar[bool] = False  # every component is a call whose FLOPs and bytes are worth counting
@@ -186,7 +186,7 @@ class Suite:
         return configured
 
     def impossible(self, component: str, backend: str) -> str | None:
-        """Why this backend cannot have this component, if so."""
+        """Why this backend cannot have this component; None: it can."""
         return None
 
     def timed(self, components: tuple[str, ...]) -> tuple[str, ...]:
@@ -206,8 +206,8 @@ class Suite:
         snr_db = 0.0 if config.suite.snr_db is UNSET else config.suite.snr_db
         return make_audio(case.kind, case.seconds, case.path, config.seed, snr_db)
 
-    def beside(self, settings: Settings) -> dict[str, str | None]:
-        """Estimators that are measured as well, and why one cannot be, if so."""
+    def external(self, settings: Settings) -> dict[str, str | None]:
+        """External estimators by name, each with the reason why it cannot run, if any."""
         return {}
 
     def frames(self, samples: int) -> int:
@@ -218,10 +218,8 @@ class Suite:
         """What a case hands to the model."""
         return {"audio": audio.samples}
 
-    def figures(
-        self, component: str, results: Results, reference: Results, limits: Limits, settings: Settings
-    ) -> Figures:
-        """The comparison of one component; ``limits`` among them holds what is judged.
+    def figures(self, name: str, results: Results, reference: Results, limits: Limits, settings: Settings) -> Figures:
+        """The comparison of the component ``name``; ``limits`` among them holds what is judged.
 
         Raises:
             NotComparable: see ``parity``.
@@ -229,7 +227,7 @@ class Suite:
         raise NotImplementedError
 
     def timing_fault(self, component: str, samples: Samples, settings: Settings) -> str | None:
-        """Why these samples cannot be trusted, if so."""
+        """Why these samples cannot be trusted; None: they can."""
         return None
 
     def contours(self, results: Mapping[str, Results], reference: str, audio: Audio) -> Results:
@@ -241,13 +239,13 @@ class Suite:
         return None
 
 
-# what comes before the names of results of the shipped network, where another one was timed
-LEARNED = "learned."
+# prefix of the results of the trained network, where a synthetic one is timed
+TRAINED = "learned."
 
 
-def of_learned(results: Results) -> Results:
-    """The shipped network's results alone, under their own names; all, where there is no such network."""
-    own = {name.removeprefix(LEARNED): array for name, array in results.items() if name.startswith(LEARNED)}
+def of_trained(results: Results) -> Results:
+    """The trained network's results without their prefix; all results where only one network ran."""
+    own = {name.removeprefix(TRAINED): array for name, array in results.items() if name.startswith(TRAINED)}
     return own or results
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..inputs.recordings import Audio
 from ..metrics.limits import Limits
 from ..metrics.parity import Figures
-from ..metrics.registry import MAX_ABS, RELATIVE, SNR_DB, Figure, figures
+from ..metrics.registry import MAX_ABS, RELATIVE, SNR_DB, Figure, columns, figures
 from .base import Calls, OnDevice, Results, Settings, compared
 from .config import VoiceOptions
 from .stack import RMVPE, SYNTHESIZER, Loaded, Stack
@@ -54,15 +54,14 @@ class Components(Stack):
         *figures(SNR_DB, "decode_snr_db"),
     )
     details = (
-        Figure("max_abs", MAX_ABS, "mel max abs", "mel"),
-        Figure("max_abs", MAX_ABS, "BiGRU max abs", "gru_device"),
-        Figure("max_abs", MAX_ABS, "features max abs", "hubert"),
+        *columns("mel", MAX_ABS),
+        *columns("gru_device", MAX_ABS, label="BiGRU"),
+        *columns("hubert", MAX_ABS, label="features"),
         Figure("m_p_max_abs", MAX_ABS, "mean max abs", "encode"),
-        Figure("max_abs", MAX_ABS, "attention max abs", "attention"),
-        Figure("max_abs", MAX_ABS, "flow max abs", "flow"),
-        Figure("max_abs", MAX_ABS, "source max abs", "source"),
-        Figure("max_abs", MAX_ABS, "decode max abs", "decode"),
-        Figure("snr_db", SNR_DB, "decode SNR dB", "decode"),
+        *columns("attention", MAX_ABS),
+        *columns("flow", MAX_ABS),
+        *columns("source", MAX_ABS),
+        *columns("decode", MAX_ABS, SNR_DB),
     )
 
     # ------------------------------------------------------------------ in the worker
@@ -101,11 +100,9 @@ class Components(Stack):
         gru = rng.standard_normal((1, frames, GRU_CHANNELS), dtype=np.float32)
         return found | {"audio": audio.samples, "gru": gru}
 
-    def figures(
-        self, component: str, results: Results, reference: Results, limits: Limits, settings: Settings
-    ) -> Figures:
-        part = component.removesuffix(ON_DEVICE)
-        if component != part:
+    def figures(self, name: str, results: Results, reference: Results, limits: Limits, settings: Settings) -> Figures:
+        part = name.removesuffix(ON_DEVICE)
+        if name != part:
             results, reference = _as_host(part, results), _as_host(part, reference) | _floors(reference)
         if part == "mel":
             return RMVPE.figures("mel", results, reference, limits, settings)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, inspect
 
 Precision = Literal["fp32", "tf32", "fp16", "bf16"]
 Profile = Literal["applio", "webui"]
@@ -208,7 +208,7 @@ def parsed(plain: Mapping[str, Any], options: type[SuiteConfig]) -> Config:
         ConfigError: names the first value that is refused, and what is expected in its place.
     """
     for name, value, kind in (("suite", plain["suite"], options), ("", {**plain, "suite": _ANY}, Config)):
-        _check(name, value, msgspec.inspect.type_info(kind))
+        _check(name, value, inspect.type_info(kind))
     whole = msgspec.convert({**plain, "suite": _ANY}, Config)
     return msgspec.structs.replace(whole, suite=msgspec.convert(plain["suite"], options))
 
@@ -221,26 +221,26 @@ def _check(name: str, value: Any, info: Any) -> None:
     """Refuse the first value that its type does not accept: msgspec's own message would not name the range."""
     kinds = getattr(info, "types", (info,))
     for kind in kinds:
-        if isinstance(kind, msgspec.inspect.StructType) and isinstance(value, Mapping):
-            return _check_fields(name, value, kind.fields)
-        if isinstance(kind, msgspec.inspect.DictType) and isinstance(value, Mapping):
+        if isinstance(kind, inspect.StructType) and isinstance(value, Mapping):
+            _check_fields(f"{name}." if name else "", value, kind.fields)
+            return
+        if isinstance(kind, inspect.DictType) and isinstance(value, Mapping):
             for key, item in value.items():
                 _check(f"{name}.{key}", key, kind.key_type)
                 _check(f"{name}.{key}", item, kind.value_type)
-            return None
-        if isinstance(kind, msgspec.inspect.ListType) and isinstance(value, list):
+            return
+        if isinstance(kind, inspect.ListType) and isinstance(value, list):
             for item in value:
                 _check(name, item, kind.item_type)
-            return None
+            return
         if _accepts(kind, value):
-            return None
+            return
     words = tuple(str(word) for kind in kinds for word in getattr(kind, "values", ()))
     raise ConfigError(name, value, _expected(kinds), words)
 
 
-def _check_fields(name: str, value: Mapping[str, Any], fields: Iterable[Any]) -> None:
+def _check_fields(prefix: str, value: Mapping[str, Any], fields: Iterable[Any]) -> None:
     known = {field.name: field for field in fields}
-    prefix = f"{name}." if name else ""
     for key in value:
         if key not in known:
             raise ConfigError(prefix + str(key), value[key], "there is no such option", tuple(known))
@@ -251,35 +251,35 @@ def _check_fields(name: str, value: Mapping[str, Any], fields: Iterable[Any]) ->
             raise ConfigError(prefix + key, None, "a value is needed")
 
 
+# types without a range: what they accept, and its name in a message
+PLAIN: dict[Any, tuple[type, str]] = {
+    inspect.StrType: (str, "text"),
+    inspect.BoolType: (bool, "true or false"),
+    inspect.NoneType: (type(None), "null"),
+    inspect.AnyType: (object, "anything"),
+}
+
+
 def _accepts(kind: Any, value: Any) -> bool:
-    inspect = msgspec.inspect
     if isinstance(kind, inspect.IntType | inspect.FloatType):
         number = int if isinstance(kind, inspect.IntType) else int | float
         in_range = isinstance(value, number) and not isinstance(value, bool)
         return in_range and (kind.ge is None or value >= kind.ge) and (kind.le is None or value <= kind.le)
     if isinstance(kind, inspect.LiteralType):
         return value in kind.values
-    plain: dict[Any, Any] = {
-        inspect.StrType: str,
-        inspect.BoolType: bool,
-        inspect.NoneType: type(None),
-        inspect.AnyType: object,
-    }
-    return isinstance(value, plain.get(type(kind), ()))
+    return type(kind) in PLAIN and isinstance(value, PLAIN[type(kind)][0])
 
 
 def _expected(kinds: Iterable[Any]) -> str:
     """What is accepted, in words."""
-    inspect = msgspec.inspect
     parts: list[str] = []
-    names: dict[Any, str] = {inspect.StrType: "text", inspect.BoolType: "true or false", inspect.NoneType: "null"}
     for kind in kinds:
         if isinstance(kind, inspect.IntType | inspect.FloatType):
             text = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
             text += f" from {kind.ge:g}" if kind.ge is not None else ""
             parts.append(text + (f" to {kind.le:g}" if kind.le is not None else ""))
         elif isinstance(kind, inspect.LiteralType):
-            parts += [str(word) for word in kind.values]
+            parts += map(str, kind.values)
         else:
-            parts.append(names.get(type(kind), "another kind of value"))
+            parts.append(PLAIN[type(kind)][1] if type(kind) in PLAIN else "another kind of value")
     return f"{parts[0] if len(parts) == 1 else ', '.join(parts[:-1]) + ' or ' + parts[-1]} is expected"

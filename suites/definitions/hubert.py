@@ -1,4 +1,4 @@
-"""HuBERT: the seven convolutions, the transformer behind them, and the whole call."""
+"""HuBERT: the seven convolutions, the transformer after them, and the whole call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from ..inputs.recordings import SAMPLE_RATE, Audio
 from ..metrics.limits import Limits
 from ..metrics.parity import Figures
-from ..metrics.registry import COMPARED, MAX_ABS, Figure, figures
+from ..metrics.registry import COMPARED, MAX_ABS, columns, figures
 from .base import Calls, Probe, Results, Settings, Suite, Validated, compared
 from .config import HubertOptions
 
@@ -46,11 +46,7 @@ class Hubert(Suite):
         "`encode` is compared on the reference's own input, `features` on each side's own values from the audio on."
     )
     judged = figures(MAX_ABS, "extract_max_abs", "encode_max_abs", "features_max_abs")
-    details = tuple(
-        Figure(metric.name, metric, f"{component} {heading}", component)
-        for component in ("extract", "encode", "features")
-        for metric, heading in zip(COMPARED, ("max abs", "RMSE", "SNR dB", "correlation"), strict=True)
-    )
+    details = (*columns("extract", *COMPARED), *columns("encode", *COMPARED), *columns("features", *COMPARED))
 
     # ------------------------------------------------------------------ in the worker
     def load(self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings) -> Any:
@@ -89,7 +85,5 @@ class Hubert(Suite):
     def frames(self, samples: int) -> int:
         return (samples - RECEPTIVE_SAMPLES) // HOP_SAMPLES + 1
 
-    def figures(
-        self, component: str, results: Results, reference: Results, limits: Limits, settings: Settings
-    ) -> Figures:
-        return compared(component, results, reference, limits, {"max_abs": f"{component}_max_abs"})
+    def figures(self, name: str, results: Results, reference: Results, limits: Limits, settings: Settings) -> Figures:
+        return compared(name, results, reference, limits, {"max_abs": f"{name}_max_abs"})

@@ -1,4 +1,4 @@
-"""Work of a known size, for `selftest known`: what the harness reads of it shows what it reads of anything."""
+"""Work of a known size, for `selftest known`: it shows how well the harness measures."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ..metrics.limits import Limits
 from ..metrics.parity import Figures, NotComparable
 from ..metrics.registry import (
     CENTS,
+    COMPARED,
     CORR,
     COUNT,
     DELAY,
@@ -28,9 +29,9 @@ from ..metrics.registry import (
     prefixed,
 )
 from . import rmvpe
-from .base import Calls, Probe, Results, Samples, Settings, Steps, Suite, Validated, compared, floor_of, sound_figures
-from .config import ConversionOptions
-from .recorder import Enough, Recorder
+from .base import Calls, Probe, Results, Samples, Settings, Steps, Validated, compared, floor_of, sound_figures
+from .recorder import Reached, Recorder
+from .stack import Loaded, Stack
 
 HOP_SAMPLES = 160
 # the other settings are compared on the first five seconds, float64 rounding on the first three
@@ -50,32 +51,28 @@ prefixed("own")
 prefixed("knobs")
 
 
-class Models(NamedTuple):
+class Models(Loaded):
     """A pipeline and the models in it."""
 
-    pipeline: Any
-    hubert: Any
-    rmvpe: Any
-    synthesizer: Any
-    optimize: list[str]
+    def __init__(self, package: ModuleType, loaded: Loaded, profile: str) -> None:
+        super().__init__(*loaded.parts)
+        self.pipeline = package.Pipeline(*self.parts, profile=profile)
 
     def with_windows(self, windows: Mapping[str, float] | None) -> Any:
         """The pipeline, cutting long audio otherwise."""
         if windows is None:
             return self.pipeline
-        parts = (self.hubert, self.rmvpe, self.synthesizer)
-        return type(self.pipeline)(*parts, profile=self.pipeline.profile, windows=windows)
+        return type(self.pipeline)(*self.parts, profile=self.pipeline.profile, windows=windows)
 
 
-class Pipeline(Suite):
+class Pipeline(Stack):
     name = "pipeline"
     title = "Voice conversion: the whole pipeline"
     subject = "the pipeline"
     order = 4
     sections = ("time", "parity", "pitch")
-    options = ConversionOptions
     whole = "convert"
-    checkpoints = ("hubert", "rmvpe", "voice")
+    takes_audio = True
     same_code = ("filter",)
     shared = (("padded", "front.padded"), ("f0", "front.f0"))
     extras = ("salience", "given_f0", "knobs")
@@ -128,19 +125,7 @@ class Pipeline(Suite):
     def load(
         self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings
     ) -> Models:
-        profile = settings["profile"]
-        hubert = package.Hubert.from_checkpoint(paths["hubert"], **options)
-        pitch = package.RMVPE.from_checkpoint(paths["rmvpe"], profile=profile, **options)
-        voice = package.Synthesizer.from_checkpoint(paths["voice"], profile=profile, **options)
-        used = {name for model in (hubert, pitch, voice) for name in getattr(model, "optimize", ())}
-        return Models(package.Pipeline(hubert, pitch, voice, profile=profile), hubert, pitch, voice, sorted(used))
-
-    def models(self, model: Any) -> tuple[Any, ...]:
-        return model.hubert, model.rmvpe, model.synthesizer
-
-    def facts(self, model: Any) -> dict[str, Any]:
-        names = ("sample_rate", "version", "has_f0", "vocoder", "phone_channels", "speakers")
-        return super().facts(model) | {name: getattr(model.synthesizer, name) for name in names}
+        return Models(package, super().load(package, paths, options, settings), settings["profile"])
 
     def calls(self, model: Any, given: Results, settings: Settings) -> Calls:
         return {
@@ -196,6 +181,9 @@ class Pipeline(Suite):
             Probe("given f0", given, {"autotune": 0.8, "rms_mix": 0.0}),
         )
 
+    def frames(self, samples: int) -> int:
+        return 1 + samples // HOP_SAMPLES
+
     def components(self, configured: tuple[str, ...], facts: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(name for name in configured if name != "f0" or facts["has_f0"])
 
@@ -205,18 +193,16 @@ class Pipeline(Suite):
     def call_of(self, component: str) -> str:
         return "convert"
 
-    def figures(
-        self, component: str, results: Results, reference: Results, limits: Limits, settings: Settings
-    ) -> Figures:
+    def figures(self, name: str, results: Results, reference: Results, limits: Limits, settings: Settings) -> Figures:
         judges = {"filter": _filter_figures, "convert": _convert_figures}
-        if component in judges:
-            return judges[component](results, reference, limits, settings)
-        if component == "f0":
+        if name in judges:
+            return judges[name](results, reference, limits, settings)
+        if name == "f0":
             return _f0_figures(results, reference, limits, settings)
-        path, figure, floor = STEPS[component]
+        path, figure, floor = STEPS[name]
         ours, theirs = _joined(results, path), _joined(reference, path)
-        figures = compared(path, ours, reference | theirs, limits, {figure: f"{component}_{figure}"}, floor)
-        return _with_knobs(figures, results, reference, limits) if component == "blend" else figures
+        figures = compared(path, ours, reference | theirs, limits, {figure: f"{name}_{figure}"}, floor)
+        return _with_knobs(figures, results, reference, limits) if name == "blend" else figures
 
     def timing_fault(self, component: str, samples: Samples, settings: Settings) -> str | None:
         """Parts that do not add up to the whole were not parts of it, or something runs between them."""
@@ -252,21 +238,12 @@ STEPS = {
     "finish": ("audio", "snr_db", "audio"),
 }
 # array of ``rounding``: the reported step that it is
-FLOORS = {
-    "features": "segment.0.features",
-    "phone": "segment.0.phone",
-    "segment": "segment.0.audio",
-    "audio": "audio",
-}
+FLOORS = {"features": "segment.0.features", "phone": "segment.0.phone", "segment": "segment.0.audio", "audio": "audio"}
 
 
 # ---------------------------------------------------------------------- in the worker
 def _convert(
-    model: Models,
-    audio: np.ndarray,
-    settings: Settings,
-    f0: np.ndarray | None = None,
-    recorder: Recorder | None = None,
+    model: Models, audio: np.ndarray, settings: Settings, f0: np.ndarray | None = None, recorder: Recorder | None = None
 ) -> Steps:
     """A conversion and its steps; ``f0`` in Hz skips RMVPE."""
     recorder = recorder or Recorder()
@@ -277,7 +254,7 @@ def _convert(
 
 
 def _knobs(model: Models, settings: Settings, given: Results | None = None) -> dict[str, Any]:
-    """The arguments of a conversion; seeded vectors and ``given["vectors"]`` stand for an index if there is none."""
+    """The arguments of a conversion; where there is no index: seeded vectors and ``given["vectors"]``."""
     knobs = {name: settings[name] for name in ("transpose", "index_rate", "protect", "rms_mix", "speaker", "index")}
     if knobs["index"] is None and knobs["index_rate"] > 0:
         rng = np.random.default_rng([settings["seed"], 5])
@@ -293,7 +270,7 @@ def _knobs(model: Models, settings: Settings, given: Results | None = None) -> d
 def _front(model: Models, audio: np.ndarray, settings: Settings) -> dict[str, np.ndarray]:
     """A conversion that ends once it knows its F0: the padded clip, and F0 where the voice has pitch."""
     recorder = Recorder(until="f0" if model.synthesizer.has_f0 else "padded")
-    with contextlib.suppress(Enough):
+    with contextlib.suppress(Reached):
         _convert(model, audio, settings, None, recorder)
     return {name: recorder.steps[name] for name in ("padded", "f0") if name in recorder.steps}
 
@@ -369,7 +346,7 @@ def _f0_figures(results: Results, reference: Results, limits: Limits, settings: 
 
 
 def _flipped(ours: Results, theirs: Results, threshold: float) -> int:
-    """Undecided frames that fell the other way; F0 of another length is the component ``f0``'s to tell."""
+    """Undecided frames that fell the other way; F0 of another length is reported by the component ``f0``."""
     if ours["f0"].shape != theirs["f0"].shape:
         return 0
     error = parity.compare(ours["own_salience"], theirs["own_salience"])["max_abs"]
@@ -388,11 +365,10 @@ def _convert_figures(results: Results, reference: Results, limits: Limits, setti
     knobs = parity.compare(results["knobs.audio"], reference["knobs.audio"])
     rate = int(reference["convert.sample_rate"])
     figures |= sound_figures("given_f0.audio", results, reference, rate)
-    figures |= {
-        f"own_{name}": value for name, value in sound_figures("convert.audio", results, reference, rate).items()
-    }
-    figures |= {f"own_{name}": own[name] for name in ("max_abs", "rmse", "snr_db", "corr")}
-    figures |= {f"knobs_{name}": knobs[name] for name in ("max_abs", "rmse", "snr_db", "corr")}
+    audible = sound_figures("convert.audio", results, reference, rate)
+    figures |= {f"own_{name}": value for name, value in audible.items()}
+    for prefix, found in (("own", own), ("knobs", knobs)):
+        figures |= {f"{prefix}_{metric.name}": found[metric.name] for metric in COMPARED}
     checks = limits.check("knobs_snr_db", parity.level(knobs, "snr_db"), floor_of(reference, "audio", "snr_db"))
     has_f0 = "convert.f0" in reference
     if not has_f0 or not _flipped(_f0_view(results), _f0_view(reference), settings["threshold"]):

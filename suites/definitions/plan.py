@@ -27,7 +27,7 @@ class Plan(NamedTuple):
     components: tuple[str, ...]
     backends: tuple[str, ...]
     absent: frozenset[tuple[str, str]] = frozenset()  # components that a backend does not have
-    beside: tuple[str, ...] = ()  # estimators, one record a case and component
+    external: tuple[str, ...] = ()  # estimators, one record a case and component
 
     def expected(self) -> Iterator[tuple[str, str, str]]:
         """Every (case, component, backend) that must end with a record."""
@@ -36,7 +36,7 @@ class Plan(NamedTuple):
                 for backend in self.backends:
                     if (component, backend) not in self.absent:
                         yield case.name, component, backend
-                for name in self.beside:
+                for name in self.external:
                     yield case.name, component, name
 
 
@@ -54,7 +54,7 @@ def requested_backends(config: Config) -> tuple[list[str], bool]:
 
 
 def cases(config: Config) -> tuple[Case, ...]:
-    """The workloads: the user's file alone, or the synthetic voice and the speech clip."""
+    """The workloads: only the user's file, or the synthetic voice and the speech clip."""
     if config.audio is not None:
         return (Case("file", "file", None, config.audio),)
     durations = config.durations if isinstance(config.durations, list) else [config.durations]

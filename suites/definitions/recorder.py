@@ -1,4 +1,4 @@
-"""What one conversion reports: the arrays of its steps, and the time that each of its parts took."""
+"""What one conversion reports: the arrays of its steps, and the time of each part."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ PARTS |= {"joined": "finish", "audio": "finish"}
 SEGMENT_PARTS = {"features": "content", "phone": "blend", "audio": "synthesis"}
 
 
-class Enough(Exception):
-    """Ends a conversion once what is wanted has been reported."""
+class Reached(Exception):
+    """Ends a conversion at the step that was wanted."""
 
 
 class Recorder:
@@ -34,4 +34,4 @@ class Recorder:
             self.steps.seconds[part] = self.steps.seconds.get(part, 0.0) + now - self.last
             self.last = now
         if path == self.until:
-            raise Enough
+            raise Reached

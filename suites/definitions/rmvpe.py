@@ -14,7 +14,7 @@ from ..metrics.audio import compare_pitch
 from ..metrics.limits import Limits
 from ..metrics.parity import Figures
 from ..metrics.registry import CENTS, COUNT, MAX_ABS, MISMATCHES, RELATIVE, SNR_DB, Figure, figures, prefixed
-from .base import Calls, Probe, Results, Settings, Suite, Validated, of_learned
+from .base import Calls, Probe, Results, Settings, Suite, Validated, of_trained
 from .config import PitchOptions
 
 # the network's rounding floor is measured on the first 32 s: float64 is slow
@@ -42,7 +42,7 @@ class Rmvpe(Suite):
     checkpoints = ("rmvpe",)
     shared = (("mel", "mel"), ("salience", "network"))
     extras = ("own_salience",)
-    learned = ("f0", "own_salience")
+    trained_calls = ("f0", "own_salience")
     parts: ClassVar[tuple[str, ...]] = ("mel", "network", "decode")
     pipeline_step: ClassVar[str | None] = "f0"
     validated: ClassVar[tuple[Validated, ...]] = (
@@ -115,23 +115,21 @@ class Rmvpe(Suite):
         clip[n * 6 // 10 : n * 7 // 10] = 0
         return Probe("clip", {"audio": clip}), Probe("short", {"audio": audio.samples[:SHORT_SAMPLES]})
 
-    def figures(
-        self, component: str, results: Results, reference: Results, limits: Limits, settings: Settings
-    ) -> Figures:
-        if component == "mel":
+    def figures(self, name: str, results: Results, reference: Results, limits: Limits, settings: Settings) -> Figures:
+        if name == "mel":
             return _mel_figures(results, reference, limits)
-        if component == "network":
+        if name == "network":
             figures = parity.compare(results["network"], reference["network"])
             floor = _network_floor(reference)
             return figures | {"limits": limits.check("salience_max_abs", figures["max_abs"], floor)}
-        if component == "decode":
+        if name == "decode":
             figures = parity.compare_f0(results["decode"], reference["decode"])
             checks = limits.check("voicing_mismatches", figures["voicing_mismatches"], 0)
             return figures | {"limits": checks | limits.check("f0_max_cents", figures["max_cents"], 0.0)}
-        return f0_figures(of_learned(results), of_learned(reference), limits, settings["threshold"])
+        return f0_figures(of_trained(results), of_trained(reference), limits, settings["threshold"])
 
     def contours(self, results: Mapping[str, Results], reference: str, audio: Audio) -> Results:
-        arrays = {f"f0.{backend}": of_learned(found)["f0"][:CONTOUR_FRAMES] for backend, found in results.items()}
+        arrays = {f"f0.{backend}": of_trained(found)["f0"][:CONTOUR_FRAMES] for backend, found in results.items()}
         arrays["mel"] = results[reference]["mel"][:, :CONTOUR_FRAMES].astype(np.float16)
         if audio.f0_hz is not None:
             arrays["f0.truth"] = audio.f0_hz[:CONTOUR_FRAMES]

@@ -19,37 +19,38 @@ MEL, BLAS, EVERYTHING = "mel", "blas", "all"
 ON, OFF = "on", "off"
 
 
-class Memory(Stack):
+class OneProcess(Stack):
+    """Compares no results."""
+
+    takes_index = True
+    about_parity = ""
+    judged = ()
+    details = ()
+
+
+class Memory(OneProcess):
     name = "memory"
     title = "Memory"
     subject = "memory"
     order = 6
     sections = ("memory",)
-    takes_index = True
     options = MemoryOptions
     protocol = "memory"
     headlines = ("rmvpe", "pipeline")
     about_time = "One call of the whole model, host to host, after the first one"
-    about_parity = ""
-    judged = ()
-    details = ()
 
 
-class ColdStart(Stack):
+class ColdStart(OneProcess):
     name = "cold_start"
     title = "First run"
     subject = "first calls"
     order = 7
     sections = ("first_run",)
-    takes_index = True
     protocol = "cold_start"
     about_time = "One call of the whole model, host to host, after the warm-up"
-    about_parity = ""
-    judged = ()
-    details = ()
 
 
-class Ablation(Stack):
+class Ablation(OneProcess):
     """Components are ``MODEL.OPTIMISATION.on`` and ``.off``."""
 
     name = "ablation"
@@ -57,13 +58,9 @@ class Ablation(Stack):
     subject = "optimisations"
     order = 8
     sections = ("ablation",)
-    takes_index = True
     options = AblationOptions
     protocol = "ablation"
     about_time = "One call, host to host"
-    about_parity = ""
-    judged = ()
-    details = ()
 
     def components(self, configured: tuple[str, ...], facts: Mapping[str, Any]) -> tuple[str, ...]:
         found = []

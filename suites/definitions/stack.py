@@ -1,4 +1,4 @@
-"""All models at once: what the suites share that look at several models in turn."""
+"""All models at once: what the suites of several models share."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ RMVPE, HUBERT, SYNTHESIZER = Rmvpe(), Hubert(), Synthesizer()
 
 
 class Loaded:
-    """The three models, and the calls whose inputs were put on the device."""
+    """The three models, and their calls whose inputs are on the device."""
 
     def __init__(self, hubert: Any, rmvpe: Any, synthesizer: Any) -> None:
-        self.hubert, self.rmvpe, self.synthesizer = hubert, rmvpe, synthesizer
-        self.optimize = sorted({name for m in (hubert, rmvpe, synthesizer) for name in getattr(m, "optimize", ())})
+        self.parts = self.hubert, self.rmvpe, self.synthesizer = hubert, rmvpe, synthesizer
+        self.optimize = sorted({name for model in self.parts for name in getattr(model, "optimize", ())})
         self._given: Results = {}
         self._resident: dict[str, Any] = {}
 
@@ -35,9 +35,9 @@ class Loaded:
 
 class Stack(Suite):
     options: ClassVar[type[SuiteConfig]] = ConversionOptions
-    whole = None
+    whole: ClassVar[str | None] = None
     checkpoints = ("hubert", "rmvpe", "voice")
-    takes_audio = False
+    takes_audio: ClassVar[bool] = False
 
     def load(
         self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings
@@ -48,7 +48,7 @@ class Stack(Suite):
         return SYNTHESIZER.facts(model.synthesizer) | {"optimize": model.optimize}
 
     def models(self, model: Any) -> tuple[Any, ...]:
-        return model.hubert, model.rmvpe, model.synthesizer
+        return tuple(model.parts)
 
     def frames(self, samples: int) -> int:
         return SYNTHESIZER.frames(samples)

@@ -12,7 +12,7 @@ from ..inputs.recordings import Audio
 from ..metrics import parity
 from ..metrics.limits import Check, Limits
 from ..metrics.parity import Figures, NotComparable
-from ..metrics.registry import CORR, DELAY, LEVEL_DB, MAX_ABS, SNR_DB, Figure, figures, prefixed
+from ..metrics.registry import CORR, DELAY, LEVEL_DB, MAX_ABS, SNR_DB, Figure, columns, figures, prefixed
 from .base import Calls, Probe, Results, Settings, Suite, Validated, compared, floor_of, sound_figures
 from .config import VoiceOptions
 
@@ -74,16 +74,11 @@ class Synthesizer(Suite):
     details = (
         Figure("m_p_max_abs", MAX_ABS, "mean max abs", "encode"),
         Figure("logs_p_max_abs", MAX_ABS, "log deviation max abs", "encode"),
-        Figure("max_abs", MAX_ABS, "attention max abs", "attention"),
-        Figure("max_abs", MAX_ABS, "flow max abs", "flow"),
-        Figure("max_abs", MAX_ABS, "source max abs", "source"),
-        Figure("max_abs", MAX_ABS, "decode max abs", "decode"),
-        Figure("snr_db", SNR_DB, "decode SNR dB", "decode"),
-        Figure("max_abs", MAX_ABS, "infer max abs", "infer"),
-        Figure("snr_db", SNR_DB, "infer SNR dB", "infer"),
-        Figure("corr", CORR, "infer correlation", "infer"),
-        Figure("level_db", LEVEL_DB, "infer level dB", "infer"),
-        Figure("delay_samples", DELAY, "infer delay, samples", "infer"),
+        *columns("attention", MAX_ABS),
+        *columns("flow", MAX_ABS),
+        *columns("source", MAX_ABS),
+        *columns("decode", MAX_ABS, SNR_DB),
+        *columns("infer", MAX_ABS, SNR_DB, CORR, LEVEL_DB, DELAY),
     )
 
     # ------------------------------------------------------------------ in the worker
@@ -187,17 +182,15 @@ class Synthesizer(Suite):
             "hidden_lengths": np.array([shown]),
         }
 
-    def figures(
-        self, component: str, results: Results, reference: Results, limits: Limits, settings: Settings
-    ) -> Figures:
-        if component == "encode":
+    def figures(self, name: str, results: Results, reference: Results, limits: Limits, settings: Settings) -> Figures:
+        if name == "encode":
             return _encode_figures(results, reference, limits)
-        if component == "attention":
+        if name == "attention":
             return _attention_figures(results, reference, limits)
         judged = {"flow": ("max_abs",), "source": ("max_abs",), "decode": ("max_abs", "snr_db"), "infer": ("snr_db",)}
-        figures = compared(component, results, reference, limits, {n: f"{component}_{n}" for n in judged[component]})
-        audio = component in ("decode", "infer")
-        return figures | (sound_figures(component, results, reference, settings.get("sample_rate")) if audio else {})
+        figures = compared(name, results, reference, limits, {n: f"{name}_{n}" for n in judged[name]})
+        audio = name in ("decode", "infer")
+        return figures | (sound_figures(name, results, reference, settings.get("sample_rate")) if audio else {})
 
 
 def _arguments(model: Any, given: Results, settings: Settings) -> tuple[Any, ...]:

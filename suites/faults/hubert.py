@@ -2,166 +2,107 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .base import Fault, Patches, State
+from .base import Fault, Patches, State, around, constant, filled, instead, of_weights, reversed_kernel
 
 FIRST = r"feature_extractor\.conv_layers\.0"
 
 
-def of_state(change: Any) -> Any:
-    return lambda p: p.weights("hubert", change)
+@instead("hubert.fastest_gelu")
+def tanh_gelu(p: Patches, methods: Any) -> Any:
+    return lambda x: 0.5 * x * (1 + p.mx.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
 
 
-def _tanh_gelu(p: Patches) -> None:
-    mx = p.mx
+@around("hubert.Network._position")
+def _no_gelu_after_position(p: Patches, original: Any, self: Any) -> Any:
+    first, *rest = original(self)
 
-    def gelu(x: Any) -> Any:
-        return 0.5 * x * (1 + mx.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
-
-    p.set(p.module("hubert"), "fastest_gelu", lambda methods: gelu)
-
-
-def _no_gelu_after_position(p: Patches) -> None:
-    def around(original: Any, self: Any) -> Any:
+    def apply(carry: dict[str, Any]) -> None:
         kept, self.gelu = self.gelu, lambda x: x
-        stages = original(self)
-        apply = stages[0].apply
-
-        def first(carry: dict[str, Any]) -> None:
-            self.gelu = lambda x: x
-            apply(carry)
-            self.gelu = kept
-
+        first.apply(carry)
         self.gelu = kept
-        return (stages[0]._replace(apply=first), *stages[1:])
 
-    p.wrap(p.module("hubert").Network, "_position", around)
+    return (first._replace(apply=apply), *rest)
 
 
-def _first_frame_dropped(p: Patches) -> None:
+@around("layers._grouped")
+def _first_frame_dropped(p: Patches, original: Any, x: Any, *rest: Any) -> Any:
     """The first instead of the last of the position convolution's frames is the one too many."""
-    layers = p.module("layers")
-
-    def around(original: Any, x: Any, *rest: Any) -> Any:
-        y = original(x, *rest)
-        return p.mx.concatenate([y[:, 1:], y[:, :1]], axis=1)
-
-    p.wrap(layers, "_grouped", around)
+    y = original(x, *rest)
+    return p.mx.concatenate([y[:, 1:], y[:, :1]], axis=1)
 
 
-def _position_norm_axis(p: Patches) -> None:
+@around("layers.Weights.raw")
+def _position_norm_axis(p: Patches, original: Any, self: Any, name: str) -> Any:
     """Weight norm of the position convolution over all axes but the first, as everywhere else."""
-
-    def around(original: Any, self: Any, name: str) -> Any:
-        if "pos_conv_embed" not in name:
-            return original(self, name)
-        g, v = (np.asarray(self.state[f"{name}_{end}"], np.float64) for end in "gv")
-        return g * v / np.sqrt((v * v).sum(axis=(1, 2), keepdims=True))
-
-    p.wrap(p.module("layers").Weights, "raw", around)
+    if "pos_conv_embed" not in name:
+        return original(self, name)
+    g, v = (np.asarray(self.state[f"{name}_{end}"], np.float64) for end in "gv")
+    return g * v / np.sqrt((v * v).sum(axis=(1, 2), keepdims=True))
 
 
-def _channel_norm(p: Patches) -> None:
+@instead("hubert.norm_over_time")
+def _channel_norm(p: Patches, x: Any) -> Any:
     """The first norm over the channels of a frame instead of over time."""
-
-    def norm(x: Any) -> Any:
-        mean, var = x.mean(axis=-1, keepdims=True), x.var(axis=-1, keepdims=True)
-        return (x - mean) * p.mx.rsqrt(var + 1e-5)
-
-    p.set(p.module("hubert"), "norm_over_time", norm)
+    mean, var = x.mean(axis=-1, keepdims=True), x.var(axis=-1, keepdims=True)
+    return (x - mean) * p.mx.rsqrt(var + 1e-5)
 
 
 def _attention_scale(factor: float) -> Any:
-    def inject(p: Patches) -> None:
-        fast = p.mx.fast
-        p.wrap(
-            fast,
-            "scaled_dot_product_attention",
-            lambda original, q, k, v, scale: original(q, k, v, scale=scale * factor),
-        )
-
-    return inject
-
-
-def _heads_interleaved(p: Patches) -> None:
-    def split(x: Any) -> Any:
-        b, t, c = x.shape
-        return x.reshape(b, t, 64, c // 64).transpose(0, 3, 1, 2)
-
-    p.set(p.module("hubert"), "split_heads", split)
-
-
-def _normalised_input(p: Patches) -> None:
-    def around(original: Any, self: Any, audio: Any) -> Any:
-        return original(self, (audio - audio.mean(-1, keepdims=True)) / np.sqrt(audio.var(-1, keepdims=True) + 1e-7))
-
-    p.wrap(p.module("hubert").Hubert, "_entered", around)
-
-
-def _no_projection_norm(p: Patches) -> None:
-    def around(original: Any, self: Any, name: str, *rest: Any) -> Any:
-        return (lambda x: x) if name == "feature_projection.layer_norm" else original(self, name, *rest)
-
-    p.wrap(p.module("layers").Weights, "norm", around)
-
-
-def _first_of_features(p: Patches) -> None:
-    """v1 features are the first values instead of the projection."""
-    stages = p.module("stages")
-
-    def around(original: Any, self: Any, layers: int, project: bool) -> Any:
-        found = original(self, layers, project)
-        width = self.config.projected
-        return (*found[:-1], stages.leaf("final_proj", lambda x: x[..., :width])) if project else found
-
-    p.wrap(p.module("hubert").Network, "encoding", around)
-
-
-def _one_layer_short(p: Patches) -> None:
-    p.wrap(
-        p.module("hubert").Network,
-        "encoding",
-        lambda original, self, layers, project: original(self, layers - 1, project),
+    return around("runtime.mx.fast.scaled_dot_product_attention")(
+        lambda p, original, q, k, v, scale: original(q, k, v, scale=scale * factor)
     )
 
 
-def _no_key_bias(state: State) -> None:
-    state["encoder.layers.0.attention.k_proj.bias"][:] = 0
+@instead("hubert.split_heads")
+def _heads_interleaved(p: Patches, x: Any) -> Any:
+    b, t, c = x.shape
+    return x.reshape(b, t, 64, c // 64).transpose(0, 3, 1, 2)
 
 
+@around("hubert.Hubert._entered")
+def _normalised_input(p: Patches, original: Any, self: Any, audio: Any) -> Any:
+    return original(self, (audio - audio.mean(-1, keepdims=True)) / np.sqrt(audio.var(-1, keepdims=True) + 1e-7))
+
+
+@around("layers.Weights.norm")
+def _no_projection_norm(p: Patches, original: Any, self: Any, name: str, *rest: Any) -> Any:
+    return (lambda x: x) if name == "feature_projection.layer_norm" else original(self, name, *rest)
+
+
+@around("hubert.Network.encoding")
+def _first_of_features(p: Patches, original: Any, self: Any, layers: int, project: bool) -> Any:
+    """v1 features are the first values instead of the projection."""
+    found = original(self, layers, project)
+    width = self.config.projected
+    return (*found[:-1], p.module("stages").leaf("final_proj", lambda x: x[..., :width])) if project else found
+
+
+@of_weights("hubert")
 def _query_is_key(state: State) -> None:
     q, k = (f"encoder.layers.3.attention.{name}_proj.weight" for name in "qk")
     state[q], state[k] = state[k], state[q]
 
 
+@of_weights("hubert")
 def _layers_exchanged(state: State) -> None:
     for key in [key for key in state if key.startswith("encoder.layers.4.")]:
         other = key.replace(".4.", ".5.")
         state[key], state[other] = state[other], state[key]
 
 
-def _gamma_is_one(state: State) -> None:
-    state["encoder.layers.7.final_layer_norm.weight"][:] = 1
-
-
-def _dead_feature(state: State) -> None:
-    state["encoder.layers.2.feed_forward.output_dense.weight"][17] = 0
-
-
-def _kernel_backwards(state: State) -> None:
-    key = "feature_extractor.conv_layers.2.conv.weight"
-    state[key] = state[key][:, :, ::-1].copy()
-
-
-def _fault(name: str, summary: str, inject: Any, expect: str, **more: Any) -> Fault:
-    return Fault(name, "hubert", summary, inject, expect, **more)
+_one_layer_short = around("hubert.Network.encoding")(
+    lambda p, original, self, layers, project: original(self, layers - 1, project)
+)
+_fault = partial(Fault, "hubert")
 
 
 FAULTS = (
-    _fault("gelu-tanh", "GELU approximated by tanh", _tanh_gelu, FIRST + r"\.gelu", known=True),
+    _fault("gelu-tanh", "GELU approximated by tanh", tanh_gelu, FIRST + r"\.gelu", known=True),
     _fault("position-gelu", "GELU missing after the position convolution", _no_gelu_after_position,
            r"encoder\.pos_conv_embed", known=True),
     _fault("v1-first-features", "v1 features are the first of all instead of the projection", _first_of_features,
@@ -171,20 +112,24 @@ FAULTS = (
     _fault("position-norm-axis", "position convolution's weight norm over the wrong axes", _position_norm_axis,
            r"encoder\.pos_conv_embed"),
     _fault("first-norm-axis", "first norm over channels instead of time", _channel_norm, FIRST + r"\.layer_norm"),
-    _fault("norm-eps", "norms with eps 1e-3", lambda p: p.constant("hubert.NORM_EPS", 1e-3), FIRST + r"\.layer_norm"),
+    _fault("norm-eps", "norms with eps 1e-3", constant("hubert.NORM_EPS", 1e-3), FIRST + r"\.layer_norm"),
     _fault("input-normalised", "audio scaled to unit variance", _normalised_input, FIRST + r"\.conv"),
     _fault("projection-norm", "norm before the projection left out", _no_projection_norm, r"feature_projection\.layer_norm"),
     _fault("attention-scale", "attention without its scale", _attention_scale(8.0), r"encoder\.layers\.0\.attention:attended"),
     _fault("attention-scale-slight", "attention's scale 0.1 % off", _attention_scale(1.001),
            r"encoder\.layers\.0\.attention:attended"),
     _fault("heads-interleaved", "heads read as the inner axis", _heads_interleaved, r"encoder\.layers\.0\.attention:attended"),
-    _fault("key-bias", "key bias dropped in one layer", of_state(_no_key_bias), r"encoder\.layers\.0\.attention\.k_proj"),
-    _fault("query-key", "query and key exchanged in one layer", of_state(_query_is_key), r"encoder\.layers\.3\.attention\.q_proj"),
-    _fault("layers-exchanged", "two layers exchanged", of_state(_layers_exchanged), r"encoder\.layers\.4\.attention\.q_proj"),
-    _fault("gamma-one", "one norm's gamma not loaded", of_state(_gamma_is_one), r"encoder\.layers\.7\.final_layer_norm"),
-    _fault("dead-feature", "one row of a dense layer zero", of_state(_dead_feature),
+    _fault("key-bias", "key bias dropped in one layer",
+           filled("hubert", "encoder.layers.0.attention.k_proj.bias", 0), r"encoder\.layers\.0\.attention\.k_proj"),
+    _fault("query-key", "query and key exchanged in one layer", _query_is_key, r"encoder\.layers\.3\.attention\.q_proj"),
+    _fault("layers-exchanged", "two layers exchanged", _layers_exchanged, r"encoder\.layers\.4\.attention\.q_proj"),
+    _fault("gamma-one", "one norm's gamma not loaded",
+           filled("hubert", "encoder.layers.7.final_layer_norm.weight", 1), r"encoder\.layers\.7\.final_layer_norm"),
+    _fault("dead-feature", "one row of a dense layer zero",
+           filled("hubert", "encoder.layers.2.feed_forward.output_dense.weight", 0, 17),
            r"encoder\.layers\.2\.feed_forward\.output_dense"),
-    _fault("kernel-backwards", "one kernel reversed in time", of_state(_kernel_backwards),
+    _fault("kernel-backwards", "one kernel reversed in time",
+           reversed_kernel("hubert", "feature_extractor.conv_layers.2.conv.weight"),
            r"feature_extractor\.conv_layers\.2\.conv"),
     _fault("layer-missing", "the last layer is left out", _one_layer_short, r"encoder\.layers\.11\.attention:input"),
 )  # fmt: skip

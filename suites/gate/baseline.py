@@ -17,8 +17,8 @@ import yaml
 from ..base import environment
 from ..base.backends import BACKENDS, speed_reference
 from ..base.errors import UserError
-from ..base.lines import Line
-from ..base.records import key_of, number, read_lines, records
+from ..base.lines import Key, Line
+from ..base.records import key_of, read_lines, records
 from ..base.run_folder import RunFolder
 from ..base.statistics import fast_logs, paired_logs
 from ..metrics.limits import FLOOR_CAP
@@ -28,21 +28,9 @@ from .checks import MEASURED, Context, checks_of, contradiction
 INVALID = "invalid"
 PEAKS = ("peak_rss_load_bytes", "peak_rss_call_bytes", "peak_rss_steady_bytes")
 # of a suite's configuration: what changes the work
-SETTINGS = (
-    "voice",
-    "version",
-    "speaker",
-    "transpose",
-    "index_rate",
-    "protect",
-    "rms_mix",
-    "threshold",
-    "snr_db",
-    "rest",
-)
+SETTINGS: tuple[str, ...] = ("voice", "version", "speaker", "transpose", "index_rate", "protect", "rms_mix")
+SETTINGS += ("threshold", "snr_db", "rest")
 DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, yaml.YAMLError)
-
-Key = tuple[str, str, str]
 
 
 class Entry(NamedTuple):
@@ -171,15 +159,20 @@ def _benchmark(data: list[float], info: Mapping[str, Any]) -> Entry:
     launches, theirs = info["launches"], info["reference_s"]
     if len(launches) != len(data) or not all(isinstance(s, int | float) and s > 0 for s in data):
         return _unmeasured(INVALID, f"{len(data)} times and {len(launches)} launches do not fit together")
-    own = fast_logs(data, launches)
     slowness = typical = None
     if info["reference"] is not None and len(theirs) == len(data):
-        reference = fast_logs(theirs, launches)
-        slowness = [own[n] - reference[n] for n in own]
-        rounds = [dict(enumerate(times)) for times in (data, theirs)]
-        typical = list(paired_logs(rounds[0], rounds[1], dict(enumerate(launches))).values())
-    seconds = [math.exp(x) for x in own.values()]
+        own, other = ({"samples_s": s, "launches": launches, "rounds": range(len(s))} for s in (data, theirs))
+        slowness, typical = _relative(own, other)
+    seconds = [math.exp(x) for x in fast_logs(data, launches).values()]
     return Entry("passed", None, info["reference"], seconds, slowness, {}, {}, len(data), typical)
+
+
+def _relative(own: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[list[float], list[float]]:
+    """``slowness`` and ``typical`` of an ``Entry``, from ``samples_s``, ``launches`` and ``rounds`` of both sides."""
+    ours, theirs = (fast_logs(side["samples_s"], side["launches"]) for side in (own, other))
+    seconds = [dict(zip(side["rounds"], side["samples_s"], strict=True)) for side in (own, other)]
+    launches = dict(zip(own["rounds"], own["launches"], strict=True))
+    return [ours[n] - theirs[n] for n in ours], list(paired_logs(seconds[0], seconds[1], launches).values())
 
 
 def facts_of(config: Mapping[str, Any], env: Mapping[str, Any]) -> dict[str, Any]:
@@ -247,21 +240,16 @@ def _entry(key: Key, closed: Mapping[Key, Line], backends: Iterable[str]) -> Ent
         return _unmeasured(line["status"], line.get("reason"))
     reference = speed_reference(key[2], list(backends))
     other = closed.get((key[0], key[1], reference)) if reference else None
-    own = fast_logs(line["samples_s"], line["launches"])
     slowness = typical = None
     if other is not None and other["status"] in MEASURED and other.get("samples_s"):
         if set(other["launches"]) != set(line["launches"]):
             return _unmeasured(INVALID, f"it has other launches than {reference}")
-        theirs = fast_logs(other["samples_s"], other["launches"])
-        slowness = [own[n] - theirs[n] for n in own]
-        seconds = [dict(zip(x["rounds"], x["samples_s"], strict=True)) for x in (line, other)]
-        launches = dict(zip(line["rounds"], line["launches"], strict=True))
-        typical = list(paired_logs(seconds[0], seconds[1], launches).values())
+        slowness, typical = _relative(line, other)
     return Entry(
         status=line["status"],
         reason=line.get("reason"),
         reference=reference,
-        seconds=[math.exp(x) for x in own.values()],
+        seconds=[math.exp(x) for x in fast_logs(line["samples_s"], line["launches"]).values()],
         slowness=slowness,
         memory=_memory(line),
         parity=_parity(line),
@@ -290,8 +278,8 @@ def _parity(line: Line) -> dict[str, dict[str, float]]:
     found = {}
     for name, check in checks_of(line):
         metric = recorded_metric(name)
-        own = 0.0 if check.get("floor") is None or metric.is_count else metric.to_error(number(check["floor"]))
-        error, base, limit = (metric.to_error(number(check[part])) for part in ("value", "base", "limit"))
+        own = 0.0 if check.get("floor") is None or metric.is_count else metric.to_error(float(check["floor"]))
+        error, base, limit = (metric.to_error(float(check[part])) for part in ("value", "base", "limit"))
         # a reference in doubt excuses nobody: its rounding counts as far as it does in a run
         found[name] = {"error": error, "floor": min(own, FLOOR_CAP * base), "base": base, "limit": limit}
     return found

@@ -1,4 +1,4 @@
-"""Whether a record is what it says it is: its facts, samples, verdict and memory must not contradict each other."""
+"""Whether a record is consistent: its facts, samples, verdict and memory must not contradict each other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..base.backends import BACKENDS, device_of
-from ..base.records import Line, number
+from ..base.lines import Line
 from ..inputs.estimators import ESTIMATORS
 from ..metrics.registry import BYTES, recorded_metric
 
@@ -25,14 +25,14 @@ class Context(NamedTuple):
 
 
 def contradiction(line: Line, taken: Sequence[Line], written: Sequence[Line], context: Context) -> str | None:
-    """Why a record cannot be what it says it is, if so."""
+    """The first contradiction in a record; None: it has none."""
     config, env, backend = context.config, context.env, line["backend"]
     facts = env["backends"].get(backend, {})
-    said = {"suite": config["suite"]["name"], "precision": config["precision"], "profile": config["profile"]}
-    said["device"] = device_of(backend) if backend in BACKENDS or backend in ESTIMATORS else None
+    stated = {"suite": config["suite"]["name"], "precision": config["precision"], "profile": config["profile"]}
+    stated["device"] = device_of(backend) if backend in BACKENDS or backend in ESTIMATORS else None
     if line["status"] in MEASURED:
-        said |= {"threads": env.get("threads"), "blas": facts.get("blas")}
-    for name, expected in said.items():
+        stated |= {"threads": env.get("threads"), "blas": facts.get("blas")}
+    for name, expected in stated.items():
         if line.get(name) != expected:
             return f"its {name} is {line.get(name)}, not {expected}"
     if line["status"] not in MEASURED:
@@ -68,8 +68,8 @@ def _wrong_parity(line: Line) -> str | None:
     """Figures that are not numbers, or a verdict that does not follow from them."""
     for name, check in checks_of(line):
         metric = recorded_metric(name)
-        error, limit = (metric.to_error(number(check[part])) for part in ("value", "limit"))
-        if check.get("floor") is not None and not metric.to_error(number(check["floor"])) >= 0:
+        error, limit = (metric.to_error(float(check[part])) for part in ("value", "limit"))
+        if check.get("floor") is not None and not metric.to_error(float(check["floor"])) >= 0:
             return f"the floor of {name} is {check['floor']}"
         if math.isfinite(error) and (error < 0 or check["passed"] != (error <= limit)):
             return f"{name} is {check['value']} with the limit {check['limit']}, said to be passed: {check['passed']}"

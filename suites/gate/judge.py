@@ -39,25 +39,9 @@ TIMES = {"time": ("time", 0.8), "typical": ("typical", 0.1), "seconds": ("absolu
 
 # what a verdict means for the exit code; of "too noisy" the policy decides
 MEANING = {
-    "passed": PASSED,
-    "faster": PASSED,
-    "smaller": PASSED,
-    "new": PASSED,
-    "too noisy": PASSED,
-    "not confirmed": PASSED,
-    "slower": FAILED,
-    "implausible": FAILED,
-    "bigger": FAILED,
-    "less accurate": FAILED,
-    "failed": FAILED,
-    "missing": FAILED,
-    "error": UNJUDGED,
-    "unfinished": UNJUDGED,
-    "blind": UNJUDGED,
-    "busy": UNJUDGED,
-    "invalid": UNJUDGED,
-    "too few": UNJUDGED,
-    "not comparable": UNJUDGED,
+    **dict.fromkeys(("passed", "faster", "smaller", "new", "too noisy", "not confirmed"), PASSED),
+    **dict.fromkeys(("slower", "implausible", "bigger", "less accurate", "failed", "missing"), FAILED),
+    **dict.fromkeys(("error", "unfinished", "blind", "busy", "invalid", "too few", "not comparable"), UNJUDGED),
 }
 
 # verdicts that are displayed by another word than the one that is stored
@@ -156,9 +140,10 @@ def judge(baseline: Baseline, candidate: Baseline, policy: Policy) -> Outcome:
         verdicts += _memory(key, before, after, policy["memory"])
         verdicts += _parity(key, before, after, policy["parity"])
         verdicts += _timings(timings, key, before, after, same)
-    wide, busy = _why_wide(baseline, candidate, policy), _busy(baseline, candidate)
-    if max(busy) > policy["time"]["too_busy"]:
-        verdicts += [_too_busy(timing, busy) for found in timings.values() for timing in found]
+    wide, (busy, why_busy) = _why_wide(baseline, candidate, policy), _busy(baseline, candidate)
+    if busy > policy["time"]["too_busy"]:
+        text = f"{why_busy}: run it again when it is quieter"
+        verdicts += [_untested(timing, "busy", text) for found in timings.values() for timing in found]
         timings = {}
     for metric, found in timings.items():
         verdicts += _times(metric, found, policy, wide is not None)
@@ -208,22 +193,15 @@ def _why_wide(baseline: Baseline, candidate: Baseline, policy: Policy) -> str | 
     """Why only large changes of time are called, if so."""
     if baseline.fingerprint.get("cpu") != candidate.fingerprint.get("cpu"):
         return "another processor"
-    busy = _busy(baseline, candidate)
-    if max(busy) > policy["time"]["busy"]:
-        whose = "this run" if busy[1] >= busy[0] else "the baseline"
-        return f"other work took {100 * max(busy):.0f} % of the machine during {whose}"
-    return None
+    busy, why = _busy(baseline, candidate)
+    return why if busy > policy["time"]["busy"] else None
 
 
-def _busy(baseline: Baseline, candidate: Baseline) -> list[float]:
-    """The share of what the workers needed that other work took: during the baseline, and during this run."""
-    return [max((e.others for e in s.entries.values()), default=0.0) for s in (baseline, candidate)]
-
-
-def _too_busy(timing: _Timing, busy: list[float]) -> Verdict:
-    whose = "this run" if busy[1] >= busy[0] else "the baseline"
-    text = f"other work took {100 * max(busy):.0f} % of the machine during {whose}: run it again when it is quieter"
-    return _untested(timing, "busy", text)
+def _busy(baseline: Baseline, candidate: Baseline) -> tuple[float, str]:
+    """The largest share of what the workers needed that other work took, and a sentence about it."""
+    before, now = (max((e.others for e in side.entries.values()), default=0.0) for side in (baseline, candidate))
+    share, whose = (now, "this run") if now >= before else (before, "the baseline")
+    return share, f"other work took {100 * share:.0f} % of the machine during {whose}"
 
 
 def _notes(baseline: Baseline, candidate: Baseline, same: bool, wide: str | None) -> list[str]:
@@ -243,11 +221,8 @@ def _standing(key: Key, after: Entry | None) -> Iterator[Verdict]:
     elif after.status == "passed":
         yield Verdict(key, "status", "passed")
     else:
-        yield Verdict(key, "status", _status_kind(after.status), after.reason or "")
-
-
-def _status_kind(status: str) -> str:
-    return {"not_comparable": "error"}.get(status, status if status in MEANING else "invalid")
+        kind = "error" if after.status == "not_comparable" else after.status
+        yield Verdict(key, "status", kind if kind in MEANING else "invalid", after.reason or "")
 
 
 # ---------------------------------------------------------------------- time
@@ -260,10 +235,6 @@ class _Timing(NamedTuple):
     @property
     def launches(self) -> int:
         return min(len(self.before or []), len(self.after or []))
-
-
-def _logs(values: list[float]) -> list[float]:
-    return [math.log(v) for v in values]
 
 
 def _timings(timings: dict[str, list[_Timing]], key: Key, before: Entry, after: Entry, same: bool) -> Iterator[Verdict]:
@@ -282,7 +253,8 @@ def _timings(timings: dict[str, list[_Timing]], key: Key, before: Entry, after: 
     elif not same and BACKENDS[key[2]].package == "rvc_mlx":
         yield Verdict(key, "time", "not comparable", "no reference in the same run, and another environment")
     if same:
-        timings["seconds"].append(_Timing(key, "seconds", _logs(before.seconds), _logs(after.seconds)))
+        logs = ([math.log(second) for second in entry.seconds] for entry in (before, after))
+        timings["seconds"].append(_Timing(key, "seconds", *logs))
 
 
 def _times(metric: str, timings: list[_Timing], policy: Policy, wide: bool) -> Iterator[Verdict]:
@@ -291,17 +263,17 @@ def _times(metric: str, timings: list[_Timing], policy: Policy, wide: bool) -> I
     rules, level = policy[part], policy["false_alarm"] * share
     smallest = max(rules["smallest"], policy["time"]["smallest_elsewhere"] if wide else 0.0)
     least = max(2, policy["least_launches"])
-    enough = [t for t in timings if t.launches >= least]
-    plain = [difference(t.before or [], t.after or []) for t in enough]
+    testable = [t for t in timings if t.launches >= least]
+    plain = [difference(t.before or [], t.after or []) for t in testable]
     drift = between_runs(plain, policy["time"]["between_runs"]) if metric == "time" else 0.0
     found = [one._replace(error=math.hypot(one.error, drift)) for one in moderated(plain)]
     slower = holm([one.p_above for one in found], level)
     faster = holm([one.p_below for one in found], level)
-    for timing, one, up, down in zip(enough, found, slower, faster, strict=True):
-        seen = detectable_rise(one.error, one.df, level / len(enough), smallest)
+    for timing, one, up, down in zip(testable, found, slower, faster, strict=True):
+        seen = detectable_rise(one.error, one.df, level / len(testable), smallest)
         yield _timed(timing, one, _time_kind(metric, one, (up, down), seen, smallest, policy), seen, smallest)
     for timing in timings:
-        if timing not in enough:
+        if timing not in testable:
             text = f"{timing.launches} process launches; at least {least} are needed (measure.launches.min=)"
             yield _untested(timing, "too few", text)
 
@@ -331,9 +303,14 @@ def _timed(timing: _Timing, one: Difference, kind: str, seen: float, smallest: f
         text += f"; a rise below {100 * seen:.0f} % would not have shown"
     if kind == "implausible":
         text += "; was every output computed, on the device that was meant? If it is a gain: gate --update"
-    found = Verdict(timing.key, timing.metric, kind, text, before, after, math.exp(one.shift) - 1, one.p_above, seen)
+    return _measured(timing, kind, text, one)._replace(p=one.p_above, detectable=seen, limit=smallest)
+
+
+def _measured(timing: _Timing, kind: str, text: str, one: Difference) -> Verdict:
+    before, after = (math.exp(trimmed_mean(group or [])) for group in (timing.before, timing.after))
     low, high = _interval(one)
-    return found._replace(low=low, high=high, limit=smallest)
+    change = math.exp(one.shift) - 1
+    return Verdict(timing.key, timing.metric, kind, text, before, after, change, low=low, high=high)
 
 
 def _untested(timing: _Timing, kind: str, text: str) -> Verdict:
@@ -344,10 +321,7 @@ def _untested(timing: _Timing, kind: str, text: str) -> Verdict:
     if timing.launches < 2:
         shift = fmean(after) - fmean(before)
         return found._replace(before=math.exp(fmean(before)), after=math.exp(fmean(after)), change=math.exp(shift) - 1)
-    one = difference(before, after)
-    low, high = _interval(one)
-    first, second = math.exp(trimmed_mean(before)), math.exp(trimmed_mean(after))
-    return found._replace(before=first, after=second, change=math.exp(one.shift) - 1, low=low, high=high)
+    return _measured(timing, kind, text, difference(before, after))
 
 
 def _interval(one: Difference) -> tuple[float, float]:

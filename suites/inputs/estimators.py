@@ -1,4 +1,4 @@
-"""Other pitch estimators that one might pick, all on the same audio and over the same range.
+"""External pitch estimators, all on the same audio and over the same range.
 
 Each is imported only where it is called, and none is needed: one that is not installed is skipped, with a reason.
 Settings are the packages' documented defaults, but for the range and the step of 10 ms.
@@ -38,7 +38,7 @@ class Estimator(NamedTuple):
     find: Callable[[np.ndarray, Settings], np.ndarray]
 
     def missing(self) -> str | None:
-        """Why it cannot be used, as far as can be told without importing it."""
+        """Why it cannot be used, as far as is known without importing it."""
         if importlib.util.find_spec(self.module) is None:
             return f"{self.package} is not installed: pip install -e '.[pitch]'"
         return None
@@ -134,5 +134,5 @@ ESTIMATORS = {
     "crepe": Estimator("CREPE full", "torchcrepe", "torchcrepe", True, CREPE | {"model": "full"}, _crepe),
     "fcpe": Estimator("FCPE", "torchfcpe", "torchfcpe", True, FCPE, _fcpe),
 }
-# what stands in for the truth where there is none: two methods that have little in common, and no network
+# takes the place of the truth where there is none: two methods that have little in common, and no network
 CONSENSUS = ("praat", "harvest")

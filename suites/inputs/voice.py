@@ -27,7 +27,7 @@ class Voice:
 
 
 def synthesize(seconds: float, seed: int = 0, snr_db: float = 30.0) -> Voice:
-    """A voice of this length; white noise lies ``snr_db`` below its mean power."""
+    """A voice of this length; with white noise ``snr_db`` below its mean power."""
     total = round(seconds * SAMPLE_RATE)
     events = np.random.default_rng([seed, 1])
     texture = np.random.default_rng([seed, 2])
@@ -50,7 +50,7 @@ def synthesize(seconds: float, seed: int = 0, snr_db: float = 30.0) -> Voice:
     noise = np.random.default_rng([seed, 3]).standard_normal(total)
     audio += noise * np.sqrt(np.mean(audio**2)) * 10.0 ** (-snr_db / 20.0)
     peak = np.abs(audio).max(initial=1e-9)
-    # frame t is centred on sample 160 t; the last one may lie just past the end
+    # frame t is centred on sample 160 t; the last one may be just past the end
     at_frames = np.append(f0, 0.0)[np.minimum(np.arange(1 + total // HOP_SAMPLES) * HOP_SAMPLES, total)]
     return Voice((audio * (0.9 / max(peak, 0.9))).astype(np.float32), at_frames)
 

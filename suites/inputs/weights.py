@@ -18,8 +18,8 @@ from . import recipe
 MANIFESTS = DATA / "manifests"
 # a trained RMVPE, compressed or not: next to the packages in a clone, inside this one in an installed wheel
 SHIPPED = "rmvpe-small.safetensors"
-# under which a run knows it, where another network is timed
-LEARNED_WEIGHTS = "pitch"
+# its name among a run's weights, where another network is timed
+TRAINED_WEIGHTS = "pitch"
 ASSETS = (ROOT / "assets", PACKAGE / "assets")
 UPSTREAM_WIDTH, UPSTREAM_HIDDEN = 16, 256
 FORMAT = "rvc-parity/1"
@@ -199,13 +199,13 @@ def is_shipped(found: Weights, cache: Path) -> bool:
 
 
 def metadata(model: str, manifest: dict[str, Any]) -> dict[str, str]:
-    """What a .safetensors file says of itself; the loaders read it. A voice's tensors do not tell all."""
-    told = {"format": FORMAT, "model": model, "recipe": str(recipe.RECIPE_VERSION)}
+    """What a .safetensors file says of itself; the loaders read it. A voice needs more than its tensors."""
+    found = {"format": FORMAT, "model": model, "recipe": str(recipe.RECIPE_VERSION)}
     if model == "voice":
         config = manifest["config"]
-        told |= {"config": json.dumps(config), "version": manifest["version"], "f0": str(manifest["f0"])}
-        told |= {"vocoder": manifest["vocoder"], "sample_rate": str(config["sr"])}
-    return told
+        found |= {"config": json.dumps(config), "version": manifest["version"], "f0": str(manifest["f0"])}
+        found |= {"vocoder": manifest["vocoder"], "sample_rate": str(config["sr"])}
+    return found
 
 
 def _write_cached(target: Path, write: Callable[[Path], object]) -> None:

@@ -46,7 +46,7 @@ class AccuracyCase:
 
     def execute(self) -> None:
         # the estimators that may stand in for the truth come first
-        for name in sorted(self.plan.beside, key=lambda name: name not in CONSENSUS):
+        for name in sorted(self.plan.external, key=lambda name: name not in CONSENSUS):
             if not self._done(name):
                 self.progress(name)
                 self._estimator(name)

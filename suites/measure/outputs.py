@@ -13,10 +13,10 @@ import numpy as np
 from ..base.backends import parity_reference
 from ..base.lines import Output, Sample, Warmup, Work, Workload
 from ..base.run_folder import RunFolder
-from ..definitions.base import LEARNED, Suite
+from ..definitions.base import TRAINED, Suite
 from ..definitions.plan import Case, Plan
 from ..inputs.recordings import SAMPLE_RATE, Audio
-from ..inputs.weights import LEARNED_WEIGHTS
+from ..inputs.weights import TRAINED_WEIGHTS
 from ..metrics.audio import spectra
 from ..metrics.floors import component_limits
 from .launch import Worker, WorkerError, WorkerLost
@@ -141,7 +141,7 @@ class CaseOutputs:
 
     def add_trained(self) -> None:
         """Add results of the shipped trained network, where the timed one is synthetic and finds no pitch."""
-        network = self.session.weights.get(LEARNED_WEIGHTS)
+        network = self.session.weights.get(TRAINED_WEIGHTS)
         if network is None or self.shared is None:
             return
         self.progress("parity")
@@ -151,11 +151,11 @@ class CaseOutputs:
                 self.session.load(worker, paths={name: str(network.path) for name in self.suite.checkpoints})
                 worker.ask("prepare", self.timeout_s, inputs=self.shared)
                 found: Results = {}
-                for call in self.suite.learned:
+                for call in self.suite.trained_calls:
                     found |= self.fetch(backend, call)
                 if backend == self._torch_reference():
                     found |= self.fetch(backend, "", do="rounding")
-                self.outputs[backend] |= {f"{LEARNED}{name}": array for name, array in found.items()}
+                self.outputs[backend] |= {f"{TRAINED}{name}": array for name, array in found.items()}
 
     def count_work(self) -> None:
         """Count FLOPs and bytes of every call that is a component of its own."""

@@ -25,7 +25,7 @@ from ..definitions.config import AccuracyOptions, Config
 from ..definitions.plan import Case, Plan, make_plan, requested_backends
 from ..inputs.annotations import read_f0
 from ..inputs.recordings import read_audio
-from ..inputs.weights import LEARNED_WEIGHTS, Weights, cache_folder, find_weights, is_there, sha256, shipped
+from ..inputs.weights import TRAINED_WEIGHTS, Weights, cache_folder, find_weights, is_there, sha256, shipped
 from .ablation import AblationCase
 from .accuracy import AccuracyCase
 from .config import typed
@@ -103,7 +103,7 @@ class Runner:
         reasons = {pair: reason for pair in pairs if (reason := self.suite.impossible(*pair))}
         external = self._external()
         installed = tuple(name for name, reason in external.items() if reason is None)
-        plan = plan._replace(components=components, absent=frozenset(reasons), beside=installed)
+        plan = plan._replace(components=components, absent=frozenset(reasons), external=installed)
         if reasons and not any(plan.expected()):
             raise UserError(f"nothing is left to measure: {next(iter(reasons.values()))}")
         if revived or not self.resumed:
@@ -123,7 +123,7 @@ class Runner:
 
     def _external(self) -> dict[str, str | None]:
         """External estimators, and why one cannot run; a resumed run keeps those that it was begun with."""
-        found = self.suite.beside(self.session.settings)
+        found = self.suite.external(self.session.settings)
         if not self.resumed:
             return found
         begun = {name for *_, name in RunFolder(self.folder).plan().keys}
@@ -301,8 +301,8 @@ def weights_of(config: Config) -> dict[str, Weights]:
         name: find_weights(name, given.get(name), config.weights.seed, config.measure.model, voice, folder)
         for name in (*suite.checkpoints, *(["index"] if "index" in given else []))
     }
-    if suite.learned and "rmvpe" not in given and is_there():
-        found[LEARNED_WEIGHTS] = shipped(folder)
+    if suite.trained_calls and "rmvpe" not in given and is_there():
+        found[TRAINED_WEIGHTS] = shipped(folder)
     return found
 
 

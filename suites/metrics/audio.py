@@ -1,9 +1,9 @@
-"""How two sounds differ, in the ways that people hear: figures. Pure functions of NumPy arrays.
+"""How two sounds differ, in audible ways. Pure functions of NumPy arrays.
 
 ``parity`` says how far two arrays are apart; these figures say how: louder, late, another
 spectrum, a bad edge, a wrong octave. Correlation cannot: level does not change it, a delay of one
 sample ruins it, and between two equally right outputs it is whatever their noise makes it
-(``noise_spread``). As in ``parity``, what cannot be compared yields a reason and no figures.
+(``noise_spread``). As in ``parity``, what cannot be compared has a reason and no figures.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ MAX_DELAY_SECONDS = 0.05
 WINDOWS_SECONDS = (0.010, 0.025, 0.050)
 LSD_WINDOW_SECONDS = 0.025
 HOPS_PER_WINDOW = 5
-# Magnitudes count from 100 dB below the louder signal's peak: what lies lower (rounding, and all of
-# digital silence) nobody hears, and its logarithm has no bound
+# Magnitudes count from 100 dB below the louder signal's peak: lower values (rounding, and all of
+# digital silence) are inaudible, and their logarithm has no bound
 SPECTRAL_FLOOR = 1e-5
 # Frames transformed at once: bounds the memory, whatever the length
 FRAMES_AT_ONCE = 1024
@@ -68,7 +68,7 @@ def compare_audio(value: np.ndarray, reference: np.ndarray, sample_rate: int) ->
 
 
 def compare_pitch(value: np.ndarray, reference: np.ndarray) -> Figures:
-    """All figures of ``parity.compare_f0``, and those that are heard. F0 ``[F]`` in Hz, 0 where unvoiced.
+    """All figures of ``parity.compare_f0``, and audible differences. F0 ``[F]`` in Hz, 0 where unvoiced.
 
     ``voicing_false_alarms``: frames voiced in the value alone; ``voicing_misses``: in the reference
     alone; ``voicing_error_rate``: both over all frames.

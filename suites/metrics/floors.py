@@ -20,7 +20,6 @@ from typing import Any
 
 from ..base.errors import UserError
 from ..base.paths import DATA
-from ..base.records import number
 from .limits import SAFETY
 from .registry import metric_of
 from .stages import decides
@@ -40,7 +39,7 @@ Entry = Mapping[str, Any]
 def place(path: str) -> str:
     """A stage's path without its numbers: all layers of a kind share a row of the table.
 
-    The last number stays where it tells a convolution from a norm.
+    The last number stays where it distinguishes a convolution from a norm.
     """
     inner = re.sub(r"(^|\.)(block|segment)\.\d+\.", r"\1", path)
     return re.sub(r"(?<=\.)(?<!conv\.)(?<!conv1\.)(?<!fc\.)\d+(?=[.:]|$)|(?<=\.)\d+(?=\.)", "*", inner)
@@ -193,7 +192,7 @@ def _rows(suite: str, tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]
     others = {**tables.get("rmvpe", {}), **tables.get("synthesizer", {})}
     others |= {"hubert_max_abs": features} if features else {}
     own = tables.get(suite, {})
-    # of figures that both have, the larger: more runs stand behind it
+    # of figures that both have, the larger: it is the result of more runs
     return {n: max((t[n] for t in (others, own) if n in t), key=lambda row: row["error"]) for n in {**others, **own}}
 
 
@@ -202,8 +201,8 @@ def component_rows(checks: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str,
     rows: dict[str, dict[str, float]] = {}
     for name, check in checks:
         metric = metric_of(name)
-        value = metric.to_error(number(check["value"]))
-        floor_of = 0.0 if check["floor"] is None else metric.to_error(number(check["floor"]))
+        value = metric.to_error(float(check["value"]))
+        floor_of = 0.0 if check["floor"] is None else metric.to_error(float(check["floor"]))
         row = rows.setdefault(name, {"error": 0.0, "count": 0})
         row["error"] = float(f"{max(row['error'], value, floor_of):.3g}")
         row["count"] += 1

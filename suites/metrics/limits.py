@@ -1,4 +1,4 @@
-"""Limits: the largest error of a figure that is accepted, and when the reference itself is in doubt."""
+"""Limits: the largest error of a figure that is accepted, and when the reference itself is doubtful."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How far two results are apart. Pure functions of NumPy arrays.
 
-A comparison of nothing, of differing shapes, or with a NaN or infinity on either side never
-yields figures: it yields a reason.
+A comparison of nothing, of different shapes, or with a NaN or infinity on either side gives a
+reason instead of figures.
 """
 
 from __future__ import annotations
@@ -45,15 +45,9 @@ def compare(value: np.ndarray, reference: np.ndarray) -> Figures:
         "rmse": rmse,
         # equal results have no noise to measure: None, not infinity
         "snr_db": float(20 * np.log10(level / rmse)) if rmse > 0 and level > 0 else None,
-        "corr": _correlation(a.ravel(), b.ravel()),
+        "corr": cosine(a - a.mean(), b - b.mean()),
         "values": int(a.size),
     }
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> float | None:
-    a, b = a - a.mean(), b - b.mean()
-    scale = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / scale) if scale > 0 else None
 
 
 def cosine(value: np.ndarray, reference: np.ndarray) -> float | None:
@@ -112,7 +106,7 @@ def compare_f0(value: np.ndarray, reference: np.ndarray) -> Figures:
 
 
 def undecided_frames(salience: np.ndarray, threshold: float, error: float) -> np.ndarray:
-    """Frames ``[F]`` whose decision lies within ``error`` of flipping: at the voicing threshold,
+    """Frames ``[F]`` whose decision is within ``error`` of flipping: at the voicing threshold,
     or a tie of the two best bins. Any correct float32 implementation may decide these otherwise."""
     best = np.partition(salience, -2, axis=1)[:, -2:]
     at_threshold = np.abs(best[:, 1] - threshold) <= error

@@ -53,19 +53,19 @@ def accuracy(f0: np.ndarray, truth: np.ndarray, scored: np.ndarray | None = None
 def _shares(estimate: np.ndarray, true: np.ndarray) -> Figures:
     from mir_eval import melody
 
-    warnings.filterwarnings("ignore", "(Estimated|Reference) melody has no", UserWarning)  # figures say so
-    reference, said = true > 0, estimate > 0
-    # 0 means to mir_eval what it means here; its base lies below every F0
+    warnings.filterwarnings("ignore", "(Estimated|Reference) melody has no", UserWarning)  # the figures show it
+    reference, voiced = true > 0, estimate > 0
+    # 0 means to mir_eval what it means here; its base is below every F0
     cents = [melody.hz2cents(f0) for f0 in (true, estimate)]
-    both = (reference, cents[0], said, cents[1])
+    both = (reference, cents[0], voiced, cents[1])
     figures: Figures = dict.fromkeys(("rpa", "rca", "octave_errors", "voicing_recall", "voicing_false_alarm"))
     if reference.any():
         figures["rpa"] = float(melody.raw_pitch_accuracy(*both, cent_tolerance=TOLERANCE_CENTS))
         figures["rca"] = float(melody.raw_chroma_accuracy(*both, cent_tolerance=TOLERANCE_CENTS))
-        figures["voicing_recall"] = float(melody.voicing_recall(reference, said))
+        figures["voicing_recall"] = float(melody.voicing_recall(reference, voiced))
         figures["octave_errors"] = float(_other_octave(estimate, true).sum() / reference.sum())
     if not reference.all():
-        figures["voicing_false_alarm"] = float(melody.voicing_false_alarm(reference, said))
+        figures["voicing_false_alarm"] = float(melody.voicing_false_alarm(reference, voiced))
     figures["overall_accuracy"] = float(melody.overall_accuracy(*both, cent_tolerance=TOLERANCE_CENTS))
     return figures
 

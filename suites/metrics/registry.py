@@ -3,7 +3,7 @@
 A *metric* is a kind of number, such as a signal-to-noise ratio. A *figure* is a named number in a record that is
 measured by a metric: ``own_snr_db`` is one figure, ``knobs_snr_db`` another, both of ``SNR_DB``. Suites declare their
 figures. A name that nobody declared is an error where something is judged by it, and is shown without a direction
-where it stands in an old record.
+where an old record has it.
 """
 
 from __future__ import annotations
@@ -108,6 +108,16 @@ def declare(figures: Iterable[Figure]) -> tuple[Figure, ...]:
     return found
 
 
+# headings of the columns of ``columns``
+HEADINGS = {"max_abs": "max abs", "rmse": "RMSE", "snr_db": "SNR dB", "corr": "correlation"}
+HEADINGS |= {"level_db": "level dB", "delay_samples": "delay, samples"}
+
+
+def columns(component: str, *metrics: Metric, label: str = "") -> tuple[Figure, ...]:
+    """Plain figures of one component for a table; their headings begin with ``label``, or the component's name."""
+    return tuple(Figure(m.name, m, f"{label or component} {HEADINGS[m.name]}", component) for m in metrics)
+
+
 def figures(metric: Metric, *names: str) -> tuple[Figure, ...]:
     """Figures of one metric, declared."""
     return declare(Figure(name, metric) for name in names)
@@ -125,7 +135,7 @@ def metric_of(name: str) -> Metric:
 
 
 def recorded_metric(name: str) -> Metric:
-    """The metric of a figure that stands in a record, perhaps an old one; ``UNDECLARED`` where nobody declares it."""
+    """The metric of a figure of a record, perhaps an old one; ``UNDECLARED`` where no suite declares it."""
     return _FIGURES.get(name, UNDECLARED)
 
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ..base.errors import UserError
 from ..base.statistics import share_with_interval
+from ..base.words import options as named
 from ..gate.baseline import Baseline, baseline_of
 from ..gate.judge import FAILED, MEANING, PASSED, UNJUDGED, Outcome, Verdict, confirmed, judge, read_policy
 from ..gate.stored import read_baseline, write_baseline
@@ -36,14 +37,9 @@ class Options(NamedTuple):
 
 def options(words: Sequence[str], count: int) -> Options:
     """``count= out= suite= policy= full=`` are the selftest's own; everything else goes to the runs."""
-    own = {"suite": "components", "count": str(count), "out": "", "policy": "default", "full": "false"}
-    rest = []
-    for word in words:
-        name, _, value = word.partition("=")
-        if name in own:
-            own[name] = value
-        else:
-            rest.append(word)
+    defaults = {"suite": "components", "count": str(count), "out": "", "policy": "default", "full": "false"}
+    rest = [word for word in words if word.partition("=")[0] not in defaults]
+    own = named((word for word in words if word not in rest), defaults)
     if not own["count"].isdigit() or int(own["count"]) < 1:
         raise UserError(f"count={own['count']}: a whole number from 1 is expected")
     out = Path(own["out"]) if own["out"] else None
@@ -103,7 +99,7 @@ def aa_summary(pairs: Sequence[Outcome], first: Sequence[Outcome], settings: Seq
     doubted = sum(any(v.kind == "not confirmed" for v in outcome.verdicts) for outcome in pairs)
     times = [v for outcome in pairs for v in outcome.verdicts if v.metric == "time"]
     seen = sorted(v.detectable for v in times if v.detectable is not None)
-    blind = sum(outcome.exit_code == UNJUDGED for outcome in pairs)
+    unjudged = sum(outcome.exit_code == UNJUDGED for outcome in pairs)
     lines = [
         "# False alarms on unchanged code",
         "",
@@ -113,7 +109,7 @@ def aa_summary(pairs: Sequence[Outcome], first: Sequence[Outcome], settings: Seq
         rate("each run against the first one: red", sum(map(is_red, first)), len(first)),
         rate("single gates red, of the former", sum(_red_gates(o) for o in pairs), sum(len(o.verdicts) for o in pairs)),
         rate("comparisons whose slowdown a second run did not confirm", doubted, len(pairs)),
-        rate("comparisons with a gate that could not judge at all", blind, len(pairs)),
+        rate("comparisons with a gate that could not judge at all", unjudged, len(pairs)),
         rate("gates on times that were too noisy to judge", sum(v.kind in NOISY for v in times), len(times)),
         f"- rises that a gate would have shown (80 % power): median {100 * seen[len(seen) // 2]:.1f} %, "
         f"largest {100 * seen[-1]:.1f} %",
@@ -147,7 +143,7 @@ class Trial(NamedTuple):
         return self.verdict.kind == "slower"
 
     @property
-    def told(self) -> bool:
+    def announced(self) -> bool:
         """Missed, but the gate had said that it would not see a rise of this size."""
         return not self.caught and (self.verdict.detectable or 0.0) > self.size
 
@@ -179,7 +175,7 @@ def power(words: Sequence[str]) -> int:
 
 
 def injected(baseline: Baseline, clean: Baseline, slowed: Baseline, policy: Mapping[str, Any]) -> Iterator[Verdict]:
-    """Per component with a reference: the verdict on it where it alone is slow."""
+    """Per component with a reference: the verdict on it where nothing else is slow."""
     for key, entry in clean.entries.items():
         if entry.slowness is not None:
             candidate = clean._replace(entries={**clean.entries, key: slowed.entries[key]})
@@ -193,8 +189,8 @@ def power_summary(trials: Sequence[Trial], settings: Sequence[str]) -> tuple[str
         of_size = [t for t in trials if t.size == size]
         caught = sum(t.caught for t in of_size)
         lines.append(rate(f"of {100 * size:g} %: caught", caught, len(of_size)))
-        told = sum(t.told for t in of_size)
-        lines.append(rate(f"of {100 * size:g} %: missed, having said that it would", told, len(of_size)))
+        announced = sum(t.announced for t in of_size)
+        lines.append(rate(f"of {100 * size:g} %: missed, having said that it would", announced, len(of_size)))
         good = good and caught >= POWER_SHARES[size] * len(of_size)
     lines += ["", "| component | injected | seen | detectable | verdict |", "| :-- | --: | --: | --: | :-- |"]
     for size, v in trials:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import time
@@ -11,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from tqdm import tqdm
 
@@ -18,12 +20,13 @@ from rvc_mlx.optimize import OPTIMIZATIONS
 
 from ..base.errors import UserError
 from ..base.files import scratch_folder
+from ..base.words import options
 from ..faults import FAULTS, Fault
 from ..inputs.weights import voice_names
 from ..measure.config import compose_config
 from ..measure.launch import WorkerError
+from ..trace.findings import Row, first_fault, place_of
 from ..trace.run import TraceRun
-from ..trace.walk import Row, first_fault
 from .alarms import rate
 
 CLEAN_PAIRS = 60
@@ -56,26 +59,21 @@ class Outcome:
 
 def faults(words: Sequence[str]) -> int:
     """``selftest faults``: 0 where every fault is found, 95 % are placed and at most 1 % of clean pairs accused."""
-    options = {"only": "", "clean": str(CLEAN_PAIRS), "seed": "0", "out": ""}
-    for word in words:
-        name, _, value = word.partition("=")
-        if name not in options:
-            raise UserError(f"unknown option {name!r}; known: {', '.join(f'{n}=' for n in options)}")
-        options[name] = value
-    chosen = [fault for fault in FAULTS.values() if re.search(options["only"], fault.key)]
+    given = options(words, {"only": "", "clean": str(CLEAN_PAIRS), "seed": "0", "out": ""})
+    chosen = [fault for fault in FAULTS.values() if re.search(given["only"], fault.key)]
     if not chosen:
-        raise UserError(f"only={options['only']}: no fault of that name; all of them: {', '.join(FAULTS)}")
-    if not options["clean"].isdigit():
-        raise UserError(f"clean={options['clean']}: a whole number is expected")
-    folder = Path(options["out"] or f"runs/{datetime.now():%Y%m%d-%H%M%S}-selftest-faults")
+        raise UserError(f"only={given['only']}: no fault of that name; all of them: {', '.join(FAULTS)}")
+    if not given["clean"].isdigit():
+        raise UserError(f"clean={given['clean']}: a whole number is expected")
+    folder = Path(given["out"] or f"runs/{datetime.now():%Y%m%d-%H%M%S}-selftest-faults")
     folder.mkdir(parents=True, exist_ok=True)
     outcomes = []
-    clean = int(options["clean"])
+    clean = int(given["clean"])
     with (
         tqdm(total=len(chosen) + clean, desc="selftest", dynamic_ncols=True) as bar,
         (folder / "outcomes.jsonl").open("w") as file,
     ):
-        for outcome in _all(chosen, clean, int(options["seed"])):
+        for outcome in itertools.chain(_injected(chosen), _clean(clean, int(given["seed"]))):
             outcomes.append(outcome)
             file.write(json.dumps(vars(outcome)) + "\n")
             file.flush()
@@ -85,11 +83,6 @@ def faults(words: Sequence[str]) -> int:
     print(text)
     print(f"report: {folder / 'report.md'}")
     return 0 if passed else 1
-
-
-def _all(chosen: Sequence[Fault], clean: int, seed: int) -> Iterator[Outcome]:
-    yield from _injected(chosen)
-    yield from _clean(clean, seed)
 
 
 def _injected(chosen: Sequence[Fault]) -> Iterator[Outcome]:
@@ -111,12 +104,16 @@ def _run(model: str, overrides: Sequence[str]) -> TraceRun:
     return TraceRun(compose_config(model, ["measure=smoke", *overrides]))
 
 
+def _fault_of(run: TraceRun, probes: Sequence[Any], variant: str) -> Row | None:
+    return first_fault(map(msgspec.to_builtins, run.walk(probes, variant)))
+
+
 def _inject(run: TraceRun, fault: Fault, probes: Sequence[Any]) -> Outcome:
     start, worker, row, error = time.monotonic(), run.workers[run.other], None, None
     worker.ask("inject", run.timeout_s, name=fault.key)
     try:
         run.load_other(fault.optimize)
-        row = first_fault(run.walk(probes, fault.optimize))
+        row = _fault_of(run, probes, fault.optimize)
     except WorkerError as problem:
         error = str(problem)
     worker.ask("inject", run.timeout_s, name=None)
@@ -124,12 +121,8 @@ def _inject(run: TraceRun, fault: Fault, probes: Sequence[Any]) -> Outcome:
 
 
 def _outcome(name: str, model: str, expect: str | None, row: Row | None, start: float, **more: Any) -> Outcome:
-    path, where, probe = (row.path, _told(row), row.probe) if row else (None, "", "")
+    path, where, probe = (row["path"], place_of(row), row["probe"]) if row else (None, "", "")
     return Outcome(name, model, expect, path, where, probe, time.monotonic() - start, **more)
-
-
-def _told(row: Row) -> str:
-    return str(row.where["sentence"]) if row.where else str(row.added.get("reason", ""))
 
 
 def _clean(count: int, seed: int) -> Iterator[Outcome]:
@@ -139,9 +132,9 @@ def _clean(count: int, seed: int) -> Iterator[Outcome]:
     for i in range(count):
         model = models[i % len(models)]
         start = time.monotonic()
-        wish = rng.choice(["all", "none", "some"])
+        kind = rng.choice(["all", "none", "some"])
         some = [name for name in OPTIMIZATIONS if rng.random() < 0.5]
-        optimize = f"[{','.join(some)}]" if wish == "some" else wish
+        optimize = f"[{','.join(some)}]" if kind == "some" else kind
         overrides = [f"weights.seed={rng.integers(1000, 10**6)}", f"seed={rng.integers(10**6)}", f"optimize={optimize}"]
         overrides += [f"profile={rng.choice(['applio', 'webui'])}"]
         if model in ("synthesizer", "pipeline"):
@@ -149,11 +142,11 @@ def _clean(count: int, seed: int) -> Iterator[Outcome]:
         run = _run(model, overrides)
         with scratch_folder() as folder, run.started(folder):
             seconds = SECONDS[model] * float(rng.uniform(0.8, 2.2))
-            row = first_fault(run.walk(run.probes(seconds), "clean"))
+            row = _fault_of(run, run.probes(seconds), "clean")
         yield _outcome(" ".join(overrides), model, None, row, start)
 
 
-# ---------------------------------------------------------------------- what it amounts to
+# ---------------------------------------------------------------------- the report
 def summary(outcomes: Sequence[Outcome]) -> tuple[str, bool]:
     """The report, and whether the trace is as good as it must be."""
     injected = [o for o in outcomes if o.expect is not None]

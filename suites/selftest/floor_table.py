@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 from tqdm import tqdm
 
 from ..base import environment
@@ -16,6 +17,7 @@ from ..base.backends import DTYPES
 from ..base.errors import UserError, nearest
 from ..base.files import scratch_folder
 from ..base.records import read_lines, records, records_file
+from ..base.words import options
 from ..inputs.weights import voice_names
 from ..measure.config import compose_config
 from ..measure.runner import open_run
@@ -26,6 +28,8 @@ from ..trace.run import TraceRun
 from ..trace.walk import REFERENCE_WRONG, device_kind
 
 PACKAGES = ("torch", "mlx", "numpy")
+DEFAULTS = {"precision": "fp32", "backends": "", "quick": "false", "what": "stages,components", "suites": ""}
+DEFAULTS["merge"] = "false"
 # one for each vocoder
 QUICK_VOICES = ("synth_v2_40k_f0", "synth_v2_32k_f0_mrf", "synth_v2_24k_f0_refinegan")
 
@@ -42,7 +46,7 @@ class Sample(NamedTuple):
 def samples(quick: bool) -> Iterator[Sample]:
     """Small models under several weights and lengths, full-size ones once, every kind of voice.
 
-    ``quick``: full-size models alone, and the voices as configured: for a lent GPU.
+    ``quick``: only full-size models, and the voices as configured: for short access to a GPU.
     """
     tiny = "measure=smoke"
     for seed in () if quick else (1, 2):
@@ -100,7 +104,7 @@ def _rows(run: TraceRun, sample: Sample, folder: Path) -> Iterator[dict[str, Any
                 run.load_other("none")
             for row in run.walk(probes, variant):
                 if row.status != REFERENCE_WRONG:  # its floor is no rounding
-                    yield row.record()
+                    yield msgspec.to_builtins(row)
 
 
 def component_samples(quick: bool) -> Iterator[Sample]:
@@ -145,37 +149,31 @@ def update(words: list[str]) -> str:
 
     With ``merge`` a stage keeps what it had, where that is more: several machines share a table.
     """
-    options = {"precision": "fp32", "backends": "", "quick": "false", "what": "stages,components", "suites": ""}
-    options["merge"] = "false"
-    for word in words:
-        name, _, value = word.partition("=")
-        if name not in options:
-            raise UserError(f"unknown option {name!r}; known: {', '.join(f'{n}=' for n in options)}")
-        options[name] = value
-    precision, backends, quick = options["precision"], options["backends"] or None, options["quick"] == "true"
+    given = options(words, DEFAULTS)
+    precision, backends, quick = given["precision"], given["backends"] or None, given["quick"] == "true"
     if precision not in DTYPES:
         raise UserError(f"precision={precision}{nearest(precision, DTYPES)}")
     stored = floors.stored()
-    if "stages" in options["what"]:
+    if "stages" in given["what"]:
         tables, kind = measure(precision, backends, quick)
         policy, key = stored["policies"].setdefault(precision, {}), f"{precision}/{kind}"
         made = {"date": date.today().isoformat(), "cpu": environment.cpu_name(), **_gpu(kind)}
         made |= {name: importlib.metadata.version(name) for name in PACKAGES}
-        if options["merge"] == "true" and kind in policy:
+        if given["merge"] == "true" and kind in policy:
             tables = floors.merged(policy[kind], tables)
-            made["also"] = _told(stored["made"][key])
+            made["also"] = _machine_text(stored["made"][key])
         policy[kind] = {model: dict(sorted(rows.items())) for model, rows in sorted(tables.items())}
         stored["made"][key] = made
         _store(stored)
-    if "components" in options["what"]:
-        new = measure_components(precision, backends, quick, options["suites"])
+    if "components" in given["what"]:
+        new = measure_components(precision, backends, quick, given["suites"])
         old = stored["components"].get(precision, {})
         stored["components"][precision] = old | {k: _larger(old.get(k, {}), rows) for k, rows in new.items()}
         _store(stored)
     return show()
 
 
-def _told(made: Mapping[str, str]) -> str:
+def _machine_text(made: Mapping[str, str]) -> str:
     """Facts of one machine; those of earlier ones, which are text already, come last."""
     own = ", ".join(f"{name} {value}" for name, value in made.items() if name != "also")
     return f"{own}; also {made['also']}" if "also" in made else own
@@ -205,7 +203,7 @@ def show() -> str:
     for precision, devices in floors.stored()["policies"].items():
         for device, tables in devices.items():
             made = floors.stored()["made"][f"{precision}/{device}"]
-            lines.append(f"{precision} on {device}: " + _told(made))
+            lines.append(f"{precision} on {device}: " + _machine_text(made))
             for model, rows in tables.items():
                 count = sum(row["count"] for row in rows.values())
                 lines.append(f"  {model}: {len(rows)} kinds of stage, {count} values; largest excess")

@@ -1,4 +1,4 @@
-"""``selftest known``: sleeps, work and memory of known size, read by the very requests that measure models."""
+"""``selftest known``: sleeps, work and memory of known size, measured by the requests that measure models."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ..base.backends import BACKENDS, impossible
 from ..base.errors import UserError
 from ..base.statistics import fast_logs
+from ..base.words import options
 from ..definitions.known import ALLOCATED_BYTES, SLEEP_S
 from ..measure.launch import Worker
 
@@ -22,7 +23,7 @@ TIME_SHARE, OVERHEAD_SHARE, PARENT_SHARE, MEMORY_SHARE = 0.02, 0.01, 0.01, 0.05
 
 
 class Reading(NamedTuple):
-    """``error``: of what was read, relative to what is known, or a share by itself."""
+    """``error``: of what was read, relative to what is known, or a share as it is."""
 
     what: str
     known: str
@@ -38,11 +39,9 @@ class Reading(NamedTuple):
 def known(words: Sequence[str]) -> int:
     """0 where everything of known size is read right; ``words``: backend=NAME."""
     backend = "torch_cpu" if impossible("torch_cpu") is None else "mlx_cpu"
-    for word in words:
-        name, _, value = word.partition("=")
-        if name != "backend" or value not in BACKENDS:
-            raise UserError(f"{word}: backend=NAME is the only option; one of {', '.join(BACKENDS)}")
-        backend = value
+    backend = options(words, {"backend": backend})["backend"]
+    if backend not in BACKENDS:
+        raise UserError(f"backend={backend}: backend=NAME is one of {', '.join(BACKENDS)}")
     found = list(readings(backend))
     width = max(len(one.what) for one in found)
     print(f"{'':{width}}  {'known':>10}  {'read':>10}  {'off by':>8}  {'allowed':>8}")
@@ -54,7 +53,7 @@ def known(words: Sequence[str]) -> int:
 
 
 def readings(backend: str) -> Iterator[Reading]:
-    """Every known size beside what is read of it."""
+    """Every known size and its reading."""
     with tempfile.TemporaryDirectory(prefix="rvc-parity-") as scratch:
         log = Path(scratch) / "log"
         with _started(backend, log, _calibrated()) as worker:

@@ -1,6 +1,6 @@
-"""What a trace's rows amount to: the first stage at fault, and the field's validation table. Pure.
+"""The findings of a trace: the first stage at fault, and the field's validation table. Pure.
 
-Rows are dicts as ``trace.Row.record`` makes them.
+Rows are ``base.lines.Stage`` as dictionaries.
 """
 
 from __future__ import annotations
@@ -59,14 +59,19 @@ def is_off(row: Row) -> bool:
     """Whether own values differ by clearly more than the rounding that accumulates until here."""
     if "reason" in row["chained"]:
         return True
-    floors = [found.get("max_abs", 0.0) for found in (row["floor"], row["floor_chained"] or {})]
+    floors = [found.get("max_abs", 0.0) for found in (row["floor"], row.get("floor_chained") or {})]
     return bool(row["chained"]["max_abs"] > OFF * max(floors))
 
 
 def first_fault(rows: Iterable[Row]) -> Row | None:
-    """The first one that is clear; else the first one at all: see ``trace.first_fault``."""
-    faults = [row for row in rows if row["status"] == FAULT]
-    return next(filter(_clear, faults), faults[0] if faults else None)
+    """The first clear one, at which it stops; else the first one at all."""
+    unclear = None
+    for row in rows:
+        if row["status"] == FAULT:
+            if _clear(row):
+                return row
+            unclear = unclear or row
+    return unclear
 
 
 def reference_faults(rows: Iterable[Row]) -> str | None:
@@ -76,8 +81,8 @@ def reference_faults(rows: Iterable[Row]) -> str | None:
         return None
     paths = list(dict.fromkeys(row["path"] for row in wrong))
     more = f" {len(paths) - 1} other stages of the reference are wrong as well." if len(paths) > 1 else ""
-    told = wrong[0]["where"]["sentence"]
-    return f"{told[0].upper()}{told[1:]} (probe {wrong[0]['probe']!r}, {wrong[0]['variant']}).{more}"
+    sentence = wrong[0]["where"]["sentence"]
+    return f"{sentence[0].upper()}{sentence[1:]} (probe {wrong[0]['probe']!r}, {wrong[0]['variant']}).{more}"
 
 
 def find(rows: Sequence[Row]) -> Finding | None:
@@ -132,15 +137,16 @@ def _sentence(rows: Sequence[Row], row: Row, pinned: str | None) -> str:
     size = (
         f"error {row['added']['max_abs']:.2g}, limit {row['limit']['max_abs']:.2g}" if "max_abs" in row["added"] else ""
     )
-    place = place_of(row)
-    parts = [f"{start}: {place}" if place else start, f"({size})" if size else "", f"on probe {row['probe']!r}"]
+    where = place_of(row)
+    parts = [f"{start}: {where}" if where else start, f"({size})" if size else "", f"on probe {row['probe']!r}"]
     text = " ".join(part for part in parts if part) + "."
     if row["variant"] == PLAIN and first_fault(r for r in rows if r["variant"] == CONFIGURED) is None:
         text += " It was seen only with every optimisation off."
     if pinned:
         text += f" It belongs to the optimisation `{pinned}`: without that nothing is at fault."
     same = [r for r in rows if (r["variant"], r["probe"]) == (row["variant"], row["probe"])]
-    later = with_inheritance(same)[_index(same, row) + 1 :]
+    place = next(i for i, other in enumerate(same) if other is row)
+    later = with_inheritance(same)[place + 1 :]
     inherited = sum(r["status"] == INHERITED for r in later)
     if later and not is_off(later[-1]):
         text += " The result of this walk is not affected."
@@ -151,10 +157,6 @@ def _sentence(rows: Sequence[Row], row: Row, pinned: str | None) -> str:
         shown = ", ".join(f"`{path}`" for path in others[:3]) + (" ..." if len(others) > 3 else "")
         text += f" {len(others)} later stage{'s add' if len(others) > 1 else ' adds'} errors of their own: {shown}."
     return text
-
-
-def _index(rows: Sequence[Row], row: Row) -> int:
-    return next(i for i, other in enumerate(rows) if other is row)
 
 
 # ---------------------------------------------------------------------- groups of stages
@@ -189,25 +191,13 @@ def validation(model: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
     table = []
     for item in SUITES[model].validated:
         chosen = [row for row in rows if row["variant"] in (CONFIGURED, PLAIN) and item.has(row["path"])]
-        added, last = worst(chosen), [row for row in chosen if row["path"] == chosen[-1]["path"]] if chosen else []
         agreed = SAME_CODE if all(r.get("shared") for r in chosen) else OK
         found = {row["status"] for row in chosen}
         status = next((s for s in (FAULT, REFERENCE_WRONG) if s in found), agreed if chosen else "not walked")
+        # per probe and variant the last of these stages: the part's output
+        ends = {(row["variant"], row["probe"]): row for row in chosen}.values()
+        chained = worst(ends, "chained") if ends else {}
         table.append(
-            {
-                "title": item.title,
-                "values": len(chosen),
-                "added": added,
-                "chained": worst(_ends(chosen), "chained") if last else {},
-                "status": status,
-            }
+            {"title": item.title, "values": len(chosen), "added": worst(chosen), "chained": chained, "status": status}
         )
     return table
-
-
-def _ends(rows: Sequence[Row]) -> list[Row]:
-    """Per probe and variant the last of these stages: what the part hands on."""
-    last: dict[tuple[str, str], Row] = {}
-    for row in rows:
-        last[row["variant"], row["probe"]] = row
-    return list(last.values())

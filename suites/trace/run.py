@@ -33,21 +33,19 @@ from ..metrics import floors
 from ..metrics.floors import Tolerances
 from . import findings
 from .findings import CONFIGURED, PLAIN
-from .walk import FAULT, Pair, ProbeTrace, Row, device_kind
+from .walk import FAULT, Pair, ProbeTrace, device_kind
 
 # the same probes under other noise: how far apart two right answers may sound
 SPREAD_SEEDS = 4
 # what Linux calls an NVIDIA GPU, also under WSL
 GPU_DEVICES = ("nvidia[0-9]*", "dxg")
 
-Told = Callable[[str], None]
-
 
 class TraceRun:
     """One model on two sides, walked on every probe in every variant; rows go to ``records.jsonl`` at once."""
 
-    def __init__(self, config: Config, told: Told = lambda text: None) -> None:
-        self.config, self.told = config, told
+    def __init__(self, config: Config, report: Callable[[str], None] = lambda text: None) -> None:
+        self.config, self.report = config, report
         self.suite = SUITES[config.suite.name]
         # the two sides take turns: a second thread of each would only spin while the other works
         self.threads = config.threads or 1
@@ -57,7 +55,7 @@ class TraceRun:
         self.workers: dict[str, Worker] = {}
         self.facts: dict[str, Facts] = {}
         self.optimize: list[str] = []
-        self.rows: list[Row] = []
+        self.rows: list[Stage] = []
         self.folder: Path
 
     # ------------------------------------------------------------------ the whole trace
@@ -87,7 +85,7 @@ class TraceRun:
 
     def _start(self) -> None:
         for name in (self.reference, self.other):
-            self.told(f"starting {name}")
+            self.report(f"starting {name}")
             worker = Worker(name, self.config.precision, self.threads, self.folder / "workers.log")
             self.workers[name] = worker
         for name, worker in self.workers.items():
@@ -101,15 +99,10 @@ class TraceRun:
         self.optimize = self.facts[self.other]["model"]["optimize"]
 
     def _load(self, name: str, optimize: Any) -> Facts:
-        self.told(f"loading the model on {name}")
+        self.report(f"loading the model on {name}")
         paths = {n: str(self.weights[n].path) for n in self.suite.checkpoints}
         loaded = self.workers[name].ask(
-            "load",
-            self.timeout_s,
-            suite=self.config.suite.name,
-            paths=paths,
-            optimize=optimize,
-            settings=self.settings,
+            "load", self.timeout_s, suite=self.config.suite.name, paths=paths, optimize=optimize, settings=self.settings
         )
         return dict(loaded["facts"])
 
@@ -136,8 +129,15 @@ class TraceRun:
 
     # ------------------------------------------------------------------ walking
     def _pair(self) -> Pair:
-        rate = self.facts[self.reference]["model"].get("sample_rate")
-        return Pair(self.workers[self.reference], self.workers[self.other], self.timeout_s, sample_rate=rate)
+        identity = {"suite": self.config.suite.name, "backend": self.other, "reference": self.reference}
+        identity |= {"precision": self.config.precision, "profile": self.config.profile}
+        workers = self.workers[self.reference], self.workers[self.other]
+        return Pair(*workers, self.timeout_s, identity, sample_rate=self.sample_rate)
+
+    @property
+    def sample_rate(self) -> int | None:
+        rate: int | None = self.facts[self.reference]["model"].get("sample_rate")
+        return rate
 
     def _audio(self, seconds: float) -> Audio:
         """The input, no longer than the model ever gets at once: so memory stays bounded."""
@@ -150,7 +150,7 @@ class TraceRun:
         if longest is None or audio.samples.size <= longest * SAMPLE_RATE:
             return audio
         count = int(longest * SAMPLE_RATE)
-        self.told(f"the first {longest:g} s: in a conversion this model gets no more at once")
+        self.report(f"the first {longest:g} s: in a conversion this model gets no more at once")
         f0 = None if audio.f0_hz is None else audio.f0_hz[: 1 + count // 160]
         return audio._replace(samples=audio.samples[:count], f0_hz=f0, source=f"{audio.source}, first {longest:g} s")
 
@@ -175,7 +175,7 @@ class TraceRun:
             return probe._replace(inputs={**probe.inputs, "vectors": np.load(folder / "vectors.npy")})
 
     def seconds(self, plain: bool) -> float:
-        """What the user asked for, else what the suite finds enough; without optimisations a CPU is slow."""
+        """What the user asked for, else the suite's default; without optimisations a CPU is slow."""
         asked = any(text.startswith("durations=") for text in self.config.overrides)
         durations = self.config.durations
         first = durations if isinstance(durations, int | float) else durations[0]
@@ -184,39 +184,27 @@ class TraceRun:
             return min(trace.plain_seconds, first) if asked else trace.plain_seconds
         return float(first if asked else trace.seconds)
 
-    def walk(self, probes: Iterable[Probe], variant: str) -> Iterator[Row]:
+    def walk(self, probes: Iterable[Probe], variant: str) -> Iterator[Stage]:
         tolerances = Tolerances.of(self.config.suite.name, self.config.precision, device_kind(self.other))
         for probe in probes:
             for row in ProbeTrace(self._pair(), probe, variant, tolerances).rows():
-                self.told(f"{variant}, {probe.name}: {row.path}")
+                self.report(f"{variant}, {probe.name}: {row.path}")
                 yield row
 
-    def _variants(self) -> Iterator[Row]:
+    def _variants(self) -> Iterator[Stage]:
         """As configured; and with every optimisation off, whose stages are the finest."""
         yield from self.walk(self.probes(self.seconds(plain=False)), CONFIGURED)
         if self.optimize and self.trace_options.plain:
             self.load_other("none")
             yield from self.walk(self.probes(self.seconds(plain=True)), PLAIN)
 
-    def _keep(self, row: Row) -> None:
+    def _keep(self, row: Stage) -> None:
         self.rows.append(row)
-        line = Stage(
-            schema=SCHEMA,
-            suite=self.config.suite.name,
-            case=row.probe,
-            component=row.path,
-            backend=self.other,
-            reference=self.reference,
-            precision=self.config.precision,
-            profile=self.config.profile,
-            **row.record(),
-        )
-        self.file.append(line)
+        self.file.append(row)
 
     def _pin(self) -> None:
         """A fault that is gone with every optimisation off belongs to one: each is left out in turn."""
-        rows = [row.record() for row in self.rows]
-        found = findings.find(rows)
+        found = findings.find([msgspec.to_builtins(row) for row in self.rows])
         walked_plain = any(row.variant == PLAIN for row in self.rows)
         if found is None or found.variant != CONFIGURED or not walked_plain or self._faulty(PLAIN):
             return
@@ -234,10 +222,10 @@ class TraceRun:
 
     def _spread(self) -> None:
         """How far the reference is from itself under other noise, where it takes any."""
-        rate = self.facts[self.reference]["model"].get("sample_rate")
+        rate = self.sample_rate
         if rate is None or not self.trace_options.spread:
             return
-        self.told("the reference under other noise")
+        self.report("the reference under other noise")
         probe = self.probes(self.seconds(plain=False))[0]
         pair = self._pair()
         with in_files(probe.inputs) as files:
@@ -257,7 +245,7 @@ class TraceRun:
 
 
 def choose(config: Config) -> tuple[str, str]:
-    """The reference, and the backend that is traced beside it.
+    """The reference, and the backend that is compared with it.
 
     Raises:
         UserError: one of them is not there, or more than two were named.
@@ -266,7 +254,7 @@ def choose(config: Config) -> tuple[str, str]:
     reasons = {name: impossible(name) for name in names}
     if asked:
         if len(names) != 2:
-            raise UserError(f"backends={names}: a trace needs two: the reference and the one beside it")
+            raise UserError(f"backends={names}: a trace needs two: the reference and the one compared with it")
         for name, reason in reasons.items():
             if reason:
                 raise UserError(f"backend {name}: {reason}")

@@ -1,7 +1,7 @@
 """Walks two sides through a model stage by stage, and judges every stage.
 
 Two worker processes take the stages in turns (``child.walks``); this module pairs them, judges every stage by limits
-made from rounding (``metrics.floors``), and finds the first one at fault. The reference can be wrong as well: its
+made from rounding (``metrics.floors``), and names what is at fault. The reference can be wrong as well: its
 stages are compared with its own float64. Nothing but the current stage's values is kept, so memory does not grow with
 the number of stages.
 """
@@ -9,12 +9,12 @@ the number of stages.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..base.backends import BACKENDS
 from ..base.files import in_files, scratch_folder
+from ..base.lines import SCHEMA, Stage
 from ..definitions.base import Probe
 from ..measure.launch import Worker, WorkerError
 from ..metrics.floors import METRICS, Tolerances, floor
@@ -35,44 +35,26 @@ HIDDEN = (
 WHOLE = "(whole call)"
 # the same, with small tiles and blocks
 PIECES = "(whole call in small pieces)"
-
-
-@dataclass
-class Row:
-    """One value of one stage. ``added``: on the reference's input; ``chained``: on each side's own.
-
-    ``shared``: both sides ran the same code there.
-    """
-
-    probe: str
-    variant: str
-    path: str
-    entry: str
-    shape: list[int] = field(default_factory=list)
-    exact: bool = False
-    rms: float = 0.0
-    peak: float = 0.0
-    added: Facts = field(default_factory=dict)
-    chained: Facts = field(default_factory=dict)
-    floor: Facts = field(default_factory=dict)
-    floor_chained: Facts | None = None
-    limit: Facts = field(default_factory=dict)
-    status: str = OK
-    where: Facts | None = None
-    heard: Facts | None = None
-    shared: bool = False
-
-    def record(self) -> Facts:
-        return asdict(self)
+# of a stage where there is nothing to compare
+BLANK: Facts = {"shape": [], "exact": False, "rms": 0.0, "peak": 0.0, "status": OK, "where": None} | {
+    name: {} for name in ("added", "chained", "floor", "limit")
+}
 
 
 class Pair:
-    """The reference's worker and the other's, both with their model loaded."""
+    """The reference's worker and the other's, both with their model loaded. ``identity``: fields of every ``Stage``."""
 
     def __init__(
-        self, reference: Worker, other: Worker, timeout_s: float, *, exact: bool = True, sample_rate: int | None = None
+        self,
+        reference: Worker,
+        other: Worker,
+        timeout_s: float,
+        identity: Mapping[str, str],
+        *,
+        exact: bool = True,
+        sample_rate: int | None = None,
     ) -> None:
-        self.reference, self.other, self.timeout_s = reference, other, timeout_s
+        self.reference, self.other, self.timeout_s, self.identity = reference, other, timeout_s, identity
         self.exact, self.sample_rate = exact, sample_rate
 
     def ask(self, worker: Worker, do: str, **arguments: Any) -> Facts:
@@ -85,11 +67,11 @@ class ProbeTrace:
     def __init__(self, pair: Pair, probe: Probe, variant: str, tolerances: Tolerances) -> None:
         self.pair, self.probe, self.variant, self.tolerances = pair, probe, variant, tolerances
         self.broken: str | None = None
-        self.last: Row | None = None
-        # whether own values say anything of the stages: not behind a fault, nor where decisions fell otherwise
+        self.last: Stage | None = None
+        # whether own values can be compared: not after a fault, nor after a decision that differs
         self.comparable = True
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[Stage]:
         """The rows as they are found.
 
         Raises:
@@ -106,7 +88,7 @@ class ProbeTrace:
             self.pair.ask(worker, "trace_open", reference=worker is self.pair.reference, **common)
 
     # ------------------------------------------------------------------ in step
-    def _walk(self) -> Iterator[Row]:
+    def _walk(self) -> Iterator[Stage]:
         last = "the beginning"
         while True:
             try:
@@ -128,10 +110,8 @@ class ProbeTrace:
                 yield self._failed(skipped, "this stage is missing")
             if path is None:
                 if self.last is not None:
-                    yield self._whole(self.last, WHOLE)
-                    in_pieces = self._whole(self.last, PIECES)
-                    if in_pieces.added is not None:
-                        yield in_pieces
+                    yield from self._whole(self.last, WHOLE)
+                    yield from self._whole(self.last, PIECES)
                 return
             yield from self._judged(step, reached["entries"])
             if self.last is not None and self.last.status == REFERENCE_WRONG and "reason" in self.last.added:
@@ -141,7 +121,7 @@ class ProbeTrace:
     def _reference_at(self, path: str | None, leaf: bool) -> Facts:
         return self.pair.ask(self.pair.reference, "trace_next", until=path, leaf=leaf, folder=str(self.folder))
 
-    def _judged(self, step: Facts, entries: dict[str, Facts]) -> Iterator[Row]:
+    def _judged(self, step: Facts, entries: dict[str, Facts]) -> Iterator[Stage]:
         path = step["path"]
         for name in step["changed"]:
             if name not in entries:
@@ -160,15 +140,18 @@ class ProbeTrace:
                 yield self.last
 
     # ------------------------------------------------------------------ rows
-    def _row(self, path: str, name: str, entry: Facts, limit: Facts, judged: Facts) -> Row:
+    def _stage(self, path: str, entry: str, **fields: Any) -> Stage:
+        identity: Facts = {"schema": SCHEMA, "case": self.probe.name, "component": path, **self.pair.identity}
+        identity |= {"probe": self.probe.name, "variant": self.variant, "path": path, "entry": entry}
+        return Stage(**identity, **{**BLANK, **fields})
+
+    def _row(self, path: str, name: str, entry: Facts, limit: Facts, judged: Facts) -> Stage:
         added, where = judged["added"], judged.get("where")
         times = self.tolerances.reference_error(path, name, entry)
         status = FAULT if exceeds(added, limit) else OK
         if times == math.inf or (times is not None and status == OK):
             status, where = REFERENCE_WRONG, _wrong_reference(path, entry, times)
-        return Row(
-            self.probe.name,
-            self.variant,
+        return self._stage(
             path,
             name,
             shape=entry["shape"],
@@ -185,7 +168,7 @@ class ProbeTrace:
             heard=judged.get("heard"),
         )
 
-    def _judge_chain(self, row: Row, entry: Facts, decides: bool) -> None:
+    def _judge_chain(self, row: Stage, entry: Facts, decides: bool) -> None:
         """What passes from stage to stage outside the compared values shows on own values only."""
         if row.status in (FAULT, REFERENCE_WRONG) or not self.comparable:
             self.comparable = False
@@ -201,27 +184,30 @@ class ProbeTrace:
         times = max(row.chained[metric] / bound for metric, bound in limit.items())
         row.where = {"kind": "hidden", "sentence": HIDDEN.format(times=times), "facts": {"chained_limit": limit}}
 
-    def _whole(self, last: Row, path: str) -> Row:
-        """The call as users make it beside its own stages: tiles and blocks have no stage."""
+    def _whole(self, last: Stage, path: str) -> Iterator[Stage]:
+        """The call as users make it, compared with its stages: tiles and blocks have no stage.
+
+        Nothing where the model has no such call.
+        """
         entry: Facts = {"exact": False, "rms": last.rms, "peak": last.peak, "unit": 2.0**-24}
         if last.exact:
             # 16-bit audio: rounding before it moves values by whole steps; the least floor is one step of one value
             entry |= {"rms": max(1, math.prod(last.shape)) ** -0.5, "peak": 1.0, "unit": 1.0}
         entry |= {"floor_added": last.floor_chained}
-        row = Row(self.probe.name, self.variant, path, last.entry, shape=last.shape, exact=last.exact)
-        row.rms, row.peak, row.limit = last.rms, last.peak, self.tolerances.limits(path, last.entry, entry)
-        row.floor = {metric: floor(entry, metric) for metric in METRICS}
+        limit = self.tolerances.limits(path, last.entry, entry)
         try:
             ask = {"settings": self.probe.settings, "pieces": path == PIECES}
-            row.added = self.pair.ask(self.pair.other, "trace_call", **ask)["added"]
+            added = self.pair.ask(self.pair.other, "trace_call", **ask)["added"]
         except WorkerError as error:
-            row.added = {"reason": f"the call raises {error}"}
-        row.chained, row.floor_chained = last.chained, last.floor_chained
-        row.status = FAULT if row.added is not None and exceeds(row.added, row.limit) else OK
-        return row
+            added = {"reason": f"the call raises {error}"}
+        if added is not None:
+            same = {name: getattr(last, name) for name in ("shape", "exact", "rms", "peak", "chained", "floor_chained")}
+            status = FAULT if exceeds(added, limit) else OK
+            own = {metric: floor(entry, metric) for metric in METRICS}
+            yield self._stage(path, last.entry, added=added, floor=own, limit=limit, status=status, **same)
 
-    def _failed(self, path: str, reason: str) -> Row:
-        return Row(self.probe.name, self.variant, path, "", added={"reason": reason}, status=FAULT)
+    def _failed(self, path: str, reason: str) -> Stage:
+        return self._stage(path, "", added={"reason": reason}, status=FAULT)
 
 
 def _wrong_reference(path: str, entry: Facts, times: float) -> Facts:
@@ -238,17 +224,6 @@ def _wrong_reference(path: str, entry: Facts, times: float) -> Facts:
 def is_clear(added: Mapping[str, Any], limit: Mapping[str, float]) -> bool:
     """Whether an error is so far above its limit that no unlucky rounding can be meant."""
     return exceeds(added, {metric: CLEAR * bound for metric, bound in limit.items()})
-
-
-def first_fault(rows: Iterable[Row]) -> Row | None:
-    """The first clear one, at which it stops; else the first one at all."""
-    unclear = None
-    for row in rows:
-        if row.status == FAULT:
-            if is_clear(row.added, row.limit) or (row.where or {}).get("kind") == "hidden":
-                return row
-            unclear = unclear or row
-    return unclear
 
 
 def device_kind(backend: str) -> str:

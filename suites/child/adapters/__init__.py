@@ -1,4 +1,4 @@
-"""Frameworks by name: a worker loads the adapter of its backend, and that adapter alone imports the framework."""
+"""Frameworks by name: a worker loads the adapter of its backend, and only that adapter imports the framework."""
 
 from __future__ import annotations
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import time
 from collections.abc import Iterator
 from typing import Any
 
 from rvc_mlx import runtime
 from rvc_mlx.runtime import mx
 
+from ..roofline import fastest
 from .base import Adapter, Call, Facts
 
 # constants of rvc_mlx that say how much is computed at a time: at these sizes a short input is cut as a long one is
@@ -48,14 +48,7 @@ class MlxAdapter(Adapter):
 
     def _matmul_gflops(self, size: int = 512) -> float:
         """Shows a slow BLAS library by its speed, whatever its name."""
-        call = self.matmul(size, "float32")
-        call()
-        best = float("inf")
-        for _ in range(5):
-            start = time.perf_counter()
-            call()
-            best = min(best, time.perf_counter() - start)
-        return round(2 * size**3 / best / 1e9, 1)
+        return round(2 * size**3 / fastest(self.matmul(size, "float32"), 0.02) / 1e9, 1)
 
     def load_options(self, dtype: str, optimize: Any) -> Facts:
         return super().load_options(dtype, optimize) | {"optimize": optimize}

@@ -1,7 +1,7 @@
 """Singing and speech whose F0 is exactly known, clean, in noise, in a room, and at the ends of the range.
 
-Made for measuring accuracy, and for nothing else: no model is trained on it. A signal of a seed is the same
-everywhere, as far as NumPy's and SciPy's own arithmetic is.
+Only for measuring accuracy: no model is trained on it. A seed gives the same signal
+everywhere, within the arithmetic of NumPy and SciPy.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ def make(condition: str, seconds: float, seed: int) -> Sung:
     parts = voices(span, seconds, seed)
     rng = np.random.default_rng([seed, 71])  # the same noise, and more of it
     if snr_db is not None:
-        heard = [in_noise(part, snr_db, seconds, seed, rng) for part in parts]
+        recorded = [in_noise(part, snr_db, seconds, seed, rng) for part in parts]
     else:
-        heard = [room.reverberant(part.samples, rng) if in_room else part.samples for part in parts]
-    samples = np.concatenate(heard)[: round(seconds * RATE)]
+        recorded = [room.reverberant(part.samples, rng) if in_room else part.samples for part in parts]
+    samples = np.concatenate(recorded)[: round(seconds * RATE)]
     samples = samples + rng.standard_normal(samples.size) * _level(parts) * 10 ** (-FLOOR_DB / 20)
     samples *= 0.9 / max(0.9, np.abs(samples).max())
     frames = 1 + samples.size // HOP
@@ -71,7 +71,7 @@ def make(condition: str, seconds: float, seed: int) -> Sung:
 
 
 def near_edges(voiced: np.ndarray) -> np.ndarray:
-    """Frames ``[F]`` less than 20 ms from a change of voicing, which lies half a frame before the first new one."""
+    """Frames ``[F]`` less than 20 ms from a change of voicing, which is half a frame before the first new one."""
     edges = np.flatnonzero(np.diff(voiced))
     near = np.zeros(voiced.size, bool)
     for edge in edges:

@@ -1,4 +1,4 @@
-"""What stands between a voice and a recording: noise of three kinds, and a room."""
+"""What a recording adds to a voice: noise of three kinds, and a room."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said and sung: phrases of syllables by seeded speakers, as control tracks for ``tract``.
+"""The content of speech and song: phrases of syllables by seeded speakers, as control tracks for ``tract``.
 
 Phones have targets; the tracks are those targets, smoothed over as long as the articulators take (coarticulation).
 Formants and consonants are round textbook values.

@@ -14,7 +14,7 @@ import numpy as np
 
 RATE = 48000
 CONTROLS_PER_SECOND = 1000
-# the filter's coefficients stand still for so many samples
+# the filter's coefficients are constant for so many samples
 BLOCK = 120
 # below this the glottis does not vibrate
 LEAST_VOICING = 0.05

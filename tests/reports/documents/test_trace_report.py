@@ -21,7 +21,7 @@ from suites.base.lines import SCHEMA, SCHEMA_FILE
 from suites.inputs.voice import synthesize
 from suites.metrics.audio import compare_audio, compare_pitch, noise_spread
 from suites.trace.findings import CONFIGURED, PLAIN
-from suites.trace.walk import FAULT, REFERENCE_WRONG, WHOLE, Row
+from suites.trace.walk import BLANK, FAULT, REFERENCE_WRONG, WHOLE
 
 LIMIT = {"rmse": 1e-6, "max_abs": 1e-5}
 FLOOR = {name: bound / 3 for name, bound in LIMIT.items()}
@@ -43,7 +43,7 @@ def record(path: str, times: float = 0.4, own: float | None = None, **more: Any)
     fields |= {"rms": 0.5, "peak": 2.0, "limit": LIMIT, "floor": FLOOR, "floor_chained": FLOOR}
     fields |= {"added": figures(times), "chained": figures(times if own is None else own)}
     fields |= {"status": FAULT} if times > 1 else {}
-    row = Row(path=path, **fields | more).record()
+    row = {**BLANK, "path": path, **fields, **more}
     line = {"schema": SCHEMA, "kind": "trace", "suite": "pipeline", "case": row["probe"], "component": path}
     line |= {"backend": "mlx_cpu", "reference": "torch_cpu", "precision": "fp32", "profile": "applio"}
     return line | row

@@ -14,7 +14,7 @@ from reports.data.frame import load
 from suites.__main__ import main
 from suites.base.records import read_lines, records
 from suites.definitions import SUITES
-from suites.definitions.base import LEARNED, of_learned
+from suites.definitions.base import TRAINED, of_trained
 from suites.inputs import recipe, weights
 from suites.inputs.recordings import make_audio
 from suites.inputs.weights import reduced_manifest
@@ -71,13 +71,13 @@ def test_a_fault_shows_in_the_network_that_is_compared():
     salience = rng.random((50, 360)).astype(np.float32)
     f0 = np.full(50, 200.0)
     timed = {"f0": f0, "own_salience": salience}
-    both = timed | {f"{LEARNED}{name}": array for name, array in timed.items()}
-    assert of_learned(timed) is timed
-    assert set(of_learned(both)) == {"f0", "own_salience"}
+    both = timed | {f"{TRAINED}{name}": array for name, array in timed.items()}
+    assert of_trained(timed) is timed
+    assert set(of_trained(both)) == {"f0", "own_salience"}
     limits = {"salience_max_abs": 1e-5, "voicing_mismatches": 0, "f0_max_cents": 0.01}
     judge = Judge(SUITES["rmvpe"], limits, {"threshold": 0.03}, both)
     assert judge("f0", both, False)["status"] == "passed"
     assert judge("f0", both | {"f0": 2 * f0}, False)["status"] == "passed"
-    wrong = judge("f0", both | {f"{LEARNED}f0": 2 * f0}, False)
+    wrong = judge("f0", both | {f"{TRAINED}f0": 2 * f0}, False)
     assert (wrong["status"], wrong["parity"]["octave_errors"]) == ("failed", 50)
-    assert judge("f0", both | {f"{LEARNED}f0": f0 * np.nan}, False)["status"] == "failed"
+    assert judge("f0", both | {f"{TRAINED}f0": f0 * np.nan}, False)["status"] == "failed"

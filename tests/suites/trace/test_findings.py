@@ -12,7 +12,6 @@ from small_models import hubert, inputs, pipeline, rmvpe, synthesizer
 
 from suites.definitions import SUITES, TRACED
 from suites.inputs.voice import synthesize
-from suites.trace import walk
 from suites.trace.findings import (
     CONFIGURED,
     OFF,
@@ -24,7 +23,7 @@ from suites.trace.findings import (
     validation,
     with_inheritance,
 )
-from suites.trace.walk import CLEAR, FAULT, INHERITED, OK, WHOLE, Row
+from suites.trace.walk import BLANK, CLEAR, FAULT, INHERITED, OK, WHOLE
 
 MODELS = TRACED
 VOICES = ("synth_v1_40k_f0", "synth_v2_32k_f0_mrf", "synth_v2_24k_f0_refinegan", "synth_v2_48k_nof0")
@@ -37,23 +36,19 @@ def figures(times: float) -> dict[str, Any]:
     return {name: times * bound for name, bound in LIMIT.items()} | {"relative": 1e-6, "snr_db": 120.0, "corr": 1.0}
 
 
-def judged(path: str, times: float = 0.5, own: float | None = None, **more: Any) -> Row:
+def row(path: str, times: float = 0.5, own: float | None = None, **more: Any) -> dict[str, Any]:
     """A value that adds ``times`` its limit; on own values the error is ``own`` times the limit."""
     fields = {"probe": "clip", "variant": CONFIGURED, "entry": "x", "rms": 1.0, "peak": 2.0, "limit": dict(LIMIT)}
     fields |= {"floor": {name: bound / OFF for name, bound in LIMIT.items()}}
     fields |= {"added": figures(times), "chained": figures(times if own is None else own)}
     fields |= {"status": FAULT if times > 1 else OK, "where": {"sentence": "a gain of 2"} if times > 1 else None}
-    return Row(path=path, **fields | more)
-
-
-def row(path: str, times: float = 0.5, own: float | None = None, **more: Any) -> dict[str, Any]:
-    return judged(path, times, own, **more).record()
+    return {**BLANK, "path": path, **fields, **more}
 
 
 def failed(path: str, reason: str = "this stage is missing", **more: Any) -> dict[str, Any]:
     """As the trace makes it where there is nothing to compare."""
     fields = {"probe": "clip", "variant": CONFIGURED, "entry": ""} | more
-    return Row(path=path, added={"reason": reason}, status=FAULT, **fields).record()
+    return {**BLANK, "path": path, "added": {"reason": reason}, "status": FAULT, **fields}
 
 
 def found(*rows: dict[str, Any]) -> Any:
@@ -98,11 +93,14 @@ def test_any_difference_of_whole_numbers_is_clear():
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([0.5, HARDLY, CLEARLY]))))
-def test_records_and_rows_agree_on_the_first_fault(stages):
-    """The trace stops where the report, later, will point."""
-    rows = [judged(path, times) for path, times in stages]
-    named = walk.first_fault(rows)
-    assert first_fault([r.record() for r in rows]) == (None if named is None else named.record())
+def test_a_walk_ends_at_the_first_clear_fault(stages):
+    rows = [row(path, times) for path, times in stages]
+    walked = iter(rows)
+    named = first_fault(walked)
+    clear = [i for i, (_, times) in enumerate(stages) if times == CLEARLY]
+    faults = [i for i, (_, times) in enumerate(stages) if times > 1]
+    assert named is (rows[(clear or faults)[0]] if faults else None)
+    assert list(walked) == (rows[clear[0] + 1 :] if clear else [])
 
 
 @pytest.mark.parametrize("inner", ["unet.encoder.layers.1.conv.0.conv.3", "unet.encoder.layers.1", "cnn"])
@@ -347,6 +345,6 @@ def test_a_fault_in_a_shared_stage_is_a_fault():
 
 def test_records_from_before_the_mark_still_read():
     old = row("filtered")
-    del old["shared"]
+    assert "shared" not in old
     assert with_inheritance([old])[0]["status"] == OK
     assert validation("pipeline", [old])[0]["status"] == OK

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -13,12 +14,13 @@ from small_models import rmvpe
 from test_trace import Local
 
 from rvc_common import stages
+from suites.base.lines import Stage as Row
 from suites.child.walks import ReferenceWalk, TracedWalk, operations
 from suites.definitions.base import Probe
 from suites.inputs.voice import synthesize
 from suites.metrics.floors import REFERENCE_FACTOR, Tolerances
 from suites.trace import findings
-from suites.trace.walk import FAULT, OK, REFERENCE_WRONG, ProbeTrace, Row
+from suites.trace.walk import FAULT, OK, REFERENCE_WRONG, ProbeTrace
 
 TRANSPOSED = "unet.decoder.layers.0.conv1.0"
 AUDIO = synthesize(0.4, 3).audio
@@ -77,7 +79,7 @@ def test_a_wrong_reference_is_found_and_the_other_side_not_blamed():
     rows = traced(wrong_at(rmvpe("reference_torch"), TRANSPOSED, loses_terms))
     assert by_status(rows, REFERENCE_WRONG) == [TRANSPOSED]
     assert by_status(rows, FAULT) == []
-    records = [row.record() for row in rows]
+    records = [msgspec.to_builtins(row) for row in rows]
     assert findings.find(records) is None
     sentence = findings.reference_faults(records)
     row = next(row for row in rows if row.status == REFERENCE_WRONG)

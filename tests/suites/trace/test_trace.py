@@ -6,19 +6,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rvc_common.stages import Carry, Stage, group, leaf, walk
+from suites.base.lines import Stage as Row
 from suites.child.walks import ReferenceWalk, TracedWalk
 from suites.definitions.base import Probe
 from suites.measure.launch import WorkerError
 from suites.metrics.audio import compare_audio
 from suites.metrics.floors import Tolerances
-from suites.trace.walk import FAULT, OK, WHOLE, Pair, ProbeTrace, Row, first_fault
+from suites.trace.findings import first_fault
+from suites.trace.walk import FAULT, OK, WHOLE, Pair, ProbeTrace
 
+IDENTITY = {"suite": "none", "backend": "mlx_cpu", "reference": "torch_cpu", "precision": "fp32", "profile": "applio"}
 Change = Callable[[tuple[Stage, ...]], tuple[Stage, ...]]
 INPUT = np.random.default_rng(3).standard_normal((1, 6, 40)).astype(np.float32)
 
@@ -47,7 +51,7 @@ class Local(Pair):
     """Both sides in this process; they speak as workers do."""
 
     def __init__(self, other: tuple[Stage, ...], reference: tuple[Stage, ...] = STAGES, call: Any = None) -> None:
-        super().__init__("reference", "other", 1.0, sample_rate=16000)  # type: ignore[arg-type]
+        super().__init__("reference", "other", 1.0, IDENTITY, sample_rate=16000)  # type: ignore[arg-type]
         self.stages = {"reference": reference, "other": other}
         self.walks: dict[str, Any] = {}
         self.call = call
@@ -114,9 +118,9 @@ def after(path: str, function: Callable[[Any], Any], entry: str = "x") -> tuple[
 
 
 def fault_of(rows: list[Row]) -> Row:
-    found = first_fault(rows)
+    found = first_fault(map(msgspec.to_builtins, rows))
     assert found is not None
-    return found
+    return next(row for row in rows if msgspec.to_builtins(row) == found)
 
 
 # ---------------------------------------------------------------------- right pairs
@@ -132,7 +136,7 @@ def test_rounding_is_no_fault():
     other = (leaf("a", lambda x: (x * np.float32(11)) / np.float32(10)), *STAGES[1:])
     rows = rows_of(other)
     assert any(row.added["max_abs"] > 0 for row in rows)
-    assert first_fault(rows) is None
+    assert first_fault(map(msgspec.to_builtins, rows)) is None
 
 
 def test_merged_stages_are_one():
@@ -140,7 +144,7 @@ def test_merged_stages_are_one():
     whole = leaf("b", lambda x: x + np.tanh(x))
     rows = rows_of((STAGES[0], whole, *STAGES[2:]))
     assert [row.path for row in rows] == ["a", "b", "codes", "c", WHOLE]
-    assert first_fault(rows) is None
+    assert first_fault(map(msgspec.to_builtins, rows)) is None
 
 
 # ---------------------------------------------------------------------- faults
