@@ -251,7 +251,7 @@ def test_the_schema_requires_what_readers_need(made, kind):
         ("device", "tpu"),
         ("precision", "fp8"),
         ("profile", "other"),
-        ("backend", "tpu"),
+        ("backend", 7),
         ("workload", {}),
         ("warmup", [{}]),
         ("accuracy", {}),
