@@ -13,5 +13,6 @@ class UserError(Exception):
 def nearest(word: str, known: Iterable[str]) -> str:
     """`` (did you mean X?)`` or the choices themselves, for the end of an error message."""
     choices = list(known)
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    alike = [choice for choice in choices if choice.lower() == word.lower()]
+    close = alike or difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(choices)}"

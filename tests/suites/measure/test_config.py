@@ -44,6 +44,8 @@ def test_a_suite_may_have_its_own_budget_and_the_command_line_the_last_word():
         ("rmvpe", ["weights.rmpve=x"], "unknown override 'weights.rmpve'; did you mean 'weights.rmvpe'"),
         ("rmvpe", ["measure=fulll"], "measure=fulll: there is no such measure; did you mean 'full'"),
         ("rmvpe", ["precision=fp23"], "precision=fp23; did you mean 'fp32'"),
+        ("rmvpe", ["precision=FP32"], "precision=FP32; did you mean 'fp32'"),
+        ("rmvpe", ["+suite.typo=1"], "suite.typo=1; known: name, summary"),
         ("rmvpe", ["profile=aplio"], "profile=aplio; did you mean 'applio'"),
         ("rmvpe", ["durations"], "'durations' is not an override"),
         ("rmvpe", ["durations=[5"], r"durations=\[5"),
