@@ -114,7 +114,7 @@ def reference(request, tmp_path_factory):
 
 def verdicts(reference, results):
     suite, components, found, settings = reference
-    limits = component_limits({"suite": settings, "precision": "fp32"})
+    limits = component_limits(suite.name, "fp32", settings["limits"]["fp32"])
     judge = Judge(suite, limits, settings, found)
     return {component: judge(component, results, False)["status"] for component in components}
 
@@ -125,7 +125,7 @@ def test_equal_results_pass(reference):
 
 def test_what_both_sides_compute_with_the_same_code_is_marked(reference):
     suite, components, found, settings = reference
-    judge = Judge(suite, component_limits({"suite": settings, "precision": "fp32"}), settings, found)
+    judge = Judge(suite, component_limits(suite.name, "fp32", settings["limits"]["fp32"]), settings, found)
     marked = {name for name in components if judge(name, found, False)["parity"].get("same_code")}
     assert marked == {"filter"} & set(components)
 
