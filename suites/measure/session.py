@@ -187,7 +187,7 @@ class Session:
             "threads": self.threads,
             "warnings": loaded.get("warnings", []),
         }
-        self.file.append(Record(**line, **fields))
+        self.file.append(Record(**(line | fields)))
 
 
 def poor_clock(clock: Mapping[str, float] | None) -> str | None:

@@ -47,11 +47,12 @@ class Limits:
 
 
 def in_doubt(name: str, check: Check) -> bool:
-    """Whether the reference itself is too far from float64."""
+    """Whether the reference itself is too far from float64; a limit of zero demands equality and does not tell."""
     metric = recorded_metric(name)
     if metric.is_count or check["floor"] is None:
         return False
-    return metric.to_error(check["floor"]) > FLOOR_CAP * metric.to_error(check["base"])
+    base = metric.to_error(check["base"])
+    return base > 0 and metric.to_error(check["floor"]) > FLOOR_CAP * base
 
 
 def is_references(name: str, check: Check) -> bool:

@@ -88,7 +88,7 @@ def test_growth_beyond_its_limit_fails_for_rvc_mlx_alone():
 # ---------------------------------------------------------------------- which optimisations
 def test_every_optimisation_of_every_model_is_looked_at():
     suite = SUITES["ablation"]
-    models = tuple(compose_config("ablation", [])["suite"]["components"])
+    models = tuple(compose_config("ablation", []).suite.components)
     components = suite.components(models, {})
     for name, it in OPTIMIZATIONS.items():
         for model in it.models:
