@@ -263,17 +263,17 @@ def verdict(trace: Trace) -> str:
 
 
 # ---------------------------------------------------------------------- terminal
-def terminal(trace: Trace, everything: bool = False) -> str:
+def terminal(trace: Trace, show_all: bool = False) -> str:
     other, reference = trace.backends
     parts = [f"{trace.model}: {other} beside {reference}, {trace.config['precision']}, {weights(trace)}"]
     parts += [f"optimisations as configured: {used_optimisations(trace)}"]
     for i, (variant, probe) in enumerate(walks(trace)):
         rows = [row for row in trace.rows if (row["variant"], row["probe"]) == (variant, probe)]
-        if i and not everything and findings.first_fault(rows) is None:
+        if i and not show_all and findings.first_fault(rows) is None:
             share = percent(findings.worst(rows)["share"])
             parts += ["", f"{variant}, probe {probe}: {len(rows)} values, none above {share} % of its limit"]
             continue
-        shown = aligned(ALL_HEADINGS, full_lines(rows)) if everything else aligned(HEADINGS, table(rows))
+        shown = aligned(ALL_HEADINGS, full_lines(rows)) if show_all else aligned(HEADINGS, table(rows))
         parts += ["", f"{variant}, probe {probe}", shown]
     parts += ["", "validation", aligned(VALIDATION_HEADINGS, validation_lines(trace.model, trace.rows))]
     parts += ["", *(text.replace("`", "") for text in audible(trace.rows))]

@@ -67,7 +67,7 @@ class Side(NamedTuple):
             keys.append((*verdict.key[:2], entry.reference))
         return tuple(self.source(key, family_of(verdict.metric)) for key in keys)
 
-    def everything(self) -> str:
+    def all_sources(self) -> str:
         return self.name if self.stored else f"{self.name}/records.jsonl#*"
 
     def fact(self, text: str) -> Num:
@@ -120,15 +120,15 @@ def document(before: Baseline, after: Baseline, outcome: Outcome, pictures: Sequ
 
 
 def _summary(pair: Pair, outcome: Outcome) -> Section:
-    everything = tuple(side.everything() for side in pair)
+    everywhere = tuple(side.all_sources() for side in pair)
     words = [v.word for v in outcome.verdicts]
-    counts = [say("{} {}", plain(words.count(word), everything), word) for word in dict.fromkeys(words)]
+    counts = [say("{} {}", plain(words.count(word), everywhere), word) for word in dict.fromkeys(words)]
     blocks: list[Block] = [Paragraph((WORDS[outcome.exit_code],)), Paragraph(say("Verdicts: {}.", joined(counts)))]
     called = [v for v in outcome.verdicts if v.kind in CALLS and v.change is not None]
     items = [_called(v, pair) for v in sorted(called, key=_size, reverse=True)]
     unjudged = [v for v in outcome.verdicts if MEANING[v.kind] == UNJUDGED and v.before is not None]
     reasons = list(dict.fromkeys(f"{v.word}: {v.text}" for v in unjudged))
-    items += [(recorded(reason, everything),) for reason in (*outcome.notes, *reasons)]
+    items += [(recorded(reason, everywhere),) for reason in (*outcome.notes, *reasons)]
     if items:
         blocks.append(Bullets(tuple(items)))
     return Section("Summary", [*blocks, _sides(pair)])
@@ -166,16 +166,16 @@ def _launches(side: Side) -> Num | Absent:
     if not found:
         return Absent("nothing was timed")
     words = str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
-    return Num(words, (side.everything(),), float(found[0]) if len(found) == 1 else None)
+    return Num(words, (side.all_sources(),), float(found[0]) if len(found) == 1 else None)
 
 
 def _others(side: Side) -> Num:
     share = max((e.others for e in side.baseline.entries.values()), default=0.0)
-    return plain(100 * share, (side.everything(),), ".0f")
+    return plain(100 * share, (side.all_sources(),), ".0f")
 
 
 def _rest(verdict: Verdict, pair: Pair) -> tuple[Cell, ...]:
-    sources = tuple(side.everything() for side in pair)
+    sources = tuple(side.all_sources() for side in pair)
     words = (*verdict.key, verdict.metric, verdict.word, verdict.text)
     return tuple(recorded(word, sources) if word else "" for word in words)
 

@@ -55,9 +55,9 @@ def _panels(data: RunData, case: str) -> list[Panel]:
 
 def _draw(axis: Axes, data: RunData, panel: Panel) -> None:
     shares = [100 * np.array(line["samples_s"]) / median(line["samples_s"]) for line in panel.lines]
-    everything = np.concatenate(shares)
-    low = min(NEAR[0], everything.min() - 2)
-    high = min(max(NEAR[1], 1.05 * np.quantile(everything, 0.99)), MOST)
+    times = np.concatenate(shares)
+    low = min(NEAR[0], times.min() - 2)
+    high = min(max(NEAR[1], 1.05 * np.quantile(times, 0.99)), MOST)
     axis.axvline(100, color=INK, lw=0.8)
     for backend in dict.fromkeys(line["backend"] for line in panel.lines):
         colour, marker = STYLES[backend]

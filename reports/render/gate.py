@@ -21,14 +21,14 @@ def cells(verdict: Verdict) -> list[str]:
     return [printable(text) for text in (verdict.word, verdict.where, verdict.metric, change, seen, verdict.text)]
 
 
-def shown(outcome: Outcome, everything: bool) -> list[Verdict]:
+def shown(outcome: Outcome, show_all: bool) -> list[Verdict]:
     """Verdicts with a row: all times, and others that did not pass."""
-    return [v for v in outcome.verdicts if everything or v.kind != "passed" or v.metric == "time"]
+    return [v for v in outcome.verdicts if show_all or v.kind != "passed" or v.metric == "time"]
 
 
-def terminal(outcome: Outcome, everything: bool = False) -> str:
+def terminal(outcome: Outcome, show_all: bool = False) -> str:
     """A table in plain text, and the summary."""
-    rows = [list(HEADER), *(cells(v) for v in shown(outcome, everything))]
+    rows = [list(HEADER), *(cells(v) for v in shown(outcome, show_all))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER) - 1)]
     lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows]
     return "\n".join([*lines, *summary(outcome)])
@@ -46,10 +46,10 @@ def summary(outcome: Outcome) -> list[str]:
     ]
 
 
-def markdown(outcome: Outcome, title: str, everything: bool = False) -> str:
+def markdown(outcome: Outcome, title: str, show_all: bool = False) -> str:
     """For GitHub's step summary."""
-    rows = [cells(v) for v in shown(outcome, everything)]
-    for row, verdict in zip(rows, shown(outcome, everything), strict=True):
+    rows = [cells(v) for v in shown(outcome, show_all)]
+    for row, verdict in zip(rows, shown(outcome, show_all), strict=True):
         row[0] = f"**{row[0]}**" if MEANING[verdict.kind] != PASSED else row[0]
     lines = [f"## {title}: {outcome.word}", "", "| " + " | ".join(HEADER) + " |", "|---|---|---|---:|---:|---|"]
     lines += ["| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in row) + " |" for row in rows]

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     before = baseline_of([args.before]) if args.before.is_dir() else read_baseline(args.before)
     after = baseline_of([args.after])
     outcome = judge(before, after, policy)
-    print(texts.terminal(outcome, everything=True))
+    print(texts.terminal(outcome, show_all=True))
     if args.out:
         from reports.documents.comparison import write_comparison
 

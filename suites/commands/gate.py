@@ -28,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--baseline", type=Path, required=True, metavar="FILE", help="the baseline, JSON")
     add("--update", action="store_true", help="make or replace the baseline from the run")
     add("--policy", default="default", metavar="NAME", help="a file of conf/gate (default: default)")
-    add("--all", action="store_true", dest="everything", help="print gates that simply passed too")
+    add("--all", action="store_true", dest="show_all", help="print gates that simply passed too")
     add("--confirm", action="store_true", help=confirm)
     add("--junit", type=Path, metavar="FILE", help="write the verdicts as JUnit XML")
     add("--json", type=Path, metavar="FILE", help="write the verdicts as JSON")
@@ -45,10 +45,10 @@ def run(args: argparse.Namespace) -> int:
     baseline = read_baseline(args.baseline)
     outcome = judge(baseline, candidate, policy)
     if args.confirm and any(v.kind in ("slower", "implausible") for v in outcome.verdicts):
-        print(texts.terminal(outcome, args.everything))
+        print(texts.terminal(outcome, args.show_all))
         again = repeated(args.runs[0])
         outcome = confirmed(outcome, judge(baseline, baseline_of([again]), policy), policy)
-    print(texts.terminal(outcome, args.everything))
+    print(texts.terminal(outcome, args.show_all))
     title = f"Gate of {candidate.facts['suite']}"
     if args.junit:
         write_text(args.junit, texts.junit(outcome, title))

@@ -33,22 +33,22 @@ def run(args: argparse.Namespace) -> int:
         if len(words) > 1 + (words[0] != f"resume={resume[0]}"):
             raise UserError("a resumed run keeps its own configuration; leave out the other overrides")
         folder = Path(resume[0]).expanduser()
-        return run_everything(folder) if run_all.is_everything(folder) else finish(resume_run(folder))
+        return run_all_suites(folder) if run_all.is_run_all(folder) else finish(resume_run(folder))
     if args.suite == run_all.NAME:
         if args.multirun:
             raise UserError("run all takes no sweep; sweep a suite, or run it once for each value")
-        return run_everything(run_all.open_folder(args.overrides))
+        return run_all_suites(run_all.open_folder(args.overrides))
     if args.multirun:
         return sweep(args.suite, args.overrides)
     return finish(open_run(compose_config(args.suite, args.overrides)))
 
 
-def run_everything(folder: Path) -> int:
+def run_all_suites(folder: Path) -> int:
     """Every suite and trace in one folder, and the report of all of them."""
     from .report import report_of
     from .trace import trace_one
 
-    code = run_all.execute(folder, finish, lambda config: trace_one(config, everything=False))
+    code = run_all.execute(folder, finish, lambda config: trace_one(config, show_all=False))
     if code == INTERRUPTED:
         print(f"interrupted; to go on: python -m suites run resume={folder}")
         return code

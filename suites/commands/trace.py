@@ -22,17 +22,17 @@ MODELS = ("rmvpe", "hubert", "synthesizer", "pipeline")
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="rmvpe, hubert, synthesizer, pipeline, or all of them")
     parser.add_argument("overrides", nargs="*", metavar="name=value", help=OVERRIDES)
-    parser.add_argument("--all", action="store_true", dest="everything", help="print every value of every stage")
+    parser.add_argument("--all", action="store_true", dest="show_all", help="print every value of every stage")
 
 
 def run(args: argparse.Namespace) -> int:
     if args.model not in (*MODELS, "all"):
         raise UserError(f"unknown model {args.model!r}{nearest(args.model, (*MODELS, 'all'))}")
     models = MODELS if args.model == "all" else (args.model,)
-    return max(trace_one(compose_config(model, args.overrides), args.everything) for model in models)
+    return max(trace_one(compose_config(model, args.overrides), args.show_all) for model in models)
 
 
-def trace_one(config: Config, everything: bool) -> int:
+def trace_one(config: Config, show_all: bool) -> int:
     """Trace one model and write its report."""
     from reports.data import trace as traces
     from reports.documents import trace_report
@@ -54,7 +54,7 @@ def trace_one(config: Config, everything: bool) -> int:
     if stopped is not None and not RunFolder(folder).is_trace:
         raise stopped if isinstance(stopped, KeyboardInterrupt) else UserError(str(stopped))
     path, found = trace_report.write_report(folder)
-    print(traces.terminal(found, everything))
+    print(traces.terminal(found, show_all))
     print(f"report: {path}")
     if stopped is None:
         return PASSED if found.finding is None else FAILED

@@ -73,7 +73,7 @@ def _check_weights(config: Config) -> None:
             raise UserError(f"weights.{name}={path}: no such file")
 
 
-def is_everything(folder: Path) -> bool:
+def is_run_all(folder: Path) -> bool:
     return (folder / STATE).is_file()
 
 

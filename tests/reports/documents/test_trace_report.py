@@ -213,7 +213,7 @@ def test_the_part_at_fault_is_marked_and_what_follows_inherits(written):
 
 def test_the_terminal_lists_every_value_when_asked_to(written):
     trace = written.trace
-    short, long = reports.terminal(trace), reports.terminal(trace, everything=True)
+    short, long = reports.terminal(trace), reports.terminal(trace, show_all=True)
     for row in trace.rows:
         assert re.search(rf"^{re.escape(row['path'])} +{row['entry']} ", long, flags=re.M)
     assert "segment.0.audio.dec.conv_post " not in short
@@ -265,7 +265,7 @@ def test_all_values_without_figures_at_once(tmp_path):
     path, trace = write_report(write(tmp_path, list(NOTHING.values())))
     assert trace.finding is not None
     assert "this stage is missing" in path.read_text()
-    assert reports.terminal(trace, everything=True)
+    assert reports.terminal(trace, show_all=True)
 
 
 SILENCE = np.zeros_like(CLIP.audio)

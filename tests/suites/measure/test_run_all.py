@@ -16,7 +16,7 @@ from suites.base.records import read_lines
 from suites.definitions import steps
 from suites.measure import run_all
 from suites.measure.config import suite_names
-from suites.measure.run_all import ERROR, INTERRUPTED, execute, fitting, is_everything, open_folder
+from suites.measure.run_all import ERROR, INTERRUPTED, execute, fitting, is_run_all, open_folder
 
 NAMES = ["rmvpe", "hubert", "memory", "trace-rmvpe", "trace-hubert"]
 
@@ -178,7 +178,7 @@ def test_what_is_wrong_is_told_before_hours_of_work(word, told, tmp_path, capsys
 def test_a_folder_that_holds_something_is_left_alone(folder, capsys):
     assert main(["run", "all", "measure=smoke", f"out={folder}"]) == 2
     assert f"run resume={folder}" in capsys.readouterr().err
-    assert is_everything(folder)
+    assert is_run_all(folder)
 
 
 def test_a_sweep_and_a_damaged_state(folder, capsys):
