@@ -17,7 +17,8 @@ class Timed(NamedTuple):
 
     Attributes:
         seconds: of one call; the mean of the repeats.
-        rest_s: how long the device went on after the clock had stopped; a call that had ended leaves nothing.
+        rest_s: how long the device went on after the clock had stopped, beyond what waiting for an idle device takes
+            at that moment; a call that had ended leaves nothing.
         result: of the last repeat.
         parts: seconds of the parts of a call, means too; of a call whose result reports them (``result.seconds``).
     """
@@ -43,10 +44,11 @@ def timed(call: Callable[[], Any], repeats: int, synchronize: Callable[[], None]
             for name, taken in getattr(result, "seconds", {}).items():
                 parts[name] = parts.get(name, 0.0) + taken
         stop = time.perf_counter()
-        synchronize()
-        rest = time.perf_counter() - stop
+        # waiting for an idle device takes milliseconds too where other processes hold the processor
+        rest, *idle = (seconds_of(synchronize) for _ in range(3))
     finally:
         gc.enable()
+    rest = max(0.0, rest - max(idle))
     return Timed((stop - start) / repeats, rest, result, {name: taken / repeats for name, taken in parts.items()})
 
 

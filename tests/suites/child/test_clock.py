@@ -61,10 +61,17 @@ def test_the_last_result_is_kept_and_parts_are_means():
 
 def test_work_that_goes_on_after_the_call_is_seen(hand):
     """As on a device whose outputs nobody waited for; what was queued before the call is not the call's."""
-    waits = iter([5.0, 0.01])
+    waits = iter([5.0, 0.01, 0.0, 0.0])
     found = timed(lambda: hand.wait(0.002), 1, lambda: hand.wait(next(waits)))
     assert found.seconds == pytest.approx(0.002)
     assert found.rest_s == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("idle", [(0.004, 0.004), (0.001, 0.005)])
+def test_waiting_for_an_idle_device_is_no_work(hand, idle):
+    """A busy processor makes every wait longer, also those with nothing to wait for."""
+    waits = iter([0.0, 0.004, *idle])
+    assert timed(nothing, 1, lambda: hand.wait(next(waits))).rest_s == 0
 
 
 def test_garbage_is_collected_before_and_never_during():
