@@ -28,8 +28,15 @@ LEAST_LAUNCHES = 3
 FAST_SHARE = 0.1
 # of the launches, at either end
 TRIMMED_SHARE = 0.2
+# a device that works on for longer after the clock has stopped had not computed every output
+LARGEST_REST_SHARE, LARGEST_REST_S = 0.05, 1e-3
 # degrees of freedom that the other gates of a comparison may lend to one
 MOST_SHARED_DF = 30.0
+
+
+def largest_rest_s(seconds: float) -> float:
+    """How long a device may seem to go on after calls that took ``seconds`` together."""
+    return max(LARGEST_REST_S, LARGEST_REST_SHARE * seconds)
 
 
 class Estimate(NamedTuple):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..base.backends import BACKENDS, DTYPES
+from ..base.statistics import largest_rest_s
 from .adapters import Adapter, check_framework, load_adapter
 from .clock import clock, is_steady, seconds_of, timed
 from .memory import peak_rss_bytes, reset_peak, rss_bytes
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 Request = dict[str, Any]
 Answer = dict[str, Any]
 
+# a device that seems to work on is looked at again: unfinished work shows each time, a busy processor now and then
+LATE_CALLS = 5
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -161,7 +164,11 @@ class ServedModel:
         self._kept.pop(name, None)
         found = timed(self._slowed(name, call), repeats, self._adapter.synchronize)
         self._kept[name] = found.result
-        return {"seconds": {**found.parts, name: found.seconds}, "rest_s": found.rest_s}
+        rest, limit = found.rest_s, largest_rest_s(found.seconds * repeats)
+        for _ in range(LATE_CALLS):
+            if rest > limit:
+                rest = min(rest, timed(call, repeats, self._adapter.synchronize).rest_s)
+        return {"seconds": {**found.parts, name: found.seconds}, "rest_s": rest}
 
     def slow(self, request: Request) -> Answer:
         """From now on some calls take longer by a share: a slowdown of known size, for tests of the harness."""

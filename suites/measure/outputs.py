@@ -13,6 +13,7 @@ import numpy as np
 from ..base.backends import parity_reference
 from ..base.lines import Output, Sample, Warmup, Work, Workload
 from ..base.run_folder import RunFolder
+from ..base.statistics import largest_rest_s
 from ..definitions.base import TRAINED, Suite
 from ..definitions.plan import Case, Plan
 from ..inputs.recordings import SAMPLE_RATE, Audio
@@ -23,9 +24,8 @@ from .launch import Worker, WorkerError, WorkerLost
 from .session import Facts, Session
 from .verdict import Judge
 
-# A device that works on for longer after the clock has stopped had not computed every output. Unfinished work shows in
-# every round, a busy processor in some.
-LARGEST_REST_SHARE, LARGEST_REST_S, LATE_ROUNDS = 0.05, 1e-3, 0.9
+# unfinished work shows in every round, a busy processor in some
+LATE_ROUNDS = 0.9
 # the report draws the first seconds of the audio
 DRAWN_SECONDS = 5.0
 
@@ -257,7 +257,7 @@ class CaseOutputs:
 
 def late_work(samples: Collection[Sample]) -> str | None:
     """A reason to distrust the times of a component: after its calls the device went on."""
-    late = [x.rest_s for x in samples if x.rest_s > max(LARGEST_REST_S, LARGEST_REST_SHARE * x.seconds * x.calls)]
+    late = [x.rest_s for x in samples if x.rest_s > largest_rest_s(x.seconds * x.calls)]
     if not late or len(late) < LATE_ROUNDS * len(samples):
         return None
     return f"the device went on for {1e3 * median(late):.3g} ms after the call: not every output was computed"
