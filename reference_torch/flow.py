@@ -49,9 +49,6 @@ class WaveNet(nn.Module):
     def _layer(self, i: int) -> tuple[Stage, ...]:
         c = self.channels
 
-        def convolve(carry: Carry) -> None:
-            carry["x"] = self.in_layers[i](carry["hidden"])
-
         def gate(carry: Carry) -> None:
             x = carry["x"] + carry["condition"][:, 2 * c * i : 2 * c * (i + 1)]
             carry["x"] = torch.tanh(x[:, :c]) * torch.sigmoid(x[:, c:])
@@ -63,7 +60,7 @@ class WaveNet(nn.Module):
             carry["skip"] = carry["skip"] + x[:, -c:]
 
         return (
-            Stage(f"in_layers.{i}", convolve),
+            leaf(f"in_layers.{i}", self.in_layers[i], of="hidden"),
             Stage(f"in_layers.{i}:gated", gate),
             leaf(f"res_skip_layers.{i}", self.res_skip_layers[i]),
             Stage(f"res_skip_layers.{i}:skip", update, product="skip"),
@@ -81,17 +78,13 @@ class CouplingLayer(nn.Module):
         self.post = nn.Conv1d(config.hidden_channels, self.half, 1)
 
     def stages(self) -> tuple[Stage, ...]:
-        def split(carry: Carry) -> None:
-            carry["z"] = carry["x"]
-            carry["x"] = self.pre(carry["x"][:, : self.half])
-
         def couple(carry: Carry) -> None:
             z, mask = carry.pop("z"), carry["mask"]
             shifted = (z[:, self.half :] - carry["x"] * mask) * mask
             carry["x"] = torch.cat([z[:, : self.half], shifted], dim=1)
 
         return (
-            Stage("pre", split),
+            leaf("pre", lambda x: self.pre(x[:, : self.half]), keep="z"),
             Stage("pre:masked", apply_mask),
             group("enc", self.enc.stages()),
             leaf("post", self.post),

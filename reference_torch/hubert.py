@@ -16,10 +16,10 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from rvc_common import hubert
 from rvc_common.config import HEAD_CHANNELS, HubertConfig
-from rvc_common.stages import FEATURES, SAMPLES, Carry, Stage, group, leaf
+from rvc_common.stages import FEATURES, SAMPLES, Carry, Stage, group, leaf, plus, residual
 
 from .files import read_file
-from .layers import load_weights, weight_normed
+from .layers import load_weights, numbered, weight_normed
 from .model import Model
 
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
@@ -54,7 +54,7 @@ class FeatureExtractor(nn.Module):
         )
 
     def stages(self) -> tuple[Stage, ...]:
-        return tuple(group(f"conv_layers.{i}", layer.stages()) for i, layer in enumerate(self.conv_layers))
+        return numbered("conv_layers", self.conv_layers)
 
 
 class FeatureProjection(nn.Module):
@@ -88,19 +88,12 @@ class Attention(nn.Module):
         self.heads = channels // HEAD_CHANNELS
 
     def stages(self) -> tuple[Stage, ...]:
-        def project(name: str) -> Stage:
-            layer = getattr(self, f"{name}_proj")
-
-            def apply(carry: Carry) -> None:
-                carry[name] = layer(carry["x"])
-
-            return Stage(f"{name}_proj", apply, product=name)
-
         def attend(carry: Carry) -> None:
             q, k, v = (carry.pop(name).unflatten(-1, (self.heads, -1)).transpose(1, 2) for name in "qkv")
             carry["x"] = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
-        return (*(project(name) for name in "qkv"), Stage(":attended", attend), leaf("out_proj", self.out_proj))
+        projections = (leaf(f"{name}_proj", getattr(self, f"{name}_proj"), name, of="x") for name in "qkv")
+        return (*projections, Stage(":attended", attend), leaf("out_proj", self.out_proj))
 
 
 class FeedForward(nn.Module):
@@ -133,18 +126,6 @@ class EncoderLayer(nn.Module):
         )
 
 
-def residual(name: str, parts: tuple[Stage, ...]) -> tuple[Stage, Stage]:
-    """A group of stages, then the sum of its result and its input."""
-
-    def remember(carry: Carry) -> None:
-        carry["residual"] = carry["x"]
-
-    def add(carry: Carry) -> None:
-        carry["x"] = carry["x"] + carry.pop("residual")
-
-    return group(name, (Stage(":input", remember), *parts)), Stage(f"{name}:sum", add)
-
-
 class Encoder(nn.Module):
     def __init__(self, config: HubertConfig) -> None:
         super().__init__()
@@ -153,17 +134,11 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
 
     def stages(self, layers: int) -> tuple[Stage, ...]:
-        def position(carry: Carry) -> None:
-            carry["position"] = self.pos_conv_embed(carry["x"])
-
-        def add(carry: Carry) -> None:
-            carry["x"] = carry["x"] + carry.pop("position")
-
         return (
-            Stage("pos_conv_embed", position, product="position"),
-            Stage("pos_conv_embed:sum", add),
+            leaf("pos_conv_embed", self.pos_conv_embed, "position", of="x"),
+            plus("pos_conv_embed:sum", "position"),
             leaf("layer_norm", self.layer_norm),
-            *(group(f"layers.{i}", layer.stages()) for i, layer in enumerate(self.layers[:layers])),
+            *numbered("layers", self.layers[:layers]),
         )
 
 

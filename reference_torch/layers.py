@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from rvc_common.keys import check_keys
-from rvc_common.stages import Event
+from rvc_common.stages import Event, Stage, group
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -36,6 +36,11 @@ def weight_normed(layer: Layer, kept_axis: int = 0) -> Layer:
     """Mark a layer whose weight is stored as a direction ``weight_v`` and, along one axis, its norm ``weight_g``."""
     layer.kept_axis = kept_axis
     return layer
+
+
+def numbered(name: str, modules: Iterable[Any]) -> tuple[Stage, ...]:
+    """The stages of each module as a group of their own, ``name.0`` and so on."""
+    return tuple(group(f"{name}.{i}", module.stages()) for i, module in enumerate(modules))
 
 
 def expected_shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -102,14 +107,3 @@ class TensorLayout:
             event.carry[name] = torch.from_numpy(np.array(array)).to(own.device, own.dtype)
         else:
             event.carry[name] = array.astype(own.dtype)
-
-
-def stepped(events: Iterator[Event], layout: TensorLayout) -> Iterator[Event]:
-    """The events of a walk with their layout, no gradients kept."""
-    events = iter(events)
-    while True:
-        with torch.inference_mode():  # not across the yield: it would apply to the caller too
-            event = next(events, None)
-        if event is None:
-            return
-        yield event if event.layout else event._replace(layout=layout)

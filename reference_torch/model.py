@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -11,9 +11,8 @@ import torch
 from rvc_common import model
 from rvc_common.checks import check_choice
 from rvc_common.model import Outputs
-from rvc_common.stages import Event
 
-from .layers import DTYPES, TensorLayout, check_device, stepped
+from .layers import DTYPES, TensorLayout, check_device
 
 
 class Model(model.Model):
@@ -47,6 +46,3 @@ class Model(model.Model):
         elif self.device == "mps":
             torch.mps.synchronize()
         return found
-
-    def stepped(self, events: Iterator[Event]) -> Iterator[Event]:
-        return stepped(events, self.layout)

@@ -19,7 +19,7 @@ from rvc_common.stages import Carry, Stage, group, leaf
 
 from .layers import weight_normed
 from .source import InterpolatedSource
-from .vocoder import ResidualBlock, branches, condition
+from .vocoder import ResidualBlock, averaged, condition
 
 SLOPE = 0.2
 KERNELS, DILATIONS = (3, 7, 11), (1, 3, 5)
@@ -78,7 +78,7 @@ class ParallelBlocks(nn.Module):
 
     def stages(self) -> tuple[Stage, ...]:
         parts = [tuple(group(str(j), m.stages()) for j, m in enumerate(block)) for block in self.blocks]
-        return (leaf("input_conv", self.input_conv), *branches([f"blocks.{i}" for i in range(len(KERNELS))], parts))
+        return (leaf("input_conv", self.input_conv), *averaged([f"blocks.{i}" for i in range(len(KERNELS))], parts))
 
 
 class RefineGAN(nn.Module):
@@ -115,15 +115,12 @@ class RefineGAN(nn.Module):
             carry["down"] = carry["x"]
             carry["x"] = self.mel_conv(carry.pop("z"))
 
-        def join(carry: Carry) -> None:
-            carry["x"] = torch.cat([carry["x"], carry.pop("down")], dim=1)
-
         return (
             Stage("pre_conv", enter),
             *(stage for i in range(count) for stage in self._down(i)),
             Stage("mel_conv", latent),
             *condition(self.cond),
-            Stage(":joined", join),
+            _joined(":joined", "down"),
             *(stage for i in range(count) for stage in self._up(i)),
             leaf(":last_relu", lambda x: leaky_relu(x, SLOPE)),
             leaf("conv_post", self.conv_post),
@@ -146,9 +143,13 @@ class RefineGAN(nn.Module):
         def enlarge(x: torch.Tensor) -> torch.Tensor:
             return interpolate(leaky_relu(x, SLOPE), scale_factor=rate, mode="linear")
 
-        def join(carry: Carry) -> None:
-            carry["x"] = torch.cat([carry["x"], carry.pop(kept)], dim=1)
-
         block = self.upsample_conv_blocks[i].stages()
         name = f"upsample_conv_blocks.{i}"
-        return (leaf(f"upsample_blocks.{i}", enlarge), Stage(f"{name}:input", join), group(name, block))
+        return (leaf(f"upsample_blocks.{i}", enlarge), _joined(f"{name}:input", kept), group(name, block))
+
+
+def _joined(name: str, entry: str) -> Stage:
+    def join(carry: Carry) -> None:
+        carry["x"] = torch.cat([carry["x"], carry.pop(entry)], dim=1)
+
+    return Stage(name, join)

@@ -21,10 +21,11 @@ from rvc_common.checks import PROFILES, check_choice, check_pitch_audio
 from rvc_common.config import RMVPEConfig
 from rvc_common.keys import check_keys
 from rvc_common.model import Resident, Watcher
-from rvc_common.stages import BANDS, BINS, CONTOUR, FEATURES, IMAGE, Carry, Event, Stage, group, leaf, run, walk
+from rvc_common.stages import BANDS, BINS, CONTOUR, FEATURES, IMAGE, Carry, Event, Stage, group, leaf, plus, run, walk
 
 from .audio import HOP_SAMPLES, N_MELS, LogMel
 from .files import read_file
+from .layers import numbered
 from .model import Model
 
 N_BINS = 360
@@ -49,20 +50,9 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else None
 
     def stages(self) -> tuple[Stage, ...]:
-        def first(carry: Carry) -> None:
-            carry["residual"] = carry["x"]
-            carry["x"] = self.conv[0](carry["x"])
-
-        def project(carry: Carry) -> None:
-            if self.shortcut is not None:
-                carry["residual"] = self.shortcut(carry["residual"])
-
-        def add(carry: Carry) -> None:
-            carry["x"] = carry["x"] + carry.pop("residual")
-
-        rest = tuple(leaf(f"conv.{i}", self.conv[i]) for i in range(1, 6))
-        shortcut = () if self.shortcut is None else (Stage("shortcut", project, product="residual"),)
-        return (Stage("conv.0", first), *rest, *shortcut, Stage("add", add))
+        layers = (leaf(f"conv.{i}", layer, keep="" if i else "residual") for i, layer in enumerate(self.conv))
+        shortcut = () if self.shortcut is None else (leaf("shortcut", self.shortcut, "residual"),)
+        return (*layers, *shortcut, plus("add", "residual"))
 
 
 def _residual_blocks(c_in: int, c_out: int, count: int) -> nn.ModuleList:
@@ -77,12 +67,7 @@ class EncoderLayer(nn.Module):
         self.conv = _residual_blocks(c_in, c_out, blocks)
 
     def stages(self, skip: str) -> tuple[Stage, ...]:
-        def pool(carry: Carry) -> None:
-            carry[skip] = carry["x"]
-            carry["x"] = nn.functional.avg_pool2d(carry["x"], 2)
-
-        blocks = tuple(group(f"conv.{i}", block.stages()) for i, block in enumerate(self.conv))
-        return (*blocks, Stage("pool", pool))
+        return (*numbered("conv", self.conv), leaf("pool", lambda x: nn.functional.avg_pool2d(x, 2), keep=skip))
 
 
 class Encoder(nn.Module):
@@ -103,7 +88,7 @@ class IntermediateLayer(nn.Module):
         self.conv = _residual_blocks(c_in, c_out, blocks)
 
     def stages(self) -> tuple[Stage, ...]:
-        return tuple(group(f"conv.{i}", block.stages()) for i, block in enumerate(self.conv))
+        return numbered("conv", self.conv)
 
 
 class Intermediate(nn.Module):
@@ -115,7 +100,7 @@ class Intermediate(nn.Module):
         )
 
     def stages(self) -> tuple[Stage, ...]:
-        return tuple(group(f"layers.{i}", layer.stages()) for i, layer in enumerate(self.layers))
+        return numbered("layers", self.layers)
 
 
 class DecoderLayer(nn.Module):
@@ -135,8 +120,7 @@ class DecoderLayer(nn.Module):
             carry["x"] = torch.cat([carry["x"], carry.pop(skip)], dim=1)
 
         up = group("conv1", tuple(leaf(str(i), module) for i, module in enumerate(self.conv1)))
-        blocks = tuple(group(f"conv2.{i}", block.stages()) for i, block in enumerate(self.conv2))
-        return (up, Stage("concat", concatenate), *blocks)
+        return (up, Stage("concat", concatenate), *numbered("conv2", self.conv2))
 
 
 class Decoder(nn.Module):

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import leaky_relu, pad
 
 from rvc_common.config import SynthesizerConfig
-from rvc_common.stages import FEATURES, HEADS, SCORES, Carry, Stage, group, leaf
+from rvc_common.stages import FEATURES, HEADS, SCORES, Carry, Stage, group, leaf, residual
 
 WINDOW = 10
 PITCH_CODES = 256
@@ -49,7 +49,7 @@ class RelativeAttention(nn.Module):
     def stages(self) -> tuple[Stage, ...]:
         """From ``x [B, C, T]`` and ``mask [B, 1, T]``."""
         return (
-            *(self._projection(name) for name in "qkv"),
+            *(leaf(f"conv_{name}", getattr(self, f"conv_{name}"), name, of="x") for name in "qkv"),
             Stage(":relative_scores", self._relative_scores, product="relative_scores", axes=SCORES),
             Stage(":scores", self._scores, product="scores", axes=SCORES, ranks=True),
             Stage(":weights", self._weights, product="weights", axes=SCORES, ranks=True),
@@ -57,14 +57,6 @@ class RelativeAttention(nn.Module):
             Stage(":attended", self._attended),
             leaf("conv_o", self.conv_o),
         )
-
-    def _projection(self, name: str) -> Stage:
-        layer = getattr(self, f"conv_{name}")
-
-        def apply(carry: Carry) -> None:
-            carry[name] = layer(carry["x"])
-
-        return Stage(f"conv_{name}", apply, product=name)
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
         """``[B, C, T] -> [B, h, T, C / h]``."""
@@ -141,22 +133,12 @@ class Encoder(nn.Module):
         self.norm_layers_2 = nn.ModuleList(ChannelNorm(c) for _ in layers)
 
     def stages(self) -> tuple[Stage, ...]:
-        def remember(carry: Carry) -> None:
-            carry["residual"] = carry["x"]
-
-        def add(carry: Carry) -> None:
-            carry["x"] = carry["x"] + carry.pop("residual")
-
         parts = [Stage(":mask", apply_mask)]
         for i, (attention, feed_forward) in enumerate(zip(self.attn_layers, self.ffn_layers, strict=True)):
             parts += [
-                Stage(f"attn_layers.{i}:input", remember),
-                group(f"attn_layers.{i}", attention.stages()),
-                Stage(f"attn_layers.{i}:sum", add),
+                *residual(f"attn_layers.{i}", attention.stages()),
                 leaf(f"norm_layers_1.{i}", self.norm_layers_1[i]),
-                Stage(f"ffn_layers.{i}:input", remember),
-                group(f"ffn_layers.{i}", feed_forward.stages()),
-                Stage(f"ffn_layers.{i}:sum", add),
+                *residual(f"ffn_layers.{i}", feed_forward.stages()),
                 leaf(f"norm_layers_2.{i}", self.norm_layers_2[i]),
             ]
         return (*parts, Stage(":masked", apply_mask))

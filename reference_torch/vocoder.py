@@ -6,12 +6,14 @@ as in IAHispano/Applio, revision b9c0ccb. Shapes: B = batch, T = 10 ms frames, N
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.nn.functional import leaky_relu
 
 from rvc_common.config import MRF, SynthesizerConfig
-from rvc_common.stages import Carry, Stage, group, leaf
+from rvc_common.stages import Stage, branches, group, leaf, plus
 
 from .layers import weight_normed
 from .source import HARMONICS_MRF, HarmonicSource
@@ -27,20 +29,14 @@ def dilated(channels: int, kernel: int, dilation: int) -> nn.Conv1d:
 
 def residual_stages(names: list[tuple[str, str]], layers: list[tuple[nn.Module, nn.Module]], slope: float) -> tuple:
     """Per pair: leaky ReLU, dilated convolution, leaky ReLU, convolution, sum with the pair's input."""
+
+    def after_relu(layer: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        return lambda x: layer(leaky_relu(x, slope))
+
     stages: list[Stage] = []
     for (first_name, second_name), (first, second) in zip(names, layers, strict=True):
-
-        def begin(carry: Carry, first: nn.Module = first) -> None:
-            carry["residual"] = carry["x"]
-            carry["x"] = first(leaky_relu(carry["x"], slope))
-
-        def follow(x: torch.Tensor, second: nn.Module = second) -> torch.Tensor:
-            return second(leaky_relu(x, slope))
-
-        def add(carry: Carry) -> None:
-            carry["x"] = carry["x"] + carry.pop("residual")
-
-        stages += [Stage(first_name, begin), leaf(second_name, follow), Stage(f"{second_name}:sum", add)]
+        stages.append(leaf(first_name, after_relu(first), keep="residual"))
+        stages += [leaf(second_name, after_relu(second)), plus(f"{second_name}:sum", "residual")]
     return tuple(stages)
 
 
@@ -77,23 +73,9 @@ class MRFBlock(nn.Module):
         return residual_stages(names, [(layer.conv1, layer.conv2) for layer in self.layers], SLOPE)
 
 
-def branches(names: list[str], blocks: list[tuple[Stage, ...]]) -> tuple[Stage, ...]:
+def averaged(names: list[str], blocks: list[tuple[Stage, ...]]) -> tuple[Stage, ...]:
     """Blocks that all start from the same value, then their mean."""
-
-    def rewind(carry: Carry) -> None:
-        carry["x"] = carry["branch"]
-
-    def keep(carry: Carry) -> None:
-        carry["sum"] = carry["sum"] + carry["x"] if "sum" in carry else carry["x"]
-
-    def mean(carry: Carry) -> None:
-        del carry["branch"]
-        carry["x"] = carry.pop("sum") / len(blocks)
-
-    stages = [Stage(f"{names[0]}:input", lambda carry: carry.update(branch=carry["x"]))]
-    for name, block in zip(names, blocks, strict=True):
-        stages += [Stage(f"{name}:rewind", rewind), group(name, block), Stage(f"{name}:kept", keep, product="sum")]
-    return (*stages, Stage(f"{names[-1]}:mean", mean))
+    return branches(names, blocks, lambda total: total / len(blocks))
 
 
 class HiFiGAN(nn.Module):
@@ -157,15 +139,12 @@ class HiFiGAN(nn.Module):
         ups, blocks = (self.upsamples, self.mrfs[i]) if self.mrf else (self.ups, self._blocks(i))
         names = [f"mrfs.{i}.{j}" if self.mrf else f"resblocks.{i * len(blocks) + j}" for j in range(len(blocks))]
 
-        def inject(carry: Carry) -> None:
-            carry["injected"] = self.noise_convs[i](carry["source"].transpose(1, 2))
+        def noise(source: torch.Tensor) -> torch.Tensor:
+            return self.noise_convs[i](source.transpose(1, 2))
 
-        def add(carry: Carry) -> None:
-            carry["x"] = carry["x"] + carry.pop("injected")
-
-        up = leaf("upsamples." + str(i) if self.mrf else f"ups.{i}", lambda x: ups[i](leaky_relu(x, SLOPE)))
-        noise = (Stage(f"noise_convs.{i}", inject, product="injected"), Stage(f"noise_convs.{i}:sum", add))
-        return (up, *(noise if self.config.has_f0 else ()), *branches(names, [b.stages() for b in blocks]))
+        up = leaf(f"upsamples.{i}" if self.mrf else f"ups.{i}", lambda x: ups[i](leaky_relu(x, SLOPE)))
+        inject = (leaf(f"noise_convs.{i}", noise, "injected", of="source"), plus(f"noise_convs.{i}:sum", "injected"))
+        return (up, *(inject if self.config.has_f0 else ()), *averaged(names, [b.stages() for b in blocks]))
 
     def _blocks(self, i: int) -> list[ResidualBlock]:
         count = len(self.config.resblock_kernel_sizes)
@@ -174,11 +153,4 @@ class HiFiGAN(nn.Module):
 
 def condition(layer: nn.Module) -> tuple[Stage, Stage]:
     """The speaker's offset, and its sum with the main value."""
-
-    def offset(carry: Carry) -> None:
-        carry["offset"] = layer(carry["speaker"])
-
-    def add(carry: Carry) -> None:
-        carry["x"] = carry["x"] + carry.pop("offset")
-
-    return Stage("cond", offset, product="offset"), Stage("cond:sum", add)
+    return leaf("cond", layer, "offset", of="speaker"), plus("cond:sum", "offset")

@@ -69,9 +69,15 @@ class Model(ABC):
     def compute(self, owner: object, work: Callable[[], Outputs]) -> Outputs:
         """Runs ``work`` for ``owner`` and returns when every output is computed."""
 
-    @abstractmethod
     def stepped(self, events: Iterator[Event]) -> Iterator[Event]:
         """The events of a walk with the model's layout; the work happens on its device."""
+        events = iter(events)
+        while True:
+            with self.on_device(None):  # not across the yield: it would apply to the caller too
+                event = next(events, None)
+            if event is None:
+                return
+            yield event if event.layout else event._replace(layout=self.layout)
 
     def run(self, stages: tuple[Stage, ...], carry: Carry, watch: Watcher | None = None, prefix: str = "") -> None:
         """Run ``stages``; ``watch(path, array)`` is called after each, arrays in PyTorch's layouts."""

@@ -103,18 +103,71 @@ class Stage(NamedTuple):
     ranks: bool = False
 
 
-def leaf(name: str, function: Callable[[Any], Any], product: str = "x", axes: Axes = (), ranks: bool = False) -> Stage:
-    """A stage that replaces the value ``product`` by ``function(value)``."""
+def leaf(
+    name: str,
+    function: Callable[[Any], Any],
+    product: str = "x",
+    axes: Axes = (),
+    ranks: bool = False,
+    of: str = "",
+    keep: str = "",
+) -> Stage:
+    """A stage that replaces the value ``product`` by ``function(value)``.
+
+    ``of``: the entry that it is made from, where that is another one. ``keep``: a second name under which this one
+    stays for a later stage.
+    """
 
     def apply(carry: Carry) -> None:
-        carry[product] = function(carry[product])
+        value = carry[of or product]
+        if keep:
+            carry[keep] = value
+        carry[product] = function(value)
 
     return Stage(name, apply, product=product, axes=axes, ranks=ranks)
+
+
+def plus(name: str, entry: str) -> Stage:
+    """A stage that adds an entry to the main value and drops it."""
+
+    def apply(carry: Carry) -> None:
+        carry["x"] = carry["x"] + carry.pop(entry)
+
+    return Stage(name, apply)
 
 
 def group(name: str, parts: tuple[Stage, ...], product: str = "x", axes: Axes = ()) -> Stage:
     """A stage made of other stages, whose names are relative to this one's."""
     return Stage(name, lambda carry: run(parts, carry), parts, product, axes=axes)
+
+
+def residual(name: str, parts: tuple[Stage, ...]) -> tuple[Stage, Stage]:
+    """A group of stages, then the sum of its result and its input."""
+    remember = leaf(":input", lambda x: x, keep="residual")
+    return group(name, (remember, *parts)), plus(f"{name}:sum", "residual")
+
+
+def branches(
+    names: list[str],
+    blocks: list[tuple[Stage, ...]],
+    mean: Callable[[Any], Any],
+    settle: Callable[[Any], None] = lambda x: None,
+) -> tuple[Stage, ...]:
+    """Blocks that all start from the same value, then ``mean`` of the sum of their results, which is settled."""
+
+    def keep(carry: Carry) -> None:
+        carry["sum"] = carry["sum"] + carry["x"] if "sum" in carry else carry["x"]
+
+    def finish(carry: Carry) -> None:
+        del carry["branch"]
+        carry["x"] = mean(carry.pop("sum"))
+        settle(carry["x"])
+
+    stages = [leaf(f"{names[0]}:input", lambda x: x, keep="branch")]
+    for name, block in zip(names, blocks, strict=True):
+        rewind = leaf(f"{name}:rewind", lambda x: x, of="branch")
+        stages += [rewind, group(name, block), Stage(f"{name}:kept", keep, product="sum")]
+    return (*stages, Stage(f"{names[-1]}:mean", finish))
 
 
 def joined(prefix: str, name: str) -> str:

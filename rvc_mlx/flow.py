@@ -47,9 +47,6 @@ class WaveNet:
     def _layer(self, i: int) -> tuple[Stage, ...]:
         c = self.channels
 
-        def convolve(carry: Carry) -> None:
-            carry["x"] = self.in_layers[i](carry["hidden"])
-
         def gate(carry: Carry) -> None:
             offsets = carry["condition"][..., 2 * c * i : 2 * c * (i + 1)]
             x = carry["x"]
@@ -63,7 +60,7 @@ class WaveNet:
             carry["skip"] = x[..., -c:] if carry["skip"] is None else carry["skip"] + x[..., -c:]
 
         return (
-            Stage(f"in_layers.{i}", convolve),
+            leaf(f"in_layers.{i}", self.in_layers[i], of="hidden"),
             Stage(f"in_layers.{i}:gated", gate),
             leaf(f"res_skip_layers.{i}", self.res_skip_layers[i]),
             Stage(f"res_skip_layers.{i}:skip", update, product="skip"),
@@ -76,10 +73,6 @@ def _coupling(name: str, config: SynthesizerConfig, weights: Weights) -> tuple[S
     pre, post = weights.linear(f"{name}.pre"), weights.linear(f"{name}.post")
     net = WaveNet(f"{name}.enc", config.hidden_channels, weights)
 
-    def split(carry: Carry) -> None:
-        carry["z"] = carry["x"]
-        carry["x"] = pre(carry["x"][..., :half])
-
     def couple(carry: Carry) -> None:
         z, mask = carry.pop("z"), carry["mask"]
         if mask is None:
@@ -89,7 +82,7 @@ def _coupling(name: str, config: SynthesizerConfig, weights: Weights) -> tuple[S
         carry["x"] = mx.concatenate([z[..., :half], shifted], axis=-1)
 
     return (
-        Stage("pre", split),
+        leaf("pre", lambda x: pre(x[..., :half]), keep="z"),
         Stage("pre:masked", apply_mask),
         group("enc", net.stages()),
         leaf("post", post),

@@ -16,7 +16,7 @@ import numpy as np
 from rvc_common import hubert
 from rvc_common.config import HEAD_CHANNELS, HubertConfig
 from rvc_common.keys import check_keys
-from rvc_common.stages import FEATURES, SAMPLES, Carry, Stage, group, leaf
+from rvc_common.stages import FEATURES, SAMPLES, Carry, Stage, group, leaf, plus, residual
 
 from . import attention
 from .files import read_file
@@ -152,15 +152,9 @@ class Network:
         name = "encoder.pos_conv_embed.conv"
         conv = self.weights.conv(name, padding=POSITION_KERNEL // 2, groups=POSITION_GROUPS)
 
-        def position(carry: Carry) -> None:
-            carry["position"] = self.gelu(conv(carry["x"])[:, :-1])
-
-        def add(carry: Carry) -> None:
-            carry["x"] = carry["x"] + carry.pop("position")
-
         return (
-            Stage("pos_conv_embed", position, product="position"),
-            Stage("pos_conv_embed:sum", add),
+            leaf("pos_conv_embed", lambda x: self.gelu(conv(x)[:, :-1]), "position", of="x"),
+            plus("pos_conv_embed:sum", "position"),
             leaf("layer_norm", self.weights.norm("encoder.layer_norm", NORM_EPS)),
         )
 
@@ -178,21 +172,14 @@ class Network:
         )
 
     def _attention(self, name: str) -> tuple[Stage, ...]:
-        def project(part: str) -> Stage:
-            layer = self.weights.linear(f"{name}.{part}_proj")
-
-            def apply(carry: Carry) -> None:
-                carry[part] = layer(carry["x"])
-
-            return Stage(f"{part}_proj", apply, product=part)
-
         def attend(carry: Carry) -> None:
             q, k, v = (split_heads(carry.pop(part)) for part in "qkv")
             y = self.attention(q, k, v)
             carry["x"] = y.transpose(0, 2, 1, 3).flatten(2)
 
+        projections = (leaf(f"{x}_proj", self.weights.linear(f"{name}.{x}_proj"), x, of="x") for x in "qkv")
         last = leaf("out_proj", self.weights.linear(f"{name}.out_proj"))
-        return (*(project(part) for part in "qkv"), Stage(":attended", attend), last)
+        return (*projections, Stage(":attended", attend), last)
 
 
 def split_heads(x: mx.array) -> mx.array:
@@ -214,18 +201,6 @@ def _mean_over_time(x: mx.array) -> mx.array:
     whole = frames // block * block
     total = x[:, :whole].reshape(batch, -1, block, c).sum(axis=2).sum(axis=1, keepdims=True)
     return (total + x[:, whole:].sum(axis=1, keepdims=True)) / frames
-
-
-def residual(name: str, parts: tuple[Stage, ...]) -> tuple[Stage, Stage]:
-    """A group of stages, then the sum of its result and its input."""
-
-    def remember(carry: Carry) -> None:
-        carry["residual"] = carry["x"]
-
-    def add(carry: Carry) -> None:
-        carry["x"] = carry["x"] + carry.pop("residual")
-
-    return group(name, (Stage(":input", remember), *parts)), Stage(f"{name}:sum", add)
 
 
 # only the convolutions have channels in the middle in PyTorch

@@ -6,7 +6,7 @@ their place, through one of these.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -103,14 +103,3 @@ class RmvpeLayout:
             if not rows >> level:
                 raise ValueError(f"{event.path}: {count} positions are no image of {rows} rows")
         return unpack(value[halo : halo + count], rows >> level, self.bands >> level)
-
-
-def stepped(events: Iterator[Event], layout: ChannelsLast | RmvpeLayout, device: mx.Device) -> Iterator[Event]:
-    """The events of a walk with their layout; the work happens on ``device``."""
-    events = iter(events)
-    while True:
-        with mx.stream(device):  # not across the yield: it would apply to the caller too
-            event = next(events, None)
-        if event is None:
-            return
-        yield event if event.layout else event._replace(layout=layout)

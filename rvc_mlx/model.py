@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,11 +11,11 @@ import numpy as np
 from rvc_common import model
 from rvc_common.checks import check_choice
 from rvc_common.model import Outputs
-from rvc_common.stages import Carry, Event
+from rvc_common.stages import Carry
 
 from .buffers import on_device
 from .layers import DTYPES
-from .layouts import ChannelsLast, RmvpeLayout, stepped
+from .layouts import ChannelsLast, RmvpeLayout
 from .optimize import resolve
 from .runtime import mx, resolve_device, warn_if_slow
 
@@ -51,9 +51,6 @@ class Model(model.Model):
             pieces = (x for value in found.values() for x in (value if isinstance(value, list) else [value]))
             outlive.extend(x.nbytes for x in pieces)
         return found
-
-    def stepped(self, events: Iterator[Event]) -> Iterator[Event]:
-        return stepped(events, self.layout, self.device)
 
 
 def _numpy(x: mx.array) -> np.ndarray:

@@ -98,15 +98,12 @@ class RefineGAN:
             carry["down"] = carry["x"]
             carry["x"] = mel_conv(carry.pop("z"))
 
-        def join(carry: Carry) -> None:
-            carry["x"] = mx.concatenate([carry["x"], carry.pop("down")], axis=-1)
-
         self.stages = (
             Stage("pre_conv", enter),
             *(stage for i in range(count) for stage in self._down(i, weights)),
             Stage("mel_conv", latent),
             *condition(weights.linear("dec.cond")),
-            Stage(":joined", join),
+            _joined(":joined", "down"),
             *(stage for i in range(count) for stage in self._up(i, weights)),
             leaf(":last_relu", weights.leaky_relu(SLOPE)),
             leaf("conv_post", weights.conv("dec.conv_post", padding=3)),
@@ -127,10 +124,14 @@ class RefineGAN:
     def _up(self, i: int, weights: Weights) -> tuple[Stage, ...]:
         rate, kept = self.config.upsample_rates[i], f"kept.{len(self.config.upsample_rates) - 1 - i}"
 
-        def join(carry: Carry) -> None:
-            carry["x"] = mx.concatenate([carry["x"], carry.pop(kept)], axis=-1)
-
         name, leaky_relu = f"upsample_conv_blocks.{i}", weights.leaky_relu(SLOPE)
         block = _parallel_blocks(f"dec.{name}", weights)
         enlarge = leaf(f"upsample_blocks.{i}", lambda x: stretch(leaky_relu(x), rate))
-        return (enlarge, Stage(f"{name}:input", join), group(name, block))
+        return (enlarge, _joined(f"{name}:input", kept), group(name, block))
+
+
+def _joined(name: str, entry: str) -> Stage:
+    def join(carry: Carry) -> None:
+        carry["x"] = mx.concatenate([carry["x"], carry.pop(entry)], axis=-1)
+
+    return Stage(name, join)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from rvc_common.config import SynthesizerConfig
-from rvc_common.stages import FEATURES, HEADS, SCORES, Carry, Stage, group, leaf
+from rvc_common.stages import FEATURES, HEADS, SCORES, Carry, Stage, group, leaf, residual
 
 from .layers import Weights
 from .runtime import mx
@@ -34,7 +34,7 @@ class RelativeAttention:
     def stages(self) -> tuple[Stage, ...]:
         """From ``x [B, T, C]`` and ``mask [B, T, 1]``, or None where nothing is masked."""
         return (
-            *(self._projection(part) for part in "qkv"),
+            *(leaf(f"conv_{part}", self.projections[part], part, of="x") for part in "qkv"),
             Stage(":relative_scores", self._relative_scores, product="relative_scores", axes=SCORES),
             Stage(":scores", self._scores, product="scores", axes=SCORES, ranks=True),
             Stage(":weights", self._weights, product="weights", axes=SCORES, ranks=True),
@@ -42,12 +42,6 @@ class RelativeAttention:
             Stage(":attended", self._attended),
             leaf("conv_o", self.projections["o"]),
         )
-
-    def _projection(self, part: str) -> Stage:
-        def apply(carry: Carry) -> None:
-            carry[part] = self.projections[part](carry["x"])
-
-        return Stage(f"conv_{part}", apply, product=part)
 
     def _split(self, x: mx.array) -> mx.array:
         """``[B, T, C] -> [B, h, T, C / h]``."""
@@ -114,12 +108,6 @@ def _feed_forward(name: str, kernel: int, weights: Weights) -> tuple[Stage, ...]
 
 
 def _encoder(config: SynthesizerConfig, weights: Weights, attentions: list[RelativeAttention]) -> tuple[Stage, ...]:
-    def remember(carry: Carry) -> None:
-        carry["residual"] = carry["x"]
-
-    def add(carry: Carry) -> None:
-        carry["x"] = carry["x"] + carry.pop("residual")
-
     def norm(name: str) -> Stage:
         return leaf(name, weights.norm(f"enc_p.encoder.{name}", NORM_EPS, ("gamma", "beta")))
 
@@ -127,13 +115,9 @@ def _encoder(config: SynthesizerConfig, weights: Weights, attentions: list[Relat
     for i, attention in enumerate(attentions):
         feed_forward = _feed_forward(f"enc_p.encoder.ffn_layers.{i}", config.kernel_size, weights)
         parts += [
-            Stage(f"attn_layers.{i}:input", remember),
-            group(f"attn_layers.{i}", attention.stages()),
-            Stage(f"attn_layers.{i}:sum", add),
+            *residual(f"attn_layers.{i}", attention.stages()),
             norm(f"norm_layers_1.{i}"),
-            Stage(f"ffn_layers.{i}:input", remember),
-            group(f"ffn_layers.{i}", feed_forward),
-            Stage(f"ffn_layers.{i}:sum", add),
+            *residual(f"ffn_layers.{i}", feed_forward),
             norm(f"norm_layers_2.{i}"),
         ]
     return (*parts, Stage(":masked", apply_mask))

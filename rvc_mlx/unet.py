@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from rvc_common.stages import FEATURES, IMAGE, Carry, Stage, group, leaf
+from rvc_common.stages import FEATURES, IMAGE, Carry, Stage, group, leaf, plus
 
 from .layers import EVAL_BYTES
 from .packed import NORM_EPS, fold_norm
@@ -109,15 +109,8 @@ class NativeUNet:
     def _plain_block(self, name: str, prefix: str) -> Stage:
         first, second = self._kernel(f"{prefix}.conv.0"), self._kernel(f"{prefix}.conv.3")
 
-        def begin(carry: Carry) -> None:
-            carry["residual"] = carry["x"]
-            carry["x"] = mx.conv2d(carry["x"], first, padding=1)
-
-        def add(carry: Carry) -> None:
-            carry["x"] = carry["x"] + carry.pop("residual")
-
         parts = [
-            Stage("conv.0", begin),
+            leaf("conv.0", lambda x: mx.conv2d(x, first, padding=1), keep="residual"),
             self._norm("conv.1", f"{prefix}.conv.1"),
             leaf("conv.2", _relu),
             leaf("conv.3", lambda x: mx.conv2d(x, second, padding=1)),
@@ -126,12 +119,8 @@ class NativeUNet:
         ]
         if f"{prefix}.shortcut.weight" in self.state:
             kernel, bias = self._kernel(f"{prefix}.shortcut"), self._array(self.state[f"{prefix}.shortcut.bias"])
-
-            def project(carry: Carry) -> None:
-                carry["residual"] = mx.conv2d(carry["residual"], kernel) + bias
-
-            parts.append(Stage("shortcut", project, product="residual"))
-        return group(name, (*parts, Stage("add", add)))
+            parts.append(leaf("shortcut", lambda x: mx.conv2d(x, kernel) + bias, "residual"))
+        return group(name, (*parts, plus("add", "residual")))
 
     def _folded_block(self, name: str, prefix: str) -> Stage:
         scale_1, shift_1 = fold_norm(self.state, f"{prefix}.conv.1")
@@ -195,12 +184,11 @@ def _polyphase(x: mx.array, kernel: mx.array) -> mx.array:
 
 
 def _pool(skip: str) -> Stage:
-    def apply(carry: Carry) -> None:
-        x = carry[skip] = carry["x"]
+    def pool(x: mx.array) -> mx.array:
         b, rows, bands, c = x.shape
-        carry["x"] = x.reshape(b, rows // 2, 2, bands // 2, 2, c).mean(axis=(2, 4))
+        return x.reshape(b, rows // 2, 2, bands // 2, 2, c).mean(axis=(2, 4))
 
-    return Stage("pool", apply)
+    return leaf("pool", pool, keep=skip)
 
 
 def _concat(skip: str) -> Stage:

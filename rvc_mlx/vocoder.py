@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 
+from rvc_common import stages
 from rvc_common.config import MRF, SynthesizerConfig
-from rvc_common.stages import Carry, Stage, group, leaf
+from rvc_common.stages import Stage, group, leaf, plus
 
 from .layers import Layer, Weights
 from .runtime import mx
@@ -22,44 +23,23 @@ def residual_stages(
     prefix: str, names: list[tuple[str, str]], kernel: int, dilations: tuple[int, ...], slope: float, weights: Weights
 ) -> tuple[Stage, ...]:
     """Per pair: leaky ReLU, dilated convolution, leaky ReLU, convolution, sum with the pair's input."""
-    stages: list[Stage] = []
     leaky_relu = weights.leaky_relu(slope)
+
+    def after_relu(name: str, dilation: int) -> Layer:
+        padding = dilation * (kernel - 1) // 2
+        layer = weights.conv(f"{prefix}.{name}", padding=padding, dilation=dilation)
+        return lambda x: layer(leaky_relu(x))
+
+    found: list[Stage] = []
     for (first_name, second_name), d in zip(names, dilations, strict=True):
-        first = weights.conv(f"{prefix}.{first_name}", padding=d * (kernel - 1) // 2, dilation=d)
-        second = weights.conv(f"{prefix}.{second_name}", padding=(kernel - 1) // 2)
-
-        def begin(carry: Carry, first: Layer = first) -> None:
-            carry["residual"] = carry["x"]
-            carry["x"] = first(leaky_relu(carry["x"]))
-
-        def follow(x: mx.array, second: Layer = second) -> mx.array:
-            return second(leaky_relu(x))
-
-        def add(carry: Carry) -> None:
-            carry["x"] = carry["x"] + carry.pop("residual")
-
-        stages += [Stage(first_name, begin), leaf(second_name, follow), Stage(f"{second_name}:sum", add)]
-    return tuple(stages)
+        found.append(leaf(first_name, after_relu(first_name, d), keep="residual"))
+        found += [leaf(second_name, after_relu(second_name, 1)), plus(f"{second_name}:sum", "residual")]
+    return tuple(found)
 
 
 def branches(names: list[str], blocks: list[tuple[Stage, ...]], weights: Weights) -> tuple[Stage, ...]:
     """Blocks that all start from the same value, then their mean."""
-
-    def rewind(carry: Carry) -> None:
-        carry["x"] = carry["branch"]
-
-    def keep(carry: Carry) -> None:
-        carry["sum"] = carry["sum"] + carry["x"] if "sum" in carry else carry["x"]
-
-    def mean(carry: Carry) -> None:
-        del carry["branch"]
-        carry["x"] = carry.pop("sum") * (1 / len(blocks))
-        weights.settle(carry["x"])
-
-    stages = [Stage(f"{names[0]}:input", lambda carry: carry.update(branch=carry["x"]))]
-    for name, block in zip(names, blocks, strict=True):
-        stages += [Stage(f"{name}:rewind", rewind), group(name, block), Stage(f"{name}:kept", keep, product="sum")]
-    return (*stages, Stage(f"{names[-1]}:mean", mean))
+    return stages.branches(names, blocks, lambda total: total * (1 / len(blocks)), weights.settle)
 
 
 def upsampling(config: SynthesizerConfig, i: int, profile: str) -> tuple[int, int]:
@@ -145,23 +125,9 @@ class HiFiGAN:
     def _noise(self, i: int, weights: Weights) -> tuple[Stage, Stage]:
         _, stride, padding = noise_convolution(self.config, i, self.profile)
         conv = weights.conv(f"dec.noise_convs.{i}", stride=stride, padding=padding)
-
-        def inject(carry: Carry) -> None:
-            carry["injected"] = conv(carry["source"])
-
-        def add(carry: Carry) -> None:
-            carry["x"] = carry["x"] + carry.pop("injected")
-
-        return Stage(f"noise_convs.{i}", inject, product="injected"), Stage(f"noise_convs.{i}:sum", add)
+        return leaf(f"noise_convs.{i}", conv, "injected", of="source"), plus(f"noise_convs.{i}:sum", "injected")
 
 
 def condition(layer: Layer) -> tuple[Stage, Stage]:
     """The speaker's offset, and its sum with the main value."""
-
-    def offset(carry: Carry) -> None:
-        carry["offset"] = layer(carry["speaker"])
-
-    def add(carry: Carry) -> None:
-        carry["x"] = carry["x"] + carry.pop("offset")
-
-    return Stage("cond", offset, product="offset"), Stage("cond:sum", add)
+    return leaf("cond", layer, "offset", of="speaker"), plus("cond:sum", "offset")
