@@ -8,7 +8,7 @@ B = batch, T = 10 ms frames, layouts are PyTorch's (channels first).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,20 +17,18 @@ from torch import nn
 from torch.nn.functional import pad
 
 from rvc_common import rmvpe
-from rvc_common.checks import PROFILES, check_choice, check_pitch_audio
+from rvc_common.checks import PROFILES, check_choice
 from rvc_common.config import RMVPEConfig
 from rvc_common.keys import check_keys
-from rvc_common.model import Resident, Watcher
-from rvc_common.stages import BANDS, BINS, CONTOUR, FEATURES, IMAGE, Carry, Event, Stage, group, leaf, plus, run, walk
+from rvc_common.rmvpe import N_BINS, N_MELS
+from rvc_common.stages import BANDS, BINS, FEATURES, IMAGE, Carry, Stage, group, leaf, plus, run
 
-from .audio import HOP_SAMPLES, N_MELS, LogMel
+from .audio import LogMel
 from .files import read_file
 from .layers import numbered
 from .model import Model
 
-N_BINS = 360
 CENTS_FIRST_BIN, CENTS_PER_BIN = 1997.3794084376191, 20.0
-FRAME_MULTIPLE = 32
 CHUNK_FRAMES = 32000
 
 
@@ -191,7 +189,7 @@ class RMVPE(Model, rmvpe.RMVPE):
     ) -> None:
         check_choice("profile", profile, PROFILES)
         self._place(dtype, device)
-        self.config, self.profile = config, profile
+        self.config, self.profile, self.chunk = config, profile, CHUNK_FRAMES if profile == "applio" else 0
         self.log_mel = LogMel(device, self.wide_dtype)
         self.network = Network(config).eval().requires_grad_(False)
         self.stages = self.network.stages()
@@ -209,141 +207,45 @@ class RMVPE(Model, rmvpe.RMVPE):
         model.network.fc[0].gru.flatten_parameters()  # cuDNN needs contiguous parameters after a change of type
         return model
 
-    @property
-    def chunk(self) -> int:
-        """Frames of an independent block under the model's profile; 0: the whole clip."""
-        return CHUNK_FRAMES if self.profile == "applio" else 0
+    def _mel(self, audio: torch.Tensor) -> torch.Tensor:
+        return self.log_mel(audio)
 
-    def _mel(self, audio: np.ndarray) -> torch.Tensor:
-        return self.log_mel(self.to_wide(audio))
-
-    @torch.inference_mode()
-    def salience(self, mel: np.ndarray, chunk: int | None = None) -> np.ndarray:
-        """``[128, F] -> [F, 360]`` or ``[B, 128, F] -> [B, F, 360]``, values in (0, 1).
-
-        ``chunk``: frames per independent block, a multiple of 32; 0 for the whole clip; None for the profile's
-        own: 32,000 in Applio, the whole clip in the WebUI.
-        """
-        mel = np.asarray(mel)
-        if mel.ndim not in (2, 3) or mel.shape[-2] != N_MELS:
-            raise ValueError(f"mel must be [128, F] or [B, 128, F], not {list(mel.shape)}")
-        batch = torch.from_numpy(np.ascontiguousarray(mel)).to(self.device)
-        result = self._salience(batch.reshape(-1, *mel.shape[-2:]), chunk).cpu().numpy()
-        return result if mel.ndim == 3 else result[0]
+    def _batch(self, mel: np.ndarray) -> torch.Tensor:
+        return self.to_wide(mel)
 
     def _salience(self, mel: torch.Tensor, chunk: int | None = None) -> torch.Tensor:
-        frames = mel.shape[-1]
-        x = self._pad_frames(mel)
-        chunk = (self.chunk if chunk is None else chunk) or x.shape[-1]
-        if chunk < FRAME_MULTIPLE or chunk % FRAME_MULTIPLE:
-            raise ValueError(f"chunk must be a positive multiple of {FRAME_MULTIPLE}, not {chunk}")
-        blocks = [self._block(block) for block in x.split(chunk, dim=-1)]
-        return torch.cat(blocks, dim=1)[:, :frames].to(self.wide_dtype)
+        blocks = [self._block(block) for block in self._split(self._pad_frames(mel), chunk)]
+        return torch.cat(blocks, dim=1)[:, : mel.shape[-1]].to(self.wide_dtype)
+
+    def _split(self, mel: torch.Tensor, chunk: int | None = None) -> tuple[torch.Tensor, ...]:
+        return mel.split((self.chunk if chunk is None else chunk) or mel.shape[-1], dim=-1)
 
     def _block(self, block: torch.Tensor) -> torch.Tensor:
-        """One independent block of frames through the network: ``[B, 128, T] -> [B, T, 360]``."""
-        carry = self._entered(block)
-        run(self.stages, carry)
+        """``[B, 128, T] -> [B, T, 360]``."""
+        stages, carry = self._network(block)
+        run(stages, carry)
         return carry["x"]
 
-    def _entered(self, block: torch.Tensor) -> Carry:
-        return {"x": block.transpose(1, 2).unsqueeze(1).to(self.dtype)}
+    def _network(self, block: torch.Tensor) -> tuple[tuple[Stage, ...], Carry]:
+        return self.stages, {"x": block.transpose(1, 2).unsqueeze(1).to(self.dtype)}
 
     def _pad_frames(self, mel: torch.Tensor) -> torch.Tensor:
-        frames = mel.shape[-1]
-        extra = -frames % FRAME_MULTIPLE
-        if self.profile == "webui":
-            return pad(mel, (0, extra))
-        if extra >= frames:
-            raise ValueError(
-                f"audio is too short: {frames} frames, at least {FRAME_MULTIPLE // 2 + 1} are needed "
-                f"({FRAME_MULTIPLE // 2 * HOP_SAMPLES} samples at 16 kHz)"
-            )
-        return pad(mel, (0, extra), mode="reflect")
+        extra = self._missing_frames(mel.shape[-1])
+        return pad(mel, (0, extra), mode="constant" if self.profile == "webui" else "reflect")
 
-    def decode(self, salience: np.ndarray, threshold: float = 0.03) -> np.ndarray:
-        """``[F, 360]`` to Hz ``[F]``, float64; 0 where the maximum is at most ``threshold``."""
-        return cents_to_hz(self.cents(salience, threshold))
+    def _gru(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network.fc[0](x)
 
-    def cents(self, salience: np.ndarray, threshold: float = 0.03) -> np.ndarray:
-        """``[F, 360]`` to cents above 10 Hz ``[F]``, float64; 0 where unvoiced.
-
-        The salience-weighted mean of the nine bins around the first maximum.
-        """
-        salience = np.asarray(salience, dtype=np.float32)
-        if salience.ndim != 2 or salience.shape[1] != N_BINS:
-            raise ValueError(f"salience must be [F, {N_BINS}], not {list(salience.shape)}")
-        peak = salience.argmax(axis=1)
+    def _cents(self, salience: torch.Tensor, threshold: float) -> np.ndarray:
+        values = self.to_host(salience).astype(np.float32)
+        peak = values.argmax(axis=1)
         bins = peak[:, None] + np.arange(-4, 5)
         inside = (bins >= 0) & (bins < N_BINS)
-        weights = np.where(inside, np.take_along_axis(salience, bins.clip(0, N_BINS - 1), axis=1), np.float32(0))
+        weights = np.where(inside, np.take_along_axis(values, bins.clip(0, N_BINS - 1), axis=1), np.float32(0))
         bin_cents = np.where(inside, CENTS_FIRST_BIN + CENTS_PER_BIN * bins, 0.0)
-        voiced = salience.max(axis=1, initial=0.0) > threshold
+        voiced = values.max(axis=1, initial=0.0) > threshold
         total = np.where(voiced, weights.sum(axis=1, dtype=np.float32), np.float32(1))
         return np.where(voiced, (weights * bin_cents).sum(axis=1) / total, 0.0)
 
-    @torch.inference_mode()
-    def f0(self, audio: np.ndarray, threshold: float = 0.03) -> np.ndarray:
-        """``[n]`` 16 kHz mono to Hz ``[F]``, float64, 100 frames a second, 0 where unvoiced."""
-        carry: Carry = {"x": self.to_wide(check_pitch_audio(audio))}
-        run(self.front, carry)
-        # decoded block by block: the salience of an hour is half a gigabyte
-        cents = [self._cents(self._block(block[None]), threshold) for block in self._blocks(carry["x"])]
-        return cents_to_hz(np.concatenate(cents)[: frames_of(audio)])
-
-    def _blocks(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Padded frames ``[128, T]`` in the profile's independent blocks."""
-        return x.split(self.chunk or x.shape[-1], dim=-1)
-
-    def _cents(self, salience: torch.Tensor, threshold: float) -> np.ndarray:
-        """``[1, T, 360]`` on the device to cents ``[T]``."""
-        return self.cents(self.to_host(salience[0]), threshold)
-
-    def resident(self, call: str, array: np.ndarray) -> Resident:
-        """``mel`` of audio ``[n]``, ``network`` of mel ``[128, F]`` or ``gru`` of ``[B, T, 384]``, on the device."""
-        x = self.to_wide(array)
-        x = x[None] if call == "network" else x.to(self.dtype) if call == "gru" else x
-        work: dict[str, Callable[[], torch.Tensor]] = {
-            "mel": lambda: self.log_mel(x),
-            "network": lambda: self._salience(x)[0],
-            "gru": lambda: self.network.fc[0](x),
-        }
-        return Resident(self, lambda: {call: work[call]()})
-
-    def _walk(self, audio: np.ndarray, threshold: float) -> Iterator[Event]:
-        carry: Carry = {"x": self.to_wide(audio)}
-        cents = []
-        yield from walk(self.front, carry)
-        for i, block in enumerate(self._blocks(carry.pop("x"))):
-            inner = self._entered(block[None])
-            decoding = self._decoding(threshold)
-            yield from walk((*self.stages, decoding), inner, f"block.{i}." if i else "")
-            cents.append(inner["cents"])
-        carry["f0"] = cents_to_hz(np.concatenate(cents)[: frames_of(audio)])
-        yield Event("f0", carry, "f0", axes=CONTOUR, decides=True)
-
-    def _decoding(self, threshold: float) -> Stage:
-        def decode(carry: Carry) -> None:
-            carry["cents"] = self._cents(carry["x"], threshold)
-
-        return Stage("cents", decode, product="cents", axes=CONTOUR, decides=True)
-
-    def trace(self, mel: np.ndarray, watch: Watcher, chunk: int | None = None) -> None:
-        """Run the network on ``[B, 128, F]``; ``watch(path, array)`` after every stage."""
-        self.report(self.stepped(self._walk_network(mel, chunk)), watch)
-
-    def _walk_network(self, mel: np.ndarray, chunk: int | None) -> Iterator[Event]:
-        x = self._pad_frames(torch.from_numpy(np.ascontiguousarray(mel)).to(self.device))
-        yield Event("padded_log_mel", {"x": x}, "x")
-        chunk = self.chunk if chunk is None else chunk
-        for block in x.split(chunk or x.shape[-1], dim=-1):
-            yield from walk(self.stages, self._entered(block))
-
-
-def frames_of(audio: np.ndarray) -> int:
-    return 1 + audio.size // HOP_SAMPLES
-
-
-def cents_to_hz(cents: np.ndarray) -> np.ndarray:
-    """Cents above 10 Hz to Hz; 0 stays 0 (unvoiced)."""
-    return np.where(cents > 0, 10.0 * 2.0 ** (cents / 1200.0), 0.0)
+    def _hertz(self, cents: np.ndarray) -> np.ndarray:
+        return np.where(cents > 0, 10.0 * 2.0 ** (cents / 1200.0), 0.0)

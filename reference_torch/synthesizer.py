@@ -14,9 +14,8 @@ import torch
 from torch import nn
 
 from rvc_common import synthesizer
-from rvc_common.checks import PROFILES, check_choice
 from rvc_common.config import REFINEGAN, SynthesizerConfig
-from rvc_common.stages import FRAMES, SAMPLES, Carry, Stage, group
+from rvc_common.stages import Carry, Stage
 
 from .files import read_file
 from .flow import Flow
@@ -52,30 +51,13 @@ class Synthesizer(Model, synthesizer.Synthesizer):
         device: str = "cpu",
         profile: str = "applio",
     ) -> None:
-        check_choice("profile", profile, PROFILES)
-        config.check_upsampling(profile)
+        self._configure(config, profile)
         self._place(dtype, device)
-        self.config, self.profile, self.network = config, profile, Network(config, profile)
+        self.network = Network(config, profile)
         load_weights("synthesizer", self.network, state, self.dtype, self.device, config.unused_shapes(state))
-        self.source_stages = self.network.dec.source()
-        self.prior, self.latent, self.decoding = self._stages()
-
-    def _stages(self) -> tuple[tuple[Stage, ...], ...]:
-        """To the prior's mean and deviation, from there to ``z``, and on to audio."""
         net = self.network
-        prior = (
-            group("enc_p", net.enc_p.stages(), axes=FRAMES),
-            Stage("m_p", _split_stats, product="m_p", axes=FRAMES),
-            Stage("logs_p", lambda carry: None, product="logs_p", axes=FRAMES),
-        )
-        latent = (
-            Stage("z_p", self._sample, axes=FRAMES),
-            Stage("x_mask", _show_mask, product="x_mask"),
-            Stage("emb_g", self._embed_speaker, product="speaker", axes=FRAMES),
-            group("flow", net.flow.stages(), axes=FRAMES),
-            Stage("z", apply_mask, axes=FRAMES),
-        )
-        return prior, latent, (group("dec", (*self.source_stages, *net.dec.stages()), axes=SAMPLES),)
+        parts = (net.enc_p.stages(), net.flow.stages(), net.dec.source(), net.dec.stages())
+        self._arrange(*parts, _split_stats, apply_mask)
 
     def _attention_stages(self, layer: int) -> tuple[Stage, ...]:
         return self.network.enc_p.encoder.attn_layers[layer].stages()
@@ -108,6 +90,9 @@ class Synthesizer(Model, synthesizer.Synthesizer):
     def _drawing(self, carry: Carry, noise: synthesizer.Noise | None) -> Carry:
         return super()._drawing(carry, noise) | {"convert": self.to_wide}
 
+    def _show_mask(self, carry: Carry) -> None:
+        carry["x_mask"] = carry["mask"]
+
     def _sample(self, carry: Carry) -> None:
         """The latent, without the leading frames that ``rate`` drops."""
         mean, mask, rate = carry["m_p"], carry["mask"], carry["rate"]
@@ -124,7 +109,3 @@ class Synthesizer(Model, synthesizer.Synthesizer):
 
 def _split_stats(carry: Carry) -> None:
     carry["m_p"], carry["logs_p"] = carry.pop("x").chunk(2, dim=1)
-
-
-def _show_mask(carry: Carry) -> None:
-    carry["x_mask"] = carry["mask"]

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from .checkpoint import Voice, read_voice
-from .checks import check_f0, check_lengths, check_phone, check_speaker
+from .checks import PROFILES, check_choice, check_f0, check_lengths, check_phone, check_speaker
 from .config import SynthesizerConfig
 from .keys import normalise_keys
 from .model import Model, Outputs, Resident, Watcher
 from .noise import Draw, Draws, kept
-from .stages import Carry, Event, Stage, walk
+from .stages import FRAMES, SAMPLES, Carry, Event, Stage, group, walk
 
 Noise = int | Draw | Draws
 
@@ -36,14 +36,59 @@ class Synthesizer(Model):
     """Content features and pitch to audio in a voice. NumPy in, NumPy out."""
 
     config: SynthesizerConfig
+    profile: str
     # stages to the prior's mean and deviation, from there to ``z``, and on to audio
     prior: tuple[Stage, ...]
     latent: tuple[Stage, ...]
     decoding: tuple[Stage, ...]
     source_stages: tuple[Stage, ...]
 
+    # an implementation's own
+    _attention_stages: Callable[[int], tuple[Stage, ...]]
+    _phone: Callable[[np.ndarray, np.ndarray, np.ndarray | None], Carry]  # text encoder's ``x``, ``mask``, ``pitch``
+    _hidden: Callable[[np.ndarray, np.ndarray], Carry]  # ``[B, C, T]`` and lengths to its attention's ``x``, ``mask``
+    _noisy: Callable[[np.ndarray, np.ndarray], Carry]  # ``z_p`` and its mask to the flow's ``x`` and ``mask``
+    _embedded: Callable[[np.ndarray], Any]  # speaker numbers ``[B]``, int64, to their vectors
+    _frames: Callable[[np.ndarray], Any]  # ``[B, C, T]`` to the network's axis order, on the device
+    _channels_second: Callable[[Any], Any]  # and back
+    _mono: Callable[[Any], Any]  # the decoder's last value to ``[B, N]``
+    _sample: Callable[[Carry], None]  # the prior to the latent, without the leading frames that ``rate`` drops
+    _show_mask: Callable[[Carry], None]
+
     @abstractmethod
     def __init__(self, state: Mapping[str, np.ndarray], config: SynthesizerConfig, **options: Any) -> None: ...
+
+    def _configure(self, config: SynthesizerConfig, profile: str) -> None:
+        check_choice("profile", profile, PROFILES)
+        config.check_upsampling(profile)
+        self.config, self.profile, self.version, self.has_f0 = config, profile, config.version, config.has_f0
+        self.sample_rate, self.hop_samples = config.sample_rate, config.hop_samples
+        self.phone_channels = config.phone_channels
+
+    def _arrange(
+        self,
+        encoder: tuple[Stage, ...],
+        flow: tuple[Stage, ...],
+        source: tuple[Stage, ...],
+        decoder: tuple[Stage, ...],
+        split_stats: Callable[[Carry], None],
+        apply_mask: Callable[[Carry], None],
+    ) -> None:
+        """Puts the stages of the network's parts in order."""
+        self.prior = (
+            group("enc_p", encoder, axes=FRAMES),
+            Stage("m_p", split_stats, product="m_p", axes=FRAMES),
+            Stage("logs_p", lambda carry: None, product="logs_p", axes=FRAMES),
+        )
+        self.latent = (
+            Stage("z_p", self._sample, axes=FRAMES),
+            Stage("x_mask", self._show_mask, product="x_mask"),
+            Stage("emb_g", self._embed_speaker, product="speaker", axes=FRAMES),
+            group("flow", flow, axes=FRAMES),
+            Stage("z", apply_mask, axes=FRAMES),
+        )
+        self.source_stages = source
+        self.decoding = (group("dec", (*source, *decoder), axes=SAMPLES),)
 
     @classmethod
     def from_state_dict(
@@ -66,39 +111,6 @@ class Synthesizer(Model):
     @classmethod
     def _read(cls, path: str | Path) -> Voice:
         return read_voice(path, cls.read_file)
-
-    # ------------------------------------------------------------------ facts
-    @property
-    def sample_rate(self) -> int:
-        return self.config.sample_rate
-
-    @property
-    def version(self) -> str:
-        return self.config.version
-
-    @property
-    def has_f0(self) -> bool:
-        return self.config.has_f0
-
-    @property
-    def vocoder(self) -> str:
-        return self.config.vocoder
-
-    @property
-    def hop_samples(self) -> int:
-        return self.config.hop_samples
-
-    @property
-    def phone_channels(self) -> int:
-        return self.config.phone_channels
-
-    @property
-    def inter_channels(self) -> int:
-        return self.config.inter_channels
-
-    @property
-    def speakers(self) -> int:
-        return self.config.spk_embed_dim
 
     # ------------------------------------------------------------------ parts
     def encode(
@@ -139,20 +151,16 @@ class Synthesizer(Model):
         F0 stays on the host, where the source's phase is summed. Noise is drawn once.
         """
         with self.on_device(None):
-            part = self._part(call, arguments)
+            part: Part = getattr(self, f"_{call}")(*arguments)
             inputs = self.settle(part.inputs)
         draw = None if part.noise is None else kept(part.noise)
         return Resident(self, lambda: part.work(self._drawing(inputs, draw), None))
 
     def _call(self, call: str, watch: Watcher | None, *arguments: Any) -> dict[str, np.ndarray]:
         with self.on_device(call):
-            part = self._part(call, arguments)
+            part: Part = getattr(self, f"_{call}")(*arguments)
             found = part.work(self._drawing(part.inputs, part.noise), watch)
             return {name: self.to_host(value) for name, value in found.items()}
-
-    def _part(self, call: str, arguments: tuple[Any, ...]) -> Part:
-        part: Part = getattr(self, f"_{call}")(*arguments)
-        return part
 
     def _encode(self, phone: np.ndarray, lengths: np.ndarray, pitch: np.ndarray | None = None) -> Part:
         def work(carry: Carry, watch: Watcher | None) -> Outputs:
@@ -214,21 +222,12 @@ class Synthesizer(Model):
             self.run((*self.prior, *self.latent), carry, watch)
             return self.to_host(self._audio(carry, watch)["audio"])
 
-    def walk(
-        self,
-        phone: np.ndarray,
-        lengths: np.ndarray,
-        pitch: np.ndarray | None,
-        f0: np.ndarray | None,
-        speaker: np.ndarray,
-        noise: Noise,
-        rate: float | None = None,
-    ) -> Iterator[Event]:
-        """``infer`` stage by stage, the decoder in one piece; see ``stages.walk``."""
-        return self.stepped(self._walk(phone, lengths, pitch, f0, speaker, noise, rate))
+    def walk(self, *arguments: Any, **named: Any) -> Iterator[Event]:
+        """``infer`` stage by stage, the decoder in one piece; see ``stages.walk``. Arguments: those of ``infer``."""
+        return self.stepped(self._walk(*arguments, **named))
 
-    def _walk(self, *arguments: Any) -> Iterator[Event]:
-        carry = self._entered(*arguments)
+    def _walk(self, *arguments: Any, **named: Any) -> Iterator[Event]:
+        carry = self._entered(*arguments, **named)
         yield from walk((*self.prior, *self.latent, *self.decoding), carry)
         carry["audio"] = self.to_host(self._mono(carry["x"]))
         yield Event("audio", carry, "audio", axes=("batch", "sample"))
@@ -241,7 +240,7 @@ class Synthesizer(Model):
         f0: np.ndarray | None,
         speaker: np.ndarray,
         noise: Noise,
-        rate: float | None,
+        rate: float | None = None,
     ) -> Carry:
         """The carry that ``infer`` begins with."""
         batch, frames = phone.shape[:2]
@@ -269,35 +268,3 @@ class Synthesizer(Model):
         """The decoder: ``audio [B, N]``, or its pieces along N."""
         self.run(self.decoding, carry, watch)
         return {"audio": self._mono(carry["x"])}
-
-    # ------------------------------------------------------------------ an implementation's own
-    @abstractmethod
-    def _attention_stages(self, layer: int) -> tuple[Stage, ...]: ...
-
-    @abstractmethod
-    def _phone(self, phone: np.ndarray, lengths: np.ndarray, pitch: np.ndarray | None) -> Carry:
-        """``x``, ``mask`` and ``pitch`` for the text encoder."""
-
-    @abstractmethod
-    def _hidden(self, x: np.ndarray, lengths: np.ndarray) -> Carry:
-        """``x`` and ``mask`` for its attention, from ``[B, C, T]``."""
-
-    @abstractmethod
-    def _noisy(self, z_p: np.ndarray, mask: np.ndarray) -> Carry:
-        """``x`` and ``mask`` for the flow, from ``[B, 192, T]`` and ``[B, 1, T]``."""
-
-    @abstractmethod
-    def _embedded(self, numbers: np.ndarray) -> Any:
-        """Speaker numbers ``[B]``, int64, to their vectors."""
-
-    @abstractmethod
-    def _frames(self, array: np.ndarray) -> Any:
-        """``[B, C, T]`` in the network's axis order, on the device."""
-
-    @abstractmethod
-    def _channels_second(self, x: Any) -> Any:
-        """The network's axis order to ``[B, C, T]``."""
-
-    @abstractmethod
-    def _mono(self, x: Any) -> Any:
-        """The decoder's last value to ``[B, N]``."""

@@ -35,7 +35,10 @@ class Model(model.Model):
         return mx.stream(self.device) if call is None else on_device(self.device, self, call)
 
     def to_device(self, array: np.ndarray) -> mx.array:
-        return mx.array(np.asarray(array, np.float32)).astype(self.dtype)
+        return self.to_wide(array).astype(self.dtype)
+
+    def to_wide(self, array: np.ndarray) -> mx.array:
+        return mx.array(np.asarray(array, np.float32))
 
     def to_host(self, value: mx.array | list[mx.array]) -> np.ndarray:
         return np.concatenate([_numpy(x) for x in value], axis=-1) if isinstance(value, list) else _numpy(value)

@@ -7,19 +7,19 @@ B = batch, T = 10 ms frames; arrays inside are channels last.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 import rvc_common.config
 from rvc_common import rmvpe
-from rvc_common.checks import PROFILES, check_choice, check_pitch_audio
+from rvc_common.checks import PROFILES, check_choice
 from rvc_common.keys import check_keys
-from rvc_common.model import Resident, Watcher
-from rvc_common.stages import BANDS, BINS, CONTOUR, FEATURES, Carry, Event, Stage, leaf, run, walk
+from rvc_common.rmvpe import FRAME_MULTIPLE, N_BINS, N_MELS
+from rvc_common.stages import BANDS, BINS, FEATURES, Carry, Stage, leaf, run
 
-from .audio import HOP_SAMPLES, N_MELS, LogMel
+from .audio import LogMel
 from .files import read_file
 from .gru import BiGRU
 from .layouts import RmvpeLayout
@@ -28,9 +28,7 @@ from .packed import PackedUNet
 from .runtime import mx
 from .unet import NativeUNet
 
-N_BINS = 360
 CENTS_FIRST_BIN, CENTS_PER_BIN = 1997.3794084376191, 20.0
-FRAME_MULTIPLE = 32
 CHUNK_FRAMES = 32000
 TILE_FRAMES = 10240
 
@@ -102,7 +100,8 @@ class RMVPE(Model, rmvpe.RMVPE):
         optimize: Iterable[str] | str = "all",
     ) -> None:
         check_choice("profile", profile, PROFILES)
-        self.profile, self.config = profile, RMVPEConfig.from_state_dict(state)
+        self.profile, self.chunk = profile, CHUNK_FRAMES if profile == "applio" else 0
+        self.config = RMVPEConfig.from_state_dict(state)
         check_keys("RMVPE", state_shapes(self.config), state)
         self._place("rmvpe", dtype, device, optimize)
         with self.on_device(None):
@@ -144,48 +143,29 @@ class RMVPE(Model, rmvpe.RMVPE):
         """Build from upstream's keys mapped to arrays. ``options`` as the constructor's."""
         return cls(state, **options)
 
-    @property
-    def chunk(self) -> int:
-        """Frames of an independent block under the model's profile; 0: the whole clip."""
-        return CHUNK_FRAMES if self.profile == "applio" else 0
+    def _mel(self, audio: mx.array) -> mx.array:
+        return self.log_mel(audio).T
 
-    def _mel(self, audio: np.ndarray) -> mx.array:
-        return self.log_mel(mx.array(audio)).T
+    def _batch(self, mel: np.ndarray) -> mx.array:
+        """``[B, 128, F]`` to MLX's ``[B, F, 128]``."""
+        return self.to_wide(mel).transpose(0, 2, 1)
 
-    def salience(self, mel: np.ndarray, chunk: int | None = None) -> np.ndarray:
-        """``[128, F] -> [F, 360]`` or ``[B, 128, F] -> [B, F, 360]``, values in (0, 1).
-
-        ``chunk``: frames per independent block, a multiple of 32; 0 for the whole clip; None for the profile's
-        own: 32,000 in Applio, the whole clip in the WebUI.
-        """
-        mel = np.asarray(mel, dtype=np.float32)
-        if mel.ndim not in (2, 3) or mel.shape[-2] != N_MELS:
-            raise ValueError(f"mel must be [128, F] or [B, 128, F], not {list(mel.shape)}")
-        with self.on_device("salience"):
-            frames_first = mx.array(mel.reshape(-1, *mel.shape[-2:])).transpose(0, 2, 1)
-            result = np.array(self._salience(frames_first, chunk))
-        return result if mel.ndim == 3 else result[0]
+    def settle(self, carry: Carry) -> Carry:
+        return super().settle({name: mx.contiguous(value) for name, value in carry.items()})
 
     def _salience(self, mel: mx.array, chunk: int | None = None) -> mx.array:
-        """``[B, F, 128] -> [B, F, 360]``."""
-        frames = mel.shape[1]
-        x = self._pad_frames(mel)
-        chunk = (self.chunk if chunk is None else chunk) or x.shape[1]
-        if chunk < FRAME_MULTIPLE or chunk % FRAME_MULTIPLE:
-            raise ValueError(f"chunk must be a positive multiple of {FRAME_MULTIPLE}, not {chunk}")
-        blocks = [self._block(x[:, i : i + chunk]) for i in range(0, x.shape[1], chunk)]
-        return mx.concatenate(blocks, axis=1)[:, :frames].astype(mx.float32)
+        blocks = [self._block(block) for block in self._split(self._pad_frames(mel), chunk)]
+        return mx.concatenate(blocks, axis=1)[:, : mel.shape[1]].astype(mx.float32)
+
+    def _split(self, mel: mx.array, chunk: int | None = None) -> list[mx.array]:
+        chunk = (self.chunk if chunk is None else chunk) or mel.shape[1]
+        return [mel[:, i : i + chunk] for i in range(0, mel.shape[1], chunk)]
 
     def _pad_frames(self, mel: mx.array) -> mx.array:
         frames = mel.shape[1]
-        extra = -frames % FRAME_MULTIPLE
+        extra = self._missing_frames(frames)
         if self.profile == "webui":
             return mx.pad(mel, [(0, 0), (0, extra), (0, 0)])
-        if extra >= frames:
-            raise ValueError(
-                f"audio is too short: {frames} frames, at least {FRAME_MULTIPLE // 2 + 1} are needed "
-                f"({FRAME_MULTIPLE // 2 * HOP_SAMPLES} samples at 16 kHz)"
-            )
         return mx.concatenate([mel, mel[:, frames - 2 : frames - 2 - extra : -1]], axis=1) if extra else mel
 
     def _block(self, x: mx.array) -> mx.array:
@@ -214,11 +194,14 @@ class RMVPE(Model, rmvpe.RMVPE):
 
     def _unet(self, x: mx.array) -> mx.array:
         results = []
-        for part in [x] if self.packed is None else x.split(x.shape[0]):
+        for part in self._parts(x):
             stages, carry = self._entered(part)
             run(stages, carry)
             results.append(carry["x"])
         return mx.concatenate(results)
+
+    def _parts(self, x: mx.array) -> list[mx.array]:
+        return [x] if self.packed is None else x.split(x.shape[0])
 
     def _entered(self, x: mx.array) -> tuple[tuple[Stage, ...], Carry]:
         """The U-Net's stages for ``[B, T, 128]`` and the carry that they begin with; packed, B is 1."""
@@ -227,88 +210,18 @@ class RMVPE(Model, rmvpe.RMVPE):
         assert self.packed is not None
         return self.packed.stages(x.shape[1], N_MELS), {"x": x[0], "rows": x.shape[1]}
 
-    def decode(self, salience: np.ndarray, threshold: float = 0.03) -> np.ndarray:
-        """``[F, 360]`` to Hz ``[F]``, float64; 0 where the maximum is at most ``threshold``."""
-        return cents_to_hz(self.cents(salience, threshold))
+    def _network(self, block: mx.array) -> tuple[tuple[Stage, ...], Carry]:
+        stages, carry = self._entered(block)
+        return (*stages, *self.head), carry
 
-    def cents(self, salience: np.ndarray, threshold: float = 0.03) -> np.ndarray:
-        """``[F, 360]`` to cents above 10 Hz ``[F]``, float64; 0 where unvoiced.
+    def _gru(self, x: mx.array) -> mx.array:
+        return self.gru(x)
 
-        The salience-weighted mean of the nine bins around the first maximum.
-        """
-        salience = np.asarray(salience, dtype=np.float32)
-        if salience.ndim != 2 or salience.shape[1] != N_BINS:
-            raise ValueError(f"salience must be [F, {N_BINS}], not {list(salience.shape)}")
-        with self.on_device("cents"):
-            return _cents(mx.array(salience), threshold)
+    def _cents(self, salience: mx.array, threshold: float) -> np.ndarray:
+        return _cents(salience.astype(mx.float32), threshold)
 
-    def f0(self, audio: np.ndarray, threshold: float = 0.03) -> np.ndarray:
-        """``[n]`` 16 kHz mono to Hz ``[F]``, float64, 100 frames a second, 0 where unvoiced."""
-        with self.on_device("f0"):
-            carry: Carry = {"x": mx.array(check_pitch_audio(audio))}
-            run(self.front, carry)
-            # decoded block by block: the salience of an hour is half a gigabyte
-            salience = (self._block(block)[0] for block in self._blocks(carry["x"]))
-            cents = np.concatenate([_cents(block.astype(mx.float32), threshold) for block in salience])
-        return cents_to_hz(cents[: frames_of(audio)])
-
-    def _blocks(self, x: mx.array) -> Iterator[mx.array]:
-        """Padded frames ``[T, 128]`` in the profile's independent blocks ``[1, T, 128]``."""
-        chunk = self.chunk or x.shape[0]
-        return (x[None, i : i + chunk] for i in range(0, x.shape[0], chunk))
-
-    def resident(self, call: str, array: np.ndarray) -> Resident:
-        """``mel`` of audio ``[n]``, ``network`` of mel ``[128, F]`` or ``gru`` of ``[B, T, 384]``, on the device."""
-        with self.on_device(None):
-            x = mx.array(np.asarray(array, np.float32))
-            x = x.T[None] if call == "network" else x.astype(self.dtype) if call == "gru" else x
-            x = mx.contiguous(x)
-            mx.eval(x)
-        work: dict[str, Callable[[], mx.array]] = {
-            "mel": lambda: self.log_mel(x).T,
-            "network": lambda: self._salience(x)[0],
-            "gru": lambda: self.gru(x),
-        }
-        return Resident(self, lambda: {call: work[call]()})
-
-    def _walk(self, audio: np.ndarray, threshold: float) -> Iterator[Event]:
-        carry: Carry = {"x": mx.array(audio)}
-        yield from walk(self.front, carry)
-        cents = []
-        for i, block in enumerate(self._blocks(carry.pop("x"))):
-            stages, inner = self._entered(block)
-            decoding = Stage(
-                "cents",
-                lambda c: c.update(cents=_cents(c["x"][0].astype(mx.float32), threshold)),
-                product="cents",
-                axes=CONTOUR,
-                decides=True,
-            )
-            yield from walk((*stages, *self.head, decoding), inner, f"block.{i}." if i else "")
-            cents.append(inner["cents"])
-        carry["f0"] = cents_to_hz(np.concatenate(cents)[: frames_of(audio)])
-        yield Event("f0", carry, "f0", axes=CONTOUR, decides=True)
-
-    def trace(self, mel: np.ndarray, watch: Watcher, chunk: int | None = None) -> None:
-        """Run the network on ``[B, 128, F]``; ``watch(path, array)`` after every stage.
-
-        Arrays are in PyTorch's layouts. Stages that an optimisation merges are not reported.
-        """
-        self.report(self.stepped(self._walk_network(mel, chunk)), watch)
-
-    def _walk_network(self, mel: np.ndarray, chunk: int | None) -> Iterator[Event]:
-        x = self._pad_frames(mx.array(mel).transpose(0, 2, 1))
-        yield Event("padded_log_mel", {"x": x}, "x")
-        chunk = (self.chunk if chunk is None else chunk) or x.shape[1]
-        for i in range(0, x.shape[1], chunk):
-            block = x[:, i : i + chunk]
-            for part in [block] if self.packed is None else block.split(block.shape[0]):
-                stages, carry = self._entered(part)
-                yield from walk((*stages, *self.head), carry)
-
-
-def frames_of(audio: np.ndarray) -> int:
-    return 1 + audio.size // HOP_SAMPLES
+    def _hertz(self, cents: np.ndarray) -> np.ndarray:
+        return np.where(cents > 0, 10.0 * 2.0 ** (cents / 1200.0), 0.0)
 
 
 def _cents(salience: mx.array, threshold: float) -> np.ndarray:
@@ -323,8 +236,3 @@ def _cents(salience: mx.array, threshold: float) -> np.ndarray:
     voiced = window.max(axis=1, initial=0.0) > threshold
     total = np.where(voiced, window.sum(axis=1, dtype=np.float32), np.float32(1))
     return np.where(voiced, weighted / total, 0.0)
-
-
-def cents_to_hz(cents: np.ndarray) -> np.ndarray:
-    """Cents above 10 Hz to Hz; 0 stays 0 (unvoiced)."""
-    return np.where(cents > 0, 10.0 * 2.0 ** (cents / 1200.0), 0.0)

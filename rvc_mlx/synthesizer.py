@@ -13,11 +13,10 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from rvc_common import synthesizer
-from rvc_common.checks import PROFILES, check_choice
 from rvc_common.config import REFINEGAN, SynthesizerConfig
 from rvc_common.keys import check_keys
 from rvc_common.model import Outputs, Watcher
-from rvc_common.stages import FRAMES, SAMPLES, Carry, Event, Stage, group, run
+from rvc_common.stages import Carry, Event, Stage, run
 
 from .files import read_file
 from .flow import flow_stages
@@ -38,9 +37,16 @@ TILE_FRAMES, FINE_FRAMES = 384, 32
 GPU_TILE_FRAMES = 1536
 
 
+def _keeps_axes(event: Event, name: str) -> bool:
+    """Which entries have PyTorch's axis order already."""
+    features = event.path in ("enc_p.emb_phone", "enc_p.emb_pitch") and name in ("x", "pitch")
+    return features or event.carry[name].ndim != 3 or name in ("source", "voiced")
+
+
 class Synthesizer(Model, synthesizer.Synthesizer):
     __doc__ = synthesizer.Synthesizer.__doc__
     read_file = staticmethod(read_file)
+    layout = ChannelsLast(_keeps_axes)
 
     def __init__(
         self,
@@ -52,43 +58,24 @@ class Synthesizer(Model, synthesizer.Synthesizer):
         profile: str = "applio",
         optimize: Iterable[str] | str = "all",
     ) -> None:
-        check_choice("profile", profile, PROFILES)
-        config.check_upsampling(profile)
-        self.config, self.profile = config, profile
+        self._configure(config, profile)
         check_keys("synthesizer", state_shapes(config, profile) | config.unused_shapes(state), state)
         self._place("synthesizer", dtype, device, optimize)
         with self.on_device(None):
             self._build(Weights(state, self.dtype, self.optimize))
 
     def _build(self, weights: Weights) -> None:
-        self.text_encoder = TextEncoder(self.config, weights)
-        self.flow_stages = flow_stages(self.config, weights)
+        config = self.config
+        self.text_encoder = TextEncoder(config, weights)
         self.decoder: HiFiGAN | RefineGAN
-        if self.config.vocoder == REFINEGAN:
-            self.decoder = RefineGAN(self.config, weights)
+        if config.vocoder == REFINEGAN:
+            self.decoder = RefineGAN(config, weights)
             self.optimize -= {"polyphase"}  # it stretches linearly
         else:
-            self.decoder = HiFiGAN(self.config, self.profile, weights)
+            self.decoder = HiFiGAN(config, self.profile, weights)
         self.emb_g = weights.array(weights.state["emb_g.weight"])
-        self.source_stages = self.decoder.source if self.has_f0 else ()
-        self.layout = ChannelsLast(_keeps_axes)
-        self.prior, self.latent, self.decoding = self._stages()
-
-    def _stages(self) -> tuple[tuple[Stage, ...], ...]:
-        """To the prior's mean and deviation, from there to ``z``, and on to audio."""
-        prior = (
-            group("enc_p", self.text_encoder.stages, axes=FRAMES),
-            Stage("m_p", _split_stats, product="m_p", axes=FRAMES),
-            Stage("logs_p", lambda carry: None, product="logs_p", axes=FRAMES),
-        )
-        latent = (
-            Stage("z_p", self._sample, axes=FRAMES),
-            Stage("x_mask", self._show_mask, product="x_mask"),
-            Stage("emb_g", self._embed_speaker, product="speaker", axes=FRAMES),
-            group("flow", self.flow_stages, axes=FRAMES),
-            Stage("z", apply_mask, axes=FRAMES),
-        )
-        return prior, latent, (group("dec", (*self.source_stages, *self.decoder.stages), axes=SAMPLES),)
+        parts = (self.text_encoder.stages, flow_stages(config, weights), self.decoder.source, self.decoder.stages)
+        self._arrange(*parts, _split_stats, apply_mask)
 
     def _attention_stages(self, layer: int) -> tuple[Stage, ...]:
         return self.text_encoder.attentions[layer].stages()
@@ -180,12 +167,6 @@ def spans(start: int, stop: int, longest: int) -> list[tuple[int, int]]:
 
 def _mask(lengths: np.ndarray, frames: int) -> np.ndarray:
     return (np.arange(frames) < np.asarray(lengths).reshape(-1, 1))[:, None].astype(np.float32)
-
-
-def _keeps_axes(event: Event, name: str) -> bool:
-    """Which entries have PyTorch's axis order already."""
-    features = event.path in ("enc_p.emb_phone", "enc_p.emb_pitch") and name in ("x", "pitch")
-    return features or event.carry[name].ndim != 3 or name in ("source", "voiced")
 
 
 def _split_stats(carry: Carry) -> None:

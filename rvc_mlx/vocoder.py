@@ -73,8 +73,10 @@ class HiFiGAN:
     def __init__(self, config: SynthesizerConfig, profile: str, weights: Weights) -> None:
         self.config, self.profile, self.mrf = config, profile, config.vocoder == MRF
         components = HARMONICS_MRF if self.mrf else 1
-        m_source = HarmonicSource(config, components, profile, weights).stages() if config.has_f0 else ()
-        self.source = (group("m_source", m_source, product="source"),)
+        self.source: tuple[Stage, ...] = ()
+        if config.has_f0:
+            m_source = HarmonicSource(config, components, profile, weights).stages()
+            self.source = (group("m_source", m_source, product="source"),)
         levels = [self._level(i, weights) for i in range(len(config.channels))]
         # in two parts, so that long audio can take the second, whose arrays are large, in small pieces
         self.coarse = (

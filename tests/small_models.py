@@ -70,7 +70,7 @@ def inputs(model: Any, frames: int, batch: int = 1, seed: int = 0) -> dict[str, 
         "lengths": lengths,
         "pitch": rng.integers(1, 256, (batch, frames)) if model.has_f0 else None,
         "f0": f0 if model.has_f0 else None,
-        "speaker": rng.integers(0, model.speakers, batch),
+        "speaker": rng.integers(0, model.config.spk_embed_dim, batch),
     }
 
 

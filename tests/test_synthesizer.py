@@ -202,7 +202,7 @@ def test_the_same_seed_gives_the_same_audio_and_another_does_not(side):
 def test_the_parts_in_a_row_are_the_whole(side):
     model = synthesizer(side, "synth_v2_40k_f0")
     a = inputs(model, frames=24)
-    noise = np.random.default_rng(0).standard_normal((1, model.inter_channels, 24)).astype(np.float32)
+    noise = np.random.default_rng(0).standard_normal((1, model.config.inter_channels, 24)).astype(np.float32)
 
     def draw(index, kind, shape):
         return noise if shape == noise.shape else np.full(shape, 0.25, np.float32)

@@ -213,7 +213,7 @@ def _half_precision(state: State) -> None:
     state["fc.1.weight"] = state["fc.1.weight"].astype(np.float16).astype(np.float32)
 
 
-_late_f0 = around("rmvpe.cents_to_hz")(lambda p, original, cents: np.roll(original(cents), 1))
+_late_f0 = around("rmvpe.RMVPE._hertz")(lambda p, original, self, cents: np.roll(original(self, cents), 1))
 _relu_after_sum = around("packed.PackedUNet._residual")(lambda p, original, *given: p.mx.maximum(original(*given), 0.0))
 _fault = partial(Fault, "rmvpe")
 
