@@ -21,6 +21,7 @@ from rvc_common.stages import FEATURES, SAMPLES, Carry, Stage, group, leaf, plus
 from . import attention
 from .files import read_file
 from .gru import has_compiler
+from .keys import Shapes
 from .layers import Layer, Weights
 from .layouts import ChannelsLast
 from .model import Model
@@ -35,35 +36,27 @@ WEBUI_V1_LAYERS = 9
 
 def state_shapes(config: HubertConfig) -> dict[str, tuple[int, ...]]:
     """Every key of the checkpoint and its shape (PyTorch's layouts)."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    c, first = config.channels, config.conv_channels
-
-    def linear(name: str, c_out: int, c_in: int) -> None:
-        shapes.update({f"{name}.weight": (c_out, c_in), f"{name}.bias": (c_out,)})
-
-    def norm(name: str, channels: int) -> None:
-        shapes.update({f"{name}.weight": (channels,), f"{name}.bias": (channels,)})
-
+    shapes, c, first = Shapes(), config.channels, config.conv_channels
     for i, kernel in enumerate(KERNELS):
-        shapes[f"feature_extractor.conv_layers.{i}.conv.weight"] = (first, 1 if i == 0 else first, kernel)
-    norm("feature_extractor.conv_layers.0.layer_norm", first)
-    norm("feature_projection.layer_norm", first)
-    linear("feature_projection.projection", c, first)
+        shapes.layer(f"feature_extractor.conv_layers.{i}.conv", first, 1 if i == 0 else first, kernel, bias=0)
+    shapes.layer("feature_extractor.conv_layers.0.layer_norm", first)
+    shapes.layer("feature_projection.layer_norm", first)
+    shapes.layer("feature_projection.projection", c, first)
     position = "encoder.pos_conv_embed.conv"
     shapes |= {f"{position}.bias": (c,), f"{position}.weight_g": (1, 1, POSITION_KERNEL)}
     shapes[f"{position}.weight_v"] = (c, c // POSITION_GROUPS, POSITION_KERNEL)
-    norm("encoder.layer_norm", c)
+    shapes.layer("encoder.layer_norm", c)
     for i in range(config.layers):
         layer = f"encoder.layers.{i}"
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            linear(f"{layer}.attention.{name}", c, c)
-        norm(f"{layer}.layer_norm", c)
-        linear(f"{layer}.feed_forward.intermediate_dense", config.filter_channels, c)
-        linear(f"{layer}.feed_forward.output_dense", c, config.filter_channels)
-        norm(f"{layer}.final_layer_norm", c)
+            shapes.layer(f"{layer}.attention.{name}", c, c)
+        shapes.layer(f"{layer}.layer_norm", c)
+        shapes.layer(f"{layer}.feed_forward.intermediate_dense", config.filter_channels, c)
+        shapes.layer(f"{layer}.feed_forward.output_dense", c, config.filter_channels)
+        shapes.layer(f"{layer}.final_layer_norm", c)
     if config.projected is not None:
-        linear("final_proj", config.projected, c)
-    return shapes
+        shapes.layer("final_proj", config.projected, c)
+    return dict(shapes)
 
 
 def gelu(x: mx.array) -> mx.array:

@@ -13,7 +13,9 @@ from . import flow, refinegan, text_encoder, vocoder
 from .source import HARMONICS_MRF
 
 
-class _Shapes(dict[str, tuple[int, ...]]):
+class Shapes(dict[str, tuple[int, ...]]):
+    """Keys of a checkpoint and the shapes that belong to them."""
+
     def layer(self, name: str, *shape: int, bias: int | None = None, normed: bool = False) -> None:
         """A weight and its bias, as long as the first axis; ``bias=0``: none. Normed: g along the first axis."""
         if normed:
@@ -27,7 +29,7 @@ class _Shapes(dict[str, tuple[int, ...]]):
 
 def state_shapes(config: SynthesizerConfig, profile: str) -> dict[str, tuple[int, ...]]:
     """All keys but the posterior encoder's."""
-    shapes = _Shapes()
+    shapes = Shapes()
     _text_encoder(shapes, config)
     _flow(shapes, config)
     if config.vocoder == REFINEGAN:
@@ -38,7 +40,7 @@ def state_shapes(config: SynthesizerConfig, profile: str) -> dict[str, tuple[int
     return dict(shapes)
 
 
-def _text_encoder(shapes: _Shapes, config: SynthesizerConfig) -> None:
+def _text_encoder(shapes: Shapes, config: SynthesizerConfig) -> None:
     c, wide, kernel = config.hidden_channels, config.filter_channels, config.kernel_size
     shapes.layer("enc_p.emb_phone", c, config.phone_channels)
     if config.has_f0:
@@ -56,7 +58,7 @@ def _text_encoder(shapes: _Shapes, config: SynthesizerConfig) -> None:
     shapes.layer("enc_p.proj", 2 * config.inter_channels, c, 1)
 
 
-def _flow(shapes: _Shapes, config: SynthesizerConfig) -> None:
+def _flow(shapes: Shapes, config: SynthesizerConfig) -> None:
     c, half, last = config.hidden_channels, config.inter_channels // 2, flow.LAYERS - 1
     for i in range(0, 2 * flow.FLOWS, 2):
         name = f"flow.flows.{i}"
@@ -68,7 +70,7 @@ def _flow(shapes: _Shapes, config: SynthesizerConfig) -> None:
             shapes.layer(f"{name}.enc.res_skip_layers.{j}", c if j == last else 2 * c, c, 1, normed=True)
 
 
-def _hifigan(shapes: _Shapes, config: SynthesizerConfig, profile: str) -> None:
+def _hifigan(shapes: Shapes, config: SynthesizerConfig, profile: str) -> None:
     mrf, first = config.vocoder == MRF, config.upsample_initial_channel
     if config.has_f0:
         shapes.layer("dec.m_source.l_linear", 1, HARMONICS_MRF if mrf else 1)
@@ -89,7 +91,7 @@ def _hifigan(shapes: _Shapes, config: SynthesizerConfig, profile: str) -> None:
     shapes.layer("dec.conv_post", 1, config.channels[-1], 7, bias=0 if config.vocoder == HIFIGAN else None, normed=mrf)
 
 
-def _refinegan(shapes: _Shapes, config: SynthesizerConfig) -> None:
+def _refinegan(shapes: Shapes, config: SynthesizerConfig) -> None:
     half = config.upsample_initial_channel // 2
     down = [refinegan.start_channels(config) << i for i in range(len(config.upsample_rates) + 1)]
     shapes.layer("dec.m_source.merge.0", 1, 1, bias=0)

@@ -16,52 +16,34 @@ class Optimization(NamedTuple):
     float32_only: bool = False
 
 
+_RMVPE, _HUBERT, _CONVOLUTIONAL, _ALL = (
+    ("rmvpe",), ("hubert",), ("rmvpe", "synthesizer"), ("rmvpe", "hubert", "synthesizer"),
+)  # fmt: skip
 OPTIMIZATIONS = {
-    "fold_norm": Optimization(
-        "batch norms folded into the convolutions before them", models=("rmvpe",), cpu=True, gpu=True
-    ),
+    "fold_norm": Optimization("batch norms folded into the convolutions before them", _RMVPE, cpu=True, gpu=True),
     "fuse_elementwise": Optimization(
-        "chains of elementwise operations in one compiled kernel",
-        models=("rmvpe", "hubert", "synthesizer"),
-        cpu=False,
-        gpu=True,
+        "chains of elementwise operations in one compiled kernel", _ALL, cpu=False, gpu=True
     ),
     "polyphase": Optimization(
-        "transposed convolutions as matrix products and an interleave",
-        models=("rmvpe", "synthesizer"),
-        cpu=True,
-        gpu=True,
+        "transposed convolutions as matrix products and an interleave", _CONVOLUTIONAL, cpu=True, gpu=True
     ),
     "gemm_conv": Optimization(
-        "convolutions as chained matrix products, norms folded",
-        models=("rmvpe", "hubert", "synthesizer"),
-        cpu=True,
-        gpu=False,
-        float32_only=True,
+        "convolutions as chained matrix products, norms folded", _ALL, cpu=True, gpu=False, float32_only=True
     ),
     "rational_erf": Optimization(
-        "GELU's error function as a quotient of polynomials",
-        models=("hubert",),
-        cpu=True,
-        gpu=False,
-        float32_only=True,
+        "GELU's error function as a quotient of polynomials", _HUBERT, cpu=True, gpu=False, float32_only=True
     ),
     "block_attention": Optimization(
         "attention in blocks that fit the cache, with an exponential of its own",
-        models=("hubert",),
-        cpu=True,
-        gpu=False,
-        float32_only=True,
+        _HUBERT, cpu=True, gpu=False, float32_only=True,
     ),
-    "compile_gru": Optimization("32 GRU steps at a time as one compiled graph", models=("rmvpe",), cpu=True, gpu=False),
-    "gru_kernel": Optimization("all GRU steps in one GPU kernel", models=("rmvpe",), cpu=False, gpu=True),
+    "compile_gru": Optimization("32 GRU steps at a time as one compiled graph", _RMVPE, cpu=True, gpu=False),
+    "gru_kernel": Optimization("all GRU steps in one GPU kernel", _RMVPE, cpu=False, gpu=True),
     "tile": Optimization(
         "bounded memory: long inputs through the U-Net or the decoder in overlapping tiles",
-        models=("rmvpe", "synthesizer"),
-        cpu=True,
-        gpu=True,
+        _CONVOLUTIONAL, cpu=True, gpu=True,
     ),
-}
+}  # fmt: skip
 
 
 def resolve(selection: Iterable[str] | str, model: str, *, gpu: bool, dtype: str) -> frozenset[str]:

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rvc_common.config import RMVPEConfig
 from rvc_common.stages import FEATURES, IMAGE, Carry, Stage, group, leaf
 
 from .runtime import mx
@@ -114,7 +115,8 @@ class PackedUNet:
     T must be a multiple of 2 ** levels; ``state`` holds upstream's keys.
     """
 
-    def __init__(self, state: Weights, levels: int, blocks: int, inter_layers: int) -> None:
+    def __init__(self, state: Weights, config: RMVPEConfig) -> None:
+        levels, blocks = config.levels, config.blocks
         scale, shift = fold_norm(state, "unet.encoder.bn")
         self.levels, self.input_norm = levels, (float(scale[0]), float(shift[0]))
         self.encoder = [
@@ -122,7 +124,7 @@ class PackedUNet:
         ]
         self.intermediate = [
             [_block(state, f"unet.intermediate.layers.{i}.conv.{j}") for j in range(blocks)]
-            for i in range(inter_layers)
+            for i in range(config.inter_layers)
         ]
         self.up = [_up(state, f"unet.decoder.layers.{i}.conv1") for i in range(levels)]
         self.decoder = [

@@ -22,6 +22,8 @@ from rvc_common.stages import BANDS, BINS, FEATURES, Carry, Stage, leaf, run
 from .audio import LogMel
 from .files import read_file
 from .gru import BiGRU
+from .keys import Shapes
+from .layers import Weights
 from .layouts import RmvpeLayout
 from .model import Model
 from .packed import PackedUNet
@@ -51,7 +53,7 @@ class RMVPEConfig(rvc_common.config.RMVPEConfig):
 
 def state_shapes(config: RMVPEConfig) -> dict[str, tuple[int, ...]]:
     """Every key of the state dict and its shape (PyTorch's layouts), counters left out."""
-    shapes: dict[str, tuple[int, ...]] = {}
+    shapes = Shapes()
 
     def norm(name: str, c: int) -> None:
         shapes.update({f"{name}.{x}": (c,) for x in ("weight", "bias", "running_mean", "running_var")})
@@ -59,13 +61,12 @@ def state_shapes(config: RMVPEConfig) -> dict[str, tuple[int, ...]]:
     def blocks(name: str, c_in: int, c_out: int) -> None:
         for j in range(config.blocks):
             a = c_in if j == 0 else c_out
-            shapes[f"{name}.{j}.conv.0.weight"] = (c_out, a, 3, 3)
+            shapes.layer(f"{name}.{j}.conv.0", c_out, a, 3, 3, bias=0)
             norm(f"{name}.{j}.conv.1", c_out)
-            shapes[f"{name}.{j}.conv.3.weight"] = (c_out, c_out, 3, 3)
+            shapes.layer(f"{name}.{j}.conv.3", c_out, c_out, 3, 3, bias=0)
             norm(f"{name}.{j}.conv.4", c_out)
             if a != c_out:
-                shapes[f"{name}.{j}.shortcut.weight"] = (c_out, a, 1, 1)
-                shapes[f"{name}.{j}.shortcut.bias"] = (c_out,)
+                shapes.layer(f"{name}.{j}.shortcut", c_out, a, 1, 1)
 
     widths = [config.width * 2**i for i in range(config.levels + 1)]
     norm("unet.encoder.bn", 1)
@@ -74,16 +75,17 @@ def state_shapes(config: RMVPEConfig) -> dict[str, tuple[int, ...]]:
     for i in range(config.inter_layers):
         blocks(f"unet.intermediate.layers.{i}.conv", widths[-2] if i == 0 else widths[-1], widths[-1])
     for i, (a, b) in enumerate(zip(widths[::-1], widths[-2::-1], strict=False)):
-        shapes[f"unet.decoder.layers.{i}.conv1.0.weight"] = (a, b, 3, 3)
+        shapes.layer(f"unet.decoder.layers.{i}.conv1.0", a, b, 3, 3, bias=0)
         norm(f"unet.decoder.layers.{i}.conv1.1", b)
         blocks(f"unet.decoder.layers.{i}.conv2", 2 * b, b)
-    shapes.update({"cnn.weight": (3, config.width, 3, 3), "cnn.bias": (3,)})
+    shapes.layer("cnn", 3, config.width, 3, 3)
+    gates = 3 * config.hidden
     for end in ("", "_reverse"):
-        shapes[f"fc.0.gru.weight_ih_l0{end}"] = (3 * config.hidden, 3 * N_MELS)
-        shapes[f"fc.0.gru.weight_hh_l0{end}"] = (3 * config.hidden, config.hidden)
-        shapes[f"fc.0.gru.bias_ih_l0{end}"] = shapes[f"fc.0.gru.bias_hh_l0{end}"] = (3 * config.hidden,)
-    shapes.update({"fc.1.weight": (N_BINS, 2 * config.hidden), "fc.1.bias": (N_BINS,)})
-    return shapes
+        shapes[f"fc.0.gru.weight_ih_l0{end}"] = (gates, 3 * N_MELS)
+        shapes[f"fc.0.gru.weight_hh_l0{end}"] = (gates, config.hidden)
+        shapes[f"fc.0.gru.bias_ih_l0{end}"] = shapes[f"fc.0.gru.bias_hh_l0{end}"] = (gates,)
+    shapes.layer("fc.1", N_BINS, 2 * config.hidden)
+    return dict(shapes)
 
 
 class RMVPE(Model, rmvpe.RMVPE):
@@ -108,33 +110,23 @@ class RMVPE(Model, rmvpe.RMVPE):
             self._build(state)
 
     def _build(self, state: Mapping[str, np.ndarray]) -> None:
-        config = self.config
-        sizes = (config.levels, config.blocks, config.inter_layers)
         self.log_mel = LogMel()
         self.front = (
             leaf("mel", self.log_mel, axes=BANDS),
             leaf("padded_log_mel", lambda x: self._pad_frames(x[None])[0], axes=BANDS),
         )
         self.layout = RmvpeLayout(N_MELS)
-        self.packed = PackedUNet(state, *sizes) if "gemm_conv" in self.optimize else None
-        fold, fuse = "fold_norm" in self.optimize, "fuse_elementwise" in self.optimize
-        options = {
-            "fold": fold,
-            "fuse": fuse,
-            "polyphase": "polyphase" in self.optimize,
-            "bound_memory": "tile" in self.optimize,
-        }
-        self.native = None if self.packed else NativeUNet(state, *sizes, dtype=self.dtype, **options)
+        weights = Weights(state, self.dtype, self.optimize)
+        self.packed = PackedUNet(state, self.config) if "gemm_conv" in self.optimize else None
+        self.native = None if self.packed else NativeUNet(self.config, weights)
         self.gru = gru = BiGRU(state, "fc.0.gru", self.dtype, self.optimize)
         # only the optimisations that this machine allows are reported as used
         self.optimize -= {"compile_gru", "gru_kernel"} - gru.used
         if self.packed:  # it has its own folding and upsampling
             self.optimize -= {"fold_norm", "polyphase"}
-        weight = mx.array(np.ascontiguousarray(state["fc.1.weight"].T)).astype(self.dtype)
-        bias = mx.array(state["fc.1.bias"]).astype(self.dtype)
         self.head = (
             leaf("fc.0", gru, axes=FEATURES),
-            leaf("fc.1", lambda x: x @ weight + bias, axes=FEATURES),
+            leaf("fc.1", weights.linear("fc.1"), axes=FEATURES),
             leaf("sigmoid", mx.sigmoid, axes=BINS, ranks=True),
         )
 

@@ -7,17 +7,16 @@ the kernels and a residual block becomes one stage.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
+from rvc_common.config import RMVPEConfig
 from rvc_common.stages import FEATURES, IMAGE, Carry, Stage, group, leaf, plus
 
-from .layers import EVAL_BYTES
+from .layers import EVAL_BYTES, Weights
 from .packed import NORM_EPS, fold_norm
 from .runtime import mx
-
-Weights = Mapping[str, np.ndarray]
 
 
 def _relu(x: mx.array) -> mx.array:
@@ -35,43 +34,26 @@ def _bias_relu_add(x: mx.array, bias: mx.array, residual: mx.array) -> mx.array:
 class NativeUNet:
     """``mel [B, T, bands, 1] -> [B, T, 3 * bands]`` (norm, U-Net, ``cnn`` and flattening)."""
 
-    def __init__(
-        self,
-        state: Weights,
-        levels: int,
-        blocks: int,
-        inter_layers: int,
-        *,
-        dtype: mx.Dtype = mx.float32,
-        fold: bool = True,
-        fuse: bool = True,
-        polyphase: bool = True,
-        bound_memory: bool = True,
-    ) -> None:
-        self.state, self.dtype, self.fold, self.polyphase = state, dtype, fold, polyphase
-        self.eval_bytes = EVAL_BYTES if bound_memory else float("inf")
-        self.bias_relu = mx.compile(_bias_relu, shapeless=True) if fuse else _bias_relu
-        self.bias_relu_add = mx.compile(_bias_relu_add, shapeless=True) if fuse else _bias_relu_add
-        self.stages = self._network(levels, blocks, inter_layers)
-        del self.state  # the stages hold their own arrays
+    def __init__(self, config: RMVPEConfig, weights: Weights) -> None:
+        self.weights, self.state, self.methods = weights, weights.state, weights.methods
+        self.eval_bytes = EVAL_BYTES if "tile" in weights.methods else float("inf")
+        self.bias_relu, self.bias_relu_add = weights.fused(_bias_relu), weights.fused(_bias_relu_add)
+        self.stages = self._network(config.levels, config.blocks, config.inter_layers)
+        del self.weights, self.state  # the stages hold their own arrays
 
     # ------------------------------------------------------------------ weights
     def _array(self, x: np.ndarray) -> mx.array:
-        return mx.array(np.ascontiguousarray(x, dtype=np.float32)).astype(self.dtype)
+        return self.weights.array(x)
 
     def _kernel(self, name: str, scale: np.ndarray | None = None) -> mx.array:
         """``[out, in, kh, kw]`` to MLX's ``[out, kh, kw, in]``."""
-        kernel = np.asarray(self.state[f"{name}.weight"], np.float64)
-        if scale is not None:
-            kernel = kernel * scale[:, None, None, None]
-        return self._array(kernel.transpose(0, 2, 3, 1))
+        kernel = self.weights.raw(f"{name}.weight").transpose(0, 2, 3, 1)
+        return self._array(kernel if scale is None else kernel * scale[:, None, None, None])
 
     def _up_kernel(self, name: str, scale: np.ndarray | None = None) -> mx.array:
         """``[in, out, kh, kw]`` to MLX's ``[out, kh, kw, in]``."""
-        kernel = np.asarray(self.state[f"{name}.weight"], np.float64)
-        if scale is not None:
-            kernel = kernel * scale[None, :, None, None]
-        return self._array(kernel.transpose(1, 2, 3, 0))
+        kernel = self.weights.raw(f"{name}.weight").transpose(1, 2, 3, 0)
+        return self._array(kernel if scale is None else kernel * scale[:, None, None, None])
 
     def _norm(self, name: str, norm: str) -> Stage:
         leaves = ("weight", "bias", "running_mean", "running_var")
@@ -104,7 +86,8 @@ class NativeUNet:
         )
 
     def _block(self, name: str, prefix: str) -> Stage:
-        return self._folded_block(name, prefix) if self.fold else self._plain_block(name, prefix)
+        block = self._folded_block if "fold_norm" in self.methods else self._plain_block
+        return block(name, prefix)
 
     def _plain_block(self, name: str, prefix: str) -> Stage:
         first, second = self._kernel(f"{prefix}.conv.0"), self._kernel(f"{prefix}.conv.3")
@@ -144,7 +127,7 @@ class NativeUNet:
 
     def _up(self, prefix: str) -> Stage:
         """Transposed convolution to twice the size (kernel 3, stride 2, padding 1, output padding 1), norm, ReLU."""
-        if self.fold:
+        if "fold_norm" in self.methods:
             scale, shift = fold_norm(self.state, f"{prefix}.1")
             upsample, bias = self._upsampler(f"{prefix}.0", scale), self._array(shift)
             return leaf("conv1", lambda x: self.bias_relu(upsample(x), bias))
@@ -152,7 +135,7 @@ class NativeUNet:
         return group("conv1", (leaf("0", self._upsampler(f"{prefix}.0", None)), norm, leaf("2", _relu)))
 
     def _upsampler(self, name: str, scale: np.ndarray | None) -> Callable[[mx.array], mx.array]:
-        if self.polyphase:
+        if "polyphase" in self.methods:
             return functools.partial(_polyphase, kernel=self._polyphase_kernel(name, scale))
         kernel = self._up_kernel(name, scale)
         return lambda x: mx.conv_transpose2d(x, kernel, stride=2, padding=1, output_padding=1)
