@@ -6,7 +6,7 @@ Shapes: B = batch, n = samples at 16 kHz, H = 20 ms frames, C = values per frame
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +26,11 @@ class Hubert(Model):
     config: HubertConfig
     # the seven convolutions
     extracting: tuple[Stage, ...]
+
+    # an implementation's own
+    _entered: Callable[[np.ndarray], Carry]  # ``x`` of the convolutions, from ``[n]`` or ``[B, n]``
+    _last_stage: Callable[[str, str], tuple[int, bool]]  # layers in use, and whether ``final_proj`` follows
+    _encoding_stages: Callable[[int, bool], tuple[Stage, ...]]  # what follows the convolutions, from these two
 
     @abstractmethod
     def __init__(self, state: Mapping[str, np.ndarray], config: HubertConfig, **options: Any) -> None: ...
@@ -50,9 +55,8 @@ class Hubert(Model):
         """
         with self.on_device("features"):
             carry = self._entered(check_content_audio(audio))
-            self.run((*self.extracting, *self._encoding(version, profile)), carry, watch)
-            result = self.to_host(carry["x"])
-        return result if np.ndim(audio) == 2 else result[0]
+            stages = (*self.extracting, *self._encoding(version, profile))
+            return self._result(stages, carry, np.ndim(audio) == 2, watch)
 
     def width(self, version: str, profile: str) -> int | None:
         """Values per frame that ``features`` gives.
@@ -66,18 +70,20 @@ class Hubert(Model):
     def extract(self, audio: np.ndarray) -> np.ndarray:
         """The seven convolutions alone: ``[n]`` or ``[B, n]`` to ``[H, 512]`` or ``[B, H, 512]``."""
         with self.on_device("extract"):
-            carry = self._entered(check_content_audio(audio))
-            run(self.extracting, carry)
-            result = self.to_host(carry["x"])
-        return result if np.ndim(audio) == 2 else result[0]
+            return self._result(self.extracting, self._entered(check_content_audio(audio)), np.ndim(audio) == 2)
 
     def encode(self, extracted: np.ndarray, version: str = "v2", profile: str = "applio") -> np.ndarray:
         """What follows ``extract``: ``[H, 512]`` or ``[B, H, 512]`` to ``[.., H, 768 or 256]``."""
         with self.on_device("encode"):
             carry: Carry = {"x": self.to_device(extracted.reshape(-1, *extracted.shape[-2:]))}
-            run(self._encoding(version, profile), carry)
-            result = self.to_host(carry["x"])
-        return result if np.ndim(extracted) == 3 else result[0]
+            return self._result(self._encoding(version, profile), carry, np.ndim(extracted) == 3)
+
+    def _result(
+        self, stages: tuple[Stage, ...], carry: Carry, batched: bool, watch: Watcher | None = None
+    ) -> np.ndarray:
+        self.run(stages, carry, watch)
+        result = self.to_host(carry["x"])
+        return result if batched else result[0]
 
     def resident(self, audio: np.ndarray, version: str = "v2", profile: str = "applio") -> Resident:
         """``features`` with its input on the device already."""
@@ -114,16 +120,3 @@ class Hubert(Model):
         if layers > self.config.layers:
             raise ValueError(f"this HuBERT has {self.config.layers} layers; the WebUI's v1 voices need {layers}")
         return layers, projects
-
-    # ------------------------------------------------------------------ an implementation's own
-    @abstractmethod
-    def _entered(self, audio: np.ndarray) -> Carry:
-        """``x`` of the convolutions, from ``[n]`` or ``[B, n]``."""
-
-    @abstractmethod
-    def _last_stage(self, version: str, profile: str) -> tuple[int, bool]:
-        """How many layers a voice of this version and profile uses, and whether ``final_proj`` follows."""
-
-    @abstractmethod
-    def _encoding_stages(self, layers: int, project: bool) -> tuple[Stage, ...]:
-        """What follows the convolutions."""

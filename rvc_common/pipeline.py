@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,22 +129,23 @@ class Pipeline:
         """
         given = (transpose, index, index_rate, protect, rms_mix, speaker, f0, noise)
         knobs = Knobs(*given, autotune=autotune, propose_hz=propose_hz, exhaustive=exhaustive)
-        carry = self._entered(audio, sr, knobs)
-        run(self._front(carry), carry, watch)
-        for i, inner in enumerate(self._segments(carry)):
-            run(self._segment(carry), inner, watch, f"segment.{i}.")
-            carry["parts"].append(inner["trimmed"])
-        run(self._finish(carry), carry, watch)
+        for stages, carry, prefix in self._passes(audio, sr, knobs):
+            run(stages, carry, watch, prefix)
         return carry["audio"], self.synthesizer.sample_rate
 
     def walk(self, audio: np.ndarray, sr: int, **knobs: Any) -> Iterator[Event]:
         """``convert`` stage by stage, the models' own stages included; see ``stages.walk``."""
-        carry = self._entered(audio, sr, Knobs(**knobs))
-        yield from walk(self._front(carry), carry)
+        for stages, carry, prefix in self._passes(audio, sr, Knobs(**knobs)):
+            yield from walk(stages, carry, prefix)
+
+    def _passes(self, audio: np.ndarray, sr: int, knobs: Knobs) -> Iterator[tuple[tuple[Stage, ...], Carry, str]]:
+        """Stages, the carry to run them on, and what their names begin with: before, per segment, and after."""
+        carry = self._entered(audio, sr, knobs)
+        yield self._front(carry), carry, ""
         for i, inner in enumerate(self._segments(carry)):
-            yield from walk(self._segment(carry), inner, f"segment.{i}.")
+            yield self._segment(carry), inner, f"segment.{i}."
             carry["parts"].append(inner["trimmed"])
-        yield from walk(self._finish(carry), carry)
+        yield self._finish(), carry, ""
 
     def _entered(self, audio: np.ndarray, sr: int, knobs: Knobs) -> Carry:
         """What a conversion begins with."""
@@ -154,29 +156,18 @@ class Pipeline:
             name = f"index {knobs.index}" if isinstance(knobs.index, str | Path) else "the index"
             width = self.synthesizer.phone_channels
             raise ValueError(f"{name} holds vectors of {bank.width} values, this voice takes {width}")
-        return {
-            "samples": steps.resample(audio, sr),
-            "knobs": knobs,
-            "bank": bank,
-            "draws": Draws(knobs.noise),
-            "parts": [],
-        }
+        carry: Carry = {"samples": steps.resample(audio, sr), "knobs": knobs, "bank": bank}
+        return carry | {"draws": Draws(knobs.noise), "parts": []}
 
     # ------------------------------------------------------------------ before the segments
     def _front(self, carry: Carry) -> tuple[Stage, ...]:
-        def limit_and_filter(c: Carry) -> None:
-            c["filtered"] = steps.high_pass(steps.limit_peak(c.pop("samples"), steps.INPUT_PEAK))
-
-        def cut(c: Carry) -> None:
-            c["cuts"] = np.array([0, *steps.find_cuts(c["filtered"], self.windows, self.profile)], dtype=np.int64)
-
-        def mirror(c: Carry) -> None:
-            c["padded"] = np.pad(c["filtered"], self.windows.samples()[0], mode="reflect")
+        def cut(c: Carry) -> np.ndarray:
+            return np.array([0, *steps.find_cuts(c["filtered"], self.windows, self.profile)], dtype=np.int64)
 
         audio = (
-            _host("filtered", limit_and_filter, SIGNAL),
+            _host("filtered", lambda c: steps.high_pass(steps.limit_peak(c.pop("samples"), steps.INPUT_PEAK)), SIGNAL),
             _host("cuts", cut, CONTOUR),
-            _host("padded", mirror, SIGNAL),
+            _host("padded", lambda c: np.pad(c["filtered"], self.windows.samples()[0], mode="reflect"), SIGNAL),
         )
         return (*audio, *self._pitch(carry["knobs"])) if self.synthesizer.has_f0 else audio
 
@@ -185,28 +176,19 @@ class Pipeline:
         if knobs.f0 is None and self.rmvpe is None:
             raise ValueError("this voice needs pitch: give the pipeline an RMVPE, or convert() an f0")
 
-        def change(c: Carry) -> None:
+        def change(c: Carry) -> np.ndarray:
             f0 = steps.fill_unvoiced(c["f0"]) if self.profile == "webui" else c["f0"]
             if knobs.autotune > 0:
-                c["pitchf"] = steps.autotune(f0, knobs.autotune)
-            else:
-                proposed = 0 if knobs.propose_hz is None else steps.proposed_shift(f0, knobs.propose_hz)
-                c["pitchf"] = steps.shift(f0, knobs.transpose + proposed)
+                return steps.autotune(f0, knobs.autotune)
+            proposed = 0 if knobs.propose_hz is None else steps.proposed_shift(f0, knobs.propose_hz)
+            return steps.shift(f0, knobs.transpose + proposed)
 
-        def encode(c: Carry) -> None:
-            c["pitch"] = steps.coarse_pitch(c["pitchf"])
-
+        given = knobs.f0
         return (
-            self._given_f0(knobs.f0) if knobs.f0 is not None else self._own_f0(),
+            self._own_f0() if given is None else _host("f0", partial(_fitted, given), CONTOUR, decides=True),
             _host("pitchf", change, CONTOUR, decides=True),
-            _host("pitch", encode, CONTOUR, decides=True),
+            _host("pitch", lambda c: steps.coarse_pitch(c["pitchf"]), CONTOUR, decides=True),
         )
-
-    def _given_f0(self, given: np.ndarray) -> Stage:
-        def fit(c: Carry) -> None:
-            c["f0"] = _fitted(given, c["filtered"].size, c["padded"].size)
-
-        return _host("f0", fit, CONTOUR, decides=True)
 
     def _own_f0(self) -> Stage:
         model = self.rmvpe
@@ -247,13 +229,14 @@ class Pipeline:
             found = bank.retrieve(c["features"], knobs.exhaustive)
             c["retrieved"] = found * np.float32(share) + np.float32(1 - share) * c["features"]
 
-        def prepare(c: Carry) -> None:
-            c["phone"] = steps.double(c.pop("retrieved", c["features"]))
-            frames = min(c["samples"].size // HOP_SAMPLES, len(c["phone"]))
+        def prepare(c: Carry) -> np.ndarray:
+            phone = steps.double(c.pop("retrieved", c["features"]))
+            frames = min(c["samples"].size // HOP_SAMPLES, len(phone))
             c["lengths"] = np.array([frames])
             if voice.has_f0:
                 c |= {"pitch": c["pitch"][:frames], "f0": c["f0"][:frames]}
-                c["phone"] = steps.protect_unvoiced(c["phone"], steps.double(c["features"]), c["f0"], knobs.protect)
+                phone = steps.protect_unvoiced(phone, steps.double(c["features"]), c["f0"], knobs.protect)
+            return phone
 
         def arguments(c: Carry) -> tuple[Any, ...]:
             pitch, f0 = (c[name][None] if voice.has_f0 else None for name in ("pitch", "f0"))
@@ -266,43 +249,44 @@ class Pipeline:
             audio = yield from _last(voice.walk(*arguments(c)), "audio")
             c["audio"] = audio[0]
 
-        def trim(c: Carry) -> None:
-            pad = int(self.windows.x_pad * voice.sample_rate)
-            c["trimmed"] = c["audio"][pad:-pad]
-
+        pad = int(self.windows.x_pad * voice.sample_rate)
         retrieval = (Stage("retrieved", retrieve, product="retrieved", axes=PHONE),) if bank is not None else ()
         return (
             Stage("features", extract, product="features", inside=walk_hubert, axes=PHONE),
             *retrieval,
             _host("phone", prepare, PHONE),
             Stage("audio", synthesize, product="audio", inside=walk_voice, axes=SIGNAL),
-            _host("trimmed", trim, SIGNAL),
+            _host("trimmed", lambda c: c["audio"][pad:-pad], SIGNAL),
         )
 
     # ------------------------------------------------------------------ after them
-    def _finish(self, carry: Carry) -> tuple[Stage, ...]:
-        def join(c: Carry) -> None:
-            c["joined"] = np.concatenate(c.pop("parts"))
-            if c["joined"].size == 0:
+    def _finish(self) -> tuple[Stage, ...]:
+        def join(c: Carry) -> np.ndarray:
+            joined = np.concatenate(c.pop("parts"))
+            if joined.size == 0:
                 length_ms = 1000 * c["filtered"].size / SAMPLE_RATE
                 raise ValueError(f"audio of {length_ms:.0f} ms is too short: nothing is left after conversion")
-            if not np.isfinite(c["joined"]).all():
+            if not np.isfinite(joined).all():
                 raise ValueError("the conversion gave NaN or infinite values; in half precision, try float32")
+            return joined
 
-        def finish(c: Carry) -> None:
+        def finish(c: Carry) -> np.ndarray:
             joined, rms_mix = c.pop("joined"), c["knobs"].rms_mix
             if rms_mix != 1:
                 joined = steps.mix_loudness(c["filtered"], joined, self.synthesizer.sample_rate, rms_mix)
             if self.profile == "webui":
-                c["audio"] = steps.to_int16(joined)
-            else:
-                c["audio"] = steps.limit_peak(joined, steps.OUTPUT_PEAK).astype(np.float32, copy=False)
+                return steps.to_int16(joined)
+            return steps.limit_peak(joined, steps.OUTPUT_PEAK).astype(np.float32, copy=False)
 
         return (_host("joined", join, SIGNAL), _host("audio", finish, SIGNAL))
 
 
-def _host(name: str, apply: Callable[[Carry], None], axes: Axes, decides: bool = False) -> Stage:
+def _host(name: str, make: Callable[[Carry], np.ndarray], axes: Axes, decides: bool = False) -> Stage:
     """A step that both implementations share; it makes the entry of its own name."""
+
+    def apply(carry: Carry) -> None:
+        carry[name] = make(carry)
+
     return Stage(name, apply, product=name, shared=True, axes=axes, decides=decides)
 
 
@@ -330,25 +314,21 @@ def _check(audio: np.ndarray, sr: int, knobs: Knobs) -> None:
             raise ValueError(f"{name}={value}: 0 to 1 is expected")
     if not 0 <= knobs.protect <= 0.5:
         raise ValueError(f"protect={knobs.protect}: 0 to 0.5 is expected")
-    _check_pitch(knobs.transpose, knobs.propose_hz, knobs.autotune)
-
-
-def _check_pitch(transpose: float, propose_hz: float | None, autotune: float) -> None:
-    if not abs(transpose) <= LARGEST_TRANSPOSITION:
-        raise ValueError(
-            f"transpose={transpose}: -{LARGEST_TRANSPOSITION} to {LARGEST_TRANSPOSITION} semitones are expected"
-        )
-    if propose_hz is not None and not 0 < propose_hz < SAMPLE_RATE:
-        raise ValueError(f"propose_hz={propose_hz}: a frequency in Hz is expected")
-    if autotune > 0 and (transpose or propose_hz is not None):
+    if not abs(knobs.transpose) <= LARGEST_TRANSPOSITION:
+        expected = f"-{LARGEST_TRANSPOSITION} to {LARGEST_TRANSPOSITION} semitones are expected"
+        raise ValueError(f"transpose={knobs.transpose}: {expected}")
+    if knobs.propose_hz is not None and not 0 < knobs.propose_hz < SAMPLE_RATE:
+        raise ValueError(f"propose_hz={knobs.propose_hz}: a frequency in Hz is expected")
+    if knobs.autotune > 0 and (knobs.transpose or knobs.propose_hz is not None):
         raise ValueError("autotune takes the place of transpose and propose_hz, as in Applio: give one or the other")
 
 
-def _fitted(f0: np.ndarray, samples: int, padded: int) -> np.ndarray:
+def _fitted(f0: np.ndarray, carry: Carry) -> np.ndarray:
     """F0 of the padded clip; that of the unpadded recording is mirrored at both ends like the audio."""
     f0 = np.asarray(f0, np.float64)
     if f0.ndim != 1 or not np.isfinite(f0).all() or (f0 < 0).any():
         raise ValueError("f0 must be [F] in Hz, finite, 0 where unvoiced")
+    samples, padded = carry["filtered"].size, carry["padded"].size
     whole, own = padded // HOP_SAMPLES, samples // HOP_SAMPLES
     if f0.size in (whole, whole + 1):
         return f0
