@@ -48,7 +48,7 @@ def expected_shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for name, module in network.named_modules():
         kept = getattr(module, "kept_axis", None)
-        for leaf, tensor in module.named_parameters(recurse=False):
+        for leaf, tensor in _tensors(module):
             key, shape = f"{name}.{leaf}".removeprefix("."), tuple(tensor.shape)
             if leaf == "weight" and kept is not None:
                 shapes[f"{key}_g"] = tuple(n if axis == kept else 1 for axis, n in enumerate(shape))
@@ -56,6 +56,12 @@ def expected_shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
             else:
                 shapes[key] = shape
     return shapes
+
+
+def _tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """What a checkpoint holds of the module itself; a batch norm's counter is of no use."""
+    own = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+    return [(name, tensor) for name, tensor in own if name != "num_batches_tracked"]
 
 
 def fold_weight_norm(state: Mapping[str, np.ndarray], key: str) -> np.ndarray:
@@ -81,7 +87,7 @@ def load_weights(
     check_keys(model, expected_shapes(network) | dict(unused or {}), state)
     network.to(dtype).eval().requires_grad_(False)
     for name, module in network.named_modules():
-        for leaf, tensor in module.named_parameters(recurse=False):
+        for leaf, tensor in _tensors(module):
             key = f"{name}.{leaf}".removeprefix(".")
             folded = leaf == "weight" and hasattr(module, "kept_axis")
             value = fold_weight_norm(state, key) if folded else state[key]

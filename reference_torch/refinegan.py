@@ -26,11 +26,6 @@ KERNELS, DILATIONS = (3, 7, 11), (1, 3, 5)
 SINC_ZEROS, ROLLOFF, KAISER_BETA = 64, 0.9475937167399596, 14.769656459379492
 
 
-def start_channels(config: SynthesizerConfig) -> int:
-    """Channels of the filtered source before its first reduction; 16 in upstream's only size."""
-    return config.upsample_initial_channel // 32
-
-
 def sinc_kernel(rate: int) -> np.ndarray:
     """Low-pass filter for keeping every ``rate``-th sample, float64; taps from ``-width`` to ``width + rate - 1``."""
     width = math.ceil(SINC_ZEROS * rate / ROLLOFF)
@@ -87,8 +82,8 @@ class RefineGAN(nn.Module):
     def __init__(self, config: SynthesizerConfig) -> None:
         super().__init__()
         self.config = config
-        rates, half = config.upsample_rates, config.upsample_initial_channel // 2
-        down = [start_channels(config) << i for i in range(len(rates) + 1)]
+        half = config.upsample_initial_channel // 2
+        down = config.reduced_channels
         self.m_source = InterpolatedSource(config.sample_rate, config.hop_samples)
         self.pre_conv = weight_normed(nn.Conv1d(1, down[0], 7, padding=3))
         self.downsample_blocks = nn.ModuleList(

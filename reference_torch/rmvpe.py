@@ -19,13 +19,12 @@ from torch.nn.functional import pad
 from rvc_common import rmvpe
 from rvc_common.checks import PROFILES, check_choice
 from rvc_common.config import RMVPEConfig
-from rvc_common.keys import check_keys
 from rvc_common.rmvpe import N_BINS, N_MELS
 from rvc_common.stages import BANDS, BINS, FEATURES, IMAGE, Carry, Stage, group, leaf, plus, run
 
 from .audio import LogMel
 from .files import read_file
-from .layers import numbered
+from .layers import load_weights, numbered
 from .model import Model
 
 CENTS_FIRST_BIN, CENTS_PER_BIN = 1997.3794084376191, 20.0
@@ -199,11 +198,7 @@ class RMVPE(Model, rmvpe.RMVPE):
     def from_state_dict(cls, state: Mapping[str, np.ndarray], **options: Any) -> RMVPE:
         """Build from upstream's keys mapped to arrays. ``options`` as the constructor's."""
         model = cls(RMVPEConfig.from_state_dict(state), **options)
-        own = {k: v for k, v in model.network.state_dict().items() if not k.endswith("num_batches_tracked")}
-        check_keys("RMVPE", {k: tuple(v.shape) for k, v in own.items()}, state)
-        for key, tensor in own.items():
-            tensor.copy_(torch.from_numpy(np.ascontiguousarray(state[key])))
-        model.network.to(model.device, model.dtype)
+        load_weights("RMVPE", model.network, state, model.dtype, model.device)
         model.network.fc[0].gru.flatten_parameters()  # cuDNN needs contiguous parameters after a change of type
         return model
 

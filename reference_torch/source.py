@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from rvc_common.noise import Draws
+from rvc_common.noise import start_phases
 from rvc_common.stages import Carry, Stage, leaf
 
 SINE_AMPLITUDE, NOISE_DEVIATION = 0.1, 0.003
@@ -56,13 +56,6 @@ def with_noise(sines: torch.Tensor, voiced: torch.Tensor, noise: torch.Tensor) -
     return SINE_AMPLITUDE * sines * voiced + deviation * noise
 
 
-def start_phases(draws: Draws, shape: tuple[int, ...]) -> np.ndarray:
-    """Uniform start phases; the fundamental's is drawn and then zero."""
-    phases = draws("uniform", shape).astype(np.float64)
-    phases[..., 0] = 0
-    return phases
-
-
 class HarmonicSource(nn.Module):
     """``f0 [B, T] -> [B, N, 1]`` after tanh, for HiFi-GAN (one component) and MRF HiFi-GAN (nine)."""
 
@@ -76,7 +69,7 @@ class HarmonicSource(nn.Module):
         return (
             Stage("l_sin_gen:voiced", self._voiced, product="voiced"),
             Stage("l_sin_gen", self._generate, product="source"),
-            Stage("l_linear", self._merge, product="source"),
+            leaf("l_linear", lambda x: self.l_linear(x.to(self.l_linear.weight.dtype)), product="source"),
             leaf("l_tanh", torch.tanh, product="source"),
         )
 
@@ -94,9 +87,6 @@ class HarmonicSource(nn.Module):
         noise = carry["convert"](carry["draws"]("normal", (batch, frames * self.hop, self.components)))
         carry["source"] = with_noise(sines, carry.pop("voiced"), noise)
 
-    def _merge(self, carry: Carry) -> None:
-        carry["source"] = self.l_linear(carry["source"].to(self.l_linear.weight.dtype))
-
 
 class InterpolatedSource(nn.Module):
     """``f0 [B, T] -> [B, N, 1]`` after tanh, for RefineGAN: f0 itself is interpolated to samples."""
@@ -110,7 +100,7 @@ class InterpolatedSource(nn.Module):
         """From ``f0`` (NumPy), ``draws`` and ``convert``."""
         return (
             Stage(":sines", self._generate, product="source"),
-            Stage("merge.0", self._merge, product="source"),
+            leaf("merge.0", lambda x: self.merge[0](x.to(self.merge[0].weight.dtype)), product="source"),
             leaf("merge.1", torch.tanh, product="source"),
         )
 
@@ -121,9 +111,6 @@ class InterpolatedSource(nn.Module):
         noise = carry["convert"](carry["draws"]("normal", (*f0.shape, 1)))
         voiced = carry["convert"]((f0 > 0).astype(np.float32)[..., None])
         carry["source"] = with_noise(sines, voiced, noise)
-
-    def _merge(self, carry: Carry) -> None:
-        carry["source"] = self.merge[0](carry["source"].to(self.merge[0].weight.dtype))
 
 
 def interpolate(values: np.ndarray, factor: int) -> np.ndarray:

@@ -53,7 +53,7 @@ class RelativeAttention(nn.Module):
             Stage(":relative_scores", self._relative_scores, product="relative_scores", axes=SCORES),
             Stage(":scores", self._scores, product="scores", axes=SCORES, ranks=True),
             Stage(":weights", self._weights, product="weights", axes=SCORES, ranks=True),
-            Stage(":relative_output", self._relative_output, product="relative_output", axes=HEADS),
+            leaf(":relative_output", self._relative_output, "relative_output", of="weights", axes=HEADS),
             Stage(":attended", self._attended),
             leaf("conv_o", self.conv_o),
         )
@@ -76,8 +76,8 @@ class RelativeAttention(nn.Module):
     def _weights(self, carry: Carry) -> None:
         carry["weights"] = carry.pop("scores").softmax(dim=-1)
 
-    def _relative_output(self, carry: Carry) -> None:
-        carry["relative_output"] = keys_to_offsets(carry["weights"]) @ self.emb_rel_v
+    def _relative_output(self, weights: torch.Tensor) -> torch.Tensor:
+        return keys_to_offsets(weights) @ self.emb_rel_v
 
     def _attended(self, carry: Carry) -> None:
         output = carry.pop("weights") @ self._split(carry.pop("v")) + carry.pop("relative_output")
@@ -159,15 +159,11 @@ class TextEncoder(nn.Module):
     def stages(self) -> tuple[Stage, ...]:
         """From ``x`` (phone), ``pitch`` and ``mask``."""
 
-        def embed_pitch(carry: Carry) -> None:
-            assert self.emb_pitch is not None
-            carry["pitch"] = self.emb_pitch(carry["pitch"])
-
         def combine(carry: Carry) -> None:
             x = carry["x"] + carry.pop("pitch") if self.emb_pitch is not None else carry["x"]
             carry["x"] = leaky_relu(x * self.scale, SLOPE).transpose(1, 2)
 
-        pitch = () if self.emb_pitch is None else (Stage("emb_pitch", embed_pitch, product="pitch", axes=FEATURES),)
+        pitch = () if self.emb_pitch is None else (leaf("emb_pitch", self.emb_pitch, product="pitch", axes=FEATURES),)
         return (
             leaf("emb_phone", self.emb_phone, axes=FEATURES),
             *pitch,

@@ -80,7 +80,8 @@ class SynthesizerConfig:
         width = (768 if version == "v2" else 256) if phone is None else phone.shape[-1]
         if width == (256 if version == "v2" else 768):
             raise CheckpointError(f"version {version}, but the weights take features of {width} values")
-        sizes = {name: int(named[name]) for name in cls.__dataclass_fields__ if name in named and name in _NUMBERS}
+        numbers = [name for name, kind in cls.__annotations__.items() if kind == "int" and name in named]
+        sizes = {name: int(named[name]) for name in numbers}
         return cls(
             **sizes | {"spk_embed_dim": named["spk_embed_dim"] if speakers is None else speakers.shape[0]},
             resblock_kernel_sizes=tuple(named["resblock_kernel_sizes"]),
@@ -98,6 +99,11 @@ class SynthesizerConfig:
     def channels(self) -> tuple[int, ...]:
         """Channels after each upsampling stage."""
         return tuple(self.upsample_initial_channel >> (i + 1) for i in range(len(self.upsample_rates)))
+
+    @property
+    def reduced_channels(self) -> tuple[int, ...]:
+        """Of RefineGAN's filtered source, before and after each reduction; 16 at first in upstream's only size."""
+        return tuple(self.upsample_initial_channel // 32 << i for i in range(len(self.upsample_rates) + 1))
 
     def check_upsampling(self, profile: str) -> None:
         """Refuse a HiFi-GAN that the project named by ``profile`` cannot run either.
@@ -146,12 +152,6 @@ class SynthesizerConfig:
     def unused_shapes(self, state: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
         """Keys of a checkpoint that conversion does not use; they must still have these shapes."""
         return self.posterior_shapes() if any(key.startswith("enc_q.") for key in state) else {}
-
-
-_NUMBERS = (
-    "inter_channels", "hidden_channels", "filter_channels", "n_heads", "n_layers", "kernel_size",
-    "upsample_initial_channel", "spk_embed_dim", "gin_channels", "spec_channels",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from collections.abc import Callable
 import numpy as np
 
 Draw = Callable[[int, str, tuple[int, ...]], np.ndarray]
-KINDS = ("normal", "uniform")
 
 
 def seeded(seed: int) -> Draw:
@@ -67,3 +66,10 @@ class Draws:
             raise ValueError(f"noise: draw {self.index} ({kind}) has NaN or infinite values")
         self.index += 1
         return array
+
+
+def start_phases(draws: Draws, shape: tuple[int, ...]) -> np.ndarray:
+    """Uniform start phases of sines, float64; the fundamental's is drawn and then zero."""
+    phases = draws("uniform", shape).astype(np.float64)
+    phases[..., 0] = 0
+    return phases

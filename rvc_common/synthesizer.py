@@ -22,6 +22,8 @@ from .noise import Draw, Draws, kept
 from .stages import FRAMES, SAMPLES, Carry, Event, Stage, group, walk
 
 Noise = int | Draw | Draws
+Stages = tuple[Stage, ...]
+Step = Callable[[Carry], None]
 
 
 class Part(NamedTuple):
@@ -38,10 +40,10 @@ class Synthesizer(Model):
     config: SynthesizerConfig
     profile: str
     # stages to the prior's mean and deviation, from there to ``z``, and on to audio
-    prior: tuple[Stage, ...]
-    latent: tuple[Stage, ...]
-    decoding: tuple[Stage, ...]
-    source_stages: tuple[Stage, ...]
+    prior: Stages
+    latent: Stages
+    decoding: Stages
+    source_stages: Stages
 
     # an implementation's own
     _attention_stages: Callable[[int], tuple[Stage, ...]]
@@ -66,13 +68,7 @@ class Synthesizer(Model):
         self.phone_channels = config.phone_channels
 
     def _arrange(
-        self,
-        encoder: tuple[Stage, ...],
-        flow: tuple[Stage, ...],
-        source: tuple[Stage, ...],
-        decoder: tuple[Stage, ...],
-        split_stats: Callable[[Carry], None],
-        apply_mask: Callable[[Carry], None],
+        self, encoder: Stages, flow: Stages, source: Stages, decoder: Stages, split_stats: Step, apply_mask: Step
     ) -> None:
         """Puts the stages of the network's parts in order."""
         self.prior = (

@@ -254,13 +254,8 @@ class BiGRU:
 def _kernel_error(kind: str, hidden: int) -> float:
     """Largest difference between the kernel and the plain steps on seeded inputs; once a process."""
     rng = np.random.default_rng(0)
-    shapes = {
-        "weight_ih": (3 * hidden, 8),
-        "weight_hh": (3 * hidden, hidden),
-        "bias_ih": (3 * hidden,),
-        "bias_hh": (3 * hidden,),
-    }
-    scale = hidden**-0.5
+    gates, scale = 3 * hidden, hidden**-0.5
+    shapes = {"weight_ih": (gates, 8), "weight_hh": (gates, hidden), "bias_ih": (gates,), "bias_hh": (gates,)}
     state = {
         f"gru.{leaf}_l0{end}": (scale * rng.standard_normal(shape)).astype(np.float32)
         for leaf, shape in shapes.items()

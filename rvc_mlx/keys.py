@@ -93,7 +93,7 @@ def _hifigan(shapes: Shapes, config: SynthesizerConfig, profile: str) -> None:
 
 def _refinegan(shapes: Shapes, config: SynthesizerConfig) -> None:
     half = config.upsample_initial_channel // 2
-    down = [refinegan.start_channels(config) << i for i in range(len(config.upsample_rates) + 1)]
+    down = config.reduced_channels
     shapes.layer("dec.m_source.merge.0", 1, 1, bias=0)
     shapes.layer("dec.pre_conv", down[0], 1, 7, normed=True)
     for i, (a, b) in enumerate(itertools.pairwise(down)):

@@ -50,8 +50,10 @@ class Weights:
 
     def linear(self, name: str) -> Layer:
         """``[.., in] -> [.., out]``; a convolution of kernel 1 is the same thing."""
-        weight = self.raw(f"{name}.weight")
-        return _linear(self.array(weight.reshape(weight.shape[:2]).T), self.bias(name))
+        raw = self.raw(f"{name}.weight")
+        weight = self.array(raw.reshape(raw.shape[:2]).T)
+        # not addmm: on CPUs it spreads the bias over the rows first, slower than the sum afterwards
+        return _plus(lambda x: x @ weight, self.bias(name))
 
     def leaky_relu(self, slope: float) -> Layer:
         """``max(x, slope * x)``; one kernel instead of two with ``fuse_elementwise``."""
@@ -123,11 +125,6 @@ def _computes_on_cuda() -> bool:
     Of 128 taps, 16 groups of 48 channels and 64 frames on an H200: ``nhwcToNchwKernel`` under compute-sanitizer.
     """
     return gpu_kind() == "cuda" and mx.default_device() == mx.Device(mx.gpu)
-
-
-def _linear(weight: mx.array, bias: mx.array | None) -> Layer:
-    # not addmm: on CPUs it spreads the bias over the rows first, slower than the sum afterwards
-    return _plus(lambda x: x @ weight, bias)
 
 
 def _plus(layer: Layer, bias: mx.array | None) -> Layer:

@@ -23,11 +23,6 @@ KERNELS, DILATIONS = (3, 7, 11), (1, 3, 5)
 SINC_ZEROS, ROLLOFF, KAISER_BETA = 64, 0.9475937167399596, 14.769656459379492
 
 
-def start_channels(config: SynthesizerConfig) -> int:
-    """Channels of the filtered source before its first reduction; 16 in upstream's only size."""
-    return config.upsample_initial_channel // 32
-
-
 def sinc_kernel(rate: int) -> np.ndarray:
     """Low-pass filter for keeping every ``rate``-th sample, float64; taps from ``-width`` to ``width + rate - 1``."""
     width = math.ceil(SINC_ZEROS * rate / ROLLOFF)

@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from rvc_common.config import SynthesizerConfig
-from rvc_common.noise import Draws
+from rvc_common.noise import start_phases
 from rvc_common.stages import Carry, Stage, leaf
 
 from .layers import Weights
@@ -52,13 +52,6 @@ def with_noise(sines: mx.array, voiced: mx.array, noise: mx.array) -> mx.array:
     return SINE_AMPLITUDE * sines * voiced + deviation * noise
 
 
-def start_phases(draws: Draws, shape: tuple[int, ...]) -> np.ndarray:
-    """Uniform start phases; the fundamental's is drawn and then zero."""
-    phases = draws("uniform", shape).astype(np.float64)
-    phases[..., 0] = 0
-    return phases
-
-
 class HarmonicSource:
     """``f0 [B, T] -> [B, N, 1]`` after tanh, for HiFi-GAN (one component) and MRF HiFi-GAN (nine)."""
 
@@ -72,7 +65,7 @@ class HarmonicSource:
         return (
             Stage("l_sin_gen:voiced", self._voiced, product="voiced"),
             Stage("l_sin_gen", self._generate, product="source"),
-            Stage("l_linear", self._merge, product="source"),
+            leaf("l_linear", lambda x: self.linear(x.astype(self.dtype)), product="source"),
             leaf("l_tanh", mx.tanh, product="source"),
         )
 
@@ -89,9 +82,6 @@ class HarmonicSource:
         noise = mx.array(carry["draws"]("normal", (batch, frames * self.hop, self.components)))
         carry["source"] = with_noise(sines, carry.pop("voiced"), noise)
 
-    def _merge(self, carry: Carry) -> None:
-        carry["source"] = self.linear(carry["source"].astype(self.dtype))
-
 
 class InterpolatedSource:
     """``f0 [B, T] -> [B, N, 1]`` after tanh, for RefineGAN: f0 itself is interpolated to samples."""
@@ -104,7 +94,7 @@ class InterpolatedSource:
         """From ``f0`` (NumPy) and ``draws``."""
         return (
             Stage(":sines", self._generate, product="source"),
-            Stage("merge.0", self._merge, product="source"),
+            leaf("merge.0", lambda x: self.merge(x.astype(self.dtype)), product="source"),
             leaf("merge.1", mx.tanh, product="source"),
         )
 
@@ -114,9 +104,6 @@ class InterpolatedSource:
         sines = sine_of_samples(f0, self.sample_rate, start)
         noise = mx.array(carry["draws"]("normal", (*f0.shape, 1)))
         carry["source"] = with_noise(sines, mx.array((f0 > 0).astype(np.float32))[..., None], noise)
-
-    def _merge(self, carry: Carry) -> None:
-        carry["source"] = self.merge(carry["source"].astype(self.dtype))
 
 
 def interpolate(values: np.ndarray, factor: int) -> np.ndarray:

@@ -38,7 +38,7 @@ class RelativeAttention:
             Stage(":relative_scores", self._relative_scores, product="relative_scores", axes=SCORES),
             Stage(":scores", self._scores, product="scores", axes=SCORES, ranks=True),
             Stage(":weights", self._weights, product="weights", axes=SCORES, ranks=True),
-            Stage(":relative_output", self._relative_output, product="relative_output", axes=HEADS),
+            leaf(":relative_output", self._relative_output, "relative_output", of="weights", axes=HEADS),
             Stage(":attended", self._attended),
             leaf("conv_o", self.projections["o"]),
         )
@@ -62,8 +62,8 @@ class RelativeAttention:
     def _weights(self, carry: Carry) -> None:
         carry["weights"] = mx.softmax(carry.pop("scores"), axis=-1, precise=True)
 
-    def _relative_output(self, carry: Carry) -> None:
-        carry["relative_output"] = keys_to_offsets(carry["weights"]) @ self.values
+    def _relative_output(self, weights: mx.array) -> mx.array:
+        return keys_to_offsets(weights) @ self.values
 
     def _attended(self, carry: Carry) -> None:
         output = carry.pop("weights") @ self._split(carry.pop("v")) + carry.pop("relative_output")
@@ -129,22 +129,20 @@ class TextEncoder:
     def __init__(self, config: SynthesizerConfig, weights: Weights) -> None:
         name = "enc_p.encoder.attn_layers"
         self.attentions = [RelativeAttention(f"{name}.{i}", config.n_heads, weights) for i in range(config.n_layers)]
-        self.emb_pitch = weights.array(weights.state["enc_p.emb_pitch.weight"]) if config.has_f0 else None
         self.scale = math.sqrt(config.hidden_channels)
         self.stages = self._stages(config, weights)
 
     def _stages(self, config: SynthesizerConfig, weights: Weights) -> tuple[Stage, ...]:
         leaky_relu = weights.leaky_relu(SLOPE)
-
-        def embed_pitch(carry: Carry) -> None:
-            assert self.emb_pitch is not None
-            carry["pitch"] = self.emb_pitch[carry["pitch"]]
+        pitch: tuple[Stage, ...] = ()
+        if config.has_f0:
+            table = weights.array(weights.state["enc_p.emb_pitch.weight"])
+            pitch = (leaf("emb_pitch", lambda codes: table[codes], product="pitch", axes=FEATURES),)
 
         def combine(carry: Carry) -> None:
-            x = carry["x"] + carry.pop("pitch") if self.emb_pitch is not None else carry["x"]
+            x = carry["x"] + carry.pop("pitch") if pitch else carry["x"]
             carry["x"] = leaky_relu(x * self.scale)
 
-        pitch = () if self.emb_pitch is None else (Stage("emb_pitch", embed_pitch, product="pitch", axes=FEATURES),)
         return (
             leaf("emb_phone", weights.linear("enc_p.emb_phone"), axes=FEATURES),
             *pitch,
