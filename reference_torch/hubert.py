@@ -25,8 +25,6 @@ from .model import Model
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 POSITION_KERNEL, POSITION_GROUPS = 128, 16
 NORM_EPS = 1e-5
-# v1 voices of the WebUI were trained on the output of the ninth layer
-WEBUI_V1_LAYERS = 9
 
 
 class ConvLayer(nn.Module):
@@ -55,18 +53,6 @@ class FeatureExtractor(nn.Module):
 
     def stages(self) -> tuple[Stage, ...]:
         return numbered("conv_layers", self.conv_layers)
-
-
-class FeatureProjection(nn.Module):
-    """``[B, H, 512] -> [B, H, 768]``."""
-
-    def __init__(self, config: HubertConfig) -> None:
-        super().__init__()
-        self.layer_norm = nn.LayerNorm(config.conv_channels, NORM_EPS)
-        self.projection = nn.Linear(config.conv_channels, config.channels)
-
-    def stages(self) -> tuple[Stage, ...]:
-        return (leaf("layer_norm", self.layer_norm), leaf("projection", self.projection))
 
 
 class PositionalConvolution(nn.Module):
@@ -148,7 +134,8 @@ class Network(nn.Module):
     def __init__(self, config: HubertConfig) -> None:
         super().__init__()
         self.feature_extractor = FeatureExtractor(config)
-        self.feature_projection = FeatureProjection(config)
+        norm, linear = nn.LayerNorm(config.conv_channels, NORM_EPS), nn.Linear(config.conv_channels, config.channels)
+        self.feature_projection = nn.ModuleDict({"layer_norm": norm, "projection": linear})
         self.encoder = Encoder(config)
         self.final_proj = None if config.projected is None else nn.Linear(config.channels, config.projected)
 
@@ -160,7 +147,8 @@ class Network(nn.Module):
 
     def encoding(self, layers: int, project: bool) -> tuple[Stage, ...]:
         last = (leaf("final_proj", self.final_proj, axes=FEATURES),) if project and self.final_proj is not None else ()
-        projection = group("feature_projection", self.feature_projection.stages(), axes=FEATURES)
+        parts = tuple(leaf(name, layer) for name, layer in self.feature_projection.items())
+        projection = group("feature_projection", parts, axes=FEATURES)
         return (projection, group("encoder", self.encoder.stages(layers), axes=FEATURES), *last)
 
 
@@ -178,11 +166,6 @@ class Hubert(Model, hubert.Hubert):
 
     def _entered(self, audio: np.ndarray) -> Carry:
         return {"x": self.to_device(audio).reshape(-1, 1, audio.shape[-1])}
-
-    def _last_stage(self, version: str, profile: str) -> tuple[int, bool]:
-        if version == "v2":
-            return self.config.layers, False
-        return (WEBUI_V1_LAYERS if profile == "webui" else self.config.layers), True
 
     def _encoding_stages(self, layers: int, project: bool) -> tuple[Stage, ...]:
         return self.network.encoding(layers, project)

@@ -194,7 +194,11 @@ def read_content(path: str | Path, read: Reader, expected: str | None = None) ->
         if kind == "voice":
             fields = _stored_fields(metadata) if state is content else fields
             if "config" not in fields:
-                raise CheckpointError(_lacks_config("model" in fields))
+                what = "a training checkpoint" if "model" in fields else "a bare state dict"
+                raise CheckpointError(
+                    f"this is {what}, which lacks the voice's config; give the exported voice file "
+                    "(with weight, config and version) or what `convert` made of it"
+                )
             return Content(kind, normalise_keys(state), fields)
         return Content(kind, hubert_names(state) if kind == "hubert" else dict(state), {})
 
@@ -247,14 +251,6 @@ def _stored_fields(metadata: Mapping[str, str]) -> dict[str, Any]:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"its metadata is damaged ({error!r:.80})") from None
-
-
-def _lacks_config(training: bool) -> str:
-    what = "a training checkpoint" if training else "a bare state dict"
-    return (
-        f"this is {what}, which lacks the voice's config; give the exported voice file "
-        "(with weight, config and version) or what `convert` made of it"
-    )
 
 
 def _is_state(content: object) -> bool:

@@ -19,6 +19,9 @@ from .keys import normalise_keys
 from .model import Model, Outputs, Resident, Watcher
 from .stages import FEATURES, Carry, Event, Stage, run, walk
 
+# v1 voices of the WebUI were trained on the output of the ninth layer
+WEBUI_V1_LAYERS = 9
+
 
 class Hubert(Model):
     """Content features of 16 kHz mono audio, 50 frames a second. NumPy in, NumPy out."""
@@ -29,8 +32,8 @@ class Hubert(Model):
 
     # an implementation's own
     _entered: Callable[[np.ndarray], Carry]  # ``x`` of the convolutions, from ``[n]`` or ``[B, n]``
-    _last_stage: Callable[[str, str], tuple[int, bool]]  # layers in use, and whether ``final_proj`` follows
-    _encoding_stages: Callable[[int, bool], tuple[Stage, ...]]  # what follows the convolutions, from these two
+    # what follows the convolutions: so many layers, and perhaps ``final_proj``
+    _encoding_stages: Callable[[int, bool], tuple[Stage, ...]]
 
     @abstractmethod
     def __init__(self, state: Mapping[str, np.ndarray], config: HubertConfig, **options: Any) -> None: ...
@@ -64,7 +67,7 @@ class Hubert(Model):
         Raises:
             ValueError: no such version or profile, or this model lacks what the version needs.
         """
-        _, projects = self._checked_last_stage(version, profile)
+        _, projects = self._last_stage(version, profile)
         return self.config.projected if projects else self.config.channels
 
     def extract(self, audio: np.ndarray) -> np.ndarray:
@@ -109,12 +112,13 @@ class Hubert(Model):
         yield Event("features", carry, "features", axes=FEATURES)
 
     def _encoding(self, version: str, profile: str) -> tuple[Stage, ...]:
-        return self._encoding_stages(*self._checked_last_stage(version, profile))
+        return self._encoding_stages(*self._last_stage(version, profile))
 
-    def _checked_last_stage(self, version: str, profile: str) -> tuple[int, bool]:
+    def _last_stage(self, version: str, profile: str) -> tuple[int, bool]:
         if version not in ("v1", "v2") or profile not in ("applio", "webui"):
             raise ValueError(f"unknown version or profile: {version!r}, {profile!r}; v1 or v2, applio or webui")
-        layers, projects = self._last_stage(version, profile)
+        projects = version == "v1"
+        layers = WEBUI_V1_LAYERS if projects and profile == "webui" else self.config.layers
         if projects and self.config.projected is None:
             raise ValueError("this HuBERT has no final_proj, which v1 voices need")
         if layers > self.config.layers:

@@ -24,6 +24,13 @@ class Model(ABC):
     # opens checkpoints; each implementation has its own
     read_file: Reader
     layout: Layout
+    # runs its body on the model's device; takes the name of a whole call, or None for a part of one
+    on_device: Callable[[str | None], AbstractContextManager[Any]]
+    to_device: Callable[[np.ndarray], Any]  # an array as it is, in the network's type
+    to_wide: Callable[[np.ndarray], Any]  # and in one of no less than float32
+    to_host: Callable[[Any], np.ndarray]  # one of the framework's arrays, or its pieces; half precision widened
+    # carries out work for an owner and returns when every output is computed
+    compute: Callable[[object, Callable[[], Outputs]], Outputs]
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, **options: Any) -> Self:
@@ -49,25 +56,9 @@ class Model(ABC):
     def _read(cls, path: str | Path) -> tuple[Any, ...]:
         """What ``from_state_dict`` takes, from a file."""
 
-    @abstractmethod
-    def on_device(self, call: str | None) -> AbstractContextManager[Any]:
-        """Work inside it runs on the model's device; ``call`` names a whole call, None a part of one."""
-
-    @abstractmethod
-    def to_device(self, array: np.ndarray) -> Any:
-        """An array as it is, in the network's type."""
-
-    @abstractmethod
-    def to_host(self, value: Any) -> np.ndarray:
-        """One of the framework's arrays, or its pieces, as NumPy; half precision widened."""
-
     def settle(self, carry: Carry) -> Carry:
         """The carry with every array computed, where the framework is lazy."""
         return carry
-
-    @abstractmethod
-    def compute(self, owner: object, work: Callable[[], Outputs]) -> Outputs:
-        """Runs ``work`` for ``owner`` and returns when every output is computed."""
 
     def stepped(self, events: Iterator[Event]) -> Iterator[Event]:
         """The events of a walk with the model's layout; the work happens on its device."""

@@ -48,11 +48,6 @@ class Draws:
         self.index = 0
         self.draw: Draw = noise if callable(noise) else seeded(noise)
 
-    @classmethod
-    def of(cls, noise: int | Draw | Draws) -> Draws:
-        """``noise`` itself where it is a running sequence already."""
-        return noise if isinstance(noise, Draws) else cls(noise)
-
     def __call__(self, kind: str, shape: tuple[int, ...]) -> np.ndarray:
         """The next array, float32.
 

@@ -31,7 +31,6 @@ class RMVPE(Model):
     chunk: int
 
     # an implementation's own; what it calls frames are mels in its own axis order
-    to_wide: Callable[[np.ndarray], Any]  # an array on the device, of no less than float32
     _mel: Callable[[Any], Any]  # ``[n]`` to ``[128, F]``
     _batch: Callable[[np.ndarray], Any]  # mels ``[B, 128, F]`` to frames
     _pad_frames: Callable[[Any], Any]

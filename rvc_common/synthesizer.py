@@ -258,7 +258,9 @@ class Synthesizer(Model):
 
     def _drawing(self, carry: Carry, noise: Noise | None) -> Carry:
         """A copy of the carry from which stages draw their noise."""
-        return dict(carry) if noise is None else carry | {"draws": Draws.of(noise)}
+        if noise is None:
+            return dict(carry)
+        return carry | {"draws": noise if isinstance(noise, Draws) else Draws(noise)}
 
     def _audio(self, carry: Carry, watch: Watcher | None = None) -> Outputs:
         """The decoder: ``audio [B, N]``, or its pieces along N."""

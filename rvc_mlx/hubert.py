@@ -30,8 +30,6 @@ from .runtime import mx
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 POSITION_KERNEL, POSITION_GROUPS = 128, 16
 NORM_EPS = 1e-5
-# v1 voices of the WebUI were trained on the output of the ninth layer
-WEBUI_V1_LAYERS = 9
 
 
 def state_shapes(config: HubertConfig) -> dict[str, tuple[int, ...]]:
@@ -118,14 +116,14 @@ class Network:
         self.projection = group("feature_projection", projection, axes=FEATURES)
         self.position = self._position()
         self.layers = tuple(group(f"layers.{i}", self._layer(f"encoder.layers.{i}")) for i in range(config.layers))
-        self.final_proj = (
-            None if config.projected is None else leaf("final_proj", weights.linear("final_proj"), axes=FEATURES)
-        )
+        self.final_proj: tuple[Stage, ...] = ()
+        if config.projected is not None:
+            self.final_proj = (leaf("final_proj", weights.linear("final_proj"), axes=FEATURES),)
         del self.weights  # the stages hold their own arrays
 
     def encoding(self, layers: int, project: bool) -> tuple[Stage, ...]:
-        last = (self.final_proj,) if project and self.final_proj else ()
-        return (self.projection, group("encoder", (*self.position, *self.layers[:layers]), axes=FEATURES), *last)
+        encoder = group("encoder", (*self.position, *self.layers[:layers]), axes=FEATURES)
+        return (self.projection, encoder, *(self.final_proj if project else ()))
 
     def _conv_layer(self, i: int) -> Stage:
         name = f"feature_extractor.conv_layers.{i}"
@@ -219,11 +217,6 @@ class Hubert(Model, hubert.Hubert):
 
     def _entered(self, audio: np.ndarray) -> Carry:
         return {"x": self.to_device(audio).reshape(-1, audio.shape[-1], 1)}
-
-    def _last_stage(self, version: str, profile: str) -> tuple[int, bool]:
-        if version == "v2":
-            return self.config.layers, False
-        return (WEBUI_V1_LAYERS if profile == "webui" else self.config.layers), True
 
     def _encoding_stages(self, layers: int, project: bool) -> tuple[Stage, ...]:
         return self.network.encoding(layers, project)

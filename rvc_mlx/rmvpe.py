@@ -210,21 +210,18 @@ class RMVPE(Model, rmvpe.RMVPE):
         return self.gru(x)
 
     def _cents(self, salience: mx.array, threshold: float) -> np.ndarray:
-        return _cents(salience.astype(mx.float32), threshold)
+        """The window around the maximum on the device, its mean in float64 on the host."""
+        salience = salience.astype(mx.float32)
+        peak = mx.argmax(salience, axis=1)[:, None]
+        bins = peak + mx.arange(-4, 5)
+        inside = (bins >= 0) & (bins < N_BINS)
+        nearby = mx.where(inside, mx.take_along_axis(salience, mx.clip(bins, 0, N_BINS - 1), axis=1), 0.0)
+        window = np.array(nearby)
+        # a bin outside has weight zero, so its cents do not matter
+        weighted = (window * (CENTS_FIRST_BIN + CENTS_PER_BIN * np.array(bins).astype(np.float64))).sum(axis=1)
+        voiced = window.max(axis=1, initial=0.0) > threshold
+        total = np.where(voiced, window.sum(axis=1, dtype=np.float32), np.float32(1))
+        return np.where(voiced, weighted / total, 0.0)
 
     def _hertz(self, cents: np.ndarray) -> np.ndarray:
         return np.where(cents > 0, 10.0 * 2.0 ** (cents / 1200.0), 0.0)
-
-
-def _cents(salience: mx.array, threshold: float) -> np.ndarray:
-    """The window around the maximum on the device, its mean in float64 on the host."""
-    peak = mx.argmax(salience, axis=1)[:, None]
-    bins = peak + mx.arange(-4, 5)
-    inside = (bins >= 0) & (bins < N_BINS)
-    nearby = mx.where(inside, mx.take_along_axis(salience, mx.clip(bins, 0, N_BINS - 1), axis=1), 0.0)
-    window = np.array(nearby)
-    # a bin outside has weight zero, so its cents do not matter
-    weighted = (window * (CENTS_FIRST_BIN + CENTS_PER_BIN * np.array(bins).astype(np.float64))).sum(axis=1)
-    voiced = window.max(axis=1, initial=0.0) > threshold
-    total = np.where(voiced, window.sum(axis=1, dtype=np.float32), np.float32(1))
-    return np.where(voiced, weighted / total, 0.0)

@@ -182,13 +182,13 @@ def _backward_not_reversed(p: Patches, original: Any, self: Any, inputs: Any) ->
     return p.mx.concatenate([y[..., :n], y[:, ::-1, n:]], axis=-1)
 
 
-@around("rmvpe._cents")
-def _narrow_window(p: Patches, original: Any, salience: Any, threshold: float) -> Any:
+@around("rmvpe.RMVPE._cents")
+def _narrow_window(p: Patches, original: Any, self: Any, salience: Any, threshold: float) -> Any:
     """Seven bins around the maximum instead of nine."""
     mx = p.mx
     peak = mx.argmax(salience, axis=1)[:, None]
     far = mx.abs(mx.arange(salience.shape[1]) - peak) > 3
-    return original(mx.where(far, 0.0, salience), threshold)
+    return original(self, mx.where(far, 0.0, salience), threshold)
 
 
 def _short_tile(p: Patches) -> None:
