@@ -82,17 +82,6 @@ class Attention(nn.Module):
         return (*projections, Stage(":attended", attend), leaf("out_proj", self.out_proj))
 
 
-class FeedForward(nn.Module):
-    def __init__(self, config: HubertConfig) -> None:
-        super().__init__()
-        self.intermediate_dense = nn.Linear(config.channels, config.filter_channels)
-        self.output_dense = nn.Linear(config.filter_channels, config.channels)
-
-    def stages(self) -> tuple[Stage, ...]:
-        dense = leaf("intermediate_dense", self.intermediate_dense)
-        return (dense, leaf("gelu", gelu), leaf("output_dense", self.output_dense))
-
-
 class EncoderLayer(nn.Module):
     """Attention, add, norm, feed-forward, add, norm."""
 
@@ -100,14 +89,17 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.attention = Attention(config.channels)
         self.layer_norm = nn.LayerNorm(config.channels, NORM_EPS)
-        self.feed_forward = FeedForward(config)
+        c, wide = config.channels, config.filter_channels
+        dense = {"intermediate_dense": nn.Linear(c, wide), "output_dense": nn.Linear(wide, c)}
+        self.feed_forward = nn.ModuleDict(dense)
         self.final_layer_norm = nn.LayerNorm(config.channels, NORM_EPS)
 
     def stages(self) -> tuple[Stage, ...]:
+        first, last = (leaf(name, layer) for name, layer in self.feed_forward.items())
         return (
             *residual("attention", self.attention.stages()),
             leaf("layer_norm", self.layer_norm),
-            *residual("feed_forward", self.feed_forward.stages()),
+            *residual("feed_forward", (first, leaf("gelu", gelu), last)),
             leaf("final_layer_norm", self.final_layer_norm),
         )
 
@@ -162,10 +154,7 @@ class Hubert(Model, hubert.Hubert):
         self._place(dtype, device)
         self.config, self.network = config, Network(config)
         load_weights("HuBERT", self.network, state, self.dtype, self.device, config.unused_shapes(state))
-        self.extracting = self.network.extracting()
+        self.extracting, self._encoding_stages = self.network.extracting(), self.network.encoding
 
     def _entered(self, audio: np.ndarray) -> Carry:
         return {"x": self.to_device(audio).reshape(-1, 1, audio.shape[-1])}
-
-    def _encoding_stages(self, layers: int, project: bool) -> tuple[Stage, ...]:
-        return self.network.encoding(layers, project)

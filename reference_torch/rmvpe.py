@@ -131,18 +131,6 @@ class Decoder(nn.Module):
         return tuple(group(f"layers.{i}", layer.stages(f"skip.{last - i}")) for i, layer in enumerate(self.layers))
 
 
-class DeepUnet(nn.Module):
-    def __init__(self, config: RMVPEConfig) -> None:
-        super().__init__()
-        self.encoder = Encoder(config)
-        self.intermediate = Intermediate(config)
-        self.decoder = Decoder(config)
-
-    def stages(self) -> tuple[Stage, ...]:
-        names = ("encoder", "intermediate", "decoder")
-        return tuple(group(name, getattr(self, name).stages()) for name in names)
-
-
 class BiGRU(nn.Module):
     """``[B, T, in] -> [B, T, 2 * hidden]``, forward half first; gates r, z, n."""
 
@@ -164,13 +152,15 @@ class Network(nn.Module):
 
     def __init__(self, config: RMVPEConfig) -> None:
         super().__init__()
-        self.unet = DeepUnet(config)
+        parts = {"encoder": Encoder(config), "intermediate": Intermediate(config), "decoder": Decoder(config)}
+        self.unet = nn.ModuleDict(parts)
         self.cnn = nn.Conv2d(config.width, 3, 3, padding=1)
         self.fc = nn.Sequential(BiGRU(3 * N_MELS, config.hidden), nn.Linear(2 * config.hidden, N_BINS))
 
     def stages(self) -> tuple[Stage, ...]:
+        unet = tuple(group(name, part.stages()) for name, part in self.unet.items())
         return (
-            group("unet", self.unet.stages(), axes=IMAGE),
+            group("unet", unet, axes=IMAGE),
             leaf("cnn", self.cnn, axes=IMAGE),
             leaf("flatten", _flatten_bands, axes=FEATURES),
             leaf("fc.0", self.fc[0], axes=FEATURES),
@@ -182,6 +172,7 @@ class Network(nn.Module):
 class RMVPE(Model, rmvpe.RMVPE):
     __doc__ = rmvpe.RMVPE.__doc__
     read_file = staticmethod(read_file)
+    _batch = Model.to_wide
 
     def __init__(
         self, config: RMVPEConfig, *, dtype: str = "float32", device: str = "cpu", profile: str = "applio"
@@ -204,9 +195,6 @@ class RMVPE(Model, rmvpe.RMVPE):
 
     def _mel(self, audio: torch.Tensor) -> torch.Tensor:
         return self.log_mel(audio)
-
-    def _batch(self, mel: np.ndarray) -> torch.Tensor:
-        return self.to_wide(mel)
 
     def _salience(self, mel: torch.Tensor, chunk: int | None = None) -> torch.Tensor:
         blocks = [self._block(block) for block in self._split(self._pad_frames(mel), chunk)]

@@ -41,6 +41,7 @@ class Network(nn.Module):
 class Synthesizer(Model, synthesizer.Synthesizer):
     __doc__ = synthesizer.Synthesizer.__doc__
     read_file = staticmethod(read_file)
+    _frames = Model.to_device
 
     def __init__(
         self,
@@ -77,9 +78,6 @@ class Synthesizer(Model, synthesizer.Synthesizer):
     def _embedded(self, numbers: np.ndarray) -> torch.Tensor:
         """``[B] -> [B, G, 1]``."""
         return self.network.emb_g(torch.from_numpy(numbers).to(self.device)).unsqueeze(-1)
-
-    def _frames(self, array: np.ndarray) -> torch.Tensor:
-        return self.to_device(array)
 
     def _channels_second(self, x: torch.Tensor) -> torch.Tensor:
         return x

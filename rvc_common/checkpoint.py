@@ -98,7 +98,9 @@ def read_state_dict(path: str | Path, read: Reader) -> dict[str, np.ndarray]:
     content, _ = _opened(Path(path), read)
     if not _is_state(content):
         expected = "a bare state dict (expected names mapped to tensors)"
-        what = _nested_kind(content)
+        nested = content if isinstance(content, Mapping) else {}
+        kinds = {"weight": "a voice checkpoint", "model": "a training checkpoint"}
+        what = next((kind for key, kind in kinds.items() if _is_state(nested.get(key))), None)
         raise CheckpointError(f"{path}: " + (f"this looks like {what}, not {expected}" if what else f"not {expected}"))
     return _float32(content)
 
@@ -257,14 +259,6 @@ def _is_state(content: object) -> bool:
     if not isinstance(content, Mapping) or not content:
         return False
     return all(isinstance(k, str) and isinstance(v, np.ndarray) for k, v in content.items())
-
-
-def _nested_kind(content: object) -> str | None:
-    if not isinstance(content, Mapping):
-        return None
-    if _is_state(content.get("weight")):
-        return "a voice checkpoint"
-    return "a training checkpoint" if _is_state(content.get("model")) else None
 
 
 def _float32(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -17,7 +17,6 @@ from .pipeline import Pipeline
 from .recording import SAMPLE_RATE, check_output, check_space, read_recording, write_recording
 
 PASSED, ERROR, INTERRUPTED = 0, 2, 130
-DEFAULT_INDEX_RATE = 0.75
 
 
 class Side(NamedTuple):
@@ -52,7 +51,7 @@ def parser(side: Side) -> argparse.ArgumentParser:
     models.add_argument("--index", type=Path, help="the voice's .index (needs faiss) or .npy of vectors")
     knobs = convert.add_argument_group("knobs")
     knobs.add_argument("--transpose", type=float, default=0, metavar="SEMITONES", help="up or down")
-    knobs.add_argument("--index-rate", type=float, default=DEFAULT_INDEX_RATE, metavar="0..1", help="with --index")
+    knobs.add_argument("--index-rate", type=float, default=0.75, metavar="0..1", help="with --index")
     knobs.add_argument("--exhaustive", action="store_true", help="search all of the index, not its nearest lists alone")
     knobs.add_argument("--protect", type=float, default=0.5, metavar="0..0.5", help="of unvoiced sounds; 0.5 is off")
     knobs.add_argument("--rms-mix", type=float, default=1, metavar="0..1", help="loudness: 1 the voice's, 0 yours")

@@ -213,10 +213,7 @@ class Hubert(Model, hubert.Hubert):
         self._place("hubert", dtype, device, optimize)
         with self.on_device(None):
             self.network = Network(config, Weights(state, self.dtype, self.optimize))
-        self.extracting = self.network.extracting
+        self.extracting, self._encoding_stages = self.network.extracting, self.network.encoding
 
     def _entered(self, audio: np.ndarray) -> Carry:
         return {"x": self.to_device(audio).reshape(-1, audio.shape[-1], 1)}
-
-    def _encoding_stages(self, layers: int, project: bool) -> tuple[Stage, ...]:
-        return self.network.encoding(layers, project)

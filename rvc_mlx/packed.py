@@ -116,24 +116,16 @@ class PackedUNet:
     """
 
     def __init__(self, state: Weights, config: RMVPEConfig) -> None:
-        levels, blocks = config.levels, config.blocks
+        def stack(name: str, inputs: tuple[int, ...] | None = None) -> list[_Block]:
+            return [_block(state, f"{name}.{j}", None if j else inputs) for j in range(config.blocks)]
+
         scale, shift = fold_norm(state, "unet.encoder.bn")
-        self.levels, self.input_norm = levels, (float(scale[0]), float(shift[0]))
-        self.encoder = [
-            [_block(state, f"unet.encoder.layers.{i}.conv.{j}") for j in range(blocks)] for i in range(levels)
-        ]
-        self.intermediate = [
-            [_block(state, f"unet.intermediate.layers.{i}.conv.{j}") for j in range(blocks)]
-            for i in range(config.inter_layers)
-        ]
-        self.up = [_up(state, f"unet.decoder.layers.{i}.conv1") for i in range(levels)]
-        self.decoder = [
-            [
-                _block(state, f"unet.decoder.layers.{i}.conv2.{j}", (up.start.shape[1] // 2,) * 2 if j == 0 else None)
-                for j in range(blocks)
-            ]
-            for i, up in enumerate(self.up)
-        ]
+        self.levels, self.input_norm = config.levels, (float(scale[0]), float(shift[0]))
+        self.encoder = [stack(f"unet.encoder.layers.{i}.conv") for i in range(self.levels)]
+        self.intermediate = [stack(f"unet.intermediate.layers.{i}.conv") for i in range(config.inter_layers)]
+        self.up = [_up(state, f"unet.decoder.layers.{i}.conv1") for i in range(self.levels)]
+        widths = [up.start.shape[1] // 2 for up in self.up]
+        self.decoder = [stack(f"unet.decoder.layers.{i}.conv2", (c, c)) for i, c in enumerate(widths)]
         # (taps * 3, C): one product makes all 27 partial images
         self.cnn_kernel = _array(state["cnn.weight"].transpose(2, 3, 0, 1).reshape(27, -1))
         self.cnn_bias = [float(b) for b in state["cnn.bias"]]

@@ -119,7 +119,7 @@ class RMVPE(Model, rmvpe.RMVPE):
         weights = Weights(state, self.dtype, self.optimize)
         self.packed = PackedUNet(state, self.config) if "gemm_conv" in self.optimize else None
         self.native = None if self.packed else NativeUNet(self.config, weights)
-        self.gru = gru = BiGRU(state, "fc.0.gru", self.dtype, self.optimize)
+        self._gru = gru = BiGRU(state, "fc.0.gru", self.dtype, self.optimize)
         # only the optimisations that this machine allows are reported as used
         self.optimize -= {"compile_gru", "gru_kernel"} - gru.used
         if self.packed:  # it has its own folding and upsampling
@@ -205,9 +205,6 @@ class RMVPE(Model, rmvpe.RMVPE):
     def _network(self, block: mx.array) -> tuple[tuple[Stage, ...], Carry]:
         stages, carry = self._entered(block)
         return (*stages, *self.head), carry
-
-    def _gru(self, x: mx.array) -> mx.array:
-        return self.gru(x)
 
     def _cents(self, salience: mx.array, threshold: float) -> np.ndarray:
         """The window around the maximum on the device, its mean in float64 on the host."""

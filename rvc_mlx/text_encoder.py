@@ -129,10 +129,7 @@ class TextEncoder:
     def __init__(self, config: SynthesizerConfig, weights: Weights) -> None:
         name = "enc_p.encoder.attn_layers"
         self.attentions = [RelativeAttention(f"{name}.{i}", config.n_heads, weights) for i in range(config.n_layers)]
-        self.scale = math.sqrt(config.hidden_channels)
-        self.stages = self._stages(config, weights)
-
-    def _stages(self, config: SynthesizerConfig, weights: Weights) -> tuple[Stage, ...]:
+        scale = math.sqrt(config.hidden_channels)
         leaky_relu = weights.leaky_relu(SLOPE)
         pitch: tuple[Stage, ...] = ()
         if config.has_f0:
@@ -141,9 +138,9 @@ class TextEncoder:
 
         def combine(carry: Carry) -> None:
             x = carry["x"] + carry.pop("pitch") if pitch else carry["x"]
-            carry["x"] = leaky_relu(x * self.scale)
+            carry["x"] = leaky_relu(x * scale)
 
-        return (
+        self.stages = (
             leaf("emb_phone", weights.linear("enc_p.emb_phone"), axes=FEATURES),
             *pitch,
             Stage(":embedded", combine),
