@@ -8,15 +8,23 @@ import os
 import sys
 import traceback
 from types import ModuleType
+from typing import NoReturn
 
 from .base import plugins
 from .base.errors import UserError, nearest
-from .commands.cli import ERROR, INTERRUPTED, Parser
+from .base.outcome import ERROR, INTERRUPTED
 
 # modules of ``commands``, in the order of --help
 COMMANDS = ("list", "plan", "run", "report", "compare", "gate", "trace", "selftest", "floors", "doctor", "convert")
 # these take no overrides, so argparse reads their flags wherever they stand
 WITHOUT_OVERRIDES = ("gate", "compare", "report", "convert", "doctor", "list")
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises its errors as ``UserError``, which is printed in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def command(name: str) -> ModuleType:
@@ -34,7 +42,9 @@ def parser(names: tuple[str, ...] = COMMANDS) -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in names:
         module = command(name)
-        module.arguments(commands.add_parser(name, help=module.HELP))
+        own = commands.add_parser(name, help=module.HELP)
+        if hasattr(module, "arguments"):
+            module.arguments(own)
     return top
 
 

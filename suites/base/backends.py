@@ -10,10 +10,8 @@ from typing import NamedTuple
 
 class Backend(NamedTuple):
     """``package``: the port. ``framework``: a name in ``child.adapters.ADAPTERS``.
-
-    ``requires``: the module whose absence means that the framework is not installed. ``timed_against``: the backends
-    on the same kind of device whose time a ratio may name; the first one that is present.
-    """
+    ``requires``: the module whose absence means that the framework is not installed. ``timed_against``: the backends on
+    the same kind of device whose time a ratio may name; the first one that is present."""
 
     package: str
     framework: str
@@ -30,6 +28,7 @@ BACKENDS = {
     "mlx_gpu": Backend("rvc_mlx", "mlx", "gpu", "mlx.core", ("torch_cuda", "torch_mps")),
 }
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 DTYPES = {"fp32": "float32", "tf32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
@@ -70,11 +69,8 @@ def _installed(module: str) -> bool:
 
 def worker_environment(precision: str, threads: int) -> dict[str, str]:
     """Environment of a worker process: what must be set before a framework is imported."""
-    count = str(threads)
     return os.environ | {
-        "OMP_NUM_THREADS": count,
-        "MKL_NUM_THREADS": count,
-        "OPENBLAS_NUM_THREADS": count,
+        **dict.fromkeys(THREAD_VARIABLES, str(threads)),
         "MLX_ENABLE_TF32": "1" if precision == "tf32" else "0",
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",

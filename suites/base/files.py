@@ -10,14 +10,25 @@ from pathlib import Path
 import numpy as np
 
 
-def write_whole(path: Path, text: str) -> None:
-    """A file that is there whole or not at all, whenever the process ends."""
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write a file that is there whole or not at all, whenever the process ends."""
     part = path.with_name(path.name + ".part")
     try:
-        part.write_text(text)
+        yield part
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    with whole(path) as part:
+        part.write_text(text)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as stored:
+        return {name: stored[name] for name in stored.files}
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ Schema of the lines is generated from the types: ``python -m suites.base.lines``
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -267,12 +267,17 @@ def typed(raw: Line) -> Keyed:
 
 
 def restored(value: Any) -> Any:
-    """Figures as they were before ``append`` wrote NaN and infinity as text."""
+    """Figures as they were before NaN and infinity were written as text."""
+    return changed(value, lambda one: float(one) if one in ("nan", "inf", "-inf") else one)
+
+
+def changed(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A value with ``change`` made to everything inside its dictionaries and lists."""
     if isinstance(value, dict):
-        return {k: restored(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [restored(v) for v in value]
-    return float(value) if value in ("nan", "inf", "-inf") else value
+        return {k: changed(v, change) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [changed(v, change) for v in value]
+    return change(value)
 
 
 # ---------------------------------------------------------------------- the JSON Schema

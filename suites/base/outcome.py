@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .lines import Line
 from .records import key_of
 
-PASSED, FAILED, ERROR = 0, 1, 2
+PASSED, FAILED, ERROR, INTERRUPTED = 0, 1, 2, 130
 
 
 class Outcome(NamedTuple):

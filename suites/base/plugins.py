@@ -22,11 +22,7 @@ def names() -> tuple[str, ...]:
 
 
 def load() -> None:
-    """Import the plugins.
-
-    Raises:
-        UserError: one cannot be found.
-    """
+    """Import the plugins. Raises ``UserError``: one cannot be found."""
     _folders()
     for name in names():
         importlib.import_module(name)

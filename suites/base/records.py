@@ -9,13 +9,14 @@ import json
 import lzma
 import os
 from collections.abc import Iterable, Iterator
+from math import isfinite
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from .errors import UserError
-from .lines import SCHEMA, Key, Keyed, Line, Record, Sample, Unmeasured, typed
+from .lines import SCHEMA, Key, Keyed, Line, Record, Sample, Unmeasured, changed, typed
 
 RECORDS = "records.jsonl"
 
@@ -30,21 +31,19 @@ def records_file(folder: Path) -> Path:
 
 
 class RecordFile:
-    """Appends lines; each is on disk, whole, when ``append`` returns.
-
-    Raises:
-        UserError: the records are compressed.
-    """
+    """Appends lines; each is on disk, whole, when ``write_line`` returns.
+    Raises ``UserError``: the records are compressed."""
 
     def __init__(self, path: Path) -> None:
         if path.suffix == ".xz":
             raise UserError(f"{path}: compressed records take no more lines; unpack them first: xz -d {path}")
         self.path = path
         if path.exists():
-            _drop_partial_line(path)
+            with path.open("r+b") as file:
+                file.truncate(file.read().rfind(b"\n") + 1)  # without a last line that a kill cut off
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
-    def append(self, line: Keyed | Line) -> None:
+    def write_line(self, line: Keyed | Line) -> None:
         data = (json.dumps(stored(line), allow_nan=False) + "\n").encode()
         size = os.fstat(self._fd).st_size
         try:
@@ -61,45 +60,22 @@ class RecordFile:
 
 
 def stored(line: Keyed | Line) -> Line:
-    """A line as the file holds it."""
-    return dict(_text(msgspec.to_builtins(line, enc_hook=float)))
-
-
-def _text(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they are written as text, so that they are never read as a number."""
-    if isinstance(value, dict):
-        return {k: _text(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_text(v) for v in value]
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return str(value)
-    return value
-
-
-def _drop_partial_line(path: Path) -> None:
-    data = path.read_bytes()
-    if data and not data.endswith(b"\n"):
-        with path.open("r+b") as file:
-            file.truncate(data.rfind(b"\n") + 1)
+    # JSON has no NaN and no infinity: they are written as text, so that they are never read as a number
+    plain = msgspec.to_builtins(line, enc_hook=float)
+    return dict(changed(plain, lambda one: str(one) if isinstance(one, float) and not isfinite(one) else one))
 
 
 # ---------------------------------------------------------------------- reading
 def read_lines(path: Path) -> Iterator[Line]:
     """All whole lines as they are stored, of a ``.xz`` file as well; a last line cut off by a kill is left out.
-
-    Raises:
-        UserError: no such file, a damaged file or line, or a schema newer than this program.
-    """
+    Raises ``UserError``: no such file, a damaged file or line, or a schema newer than this program."""
     for _, line in _numbered(path):
         yield line
 
 
 def read_records(path: Path) -> Iterator[Keyed]:
     """All whole lines as their types.
-
-    Raises:
-        UserError: as ``read_lines``; and a line that does not fit its type.
-    """
+    Raises ``UserError``: as ``read_lines``; and a line that does not fit its type."""
     for place, line in _numbered(path):
         try:
             yield typed(line)
@@ -134,9 +110,7 @@ def key_of(line: Line) -> Key:
 
 def last_of_each(lines: Iterable[tuple[Key, T]]) -> dict[Key, T]:
     """The closing records, one per key; where a run was resumed, the last one counts.
-
-    That a backend could not be started is void where it was measured after all.
-    """
+    That a backend could not be started is void where it was measured after all."""
     found = dict(lines)
     void = {("all", "all", backend) for case, _, backend in found if case != "all"}
     return {key: line for key, line in found.items() if key not in void}
@@ -148,7 +122,6 @@ def results(lines: Iterable[Keyed]) -> list[Record | Unmeasured]:
 
 
 def samples_of(lines: Iterable[Keyed]) -> dict[Key, dict[int, Sample]]:
-    """Per key the sample of each round."""
     found: dict[Key, dict[int, Sample]] = {}
     for line in lines:
         if isinstance(line, Sample):

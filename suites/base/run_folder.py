@@ -14,7 +14,7 @@ import yaml
 
 from . import plugins
 from .errors import UserError
-from .files import write_whole
+from .files import read_arrays
 from .lines import Key, Keyed, Record, Sample, Unmeasured
 from .records import read_lines, read_records, records_file, results, samples_of
 
@@ -63,10 +63,8 @@ class RunFolder:
     # ------------------------------------------------------------------ what was run, where
     def config(self) -> Facts:
         """The configuration that it was begun with.
-
-        Raises:
-            UserError: there is none, it lacks what every one has, or a plugin that the run needs is not loaded.
-        """
+        Raises ``UserError``: there is none, it lacks what every one has, or a plugin that the run needs is not
+        loaded."""
         path = self.path / CONFIG
         if not path.is_file():
             raise UserError(f"{self.path}: not a run folder (no {CONFIG})")
@@ -84,10 +82,7 @@ class RunFolder:
 
     def environment(self) -> Facts:
         """The machine and its software; empty where the run was interrupted before it was written.
-
-        Raises:
-            UserError: it is damaged.
-        """
+        Raises ``UserError``: it is damaged."""
         found = self._json(ENVIRONMENT)
         if not isinstance(found, dict):
             raise UserError(f"{self.path / ENVIRONMENT}: is damaged")
@@ -95,17 +90,11 @@ class RunFolder:
 
     def plan(self) -> StoredPlan:
         """What was to be measured; nothing where the run was interrupted before it was known.
-
-        Raises:
-            UserError: it is damaged.
-        """
+        Raises ``UserError``: it is damaged."""
         try:
             return msgspec.convert(self._json(PLAN) if self.is_planned else NO_PLAN, StoredPlan)
         except msgspec.ValidationError:
             raise UserError(f"{self.path / PLAN}: is damaged") from None
-
-    def write_plan(self, plan: StoredPlan) -> None:
-        write_whole(self.path / PLAN, json.dumps(msgspec.to_builtins(plan), indent=1) + "\n")
 
     def _json(self, name: str) -> Any:
         """A JSON file; empty where it is not there, None where it is damaged."""
@@ -122,10 +111,7 @@ class RunFolder:
 
     def lines(self) -> Iterator[Keyed]:
         """Everything that was written, in order.
-
-        Raises:
-            UserError: there are no records, a line is damaged, or its schema is newer than this program.
-        """
+        Raises ``UserError``: there are no records, a line is damaged, or its schema is newer than this program."""
         return read_records(self.records_file)
 
     def results(self) -> list[Record | Unmeasured]:
@@ -133,7 +119,6 @@ class RunFolder:
         return results(self.lines())
 
     def samples(self) -> dict[Key, dict[int, Sample]]:
-        """Per case, component and backend the sample of each round."""
         return samples_of(self.lines())
 
     # ------------------------------------------------------------------ arrays and audio that were kept
@@ -143,22 +128,17 @@ class RunFolder:
 
     def contours(self, case: str) -> dict[str, np.ndarray]:
         """F0 in Hz ``[frames]`` as ``f0.BACKEND``, ``f0.truth``, and the reference's ``mel`` ``[128, frames]``.
-
-        Empty where the file is missing or damaged.
-        """
+        Empty where the file is missing or damaged."""
         return self._arrays("contours", case)
 
     def spectra(self, case: str) -> dict[str, np.ndarray]:
         """``sample_rate``, and in dB ``[bins, frames]`` ``spectrum.BACKEND`` and ``residual.BACKEND``.
-
-        Empty where the file is missing or damaged.
-        """
+        Empty where the file is missing or damaged."""
         return self._arrays("spectra", case)
 
     def _arrays(self, kind: str, case: str) -> dict[str, np.ndarray]:
         try:
-            with np.load(self.array_file(kind, case), allow_pickle=False) as stored:
-                return {name: stored[name] for name in stored.files}
+            return read_arrays(self.array_file(kind, case))
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             return {}
 

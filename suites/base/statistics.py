@@ -41,10 +41,8 @@ def largest_rest_s(seconds: float) -> float:
 
 class Estimate(NamedTuple):
     """A typical value and an interval that covers the true one with probability ``coverage``.
-
-    ``detectable``: the smallest relative change that two such measurements would distinguish in 80 % of cases;
-    None where the launches are too few to say.
-    """
+    ``detectable``: the smallest relative change that two such measurements would distinguish in 80 % of cases; None
+    where the launches are too few to say."""
 
     value: float
     low: float
@@ -64,15 +62,11 @@ def estimate(samples: Sequence[float], launches: Sequence[int] | None = None) ->
     """Of positive samples; ``launches``: the process launch that each was taken in. None where there are none."""
     if not samples:
         return None
-    typical = launch_logs(samples, launches or [0] * len(samples))
+    groups = _by_launch(samples, launches or [0] * len(samples))
+    typical = [log(median(group)) for group in groups.values()]
     if len(typical) >= LEAST_LAUNCHES:
         return _over_launches(typical, len(samples))
     return _over_rounds(samples, len(typical))
-
-
-def launch_logs(samples: Sequence[float], launches: Sequence[int]) -> list[float]:
-    """The logarithm of each launch's median."""
-    return [log(median(group)) for group in _by_launch(samples, launches).values()]
 
 
 def _by_launch(values: Iterable[float], launches: Iterable[int]) -> dict[int, list[float]]:
@@ -84,11 +78,9 @@ def _by_launch(values: Iterable[float], launches: Iterable[int]) -> dict[int, li
 
 def fast_logs(samples: Sequence[float], launches: Sequence[int]) -> dict[int, float]:
     """Per launch the *fast time*: the mean logarithm of its fastest tenth (of one sample at least).
-
-    Whatever else runs on a machine only ever adds time, so the fastest calls say most about the code
-    (Chen and Revels, "Robust benchmarking in noisy environments", 2016). What a user waits for is the
-    median; what comparisons need is this.
-    """
+    Whatever else runs on a machine only ever adds time, so the fastest calls say most about the code (Chen and Revels,
+    "Robust benchmarking in noisy environments", 2016). What a user waits for is the median; what comparisons need is
+    this."""
     found = {}
     for launch, group in _by_launch(samples, launches).items():
         fastest = sorted(group)[: max(1, round(FAST_SHARE * len(group)))]
@@ -100,9 +92,8 @@ def _over_launches(typical: list[float], rounds: int) -> Estimate:
     n, centre = len(typical), fmean(typical)
     error = stdev(typical) / sqrt(n)
     reach = _t_quantile(0.5 + CONFIDENCE / 2, n - 1) * error
-    return Estimate(
-        exp(centre), exp(centre - reach), exp(centre + reach), CONFIDENCE, rounds, n, detectable(error, error, n, n)
-    )
+    seen = detectable_rise(sqrt(error**2 + error**2), n + n - 2.0, 0.05)
+    return Estimate(exp(centre), exp(centre - reach), exp(centre + reach), CONFIDENCE, rounds, n, seen)
 
 
 def _over_rounds(samples: Sequence[float], launches: int) -> Estimate:
@@ -120,9 +111,7 @@ def paired_ratio(
     reference: Mapping[int, float], other: Mapping[int, float], launches: Mapping[int, int] | None = None
 ) -> Estimate | None:
     """Speed-up of ``other``: over rounds, reference time / its time.
-
-    All map rounds: to seconds, and to launches. Pairing by round cancels what slowed the machine in that round.
-    """
+    All map rounds: to seconds, and to launches. Pairing by round cancels what slowed the machine in that round."""
     both = [i for i in sorted(reference) if i in other]
     return estimate([reference[i] / other[i] for i in both], [launches[i] for i in both] if launches else None)
 
@@ -188,15 +177,10 @@ def _trimmed(values: Sequence[float]) -> tuple[float, float, float]:
     return fmean(inner), squares / (kept * (kept - 1)), kept - 1.0
 
 
-def detectable(
-    first_error: float, second_error: float, first: int, second: int, level: float = 0.05, power: float = POWER
-) -> float:
-    """The smallest relative rise that a one-sided comparison at ``level`` calls with probability ``power``."""
-    return detectable_rise(sqrt(first_error**2 + second_error**2), first + second - 2.0, level, power=power)
-
-
 def detectable_rise(error: float, df: float, level: float, smallest: float = 0.0, power: float = POWER) -> float:
-    """The same from the error of the difference of logarithms; a rise below ``smallest`` is never called.
+    """The smallest relative rise that a one-sided comparison at ``level`` calls with probability ``power``.
+
+    ``error``: of the difference of logarithms. A rise below ``smallest`` is never called.
 
     The power of a t-test by the normal approximation of the non-central t (Johnson and Welch,
     "Applications of the non-central t-distribution", Biometrika 1940).
@@ -255,12 +239,10 @@ def _inverse_trigamma(value: float) -> float:
 
 
 def between_runs(differences: Sequence[Difference], largest: float) -> float:
-    """How much farther apart the components' shifts are than their launches explain: the standard deviation of
-    what differs from run to run, at most ``largest``.
-
-    Robust, so that a few components that did change do not enter it: the median absolute deviation
-    from the median shift (the empirical null of Efron, "Large-scale simultaneous hypothesis testing", JASA 2004).
-    """
+    """How much farther apart the components' shifts are than their launches explain: the standard deviation of what
+    differs from run to run, at most ``largest``.
+    Robust, so that a few components that did change do not enter it: the median absolute deviation from the median
+    shift (the empirical null of Efron, "Large-scale simultaneous hypothesis testing", JASA 2004)."""
     if len(differences) < 3:
         return 0.0
     shifts = [one.shift for one in differences]
@@ -271,9 +253,7 @@ def between_runs(differences: Sequence[Difference], largest: float) -> float:
 
 def holm(values: Sequence[float], level: float) -> list[bool]:
     """Which of these p-values are significant, the probability of any false one being at most ``level``.
-
-    Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 1979.
-    """
+    Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 1979."""
     found = [False] * len(values)
     for rank, i in enumerate(sorted(range(len(values)), key=values.__getitem__)):
         if values[i] > level / (len(values) - rank):

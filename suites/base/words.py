@@ -8,11 +8,7 @@ from .errors import UserError
 
 
 def options(words: Iterable[str], defaults: Mapping[str, str]) -> dict[str, str]:
-    """The values that the words give, else the defaults.
-
-    Raises:
-        UserError: a name that has no default.
-    """
+    """The values that the words give, else the defaults. Raises ``UserError``: a name that has no default."""
     found = dict(defaults)
     for name, _, value in (word.partition("=") for word in words):
         if name not in defaults:

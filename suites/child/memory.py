@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
 from pathlib import Path
-
-_STATUS = Path("/proc/self/status")
 
 
 def rss_bytes() -> int:
@@ -40,10 +39,7 @@ def reset_peak() -> bool:
 def _status_bytes(field: str) -> int | None:
     """Of ``/proc/self/status``; None on another system than Linux."""
     try:
-        text = _STATUS.read_text()
+        found = re.search(rf"^{field}:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     except OSError:
         return None
-    for line in text.splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    return None
+    return int(found[1]) * 1024 if found else None

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..base.backends import BACKENDS, DTYPES
+from ..base.backends import BACKENDS, DTYPES, THREAD_VARIABLES
 from ..base.statistics import largest_rest_s
 from .adapters import Adapter, check_framework, load_adapter
 from .clock import clock, is_steady, seconds_of, timed
@@ -35,7 +35,6 @@ Answer = dict[str, Any]
 
 # a device that seems to work on is looked at again: unfinished work shows each time, a busy processor now and then
 LATE_CALLS = 5
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def named(name: str, result: Result) -> Results:
@@ -51,11 +50,7 @@ def named(name: str, result: Result) -> Results:
 
 class ServedModel:
     """One backend with at most one model loaded.
-
-    Raises:
-        KeyError: there is no such backend.
-        ValueError: there is no adapter for its framework.
-    """
+    Raises ``KeyError``: there is no such backend. Raises ``ValueError``: there is no adapter for its framework."""
 
     def __init__(self, backend: str, precision: str) -> None:
         self._backend, self._precision = BACKENDS[backend], precision
@@ -78,7 +73,6 @@ class ServedModel:
 
     # ------------------------------------------------------------------ loading
     def hello(self, request: Request) -> Answer:
-        """Import the framework and describe it."""
         start = time.perf_counter()
         self._adapter.configure(self._precision, int(request["threads"]))
         facts = self._adapter.describe()
@@ -90,7 +84,6 @@ class ServedModel:
         return facts | {"import_s": import_s, "pid": os.getpid()}
 
     def load(self, request: Request) -> Answer:
-        """Build the suite's model from its checkpoint files."""
         from ..definitions import SUITES
 
         base = rss_bytes()
@@ -118,16 +111,27 @@ class ServedModel:
         }
 
     def prepare(self, request: Request) -> Answer:
-        """Read the inputs that this case's components take, as arrays in memory."""
         self._inputs = {name: np.load(path) for name, path in request["inputs"].items()}
         self._kept = {}
         return {}
 
     def librosa_mel(self, request: Request) -> Answer:
-        """From now on librosa makes the mel, on the CPU: as many ports do."""
-        from .librosa_mel import WithLibrosa
+        """From now on librosa makes the mel of this RMVPE of rvc_mlx, on the CPU: as many ports do.
+        Raises ``ModuleNotFoundError``: librosa is not installed."""
+        from librosa import stft
+        from librosa.filters import mel as filters
 
-        self._model = WithLibrosa(self._model)
+        from rvc_mlx import audio as own
+
+        sizes = {"sr": own.SAMPLE_RATE, "n_fft": own.N_FFT, "n_mels": own.N_MELS}
+        basis = filters(**sizes, fmin=own.F_MIN_HZ, fmax=own.F_MAX_HZ, htk=True)
+
+        def mel(audio: np.ndarray) -> np.ndarray:
+            """Audio ``[n]`` at 16 kHz to ``[128, 1 + n // 160]``: bands by frames, natural log."""
+            spectrum = stft(audio, n_fft=own.N_FFT, hop_length=own.HOP_SAMPLES, pad_mode="reflect")
+            return np.log(np.maximum(basis @ np.abs(spectrum), own.LOG_FLOOR)).astype(np.float32)
+
+        self._model.mel = mel
         return {}
 
     def inject(self, request: Request) -> Answer:
@@ -223,13 +227,11 @@ class ServedModel:
         return {"peak_rss_bytes": peak, "seconds": seconds, "after": self.memory(request)}
 
     def peaks(self, request: Request) -> Answer:
-        """What this device does at best through this framework."""
         from .roofline import peaks
 
         return peaks(self._adapter, DTYPES[self._precision])
 
     def count(self, request: Request) -> Answer:
-        """FLOPs and bytes of calls, where the framework can count them."""
         return {"work": {name: self._adapter.count(self._call(name)) for name in request["components"]}}
 
     # ------------------------------------------------------------------ results
@@ -295,7 +297,6 @@ class ServedModel:
         return {"entry": self._reference_walk.entry(request["name"], Path(request["folder"]))}
 
     def trace_judge(self, request: Request) -> Answer:
-        """Compare the current stage of both walks with the reference's values."""
         return self._traced_walk.judge(request["entries"], request["limits"])
 
     def trace_call(self, request: Request) -> Answer:
@@ -319,7 +320,6 @@ class ServedModel:
 
     # ------------------------------------------------------------------ parts
     def _exact(self) -> Any:
-        """The reference's model in float64."""
         if self._exact_model is None:
             package = importlib.import_module("reference_torch")
             device = "cuda" if self._backend.device == "cuda" else "cpu"  # MPS has no float64

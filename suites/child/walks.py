@@ -119,13 +119,9 @@ def operations(models: Iterable[Any]) -> Callable[[str], str]:
 
 
 class ReferenceWalk:
-    """The reference's three walks in step.
-
-    Args:
-        chain: in the run's precision.
-        exact, exact_chain: in float64, reference-fed and chained; None where no floors are wanted.
-        least_unit: the smallest ``unit`` of a value, where products round more than the type that it is kept in.
-    """
+    """The reference's three walks in step: ``chain`` in the run's precision, ``exact`` (reference-fed) and
+    ``exact_chain`` in float64; these are None where no floors are wanted. ``least_unit``: the smallest ``unit`` of a
+    value, where products round more than the type that it is kept in."""
 
     def __init__(
         self,
@@ -141,10 +137,8 @@ class ReferenceWalk:
 
     def advance(self, until: str | None, leaf: bool, folder: Path) -> Answer:
         """Go on to the stage ``until`` (None: the end): per entry changed on the way a file and its floors.
-
-        ``skipped``: stages passed over. Where ``until`` is a ``leaf`` on the other side, those inside it are
-        one stage there, so their rounding counts together: float64 goes on with its own values in between.
-        """
+        ``skipped``: stages passed over. Where ``until`` is a ``leaf`` on the other side, those inside it are one stage
+        there, so their rounding counts together: float64 goes on with its own values in between."""
         skipped: list[str] = []
         names: dict[str, None] = {}
         while self.chain.advance():
@@ -198,9 +192,7 @@ class ReferenceWalk:
 
 class TracedWalk:
     """The other side's two walks. The reference-fed one leads; the chained one follows it by path.
-
-    ``sample_rate``: in Hz, of an entry ``audio``; None: audio gets tensor figures only.
-    """
+    ``sample_rate``: in Hz, of an entry ``audio``; None: audio gets tensor figures only."""
 
     def __init__(self, fed: Iterator[Any], chain: Iterator[Any], sample_rate: int | None = None) -> None:
         self.fed, self.chain, self.sample_rate = Walker(fed), Walker(chain), sample_rate
@@ -287,9 +279,7 @@ class TracedWalk:
 
 def figures(value: np.ndarray, reference: np.ndarray, argmax: bool = False) -> Figures:
     """The figures of a stage; where they cannot be computed, ``reason`` says why.
-
-    ``argmax``: count the rows of the last axis whose largest value is elsewhere.
-    """
+    ``argmax``: count the rows of the last axis whose largest value is elsewhere."""
     try:
         found = parity.compare(value, reference)
     except NotComparable as error:

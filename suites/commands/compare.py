@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from reports.render import gate as texts
+
+from ..base.outcome import ERROR, PASSED
 from ..gate.baseline import baseline_of
 from ..gate.judge import UNJUDGED, judge, read_policy
 from ..gate.stored import read_baseline
-from .cli import ERROR, PASSED
 
 HELP = "what changed from one run to another, with significance"
 
@@ -21,8 +23,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from reports.render import gate as texts
-
     policy = read_policy(args.policy)
     before = baseline_of([args.before]) if args.before.is_dir() else read_baseline(args.before)
     after = baseline_of([args.after])

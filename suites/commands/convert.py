@@ -13,17 +13,18 @@ import numpy as np
 
 from rvc_common import checkpoint
 from rvc_common.keys import check_keys
+from rvc_mlx.files import read_file  # reads .pt without PyTorch
 
 from ..base.backends import BACKENDS, impossible
 from ..base.errors import UserError
-from ..base.files import in_files, scratch_folder
+from ..base.files import in_files, read_arrays, scratch_folder, whole
+from ..base.outcome import PASSED
 from ..definitions import SUITES
 from ..inputs.recordings import make_audio
 from ..inputs.weights import reduced_manifest
 from ..measure.config import compose_config
 from ..measure.launch import Worker, WorkerError, WorkerLost
 from ..measure.session import HELLO_TIMEOUT_S
-from .cli import PASSED
 
 HELP = "a checkpoint to .safetensors, or back to .pt"
 # kind of checkpoint: the suite that loads it, and the call that --check compares
@@ -47,13 +48,8 @@ def run(args: argparse.Namespace) -> int:
 
 def convert(source: Path, target: Path, model: str = "auto", check: bool = False) -> str:
     """Read, recognise, write, read back and compare every value; one line, and one per side checked.
-
     Stored dtypes are kept, so that the way back is exact; only bfloat16 becomes float32.
-
-    Raises:
-        UserError: unreadable, another model, an ending that is not known, or a side whose results differ.
-    """
-    read_file = importlib.import_module("rvc_mlx.files").read_file  # reads .pt without PyTorch
+    Raises ``UserError``: unreadable, another model, an ending that is not known, or a side whose results differ."""
     expected = None if model == "auto" else model
     try:
         content = checkpoint.read_content(source, read_file, expected)
@@ -65,8 +61,8 @@ def convert(source: Path, target: Path, model: str = "auto", check: bool = False
         profile = stored or _profile(content.fields)
         if source.resolve() == target.resolve():
             raise UserError(f"{target}: is the input itself")
-        left_out = _write(checkpoint, content, source, target, profile)
-        _compare(checkpoint, content, checkpoint.read_content(target, read_file, content.kind), target)
+        left_out = _write(content, source, target, profile)
+        _compare(content, checkpoint.read_content(target, read_file, content.kind), target)
     except checkpoint.CheckpointError as error:
         text = str(error)
         raise UserError(text if str(source) in text or str(target) in text else f"{source}: {text}") from None
@@ -76,11 +72,13 @@ def convert(source: Path, target: Path, model: str = "auto", check: bool = False
     return "\n".join(lines + (check_sides(content.kind, source, target, profile) if check else []))
 
 
-def _write(checkpoint: Any, content: Any, source: Path, target: Path, profile: str) -> list[str]:
+def _write(content: checkpoint.Content, source: Path, target: Path, profile: str) -> list[str]:
     """Names of a voice's extras that could not be kept."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
     if target.suffix in (".pt", ".pth"):
-        whole = _voice_file(checkpoint, content) if content.kind == "voice" else content.state
-        _write_torch(whole, target)
+        _write_torch(_voice_file(content) if content.kind == "voice" else content.state, target)
         return []
     if target.suffix != ".safetensors":
         raise UserError(f"{target}: write .safetensors, .pt or .pth")
@@ -92,45 +90,41 @@ def _write(checkpoint: Any, content: Any, source: Path, target: Path, profile: s
     }
     left_out: list[str] = []
     if content.kind == "voice":
-        fields, left_out = _voice_metadata(checkpoint, content.fields)
+        fields, left_out = _voice_metadata(content)
         metadata |= fields | {"profile": profile}
-    _write_safetensors(content.state, metadata, target)
+    try:
+        with whole(target) as part:
+            save_file({k: np.asarray(v, order="C") for k, v in content.state.items()}, part, metadata=metadata)
+    except SafetensorError as error:
+        raise UserError(f"cannot write {target}: {error}") from None
     return left_out
 
 
-def _voice_metadata(checkpoint: Any, fields: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
-    own = ("config", "version", "f0", "vocoder")
-    extras = {k: v for k, v in fields.items() if k not in own}
+def _voice_metadata(content: checkpoint.Content) -> tuple[dict[str, str], list[str]]:
+    voice, config = checkpoint.as_voice(content), checkpoint.named_config(content.fields["config"])
+    extras = {k: v for k, v in content.fields.items() if k not in ("config", "version", "f0", "vocoder")}
     kept = {k: v for k, v in extras.items() if _json_holds(v)}
-    config = checkpoint.named_config(fields["config"])
     return {
         "config": json.dumps(config),
-        "version": fields.get("version") or "v1",
-        "f0": str(int(_given(fields.get("f0"), 1))),
-        "vocoder": fields.get("vocoder") or checkpoint.VOCODERS[0],
+        "version": voice.version,
+        "f0": str(int(voice.f0)),
+        "vocoder": voice.vocoder,
         "sample_rate": str(config["sr"]),
         "extras": json.dumps(kept),
     }, sorted(set(extras) - set(kept))
 
 
-def _voice_file(checkpoint: Any, content: Any) -> dict[str, Any]:
+def _voice_file(content: checkpoint.Content) -> dict[str, Any]:
     """The ``.pth`` that either upstream reads."""
-    fields = dict(content.fields)
-    config = checkpoint.named_config(fields.pop("config"))
-    own: dict[str, Any] = {
-        "config": list(config.values()),
-        "version": fields.pop("version", None) or "v1",
-        "f0": int(_given(fields.pop("f0", None), 1)),
-        "sr": fields.pop("sr", config["sr"]),
-    }
-    vocoder = fields.pop("vocoder", None) or checkpoint.VOCODERS[0]
-    if vocoder != checkpoint.VOCODERS[0]:
-        own["vocoder"] = vocoder
-    return {"weight": content.state} | own | fields
-
-
-def _given(value: Any, default: Any) -> Any:
-    return default if value is None else value
+    voice, config = checkpoint.as_voice(content), checkpoint.named_config(content.fields["config"])
+    own = {"config": list(config.values()), "version": voice.version, "f0": int(voice.f0), "sr": config["sr"]}
+    if voice.vocoder != checkpoint.VOCODERS[0]:
+        own["vocoder"] = voice.vocoder
+    return (
+        {"weight": content.state}
+        | own
+        | {k: v for k, v in content.fields.items() if k not in ("config", "version", "f0", "vocoder")}
+    )
 
 
 def _json_holds(value: Any) -> bool:
@@ -163,23 +157,8 @@ def _digest(source: Path) -> str:
     digest = hashlib.sha256()
     for path in present if source.is_dir() else [source]:
         with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+            hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
-
-
-def _write_safetensors(state: dict[str, np.ndarray], metadata: dict[str, str], target: Path) -> None:
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    part = target.with_name(target.name + ".part")
-    try:
-        save_file({k: np.asarray(v, order="C") for k, v in state.items()}, part, metadata=metadata)
-        part.replace(target)
-    except SafetensorError as error:
-        raise UserError(f"cannot write {target}: {error}") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _write_torch(content: dict[str, Any], target: Path) -> None:
@@ -193,17 +172,14 @@ def _write_torch(content: dict[str, Any], target: Path) -> None:
             return {k: tensors(v) for k, v in value.items()}
         return torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
 
-    part = target.with_name(target.name + ".part")
     try:
-        torch.save(tensors(content), part)
-        part.replace(target)
+        with whole(target) as part:
+            torch.save(tensors(content), part)
     except RuntimeError as error:  # what torch.save makes of a folder that is missing or a full disk
         raise UserError(f"cannot write {target}: {error}".splitlines()[0]) from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
-def _compare(checkpoint: Any, written: Any, again: Any, target: Path) -> None:
+def _compare(written: checkpoint.Content, again: checkpoint.Content, target: Path) -> None:
     def same(a: np.ndarray, b: np.ndarray | None) -> bool:
         return b is not None and (a.dtype, a.shape) == (b.dtype, b.shape) and a.tobytes() == b.tobytes()
 
@@ -216,10 +192,7 @@ def _compare(checkpoint: Any, written: Any, again: Any, target: Path) -> None:
 
 def check_sides(kind: str, source: Path, target: Path, profile: str) -> list[str]:
     """Compare both files' results on every installed side, through the worker that runs use.
-
-    Raises:
-        UserError: no side is installed, one does not load a file, or the results differ by a bit.
-    """
+    Raises ``UserError``: no side is installed, one does not load a file, or the results differ by a bit."""
     lines, ran = [], 0
     for side, backend in SIDES.items():
         missing = impossible(backend)
@@ -258,5 +231,4 @@ def _results(worker: Worker, kind: str, path: Path, folder: Path, profile: str) 
     with in_files(definition.inputs(audio, settings, loaded["facts"])) as files:
         worker.ask("prepare", TIMEOUT_S, inputs=files)
         worker.ask("output", TIMEOUT_S, component=component, path=str(folder / "output.npz"))
-    with np.load(folder / "output.npz") as stored:
-        return {name: stored[name] for name in stored.files}
+    return read_arrays(folder / "output.npz")

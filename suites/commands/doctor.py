@@ -6,20 +6,16 @@ import argparse
 import os
 import shutil
 import sys
-import tempfile
-from pathlib import Path
 
 from ..base import environment
 from ..base.backends import BACKENDS, impossible
+from ..base.files import scratch_folder
 from ..inputs.weights import cache_folder
 from ..measure.launch import Worker, WorkerError, WorkerLost
+from ..measure.session import HELLO_TIMEOUT_S
 
 HELP = "what this machine has, and what slows it down"
 OK, MISSING, SLOW = "ok", "--", "!!"
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """It takes none."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,15 +35,12 @@ def _line(mark: str, text: str) -> None:
 def _backend(name: str, threads: int) -> bool:
     reason = impossible(name)
     if reason is None:
-        with tempfile.TemporaryDirectory() as folder:
-            worker = Worker(name, "fp32", threads, Path(folder) / "log")
+        with scratch_folder() as folder, Worker(name, "fp32", threads, folder / "log") as worker:
             try:
-                facts = worker.ask("hello", 180, threads=threads)
+                facts = worker.ask("hello", HELLO_TIMEOUT_S, threads=threads)
                 reason = None if facts["available"] else facts["reason"]
             except (WorkerError, WorkerLost) as error:
                 reason = f"cannot be started: {error}"
-            finally:
-                worker.close()
     if reason is not None:
         _line(MISSING, f"{name}: {reason}")
         return False

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from ..base.outcome import PASSED
 from ..selftest.floor_table import show, update
-from .cli import PASSED
 
 HELP = "the table of rounding floors that limits are made from"
 

@@ -7,14 +7,16 @@ import os
 import sys
 from pathlib import Path
 
+from reports.render import gate as texts
+
 from ..base.errors import UserError
+from ..base.outcome import PASSED
 from ..base.run_folder import RunFolder
-from ..gate.baseline import baseline_of
-from ..gate.judge import Outcome, confirmed, judge, read_policy
+from ..gate.baseline import Baseline, baseline_of
+from ..gate.judge import Outcome, Policy, confirmed, judge, read_policy
 from ..gate.stored import read_baseline, write_baseline
 from ..measure.config import compose_config
 from ..measure.runner import open_run
-from .cli import PASSED, write_text
 
 HELP = "judge a run by a committed baseline"
 
@@ -36,12 +38,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from reports.render import gate as texts
-
     policy = read_policy(args.policy)
     candidate = baseline_of(args.runs)
     if args.update:
-        return _update(args, policy)
+        return _update(args, candidate, policy)
     baseline = read_baseline(args.baseline)
     outcome = judge(baseline, candidate, policy)
     if args.confirm and any(v.kind in ("slower", "implausible") for v in outcome.verdicts):
@@ -51,19 +51,15 @@ def run(args: argparse.Namespace) -> int:
     print(texts.terminal(outcome, args.show_all))
     title = f"Gate of {candidate.facts['suite']}"
     if args.junit:
-        write_text(args.junit, texts.junit(outcome, title))
+        _write_text(args.junit, texts.junit(outcome, title))
     if args.json:
-        write_text(args.json, texts.as_json(outcome, str(args.baseline), candidate.name))
+        _write_text(args.json, texts.as_json(outcome, str(args.baseline), candidate.name))
     if args.github or os.environ.get("GITHUB_ACTIONS") == "true":
         _tell_github(outcome, title)
     return outcome.exit_code
 
 
-def _update(args: argparse.Namespace, policy: dict[str, object]) -> int:
-    """Make or replace the baseline."""
-    from reports.render import gate as texts
-
-    candidate = baseline_of(args.runs)
+def _update(args: argparse.Namespace, candidate: Baseline, policy: Policy) -> int:
     if args.baseline.exists():
         print(texts.terminal(judge(read_baseline(args.baseline), candidate, policy)), end="\n\n")
     itself = judge(candidate, candidate, policy)
@@ -78,10 +74,15 @@ def _update(args: argparse.Namespace, policy: dict[str, object]) -> int:
     return PASSED
 
 
-def _tell_github(outcome: Outcome, title: str) -> None:
-    """Annotations, and a table in the step summary."""
-    from reports.render import gate as texts
+def _write_text(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
 
+
+def _tell_github(outcome: Outcome, title: str) -> None:
     print(*texts.workflow_commands(outcome), sep="\n")
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:

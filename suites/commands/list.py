@@ -10,14 +10,10 @@ from rvc_mlx.optimize import OPTIMIZATIONS
 
 from ..base import plugins
 from ..base.backends import BACKENDS, impossible
+from ..base.outcome import PASSED
 from ..measure.config import measure_names, suite_names
-from .cli import PASSED
 
 HELP = "suites, measures, backends and optimisations"
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """It takes none."""
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 
 from ..base.backends import impossible
+from ..base.outcome import PASSED
 from ..definitions import SUITES
 from ..definitions.config import Config, Launches, Span
 from ..definitions.plan import make_plan, requested_backends
 from ..measure.config import compose_config
-from .cli import OVERRIDES, PASSED
+from . import OVERRIDES
 
 HELP = "what a suite would run here, without running it"
 # protocols whose records hold several launches and rounds
@@ -31,11 +32,8 @@ def text(config: Config) -> str:
     reasons = {name: impossible(name) for name in names}
     present = [name for name in names if reasons[name] is None]
     plan, suite = make_plan(config, present), SUITES[config.suite.name]
-    components = suite.components(plan.components, {"has_f0": True})
-    absent = {(c, b) for c in components for b in present if suite.impossible(c, b)}
     external = suite.external(config.settings(None))
-    installed = tuple(name for name, reason in external.items() if reason is None)
-    plan = plan._replace(components=components, absent=frozenset(absent), external=installed)
+    plan, _ = suite.fitted(plan, {"has_f0": True}, external)
     lines = [
         f"suite {plan.suite}: {config.suite.summary}",
         f"measure {config.measure.name}, precision {config.precision}",

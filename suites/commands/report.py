@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from ..base.errors import UserError
+from ..base.outcome import FAILED, PASSED
 from ..base.run_folder import RunFolder
-from .cli import FAILED, PASSED
 
 HELP = "one document of one or several runs: markdown, HTML and plots"
 
@@ -39,9 +39,8 @@ def run(args: argparse.Namespace) -> int:
         text, code = check(args.runs)
         print(text)
         return code
-    if len(args.runs) == 1:
-        return report_of(args.runs, args.out or args.runs[0], args.tables, args.name)
-    return report_of(args.runs, args.out or Path("report"), args.tables, args.name)
+    own = args.runs[0] if len(args.runs) == 1 else Path("report")
+    return report_of(args.runs, args.out or own, args.tables, args.name)
 
 
 def report_of(folders: list[Path], out: Path, kind: str | None = None, name: str = "report") -> int:
@@ -71,7 +70,6 @@ def report_of(folders: list[Path], out: Path, kind: str | None = None, name: str
 
 
 def _history(args: argparse.Namespace) -> int:
-    """All runs of a folder, judged by the default gate."""
     from reports.documents.history import write_history
 
     from ..gate.judge import read_policy

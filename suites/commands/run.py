@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
+import shutil
 import sys
+import traceback
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
-from ..base import plugins
+from ..base import outcome, plugins
 from ..base.errors import UserError, nearest
+from ..base.files import write_whole
+from ..base.outcome import ERROR, INTERRUPTED
 from ..base.paths import CONF
-from ..measure import run_all
+from ..base.records import read_lines, records
+from ..base.run_folder import RunFolder
+from ..definitions import SUITES, Step, steps
+from ..definitions.config import Config
+from ..definitions.plan import requested_backends
+from ..inputs.recordings import read_audio
 from ..measure.config import check_names, compose_config, quoted, suite_names, to_config
 from ..measure.runner import Runner, open_run, resume_run
-from .cli import ERROR, INTERRUPTED, OVERRIDES
+from . import OVERRIDES
+from .report import report_of
+from .trace import trace_one
 
 HELP = "measure, and write a run folder with a report"
+# of ``run all``: the overrides as the user wrote them, and the traces that are done
+STATE = "all.json"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,26 +49,14 @@ def run(args: argparse.Namespace) -> int:
         if len(words) > 1 + (words[0] != f"resume={resume[0]}"):
             raise UserError("a resumed run keeps its own configuration; leave out the other overrides")
         folder = Path(resume[0]).expanduser()
-        return run_all_suites(folder) if run_all.is_run_all(folder) else finish(resume_run(folder))
-    if args.suite == run_all.NAME:
+        return run_all(folder) if (folder / STATE).is_file() else finish(resume_run(folder))
+    if args.suite == "all":
         if args.multirun:
             raise UserError("run all takes no sweep; sweep a suite, or run it once for each value")
-        return run_all_suites(run_all.open_folder(args.overrides))
+        return run_all(open_folder(args.overrides))
     if args.multirun:
         return sweep(args.suite, args.overrides)
     return finish(open_run(compose_config(args.suite, args.overrides)))
-
-
-def run_all_suites(folder: Path) -> int:
-    """Every suite and trace in one folder, and the report of all of them."""
-    from .report import report_of
-    from .trace import trace_one
-
-    code = run_all.execute(folder, finish, lambda config: trace_one(config, show_all=False))
-    if code == INTERRUPTED:
-        print(f"interrupted; to go on: python -m suites run resume={folder}")
-        return code
-    return max(code, report_of([folder], folder))
 
 
 def finish(runner: Runner) -> int:
@@ -112,3 +116,110 @@ def sweep(suite: str, overrides: list[str]) -> int:
     except SystemExit:  # Hydra has printed why
         return ERROR
     return max(codes, default=ERROR)
+
+
+# ---------------------------------------------------------------------- every suite and every trace, in one folder
+def fitting(name: str, overrides: Sequence[str]) -> list[str]:
+    """Those of the overrides that a suite can use: no weights that it does not load, no audio if it makes its own."""
+    suite = SUITES[name]
+    unused = [f"weights.{w}=" for w in ("rmvpe", "hubert", "voice") if w not in suite.checkpoints]
+    unused += [] if suite.takes_index else ["weights.index="]
+    unused += [] if suite.takes_audio else ["audio="]
+    return [word for word in overrides if not word.startswith(("out=", *unused))]
+
+
+def _composed(step: Step, overrides: Sequence[str], folder: Path) -> Config:
+    return compose_config(step.name, [*fitting(step.name, overrides), f"out={folder / step.folder}"])
+
+
+def open_folder(overrides: Sequence[str]) -> Path:
+    """A new folder, named by ``out=`` or by the time.
+    Raises ``UserError``: it holds something already, or an override fits no suite."""
+    first = compose_config("pipeline", [word for word in overrides if not word.startswith("audio=")])
+    out = next((word.removeprefix("out=") for word in overrides if word.startswith("out=")), None)
+    folder = Path(out).expanduser() if out else Path(first.paths.runs) / f"{datetime.now():%Y%m%d-%H%M%S}-all"
+    for config in [_composed(step, overrides, folder) for step in steps()]:  # an error now, not after hours of work
+        requested_backends(config)
+        for name, path in config.weights.given().items():
+            if not Path(path).expanduser().exists():
+                raise UserError(f"weights.{name}={path}: no such file")
+    audio = [word.removeprefix("audio=") for word in overrides if word.startswith("audio=")]
+    if audio and audio[-1] != "null":
+        read_audio(audio[-1])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise UserError(f"{folder} holds something already; to complete it: run resume={folder}")
+        write_whole(folder / STATE, json.dumps({"overrides": list(overrides)}) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write the run folder {folder}: {error.strerror}; set out=FOLDER") from None
+    return folder
+
+
+def run_all(folder: Path) -> int:
+    """The steps that are not done, and the report of all of them."""
+    code = execute(folder)
+    if code == INTERRUPTED:
+        print(f"interrupted; to go on: python -m suites run resume={folder}")
+        return code
+    return max(code, report_of([folder], folder))
+
+
+def execute(folder: Path) -> int:
+    """The steps that are not done; one that fails does not stop the others. The largest exit code."""
+    code, wanted = 0, steps()
+    for number, step in enumerate(wanted, 1):
+        print(f"[{number}/{len(wanted)}] {step.kind} {step.name}", flush=True)
+        found = ERROR
+        try:
+            found = _run(step, folder) if step.kind == "run" else _trace(step, folder)
+        except UserError as error:
+            print(f"error: {step.kind} {step.name}: {error}", file=sys.stderr)
+        except Exception as error:
+            traceback.print_exc()
+            print(f"error: {step.kind} {step.name}: unexpected {type(error).__name__}", file=sys.stderr)
+        if found == INTERRUPTED:
+            return INTERRUPTED
+        code = max(code, found)
+    return code
+
+
+def _state(folder: Path) -> dict[str, list[str]]:
+    try:
+        return {"traced": [], **json.loads((folder / STATE).read_text())}
+    except (ValueError, TypeError):
+        raise UserError(f"{folder / STATE}: is damaged") from None
+
+
+def _run(step: Step, folder: Path) -> int:
+    own = folder / step.folder
+    if not RunFolder(own).exists:
+        return finish(open_run(_composed(step, _state(folder)["overrides"], folder)))
+    known = _finished(own)
+    return finish(resume_run(own)) if known is None else known
+
+
+def _finished(folder: Path) -> int | None:
+    """The exit code of a run that has all of its records, and its report."""
+    run = RunFolder(folder)
+    if not (run.is_planned and (folder / "report.md").is_file()):
+        return None
+    try:
+        planned = run.plan().keys
+    except UserError:
+        return None  # resuming it says what is wrong
+    code = outcome.judge(planned, records(read_lines(run.records_file))).exit_code
+    return None if code == ERROR else code
+
+
+def _trace(step: Step, folder: Path) -> int:
+    """A trace that was broken off has a report as well, and is walked anew."""
+    own, state = folder / step.folder, _state(folder)
+    if step.name in state["traced"]:
+        return 0  # what it has found is in the report of all
+    if own.is_dir():
+        shutil.rmtree(own)
+    code = trace_one(_composed(step, state["overrides"], folder), show_all=False)
+    if code not in (ERROR, INTERRUPTED):
+        write_whole(folder / STATE, json.dumps(state | {"traced": [*state["traced"], step.name]}) + "\n")
+    return code

@@ -8,12 +8,13 @@ import sys
 from tqdm import tqdm
 
 from ..base.errors import UserError, nearest
+from ..base.outcome import ERROR, FAILED, INTERRUPTED, PASSED
 from ..base.run_folder import RunFolder
 from ..definitions.config import Config
 from ..measure.config import compose_config
 from ..measure.launch import WorkerLost
 from ..trace.run import TraceRun, open_trace
-from .cli import ERROR, FAILED, INTERRUPTED, OVERRIDES, PASSED
+from . import OVERRIDES
 
 HELP = "walk both sides stage by stage and name the first one at fault"
 MODELS = ("rmvpe", "hubert", "synthesizer", "pipeline")
@@ -33,7 +34,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def trace_one(config: Config, show_all: bool) -> int:
-    """Trace one model and write its report."""
     from reports.data import trace as traces
     from reports.documents import trace_report
 

@@ -21,11 +21,7 @@ TRACED = tuple(name for name in CONFIGURED if SUITES[name].validated)
 
 
 def with_section(section: str) -> tuple[str, ...]:
-    """The suites whose runs have this section in a report.
-
-    Raises:
-        KeyError: there is no such section.
-    """
+    """The suites whose runs have this section in a report. Raises ``KeyError``: there is no such section."""
     SECTIONS[section]
     return tuple(name for name, one in SUITES.items() if section in one.sections)
 

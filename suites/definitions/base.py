@@ -13,7 +13,6 @@ from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from msgspec import UNSET
 
 from ..inputs.recordings import Audio, make_audio
 from ..metrics import floors, parity
@@ -22,7 +21,7 @@ from ..metrics.limits import Check, Limits
 from ..metrics.parity import Figures
 from ..metrics.registry import Figure, declare
 from .config import Config, SuiteConfig
-from .plan import Case
+from .plan import Case, Plan
 
 Settings = Mapping[str, Any]
 Results = dict[str, np.ndarray]
@@ -87,9 +86,7 @@ DECLARED: dict[str, type[Suite]] = {}
 
 class Suite:
     """One model or chain of models. ``settings``: the suite's configuration, seed and profile.
-
-    Its summary, components, settings and limits are in ``conf/suite/NAME.yaml``.
-    """
+    Its summary, components, settings and limits are in ``conf/suite/NAME.yaml``."""
 
     name: ClassVar[str]
     title: ClassVar[str]  # heading of its times in a report
@@ -126,11 +123,8 @@ class Suite:
 
     def __init_subclass__(cls) -> None:
         """Make a suite known, with its figures.
-
-        Raises:
-            ValueError: another suite has its name, one of its figures is declared otherwise, or it names a section of
-                a report without what that needs.
-        """
+        Raises ``ValueError``: another suite has its name, one of its figures is declared otherwise, or it names a
+        section of a report without what that needs."""
         for figures in ("details", "judged"):
             declare(vars(cls).get(figures, ()))
         if "name" in vars(cls):
@@ -177,12 +171,21 @@ class Suite:
         raise NotImplementedError
 
     # ------------------------------------------------------------------ in the parent
+    def fitted(
+        self, plan: Plan, facts: Mapping[str, Any], external: Mapping[str, str | None]
+    ) -> tuple[Plan, dict[tuple[str, str], str]]:
+        """The plan with what this model, its backends and the machine have; and why a backend lacks a component."""
+        components = self.components(plan.components, facts)
+        pairs = [(c, b) for c in components for b in plan.backends]
+        reasons = {pair: reason for pair in pairs if (reason := self.impossible(*pair))}
+        installed = tuple(name for name, reason in external.items() if reason is None)
+        return plan._replace(components=components, absent=frozenset(reasons), external=installed), reasons
+
     def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
         """What a trace walks this model on, so that every way through it is taken."""
         raise NotImplementedError
 
     def components(self, configured: tuple[str, ...], facts: Mapping[str, Any]) -> tuple[str, ...]:
-        """Those that this model has."""
         return configured
 
     def impossible(self, component: str, backend: str) -> str | None:
@@ -194,17 +197,11 @@ class Suite:
         return components
 
     def call_of(self, component: str) -> str:
-        """The call that times this component."""
         return component
 
     def audio(self, case: Case, config: Config) -> Audio:
-        """What the case runs on; ``config``: the whole one.
-
-        Raises:
-            UserError: a file that cannot be used.
-        """
-        snr_db = 0.0 if config.suite.snr_db is UNSET else config.suite.snr_db
-        return make_audio(case.kind, case.seconds, case.path, config.seed, snr_db)
+        """What the case runs on; ``config``: the whole one. Raises ``UserError``: a file that cannot be used."""
+        return make_audio(case.kind, case.seconds, case.path, config.seed, config.snr_db)
 
     def external(self, settings: Settings) -> dict[str, str | None]:
         """External estimators by name, each with the reason why it cannot run, if any."""
@@ -215,15 +212,11 @@ class Suite:
         return 1 + samples // 160
 
     def inputs(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> Results:
-        """What a case hands to the model."""
         return {"audio": audio.samples}
 
     def figures(self, name: str, results: Results, reference: Results, limits: Limits, settings: Settings) -> Figures:
         """The comparison of the component ``name``; ``limits`` among them holds what is judged.
-
-        Raises:
-            NotComparable: see ``parity``.
-        """
+        Raises ``NotComparable``: see ``parity``."""
         raise NotImplementedError
 
     def timing_fault(self, component: str, samples: Samples, settings: Settings) -> str | None:
@@ -260,9 +253,7 @@ def compared(
     name: str, results: Results, reference: Results, limits: Limits, judged: Mapping[str, str], floor: str | None = None
 ) -> Figures:
     """One array against the reference's; ``judged``: figures and the names of their limits.
-
-    ``floor``: the array whose rounding counts, where it has another name.
-    """
+    ``floor``: the array whose rounding counts, where it has another name."""
     figures = parity.compare(results[name], reference[name])
     checks: dict[str, Check] = {}
     for figure, limit in judged.items():

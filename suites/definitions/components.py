@@ -64,7 +64,6 @@ class Components(Stack):
         *columns("decode", MAX_ABS, SNR_DB),
     )
 
-    # ------------------------------------------------------------------ in the worker
     def calls(self, model: Any, given: Results, settings: Settings) -> Calls:
         voice = SYNTHESIZER.calls(model.synthesizer, given, settings)
         calls: Calls = {name: voice[name] for name in ("encode", "attention", "flow", "source", "decode", "latent")}
@@ -89,7 +88,6 @@ class Components(Stack):
             found[f"{kind}_gru"] = resident.host(resident())["gru"]
         return found | {"exact_mel": exact.rmvpe.mel(given["audio"])}
 
-    # ------------------------------------------------------------------ in the parent
     def components(self, configured: tuple[str, ...], facts: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(name for name in configured if facts["has_f0"] or not name.startswith("source"))
 
@@ -103,7 +101,8 @@ class Components(Stack):
     def figures(self, name: str, results: Results, reference: Results, limits: Limits, settings: Settings) -> Figures:
         part = name.removesuffix(ON_DEVICE)
         if name != part:
-            results, reference = _as_host(part, results), _as_host(part, reference) | _floors(reference)
+            floors = {name: array for name, array in reference.items() if name.startswith(("exact_", "floor_"))}
+            results, reference = _as_host(part, results), _as_host(part, reference) | floors
         if part == "mel":
             return RMVPE.figures("mel", results, reference, limits, settings)
         if part == "encode":
@@ -112,7 +111,6 @@ class Components(Stack):
 
 
 def _residents(model: Loaded, given: Results, settings: Settings) -> dict[str, Callable[[], Any]]:
-    """How each part's resident call is made."""
     voice, seed = model.synthesizer, settings["seed"]
     f0 = given["f0"] if voice.has_f0 else None
     phone = (given["phone"], given["lengths"], given["pitch"] if voice.has_f0 else None)
@@ -134,7 +132,3 @@ def _as_host(part: str, found: Results) -> Results:
     if part == "encode":
         return {f"encode.{x}": found[f"{name}.{x}"] for x in ("m_p", "logs_p")}
     return {part: found[f"{name}.{OUTPUT.get(part, 'x')}"]}
-
-
-def _floors(reference: Results) -> Results:
-    return {name: array for name, array in reference.items() if name.startswith(("exact_", "floor_"))}

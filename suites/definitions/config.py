@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, inspect
 
+from ..base.errors import UserError, nearest
+
 Precision = Literal["fp32", "tf32", "fp16", "bf16"]
 Profile = Literal["applio", "webui"]
 Seed = Annotated[int, Meta(ge=0, le=2**31)]
@@ -67,9 +69,8 @@ class WeightChoice(Options):
     seed: Seed = 25
 
     def given(self) -> dict[str, str]:
-        """The paths that the user named, by model."""
-        paths = {name: getattr(self, name) for name in ("rmvpe", "hubert", "voice", "index")}
-        return {name: path for name, path in paths.items() if path is not None}
+        names = ("rmvpe", "hubert", "voice", "index")
+        return {name: path for name in names if (path := getattr(self, name)) is not None}
 
 
 class Paths(Options):
@@ -97,8 +98,6 @@ class Growth(Options):
 
 
 class SuiteConfig(Options):
-    """What every suite has."""
-
     name: str
     summary: str
     components: dict[str, str]
@@ -188,25 +187,15 @@ class Config(Options):
         """Dictionaries and lists, as ``config.yaml`` holds them."""
         return dict(msgspec.to_builtins(self))
 
-
-class ConfigError(ValueError):
-    """A value of the configuration that is refused; ``name``: dotted; ``known``: the accepted words, if few."""
-
-    def __init__(self, name: str, value: Any, expected: str, known: tuple[str, ...] = ()) -> None:
-        super().__init__(f"{name}={value}: {expected}")
-        self.name, self.value, self.known = name, value, known
+    @property
+    def snr_db(self) -> float:
+        """Of the synthetic voice."""
+        return 0.0 if self.suite.snr_db is UNSET else self.suite.snr_db
 
 
 def parsed(plain: Mapping[str, Any], options: type[SuiteConfig]) -> Config:
-    """The configuration as types.
-
-    Args:
-        plain: as ``config.yaml`` holds it.
-        options: the type of its ``suite``.
-
-    Raises:
-        ConfigError: names the first value that is refused, and what is expected in its place.
-    """
+    """The configuration, ``plain`` as ``config.yaml`` holds it, as types; ``options``: that of its ``suite``.
+    Raises ``UserError``: names the first value that is refused, and what is expected in its place."""
     for name, value, kind in (("suite", plain["suite"], options), ("", {**plain, "suite": _ANY}, Config)):
         _check(name, value, inspect.type_info(kind))
     whole = msgspec.convert({**plain, "suite": _ANY}, Config)
@@ -235,20 +224,20 @@ def _check(name: str, value: Any, info: Any) -> None:
             return
         if _accepts(kind, value):
             return
-    words = tuple(str(word) for kind in kinds for word in getattr(kind, "values", ()))
-    raise ConfigError(name, value, _expected(kinds), words)
+    words = [str(word) for kind in kinds for word in getattr(kind, "values", ())]
+    raise UserError(f"{name}={value}" + (nearest(str(value), words) if words else f": {_expected(kinds)}"))
 
 
 def _check_fields(prefix: str, value: Mapping[str, Any], fields: Iterable[Any]) -> None:
     known = {field.name: field for field in fields}
     for key in value:
         if key not in known:
-            raise ConfigError(prefix + str(key), value[key], "there is no such option", tuple(known))
+            raise UserError(f"{prefix}{key}={value[key]}{nearest(str(value[key]), known)}")
     for key, field in known.items():
         if key in value:
             _check(prefix + key, value[key], field.type)
         elif field.required:
-            raise ConfigError(prefix + key, None, "a value is needed")
+            raise UserError(f"{prefix}{key}=None: a value is needed")
 
 
 # types without a range: what they accept, and its name in a message
@@ -271,7 +260,6 @@ def _accepts(kind: Any, value: Any) -> bool:
 
 
 def _expected(kinds: Iterable[Any]) -> str:
-    """What is accepted, in words."""
     parts: list[str] = []
     for kind in kinds:
         if isinstance(kind, inspect.IntType | inspect.FloatType):

@@ -48,7 +48,6 @@ class Hubert(Suite):
     judged = figures(MAX_ABS, "extract_max_abs", "encode_max_abs", "features_max_abs")
     details = (*columns("extract", *COMPARED), *columns("encode", *COMPARED), *columns("features", *COMPARED))
 
-    # ------------------------------------------------------------------ in the worker
     def load(self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings) -> Any:
         return package.Hubert.from_checkpoint(paths["hubert"], **options)
 
@@ -75,7 +74,6 @@ class Hubert(Suite):
         found = model.features(given["audio"], settings["version"], settings["profile"])
         return found if found.ndim == 3 else found[None]
 
-    # ------------------------------------------------------------------ in the parent
     def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
         """The clip, and two short ones as a batch."""
         half = min(audio.samples.size // 2, BATCH_SAMPLES)

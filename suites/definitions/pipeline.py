@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
@@ -30,7 +31,6 @@ from ..metrics.registry import (
 )
 from . import rmvpe
 from .base import Calls, Probe, Results, Samples, Settings, Steps, Validated, compared, floor_of, sound_figures
-from .recorder import Reached, Recorder
 from .stack import Loaded, Stack
 
 HOP_SAMPLES = 160
@@ -43,6 +43,10 @@ KEPT_FRAMES = 5
 OTHER_RATE = 22050
 # an undecided frame that moved by more than this fell the other way
 FLIPPED_CENTS = 1.0
+# which part of the call a reported step ends; those of segments are reported as segment.NUMBER.NAME
+PARTS = {"filtered": "filter", "cuts": "filter", "padded": "filter", "f0": "f0", "pitch": "f0"}
+PARTS |= {"joined": "finish", "audio": "finish"}
+SEGMENT_PARTS = {"features": "content", "phone": "blend", "audio": "synthesis"}
 
 
 figures(RELATIVE, "padded_relative")
@@ -52,8 +56,6 @@ prefixed("knobs")
 
 
 class Models(Loaded):
-    """A pipeline and the models in it."""
-
     def __init__(self, package: ModuleType, loaded: Loaded, profile: str) -> None:
         super().__init__(*loaded.parts)
         self.pipeline = package.Pipeline(*self.parts, profile=profile)
@@ -63,6 +65,29 @@ class Models(Loaded):
         if windows is None:
             return self.pipeline
         return type(self.pipeline)(*self.parts, profile=self.pipeline.profile, windows=windows)
+
+
+class Reached(Exception):
+    """Ends a conversion at the step that was wanted."""
+
+
+class Recorder:
+    """Keeps what a conversion reports, and how long each of its parts took."""
+
+    def __init__(self, until: str | None = None) -> None:
+        self.steps, self.until = Steps(), until
+        self.last = time.perf_counter()
+
+    def __call__(self, path: str, array: np.ndarray) -> None:
+        now = time.perf_counter()
+        self.steps[path] = array
+        table, name = (SEGMENT_PARTS, path.split(".")[-1]) if path.startswith("segment.") else (PARTS, path)
+        if name in table:  # the time of a step that is not listed goes to the next one that is
+            part = table[name]
+            self.steps.seconds[part] = self.steps.seconds.get(part, 0.0) + now - self.last
+            self.last = now
+        if path == self.until:
+            raise Reached
 
 
 class Pipeline(Stack):
@@ -121,7 +146,6 @@ class Pipeline(Stack):
         Figure("knobs_snr_db", SNR_DB, "SNR dB, knobs", "convert"),
     )
 
-    # ------------------------------------------------------------------ in the worker
     def load(
         self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings
     ) -> Models:
@@ -163,7 +187,6 @@ class Pipeline(Stack):
         features = next(e.carry["features"] for e in events if e.whole_path == "segment.0.features")
         return features[::KEPT_FRAMES]
 
-    # ------------------------------------------------------------------ in the parent
     def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
         """The clip with the suite's knobs; the knobs turned on a loud one of another rate, cut in two; F0 given."""
         seconds = audio.samples.size / SAMPLE_RATE
@@ -194,11 +217,9 @@ class Pipeline(Stack):
         return "convert"
 
     def figures(self, name: str, results: Results, reference: Results, limits: Limits, settings: Settings) -> Figures:
-        judges = {"filter": _filter_figures, "convert": _convert_figures}
+        judges = {"filter": _filter_figures, "f0": _f0_figures, "convert": _convert_figures}
         if name in judges:
             return judges[name](results, reference, limits, settings)
-        if name == "f0":
-            return _f0_figures(results, reference, limits, settings)
         path, figure, floor = STEPS[name]
         ours, theirs = _joined(results, path), _joined(reference, path)
         figures = compared(path, ours, reference | theirs, limits, {figure: f"{name}_{figure}"}, floor)
@@ -314,7 +335,6 @@ def _with_knobs(figures: Figures, results: Results, reference: Results, limits: 
 
 
 def _relative(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The largest difference, over the largest value."""
     largest, level = parity.compare(ours, theirs)["max_abs"], float(np.abs(theirs).max())
     return largest / level if level > 0 else (0.0 if largest == 0 else np.inf)
 

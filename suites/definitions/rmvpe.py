@@ -14,7 +14,7 @@ from ..metrics.audio import compare_pitch
 from ..metrics.limits import Limits
 from ..metrics.parity import Figures
 from ..metrics.registry import CENTS, COUNT, MAX_ABS, MISMATCHES, RELATIVE, SNR_DB, Figure, figures, prefixed
-from .base import Calls, Probe, Results, Settings, Suite, Validated, of_trained
+from .base import Calls, Probe, Results, Settings, Suite, Validated, floor_of, of_trained
 from .config import PitchOptions
 
 # the network's rounding floor is measured on the first 32 s: float64 is slow
@@ -86,7 +86,6 @@ class Rmvpe(Suite):
         Figure("octave_errors", MISMATCHES, "octave errors", "f0"),
     )
 
-    # ------------------------------------------------------------------ in the worker
     def load(self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings) -> Any:
         return package.RMVPE.from_checkpoint(paths["rmvpe"], profile=settings["profile"], **options)
 
@@ -108,7 +107,6 @@ class Rmvpe(Suite):
     def call(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
         return model.f0(given["audio"], settings["threshold"])
 
-    # ------------------------------------------------------------------ in the parent
     def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
         """The clip with a stretch of digital silence; and so little that nearly half of the frames are mirrored."""
         clip, n = audio.samples.copy(), audio.samples.size
@@ -120,7 +118,7 @@ class Rmvpe(Suite):
             return _mel_figures(results, reference, limits)
         if name == "network":
             figures = parity.compare(results["network"], reference["network"])
-            floor = _network_floor(reference)
+            floor = floor_of(reference, "network", "max_abs") or 0.0
             return figures | {"limits": limits.check("salience_max_abs", figures["max_abs"], floor)}
         if name == "decode":
             figures = parity.compare_f0(results["decode"], reference["decode"])
@@ -138,10 +136,8 @@ class Rmvpe(Suite):
 
 def rounding(model: Any, exact: Any, audio: np.ndarray, mel: np.ndarray, threshold: float) -> Results:
     """What float32 rounding does to RMVPE on this audio.
-
-    ``exact_*`` against ``floor_*``: the network alone, on the same mel. ``moved_*``: the chain
-    when only its mel is computed in float64.
-    """
+    ``exact_*`` against ``floor_*``: the network alone, on the same mel. ``moved_*``: the chain when only its mel is
+    computed in float64."""
     head = mel[:, :FLOOR_FRAMES]
     exact_mel = exact.mel(audio)
     found = {
@@ -162,12 +158,6 @@ def _mel_figures(results: Results, reference: Results, limits: Limits) -> Figure
         exact = parity.compare_mel(reference["mel"], reference["exact_mel"])
         floor, figures["floor_max_abs"] = exact["relative_max"], exact["max_abs"]
     return figures | {"limits": limits.check("mel_relative", figures["relative_max"], floor)}
-
-
-def _network_floor(reference: Results) -> float:
-    if "exact_network" not in reference:
-        return 0.0
-    return float(parity.compare(reference["floor_network"], reference["exact_network"])["max_abs"])
 
 
 def f0_figures(results: Results, reference: Results, limits: Limits, threshold: float) -> Figures:
@@ -196,7 +186,7 @@ def _chain_floors(reference: Results, open_frames: np.ndarray) -> dict[str, floa
     decided = decided[: reference["exact_f0"].size]
     exact_f0 = parity.compare_f0(reference["floor_f0"][decided], reference["exact_f0"][decided])
     return {
-        "salience_max_abs": _network_floor(reference) + moved,
+        "salience_max_abs": (floor_of(reference, "network", "max_abs") or 0.0) + moved,
         "voicing_mismatches": exact_f0["voicing_mismatches"] + moved_f0["voicing_mismatches"],
         "f0_max_cents": exact_f0["max_cents"] + moved_f0["max_cents"],
     }

@@ -81,7 +81,6 @@ class Synthesizer(Suite):
         *columns("infer", MAX_ABS, SNR_DB, CORR, LEVEL_DB, DELAY),
     )
 
-    # ------------------------------------------------------------------ in the worker
     def load(self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings) -> Any:
         return package.Synthesizer.from_checkpoint(paths["voice"], profile=settings["profile"], **options)
 
@@ -135,7 +134,6 @@ class Synthesizer(Suite):
     def call(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
         return model.infer(*_arguments(model, given, settings))
 
-    # ------------------------------------------------------------------ in the parent
     def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
         """One clip; and short ones of several lengths and speakers, the leading frames dropped."""
         given = self.inputs(audio, settings, facts)

@@ -77,7 +77,6 @@ def _harvest(audio: np.ndarray, settings: Settings) -> np.ndarray:
 
 
 def _dio(audio: np.ndarray, settings: Settings) -> np.ndarray:
-    """With StoneMask, which refines it."""
     import pyworld
 
     f0, times = pyworld.dio(audio.astype(np.float64), RATE, **settings)

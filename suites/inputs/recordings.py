@@ -18,9 +18,7 @@ SHORTEST_SAMPLES = 2560
 
 class Audio(NamedTuple):
     """``samples [n]`` float32, 16 kHz mono; ``f0_hz [1 + n // 160]`` where the truth is known.
-
-    ``scored``: frames that count when something is measured against the truth; None: all.
-    """
+    ``scored``: frames that count when something is measured against the truth; None: all."""
 
     samples: np.ndarray
     f0_hz: np.ndarray | None
@@ -30,10 +28,7 @@ class Audio(NamedTuple):
 
 def read_audio(path: str | Path) -> np.ndarray:
     """Any file libsndfile reads (wav, flac, ogg, mp3; any rate and channels) as 16 kHz mono.
-
-    Raises:
-        UserError: missing, unreadable, empty, too short, or with NaN or infinite samples.
-    """
+    Raises ``UserError``: missing, unreadable, empty, too short, or with NaN or infinite samples."""
     from rvc_common.recording import read_recording
 
     try:

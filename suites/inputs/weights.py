@@ -23,7 +23,6 @@ TRAINED_WEIGHTS = "pitch"
 ASSETS = (ROOT / "assets", PACKAGE / "assets")
 UPSTREAM_WIDTH, UPSTREAM_HIDDEN = 16, 256
 FORMAT = "rvc-parity/1"
-SIZES = ("full", "tiny")
 
 
 class Weights(NamedTuple):
@@ -80,9 +79,7 @@ def voice_manifest(name: str) -> dict[str, Any]:
 
 def reduced_voice(name: str) -> dict[str, Any]:
     """A voice's tensors at a quarter of the encoder's and flow's width and an eighth of the vocoder's.
-
-    It takes the features of ``reduced_hubert``: 128 wide, 64 for a v1 voice.
-    """
+    It takes the features of ``reduced_hubert``: 128 wide, 64 for a v1 voice."""
     manifest = voice_manifest(name)
     common = {192: 48, 384: 96, 96: 24}
     phone = 64 if manifest["version"] == "v1" else 128
@@ -138,7 +135,7 @@ def cache_folder(configured: str | None) -> Path:
 
 
 def manifest_of(model: str, size: str, voice: str | None) -> dict[str, Any]:
-    """The tensors of ``rmvpe``, ``hubert`` or ``voice`` in one of the ``SIZES``; ``voice``: the manifest's name."""
+    """The tensors of ``rmvpe``, ``hubert`` or ``voice`` in full or tiny size; ``voice``: the manifest's name."""
     if model == "rmvpe":
         return reduced_manifest(UPSTREAM_WIDTH, UPSTREAM_HIDDEN) if size == "full" else reduced_manifest(4, 64)
     if model == "hubert":
@@ -149,10 +146,7 @@ def manifest_of(model: str, size: str, voice: str | None) -> dict[str, Any]:
 
 def find_weights(model: str, path: str | None, seed: int, size: str, voice: str | None, cache: Path) -> Weights:
     """The checkpoint to load: the user's file, or a synthetic one from the cache.
-
-    Raises:
-        UserError: the file is missing, or the cache cannot be written.
-    """
+    Raises ``UserError``: the file is missing, or the cache cannot be written."""
     if path is not None:
         real = Path(path).expanduser()
         if not real.exists():
@@ -171,11 +165,8 @@ def find_weights(model: str, path: str | None, seed: int, size: str, voice: str 
 
 def shipped(cache: Path) -> Weights:
     """The trained RMVPE of reduced width that comes with the project, decompressed into ``cache`` on first use.
-
-    Raises:
-        UserError: it is not there, or the cache cannot be written.
-    """
-    path = _shipped_file()
+    Raises ``UserError``: it is not there, or the cache cannot be written."""
+    path = shipped_file()
     if path is None:
         raise UserError(f"the trained RMVPE {ASSETS[0] / SHIPPED} is missing; name another one: weights.rmvpe=FILE")
     if path.suffix == ".xz":
@@ -185,17 +176,13 @@ def shipped(cache: Path) -> Weights:
     return Weights(path, f"rmvpe: {SHIPPED}, trained, reduced width", sha256(path))
 
 
-def _shipped_file() -> Path | None:
+def shipped_file() -> Path | None:
     files = (folder / name for folder in ASSETS for name in (SHIPPED, f"{SHIPPED}.xz"))
     return next((file for file in files if file.is_file()), None)
 
 
-def is_there() -> bool:
-    return _shipped_file() is not None
-
-
 def is_shipped(found: Weights, cache: Path) -> bool:
-    return is_there() and shipped(cache).sha256 == found.sha256
+    return shipped_file() is not None and shipped(cache).sha256 == found.sha256
 
 
 def metadata(model: str, manifest: dict[str, Any]) -> dict[str, str]:

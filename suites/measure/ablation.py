@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
+from dataclasses import dataclass, fields
 
 import msgspec
 import numpy as np
@@ -12,58 +12,46 @@ from rvc_mlx.optimize import OPTIMIZATIONS
 
 from ..definitions import SUITES
 from ..definitions.config import AblationOptions
-from ..definitions.plan import Case, Plan
 from ..definitions.single import BLAS, EVERYTHING, MEL, OFF, ON, SHOWN
-from ..inputs.recordings import Audio
 from ..metrics import parity
 from .launch import Worker
-from .outputs import Progress
-from .session import Facts, Session
+from .outputs import MeasuredCase
+from .session import Facts
 from .timed import TimedCase
 
 REFERENCE_BLAS = {"RVC_MLX_BLAS": "reference"}
 
 
-class AblationCase:
+class AblationCase(MeasuredCase):
     """Every optimisation of one case, one after another; one that cannot be measured leaves the others alone."""
 
-    def __init__(
-        self, session: Session, case: Case, audio: Audio, plan: Plan, scratch: Path, progress: Progress
-    ) -> None:
-        self.arguments = (session, case, audio, plan, scratch, progress)
-
     def execute(self) -> None:
-        session, case, _, plan, _, _ = self.arguments
-        for component in plan.components:
+        for component in self.plan.components:
             name, _, side = component.rpartition(".")
-            for backend in plan.backends:
-                keys = {(case.name, f"{name}.{s}", backend) for s in (ON, OFF)}
-                if side == ON and (component, backend) not in plan.absent and not keys <= session.done.keys():
-                    Pair(*self.arguments, name, backend).execute()
+            for backend in self.plan.backends:
+                keys = {(self.case.name, f"{name}.{s}", backend) for s in (ON, OFF)}
+                present = (component, backend) not in self.plan.absent
+                if side == ON and present and not keys <= self.session.done.keys():
+                    given = {field.name: getattr(self, field.name) for field in fields(self)}
+                    Pair(**given, name=name, backend=backend).execute()
 
 
+@dataclass(eq=False)
 class Pair(TimedCase):
     """The sides ``on`` and ``off`` take the place of backends."""
 
-    def __init__(
-        self,
-        session: Session,
-        case: Case,
-        audio: Audio,
-        plan: Plan,
-        scratch: Path,
-        progress: Progress,
-        name: str,
-        backend: str,
-    ) -> None:
-        self.name, self.backend = name, backend
-        self.model, _, self.optimisation = name.partition(".")
-        suite = SUITES["rmvpe" if self.model == MEL else self.model]
-        call = "mel" if self.model == MEL else SHOWN[self.model]
-        own = copy.copy(session)
-        own.suite, own.measure = suite, msgspec.structs.replace(session.measure, first_calls=0)
-        super().__init__(own, case, audio, plan._replace(components=(call,), backends=(ON, OFF)), scratch, progress)
-        self.call = call
+    name: str
+    backend: str
+
+    def __post_init__(self) -> None:
+        self.model, _, self.optimisation = self.name.partition(".")
+        self.loads = "rmvpe" if self.model == MEL else self.model
+        self.call = "mel" if self.model == MEL else SHOWN[self.model]
+        measure = msgspec.structs.replace(self.session.measure, first_calls=0)
+        self.session = copy.copy(self.session)
+        self.session.suite, self.session.measure = SUITES[self.loads], measure
+        self.plan = self.plan._replace(components=(self.call,), backends=(ON, OFF))
+        super().__post_init__()
         self.reference = OFF
         self.optimize: dict[str, list[str]] = {}
 
@@ -73,8 +61,7 @@ class Pair(TimedCase):
         return self.session.start(self.backend, REFERENCE_BLAS if reference else None)
 
     def load_model(self, worker: Worker, side: str) -> Facts:
-        suite = "rmvpe" if self.model == MEL else self.model
-        loaded = self.session.load(worker, suite, self._wanted(side))
+        loaded = self.session.load(worker, self.loads, self._wanted(side))
         self.optimize[side] = loaded["facts"]["optimize"]
         if self.model == MEL and side == OFF:
             worker.ask("librosa_mel", self.timeout_s)
@@ -106,7 +93,7 @@ class Pair(TimedCase):
         given = self.given()
         if self.shared is None and self.call == "network" and OFF in self.alive():
             with self.guard(OFF):
-                np.save(self.files["mel"], self.fetch(OFF, "mel")["mel"])
+                np.save(self.files["mel"], self.arrays(self.workers[OFF], "mel")["mel"])
         if self.call == "network":
             given["mel"] = self.files["mel"]
         self.shared = given
@@ -134,7 +121,6 @@ class Pair(TimedCase):
             self.session.record(self.case, component, backend, **facts, **judged)
 
     def _compared(self) -> Facts:
-        """How far the optimisation moves the result."""
         ours, theirs = (self.outputs[side][self.call] for side in (ON, OFF))
         try:
             figures = parity.compare(ours, theirs)
@@ -143,8 +129,5 @@ class Pair(TimedCase):
         relative = parity.relative(figures, theirs)
         return {"status": "passed", "reason": None, "parity": figures | {"relative": relative, "limits": {}}}
 
-    def keep_contours(self) -> None:
-        return
-
-    def keep_audio(self) -> None:
+    def keep_files(self) -> None:
         return

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
 from ..base.backends import parity_reference
+from ..base.files import read_arrays, whole
+from ..base.run_folder import RunFolder
 from ..definitions.accuracy import judged
 from ..definitions.config import AccuracyOptions
-from ..definitions.plan import Case, Plan
 from ..inputs.estimators import CONSENSUS
-from ..inputs.recordings import SHORTEST_SAMPLES, Audio
+from ..inputs.recordings import SHORTEST_SAMPLES
 from ..inputs.weights import cache_folder, is_shipped
-from ..metrics.floors import component_limits
 from ..metrics.parity import NotComparable
 from ..metrics.pitch import accuracy, consensus
 from .launch import Worker, WorkerError, WorkerLost
-from .outputs import Progress, Results, single_calls, workload
-from .session import Facts, Session
-from .verdict import Judge
+from .outputs import MeasuredCase, Results
+from .session import Facts
 
 EXACT, ANNOTATIONS = "exact", "annotations"
 # the name under which the estimators' process is kept
@@ -29,22 +27,16 @@ ESTIMATING = "estimators"
 WARM_SAMPLES = 16000
 
 
-class AccuracyCase:
+class AccuracyCase(MeasuredCase):
     """Every estimator's record is closed at once; the backends' are closed together, since they are compared."""
 
-    def __init__(
-        self, session: Session, case: Case, audio: Audio, plan: Plan, scratch: Path, progress: Progress
-    ) -> None:
-        self.session, self.case, self.audio, self.plan = session, case, audio, plan
-        self.scratch, self.progress, self.timeout_s = scratch, progress, session.measure.timeout_s
-        (self.component,) = plan.components
-        self.files = {name: str(scratch / f"{name}.npy") for name in ("audio", "start", "f0")}
-        np.save(self.files["audio"], audio.samples)
-        np.save(self.files["start"], audio.samples[: max(WARM_SAMPLES, SHORTEST_SAMPLES)])
-        self.kept = session.folder / "contours" / f"{case.name}.npz"
-        self.contours = self._stored()
-
     def execute(self) -> None:
+        (self.component,) = self.plan.components
+        self.files = {name: str(self.scratch / f"{name}.npy") for name in ("audio", "start", "f0")}
+        np.save(self.files["audio"], self.audio.samples)
+        np.save(self.files["start"], self.audio.samples[: max(WARM_SAMPLES, SHORTEST_SAMPLES)])
+        self.kept = RunFolder(self.session.folder).array_file("contours", self.case.name)
+        self.contours = read_arrays(self.kept) if self.kept.is_file() else {}
         # the estimators that may stand in for the truth come first
         for name in sorted(self.plan.external, key=lambda name: name not in CONSENSUS):
             if not self._done(name):
@@ -58,12 +50,6 @@ class AccuracyCase:
         return (self.case.name, self.component, name) in self.session.done
 
     # ------------------------------------------------------------------ F0 that is kept
-    def _stored(self) -> Results:
-        if not self.kept.is_file():
-            return {}
-        with np.load(self.kept) as stored:
-            return {name: stored[name] for name in stored.files}
-
     def _keep(self, found: Mapping[str, np.ndarray]) -> None:
         """Store F0 contours: every figure can be recomputed from them, and a resumed case continues with them."""
         self.contours |= {f"f0.{name}": f0 for name, f0 in found.items()}
@@ -71,9 +57,8 @@ class AccuracyCase:
         if true is not None:
             self.contours |= {"f0.truth": true, "scored": scored}
         self.kept.parent.mkdir(exist_ok=True)
-        part = self.kept.with_suffix(".part.npz")
-        np.savez_compressed(part, **self.contours)  # type: ignore[arg-type]  # names are not its options
-        part.replace(self.kept)
+        with whole(self.kept) as part, part.open("wb") as file:
+            np.savez_compressed(file, **self.contours)  # type: ignore[arg-type]  # names are not its options
 
     def _truth(self) -> tuple[np.ndarray | None, np.ndarray, str]:
         """True F0 ``[F]`` in Hz, which frames are scored, and where the truth comes from; or None and the reason."""
@@ -132,9 +117,7 @@ class AccuracyCase:
                 errors[backend] = str(error)
         self._keep({backend: found["f0"] for backend, found in outputs.items()})
         reference = parity_reference(list(outputs) or list(self.plan.backends))
-        suite, precision = self.session.config.suite, self.session.config.precision
-        limits = component_limits(suite.name, precision, suite.limits[precision])
-        judge = Judge(self.session.suite, limits, self.session.settings, outputs.get(reference))
+        judge = self.judge(self.session.settings, outputs.get(reference))
         for backend in self.plan.backends:
             if backend in errors:
                 verdict: Facts = {"status": "error", "reason": errors[backend], "parity": None, "accuracy": None}
@@ -151,10 +134,8 @@ class AccuracyCase:
         worker.ask("prepare", self.timeout_s, inputs={"audio": self.files["audio"]})
         timed = self.session.ask_timed(worker, "time", self.timeout_s, calls={self.component: 1})
         found: Results = {}
-        for call in (self.component, *self.session.suite.extras):
-            worker.ask("output", self.timeout_s, component=call, path=str(self.scratch / "output.npz"))
-            with np.load(self.scratch / "output.npz") as stored:
-                found |= {name: stored[name] for name in stored.files}
+        for call in (self.component, *self.suite.extras):
+            found |= self.arrays(worker, call)
         return float(timed["calls"][self.component]["seconds"][self.component]), found
 
     def _with_accuracy(self, verdict: Facts, f0: np.ndarray) -> Facts:
@@ -187,29 +168,11 @@ class AccuracyCase:
 
     def _record(self, name: str, seconds: float | None, verdict: Facts, reference: str | None = None) -> None:
         """Close the record of one backend, or of an estimator: then ``reference`` is None, and it is its own."""
-        taken = self.session.samples.get((self.case.name, self.component, name), {})
-        if seconds is not None:
-            number = len(taken)  # samples from before an interruption stay
-            facts = {"launch": number, "calls": 1, "rest_s": 0.0}
-            self.session.sample(self.case, self.component, name, number, seconds, facts)
-            taken = self.session.samples[self.case.name, self.component, name]
-        used = workload(self.session, self.audio, self.session.suite)
+        used = self.workload(self.suite)
         if reference is None:
             used.weights = ""
-        self.session.record(
-            self.case,
-            self.component,
-            name,
-            reference=reference or name,
-            workload=used,
-            **single_calls(taken),
-            load_s=None,
-            first_call_s=None,
-            peak_rss_bytes=None,
-            peak_device_bytes=None,
-            cold=[],
-            **verdict,
-        )
+        times = [] if seconds is None else [seconds]
+        self.close_single(self.component, name, times, [], reference=reference or name, workload=used, **verdict)
 
 
 def unmeasured(facts: Facts) -> str | None:

@@ -16,7 +16,7 @@ from ..base import plugins
 from ..base.errors import UserError, nearest
 from ..base.paths import CONF
 from ..definitions import SUITES
-from ..definitions.config import AccuracyOptions, Config, ConfigError, parsed
+from ..definitions.config import AccuracyOptions, Config, parsed
 from ..inputs.estimators import ESTIMATORS
 from ..inputs.testset import CONDITIONS
 from ..inputs.weights import ODD_RATES, voice_names
@@ -37,10 +37,7 @@ def measure_names() -> list[str]:
 
 def compose_config(suite: str, overrides: list[str]) -> Config:
     """The resolved configuration of a suite.
-
-    Raises:
-        UserError: an unknown suite, measure or override, or a value that does not fit.
-    """
+    Raises ``UserError``: an unknown suite, measure or override, or a value that does not fit."""
     if suite not in suite_names():
         raise UserError(f"unknown suite {suite!r}{nearest(suite, suite_names())}")
     for text in overrides:
@@ -65,10 +62,7 @@ def quoted(override: str) -> str:
 
 def check_names(overrides: list[str]) -> None:
     """For a sweep, whose values only Hydra can read: at least the names must exist.
-
-    Raises:
-        UserError: an unknown name, with the nearest known one.
-    """
+    Raises ``UserError``: an unknown name, with the nearest known one."""
     for text in overrides:
         _check_form(text)
         name = text.partition("=")[0].lstrip("+~")
@@ -86,16 +80,8 @@ def to_config(composed: DictConfig, overrides: list[str]) -> Config:
 
 def typed(plain: Mapping[str, Any]) -> Config:
     """The configuration as types, refused where it would fail only after minutes of measuring or quietly do nothing.
-
-    Raises:
-        UserError: names the value and what is expected.
-    """
-    try:
-        config = parsed(plain, SUITES[plain["suite"]["name"]].options)
-    except ConfigError as error:
-        raise UserError(
-            f"{error.name}={error.value}{nearest(str(error.value), error.known)}" if error.known else str(error)
-        ) from None
+    Raises ``UserError``: names the value and what is expected."""
+    config = parsed(plain, SUITES[plain["suite"]["name"]].options)
     suite, measure = config.suite, config.measure
     voice = getattr(suite, "voice", None)
     if voice is not None and voice not in (known := (*voice_names(), ODD_RATES)):
@@ -115,7 +101,6 @@ def typed(plain: Mapping[str, Any]) -> Config:
 
 
 def _check_accuracy(suite: AccuracyOptions, audio: str | None) -> None:
-    """Conditions, estimators and least figures must exist."""
     for name, wanted, known in (
         ("conditions", suite.conditions, tuple(CONDITIONS)),
         ("estimators", suite.estimators, tuple(ESTIMATORS)),

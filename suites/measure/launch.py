@@ -31,11 +31,7 @@ class WorkerLost(RuntimeError):
 
 class Worker:
     """One child process for one backend. Waiting for it costs no CPU time.
-
-    Args:
-        log: what the process prints is appended to this file.
-        environment: variables on top of ``worker_environment``.
-    """
+    What it prints is appended to ``log``. ``environment``: variables on top of ``worker_environment``."""
 
     def __init__(
         self, backend: str, precision: str, threads: int, log: Path, environment: Mapping[str, str] | None = None
@@ -64,11 +60,8 @@ class Worker:
 
     def ask(self, do: str, timeout_s: float, **arguments: Any) -> dict[str, Any]:
         """Send one request and wait for its answer.
-
-        Raises:
-            WorkerError: the request failed in the worker.
-            WorkerLost: the worker died, or did not answer in time and was killed.
-        """
+        Raises ``WorkerError``: the request failed in the worker. Raises ``WorkerLost``: the worker died, or did not
+        answer in time and was killed."""
         line = json.dumps({"do": do, **arguments}) + "\n"
         try:
             if not self._pipes:
@@ -95,7 +88,6 @@ class Worker:
         return line
 
     def _exit_reason(self) -> str:
-        """A sentence on how the process ended."""
         try:
             code = self._process.wait(5)
         except subprocess.TimeoutExpired:
@@ -119,7 +111,6 @@ class Worker:
             self.kill()
 
     def kill(self) -> None:
-        """End the worker at once."""
         self._process.kill()
         self._process.wait()
         self._close_pipes()

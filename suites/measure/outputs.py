@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..base.backends import parity_reference
+from ..base.files import read_arrays
 from ..base.lines import Output, Sample, Warmup, Work, Workload
 from ..base.run_folder import RunFolder
 from ..base.statistics import largest_rest_s
@@ -30,17 +32,57 @@ LATE_ROUNDS = 0.9
 DRAWN_SECONDS = 5.0
 
 Results = dict[str, np.ndarray]
-Progress = Callable[..., None]
 
 
-class CaseOutputs:
+@dataclass(eq=False)
+class MeasuredCase:
+    """One case of a run on its way to its records. ``progress``: shows a step, and ``done`` that it is over."""
+
+    session: Session
+    case: Case
+    audio: Audio
+    plan: Plan
+    scratch: Path
+    progress: Callable[..., None]
+
+    def __post_init__(self) -> None:
+        self.suite, self.timeout_s = self.session.suite, self.session.measure.timeout_s
+
+    def arrays(self, worker: Worker, call: str, do: str = "output") -> Results:
+        path = self.scratch / "output.npz"
+        worker.ask(do, self.timeout_s, component=call, path=str(path))
+        return read_arrays(path)
+
+    def judge(self, settings: Facts, reference: Results | None) -> Judge:
+        suite, precision = self.session.config.suite, self.session.config.precision
+        limits = component_limits(suite.name, precision, suite.limits[precision])
+        return Judge(self.suite, limits, settings, reference)
+
+    def workload(self, suite: Suite) -> Workload:
+        samples = self.audio.samples.size
+        weights = "; ".join(found.label for found in self.session.weights.values())
+        return Workload(self.audio.source, samples / SAMPLE_RATE, samples, suite.frames(samples), weights)
+
+    def close_single(
+        self, component: str, backend: str, seconds: Sequence[float], cold: list[Facts], **rest: Any
+    ) -> None:
+        """Close a record whose samples are one call each, without warm-up and alternation."""
+        key = (self.case.name, component, backend)
+        before = len(self.session.samples.get(key, {}))  # samples from before an interruption stay
+        for number, one in enumerate(seconds, before):
+            facts = {"launch": number, "calls": 1, "rest_s": 0.0}
+            self.session.sample(self.case, component, backend, number, one, facts)
+        taken = times_of(self.session.samples.get(key, {}))
+        nothing: Facts = {"warmup_s": [], "warmup": [], "parent_cpu_share": None, "others_share": None}
+        self.session.record(self.case, component, backend, **taken, calls=1, **nothing, **first_of(cold), **rest)
+
+
+class CaseOutputs(MeasuredCase):
     """The results of one case on all backends. A backend that fails drops out; the others go on."""
 
-    def __init__(
-        self, session: Session, case: Case, audio: Audio, plan: Plan, scratch: Path, progress: Progress
-    ) -> None:
-        self.session, self.case, self.audio, self.plan, self.progress = session, case, audio, plan, progress
-        self.scratch, self.timeout_s = scratch, session.measure.timeout_s
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        session, plan = self.session, self.plan
         self.reference = parity_reference(list(plan.backends))
         self.errors: dict[str, str] = {}
         self.workers: dict[str, Worker] = {}
@@ -49,13 +91,12 @@ class CaseOutputs:
         self.outputs: dict[str, Results] = {}
         self.shared: dict[str, str] | None = None
         self.work: dict[str, Facts] = {}
-        self.suite, self.settings = session.suite, session.settings
+        self.settings = session.settings
         self.calls = self.suite.timed(plan.components)
-        self.inputs = self.suite.inputs(audio, self.settings, session.model_facts)
-        self.files = {name: str(scratch / f"{name}.npy") for name in (*self.inputs, *dict(self.suite.shared))}
+        self.inputs = self.suite.inputs(self.audio, self.settings, session.model_facts)
+        self.files = {name: str(self.scratch / f"{name}.npy") for name in (*self.inputs, *dict(self.suite.shared))}
 
     def alive(self) -> list[str]:
-        """Backends without an error so far."""
         return [name for name in self.plan.backends if name not in self.errors]
 
     @contextlib.contextmanager
@@ -63,11 +104,10 @@ class CaseOutputs:
         """An error inside becomes this backend's error in this case."""
         try:
             yield
-        except WorkerError as error:
+        except (WorkerError, WorkerLost) as error:
             self.errors[backend] = str(error)
-        except WorkerLost as error:
-            self.errors[backend] = str(error)
-            self.workers.pop(backend).kill()
+            if isinstance(error, WorkerLost):
+                self.workers.pop(backend).kill()
 
     def record_key(self, component: str, backend: str) -> tuple[str, str]:
         """The component and backend under which a measurement is recorded."""
@@ -79,7 +119,6 @@ class CaseOutputs:
 
     # ------------------------------------------------------------------ inputs
     def save_inputs(self) -> None:
-        """Write the inputs to the files that workers read."""
         for name, array in self.inputs.items():
             np.save(self.files[name], array)
 
@@ -89,9 +128,7 @@ class CaseOutputs:
 
     def share_inputs(self) -> None:
         """Inputs that need a model are made once, by the reference, so that every backend gets the same ones.
-
-        Where the reference fails, the next backend takes its place.
-        """
+        Where the reference fails, the next backend takes its place."""
         for backend in sorted(self.alive(), key=lambda name: name != self.reference):
             if self.shared is not None:
                 break
@@ -108,7 +145,7 @@ class CaseOutputs:
         for name, key in self.suite.shared:
             call = key.partition(".")[0]
             if call != last:
-                made, last = self.fetch(backend, call), call
+                made, last = self.arrays(worker, call), call
             if key in made:  # a voice without pitch makes no F0
                 np.save(self.files[name], made[key])
                 given[name] = self.files[name]
@@ -116,29 +153,20 @@ class CaseOutputs:
         return given
 
     # ------------------------------------------------------------------ results
-    def fetch(self, backend: str, call: str, do: str = "output") -> Results:
-        """The arrays of one call."""
-        path = self.scratch / "output.npz"
-        self.workers[backend].ask(do, self.timeout_s, component=call, path=str(path))
-        with np.load(path) as stored:
-            return {name: stored[name] for name in stored.files}
-
     def keep_outputs(self, calls: tuple[str, ...]) -> None:
-        """Keep the arrays of these calls, per backend."""
         for backend in self.alive():
             with self.guard(backend):
                 for call in calls:
-                    self.outputs.setdefault(backend, {}).update(self.fetch(backend, call))
+                    self.outputs.setdefault(backend, {}).update(self.arrays(self.workers[backend], call))
 
     def _torch_reference(self) -> str | None:
         """The reference where it is PyTorch's and alive: it alone computes in float64 and counts FLOPs."""
         return self.reference if self.reference.startswith("torch") and self.reference in self.alive() else None
 
     def add_rounding(self) -> None:
-        """Add the reference's results in float64."""
         if reference := self._torch_reference():
             with self.guard(reference):
-                self.outputs[reference] |= self.fetch(reference, "", do="rounding")
+                self.outputs[reference] |= self.arrays(self.workers[reference], "", do="rounding")
 
     def add_trained(self) -> None:
         """Add results of the shipped trained network, where the timed one is synthetic and finds no pitch."""
@@ -153,9 +181,9 @@ class CaseOutputs:
                 worker.ask("prepare", self.timeout_s, inputs=self.shared)
                 found: Results = {}
                 for call in self.suite.trained_calls:
-                    found |= self.fetch(backend, call)
+                    found |= self.arrays(worker, call)
                 if backend == self._torch_reference():
-                    found |= self.fetch(backend, "", do="rounding")
+                    found |= self.arrays(worker, "", do="rounding")
                 self.outputs[backend] |= {f"{TRAINED}{name}": array for name, array in found.items()}
 
     def count_work(self) -> None:
@@ -168,14 +196,10 @@ class CaseOutputs:
     # ------------------------------------------------------------------ records
     def close_records(self) -> None:
         """Close all records, also those closed before an interruption.
-
         A verdict holds for the reference that it was found with, and a backend that is lost now may have been that
-        reference.
-        """
-        suite, precision = self.session.config.suite, self.session.config.precision
-        limits = component_limits(suite.name, precision, suite.limits[precision])
+        reference."""
         settings = {**self.settings, "sample_rate": self.session.model_facts.get("sample_rate")}
-        judge = Judge(self.suite, limits, settings, self.outputs.get(self.reference))
+        judge = self.judge(settings, self.outputs.get(self.reference))
         for component in self.plan.components:
             for backend in self.plan.backends:
                 if backend in self.errors:
@@ -200,15 +224,12 @@ class CaseOutputs:
         return verdict | {"status": "failed", "reason": "; ".join(reasons)} if any(faults) else verdict
 
     def measured(self, component: str, backend: str) -> Facts:
-        """The measured fields of a record."""
         taken = self.lines(component, backend)
         warm = self.warmups.get((component, backend), [])
         cold = self.cold.get(backend, []) if component == self.suite.whole else []
-        first: Facts = cold[0] if cold else {}
-        names = ("load_s", "first_call_s", "peak_rss_bytes", "peak_device_bytes")
         return {
             "reference": self.reference,
-            "workload": workload(self.session, self.audio, self.suite),
+            "workload": self.workload(self.suite),
             "work": Work(**self.work[component]) if component in self.work else None,
             "output": self._output_of(component, backend),
             **times_of(taken),
@@ -217,8 +238,7 @@ class CaseOutputs:
             "warmup": [Warmup(f["launch"], len(f["seconds"]), f["steady"]) for f in warm],
             "parent_cpu_share": self.session.parent_cpu_share,
             "others_share": median(line.others for line in taken.values()) if taken else None,
-            **{name: first.get(name) for name in names},
-            "cold": cold,
+            **first_of(cold),
         }
 
     def _output_of(self, component: str, backend: str) -> Output | None:
@@ -229,15 +249,12 @@ class CaseOutputs:
         return Output(int(made[0].size), made[1]) if made is not None else None
 
     # ------------------------------------------------------------------ files of the run folder
-    def keep_contours(self) -> None:
-        """Store what the report draws: F0 of every backend, the truth, and the reference's mel."""
-        if self.reference in self.outputs:
-            self._store("contours", dict(self.suite.contours(self.outputs, self.reference, self.audio)))
-
-    def keep_audio(self) -> None:
-        """Store every backend's audio, and the spectra that the report draws."""
+    def keep_files(self) -> None:
+        """Store what the report draws (F0 of every backend, the truth, the reference's mel, spectra), and all audio."""
         import soundfile
 
+        if self.reference in self.outputs:
+            self._store("contours", dict(self.suite.contours(self.outputs, self.reference, self.audio)))
         found = {backend: made for backend, results in self.outputs.items() if (made := self.suite.sound(results))}
         for backend, made in found.items():
             path = RunFolder(self.session.folder).audio_file(self.case.name, backend)
@@ -264,7 +281,6 @@ def late_work(samples: Collection[Sample]) -> str | None:
 
 
 def times_of(taken: Mapping[int, Sample]) -> Facts:
-    """Samples, rounds and launches of a record, from its samples by round."""
     return {
         "samples_s": [taken[number].seconds for number in sorted(taken)],
         "rounds": sorted(taken),
@@ -272,14 +288,7 @@ def times_of(taken: Mapping[int, Sample]) -> Facts:
     }
 
 
-def single_calls(taken: Mapping[int, Sample]) -> Facts:
-    """The timing fields of a record whose samples are one call each, without warm-up and alternation."""
-    nothing: Facts = {"calls": 1, "warmup_s": [], "warmup": [], "parent_cpu_share": None, "others_share": None}
-    return times_of(taken) | nothing
-
-
-def workload(session: Session, audio: Audio, suite: Suite) -> Workload:
-    """What a case is computed on."""
-    samples = audio.samples.size
-    weights = "; ".join(found.label for found in session.weights.values())
-    return Workload(audio.source, samples / SAMPLE_RATE, samples, suite.frames(samples), weights)
+def first_of(cold: list[Facts]) -> Facts:
+    """What each launch found of its first call, and on its own what the first one did."""
+    names = ("load_s", "first_call_s", "peak_rss_bytes", "peak_device_bytes")
+    return {name: cold[0].get(name) if cold else None for name in names} | {"cold": cold}

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from statistics import median
 
 import numpy as np
-from msgspec import UNSET
 
 from ..base.backends import BACKENDS
 from ..definitions import SUITES
 from ..definitions.base import Suite
 from ..definitions.config import Growth, MemoryOptions
-from ..definitions.plan import Case, Plan
-from ..inputs.recordings import SAMPLE_RATE, Audio, make_audio
+from ..inputs.recordings import SAMPLE_RATE
 from .launch import Worker, WorkerError, WorkerLost
-from .outputs import Progress, single_calls, workload
-from .session import Facts, Session
+from .outputs import MeasuredCase
+from .session import Facts
 
 # a cold start's new shape is longer by this factor than its first
 OTHER_LENGTH = 1.37
@@ -25,23 +22,23 @@ STEADY_CALLS = 3
 LOAD_FIELDS = ("load_s", "base_rss_bytes", "peak_rss_load_bytes")
 
 
-class PhaseCase:
+class PhaseCase(MeasuredCase):
     """One case: every model on every backend, each launch a process that serves nothing else."""
-
-    def __init__(
-        self, session: Session, case: Case, audio: Audio, plan: Plan, scratch: Path, progress: Progress
-    ) -> None:
-        self.session, self.case, self.audio, self.plan = session, case, audio, plan
-        self.scratch, self.progress, self.timeout_s = scratch, progress, session.measure.timeout_s
 
     def execute(self) -> None:
         for component in self.plan.components:
             for backend in self.plan.backends:
-                if (self.case.name, component, backend) not in self.session.done:
-                    self._record(component, backend, *self._launches(component, backend))
+                if (self.case.name, component, backend) in self.session.done:
+                    continue
+                found, error = self._launches(component, backend)
+                failure = None if error else self.failure(found, backend)
+                times = [one["steady_s"] for one in found]
+                workload = self.workload(SUITES[component])
+                status = "error" if error else "failed" if failure else "passed"
+                verdict = {"status": status, "reason": error or failure, "parity": None}
+                self.close_single(component, backend, times, found, reference=backend, workload=workload, **verdict)
 
     def _launches(self, component: str, backend: str) -> tuple[list[Facts], str | None]:
-        """The findings of every launch, and the reason why one failed."""
         found: list[Facts] = []
         for number in range(1 if self.case.kind == "growth" else self.session.measure.launches.min):
             self.progress(f"{component} {backend}, launch {number + 1}")
@@ -72,43 +69,19 @@ class PhaseCase:
             np.save(files[name], array)
         worker.ask("prepare", self.timeout_s, inputs=files)
 
-    def _record(self, component: str, backend: str, found: list[Facts], error: str | None) -> None:
-        failure = None if error else self.failure(found, backend)
-        taken = self.session.samples.setdefault((self.case.name, component, backend), {})
-        for number, one in enumerate(found, len(taken)):  # samples from before an interruption stay
-            facts = {"launch": number, "calls": 1, "rest_s": 0.0}
-            self.session.sample(self.case, component, backend, number, one["steady_s"], facts)
-        first: Facts = found[0] if found else {}
-        names = ("load_s", "first_call_s", "peak_rss_bytes", "peak_device_bytes")
-        self.session.record(
-            self.case,
-            component,
-            backend,
-            reference=backend,
-            workload=workload(self.session, self.audio, SUITES[component]),
-            **single_calls(taken),
-            **{name: first.get(name) for name in names},
-            cold=found,
-            parity=None,
-            status="error" if error else "failed" if failure else "passed",
-            reason=error or failure,
-        )
-
 
 class ColdStartCase(PhaseCase):
     """Start, import, load, first and second call, the same at a new shape, and the steady state."""
 
     def execute(self) -> None:
         seconds = int(self.audio.samples.size * OTHER_LENGTH) / SAMPLE_RATE
-        config = self.session.config
-        snr_db = 0.0 if config.suite.snr_db is UNSET else config.suite.snr_db
-        self.long = make_audio(self.case.kind, seconds, self.case.path, config.seed, snr_db)
+        self.long = self.suite.audio(self.case._replace(seconds=seconds), self.session.config)
         super().execute()
 
     def measure(self, worker: Worker, suite: Suite) -> Facts:
         hello = self.session.hello(worker)
         ready_s = time.monotonic() - worker.started
-        loaded = self.session.load(worker, suite_name(suite))
+        loaded = self.session.load(worker, suite.name)
         self._prepare(worker, suite)
         first = worker.ask("cold", self.timeout_s, component=suite.whole, second=True)
         audio, self.audio = self.audio, self.long
@@ -137,7 +110,7 @@ class MemoryCase(PhaseCase):
     def measure(self, worker: Worker, suite: Suite) -> Facts:
         self.session.hello(worker)
         imported = worker.ask("memory", self.timeout_s)
-        loaded = self.session.load(worker, suite_name(suite))
+        loaded = self.session.load(worker, suite.name)
         after_load = worker.ask("memory", self.timeout_s)
         self._prepare(worker, suite)
         first = worker.ask("cold", self.timeout_s, component=suite.whole, second=False)
@@ -198,7 +171,3 @@ def held_on_device(memory: Facts) -> int:
     """Bytes in use and cached, by the framework's own count."""
     whole = memory.get("reserved_bytes", memory.get("driver_bytes"))
     return int(whole if whole is not None else memory["active_bytes"] + memory["cache_bytes"])
-
-
-def suite_name(suite: Suite) -> str:
-    return next(name for name, one in SUITES.items() if one is suite)

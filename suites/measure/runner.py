@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 from tqdm import tqdm
 
@@ -17,7 +19,6 @@ from ..base import environment
 from ..base.backends import impossible
 from ..base.errors import UserError
 from ..base.files import write_whole
-from ..base.lines import Absence, Unmeasured
 from ..base.records import RECORDS, read_lines, records_file
 from ..base.run_folder import CONFIG, ENVIRONMENT, PLAN, RunFolder, StoredPlan
 from ..definitions import SUITES
@@ -25,18 +26,20 @@ from ..definitions.config import AccuracyOptions, Config
 from ..definitions.plan import Case, Plan, make_plan, requested_backends
 from ..inputs.annotations import read_f0
 from ..inputs.recordings import read_audio
-from ..inputs.weights import TRAINED_WEIGHTS, Weights, cache_folder, find_weights, is_there, sha256, shipped
+from ..inputs.weights import TRAINED_WEIGHTS, Weights, cache_folder, find_weights, sha256, shipped, shipped_file
 from .ablation import AblationCase
 from .accuracy import AccuracyCase
 from .config import typed
 from .launch import WorkerError, WorkerLost
 from .phases import ColdStartCase, MemoryCase
-from .progress import Pace
-from .progress import weight as weight_of
 from .session import HELLO_TIMEOUT_S, Facts, Session
 from .timed import TimedCase
 
 RUN_FILES = (CONFIG, ENVIRONMENT, PLAN, RECORDS, "workers.log")
+
+# starting processes and loading models costs as much as this many seconds of audio
+START_WEIGHT = 10.0
+UNKNOWN_SECONDS = 10.0
 
 # how the cases of a suite are measured, by ``Suite.protocol``
 PROTOCOLS: dict[str, Any] = {
@@ -48,20 +51,58 @@ PROTOCOLS: dict[str, Any] = {
 }
 
 
+def weight_of(audio_s: float | None) -> float:
+    """The weight of a case with this many seconds of audio; None: unknown."""
+    return (audio_s or UNKNOWN_SECONDS) + START_WEIGHT
+
+
+class Pace:
+    """The time that a run still needs, from the cases before; None and empty until one has been measured."""
+
+    def __init__(self, weights: Sequence[float], now: Callable[[], float] = time.monotonic) -> None:
+        self.weights, self._now = list(weights), now
+        self._next, self._spent, self._measured, self._since = 0, 0.0, 0.0, now()
+
+    def ended(self, measured: bool) -> None:
+        """The next case is over; not ``measured``: its records existed already, or it could not start."""
+        now = self._now()
+        if measured:
+            self._spent += now - self._since
+            self._measured += self.weights[self._next]
+        self._next, self._since = self._next + 1, now
+
+    def left_s(self) -> float | None:
+        if not self._measured:
+            return None
+        expected = self._spent / self._measured * sum(self.weights[self._next :])
+        return max(0.0, expected - (self._now() - self._since))
+
+    def left(self) -> str:
+        """The remaining time in words; empty while it is unknown."""
+        seconds = self.left_s()
+        return "" if seconds is None else f"about {tqdm.format_interval(seconds)} left"
+
+
 class Runner:
     """Plans a run, resumes it where it was interrupted, and measures its cases one after another."""
 
     def __init__(self, config: Config, folder: Path, *, resumed: bool) -> None:
         self.config, self.folder, self.resumed = config, folder, resumed
-        self.session = Session(config, folder, resumed=resumed)
+        self.session = Session(config, folder)
         self.suite = self.session.suite
-        self.pace = Pace([])
 
     # ------------------------------------------------------------------ the whole run
     def execute(self) -> None:
         self._check_audio()
         plan = self.plan()
-        with tempfile.TemporaryDirectory(prefix="rvc-parity-") as scratch, self._progress(plan) as bar:
+        self.pace = Pace([weight_of(case.seconds) for case in plan.cases])
+        form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
+        options: Facts = {"desc": plan.suite, "bar_format": form, "dynamic_ncols": True}
+        total, hidden = sum(self.pace.weights) * self._steps, not self.session.shows_progress
+        with (
+            tempfile.TemporaryDirectory(prefix="rvc-parity-") as scratch,
+            tqdm(total=total, disable=hidden, **options) as bar,
+        ):
             try:
                 for case in plan.cases:
                     self._case(case, plan, Path(scratch), bar)
@@ -85,7 +126,7 @@ class Runner:
             present = {*stored, *revived}
             plan = make_plan(self.config, [name for name in requested_backends(self.config)[0] if name in present])
             for backend in plan.backends:
-                session.describe(backend)
+                session.facts_of(backend)
         else:
             plan = make_plan(self.config, self._available())
         session.weights = weights_of(self.config)
@@ -98,28 +139,19 @@ class Runner:
             self._measure_peaks(plan)
         for backend in list(session.workers):  # every launch of a case starts processes of its own
             session.drop(backend)
-        components = self.suite.components(plan.components, session.model_facts)
-        pairs = [(c, b) for c in components for b in plan.backends]
-        reasons = {pair: reason for pair in pairs if (reason := self.suite.impossible(*pair))}
         external = self._external()
-        installed = tuple(name for name, reason in external.items() if reason is None)
-        plan = plan._replace(components=components, absent=frozenset(reasons), external=installed)
+        plan, reasons = self.suite.fitted(plan, session.model_facts, external)
         if reasons and not any(plan.expected()):
             raise UserError(f"nothing is left to measure: {next(iter(reasons.values()))}")
         if revived or not self.resumed:
             self._describe(plan)
         if not self.resumed:
             for (component, backend), reason in reasons.items():
-                self._close("all", component, backend, "skipped", reason)
+                self.session.unmeasured("all", component, backend, "skipped", reason)
             for name, why in external.items():
                 if why is not None:
-                    self._close("all", "all", name, "skipped", why)
+                    self.session.unmeasured("all", "all", name, "skipped", why)
         return plan
-
-    def _close(self, case: str, component: str, backend: str, status: Absence, reason: str) -> None:
-        """A record of what was not measured."""
-        session = self.session
-        session.file.append(Unmeasured(**session.base_record(case, component, backend), status=status, reason=reason))
 
     def _external(self) -> dict[str, str | None]:
         """External estimators, and why one cannot run; a resumed run keeps those that it was begun with."""
@@ -133,13 +165,11 @@ class Runner:
         """Backends that could not be started before the interruption, and can now."""
         lines = RunFolder(self.folder).results()
         broken = [x.backend for x in lines if x.case == x.component == "all" and x.status == "error"]
-        return [name for name in broken if name not in known and self._starts(name)]
-
-    def _starts(self, backend: str) -> bool:
-        facts = self.session.describe(backend)
-        if not facts["available"]:
-            self._skip(backend, facts["reason"])
-        return bool(facts["available"])
+        found = {name: self.session.facts_of(name) for name in broken if name not in known}
+        for name, facts in found.items():
+            if not facts["available"]:
+                self._skip(name, facts["reason"])
+        return [name for name, facts in found.items() if facts["available"]]
 
     def _check_same_inputs(self) -> None:
         """What was measured before and after the interruption must be one run."""
@@ -165,7 +195,7 @@ class Runner:
         present = []
         for name, reason in reasons.items():
             if reason is None:
-                facts = session.describe(name)
+                facts = session.facts_of(name)
                 reason = None if facts["available"] else facts["reason"]
             if reason is None:
                 present.append(name)
@@ -181,7 +211,7 @@ class Runner:
         """A backend that is absent is skipped; one that is installed and broken is an error."""
         self.session.drop(backend)
         broken = self.session.facts.get(backend, {}).get("broken")
-        self._close("all", "all", backend, "error" if broken else "skipped", reason)
+        self.session.unmeasured("all", "all", backend, "error" if broken else "skipped", reason)
 
     def _try_load(self, plan: Plan) -> None:
         """Refuse a checkpoint that no side can load before any timing."""
@@ -221,7 +251,6 @@ class Runner:
                     session.facts[backend]["peaks"] = answer
 
     def _keep_peaks(self) -> None:
-        """Peaks from before the interruption stay."""
         stored = RunFolder(self.folder).environment()["backends"]
         for backend, facts in stored.items():
             if "peaks" in facts and backend in self.session.facts:
@@ -236,25 +265,19 @@ class Runner:
             "audio_sha256": self._audio_sha256(),
         }
         write_whole(self.folder / ENVIRONMENT, json.dumps(facts, indent=1) + "\n")
-        RunFolder(self.folder).write_plan(StoredPlan(plan.suite, list(plan.backends), list(plan.expected())))
+        planned = StoredPlan(plan.suite, list(plan.backends), list(plan.expected()))
+        write_whole(self.folder / PLAN, json.dumps(msgspec.to_builtins(planned), indent=1) + "\n")
 
     # ------------------------------------------------------------------ cases
-    @contextlib.contextmanager
-    def _progress(self, plan: Plan) -> Iterator[Any]:
-        self.pace = Pace([weight_of(case.seconds) for case in plan.cases])
-        form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
-        options: Facts = {"desc": plan.suite, "bar_format": form, "dynamic_ncols": True}
-        total, hidden = sum(self.pace.weights) * self._steps, not self.session.shows_progress
-        with tqdm(total=total, disable=hidden, **options) as bar:
-            yield bar
-
     def _case(self, case: Case, plan: Plan, scratch: Path, bar: Any) -> None:
         weight, start, measured = weight_of(case.seconds), bar.n, False
-        if any(key[0] == case.name and key not in self.session.done for key in plan.expected()):
+        missing = [key for key in plan.expected() if key[0] == case.name and key not in self.session.done]
+        if missing:
             try:
                 audio = self.suite.audio(case, self.config)
             except (UserError, ImportError, OSError) as error:
-                self._without_audio(case, plan, str(error))
+                for key in missing:
+                    self.session.unmeasured(*key, "error", str(error))
                 self.pace.ended(measured)
                 return
 
@@ -269,14 +292,8 @@ class Runner:
         self.pace.ended(measured)
         bar.update(start + weight * self._steps - bar.n)
 
-    def _without_audio(self, case: Case, plan: Plan, reason: str) -> None:
-        for key in plan.expected():
-            if key[0] == case.name and key not in self.session.done:
-                self._close(*key, "error", reason)
-
     @property
     def _steps(self) -> int:
-        """Steps of a case on the progress bar."""
         measure = self.session.measure
         return measure.launches.max * (1 + measure.rounds.max)
 
@@ -301,22 +318,18 @@ def weights_of(config: Config) -> dict[str, Weights]:
         name: find_weights(name, given.get(name), config.weights.seed, config.measure.model, voice, folder)
         for name in (*suite.checkpoints, *(["index"] if "index" in given else []))
     }
-    if suite.trained_calls and "rmvpe" not in given and is_there():
+    if suite.trained_calls and "rmvpe" not in given and shipped_file() is not None:
         found[TRAINED_WEIGHTS] = shipped(folder)
     return found
 
 
 def open_run(config: Config) -> Runner:
-    """A new run folder, with the configuration in it."""
     return Runner(config, new_folder(config, config.suite.name), resumed=False)
 
 
 def new_folder(config: Config, title: str) -> Path:
     """``out=``, or ``<time>-<title>`` under ``paths.runs`` with a number where that exists; holds the configuration.
-
-    Raises:
-        UserError: it cannot be written, or already holds something.
-    """
+    Raises ``UserError``: it cannot be written, or already holds something."""
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{title}"
     names = (name + end for end in ("", *(f"-{i}" for i in range(2, 100))))
     runs = Path(config.paths.runs)
@@ -324,7 +337,7 @@ def new_folder(config: Config, title: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stored = records_file(folder)
-        if _has_samples(stored):
+        if stored.exists() and any(line["kind"] in ("sample", "trace") for line in read_lines(stored)):
             raise UserError(f"{folder} already holds a run; to complete it: run resume={folder}")
         if any(folder.iterdir()) and not stored.exists():
             raise UserError(f"{folder} holds something that is not a run; give out= a folder of its own")
@@ -336,16 +349,9 @@ def new_folder(config: Config, title: str) -> Path:
     return folder
 
 
-def _has_samples(path: Path) -> bool:
-    return path.exists() and any(line["kind"] in ("sample", "trace") for line in read_lines(path))
-
-
 def resume_run(folder: Path) -> Runner:
     """An interrupted run, to be completed with its own configuration.
-
-    Raises:
-        UserError: not a run folder, or made on another machine.
-    """
+    Raises ``UserError``: not a run folder, or made on another machine."""
     run = RunFolder(folder)
     try:
         found, stored = run.config(), run.environment() if run.is_planned else {}

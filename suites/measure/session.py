@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..base import environment
 from ..base.backends import device_of
-from ..base.lines import SCHEMA, Record, Sample
+from ..base.lines import SCHEMA, Absence, Record, Sample, Unmeasured
 from ..base.records import RecordFile
 from ..base.run_folder import RunFolder
 from ..definitions import SUITES
@@ -35,8 +35,8 @@ Facts = dict[str, Any]
 class Session:
     """One run folder being filled: its workers, and the samples and records that they produce."""
 
-    def __init__(self, config: Config, folder: Path, *, resumed: bool) -> None:
-        self.config, self.folder, self.resumed = config, folder, resumed
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.config, self.folder = config, folder
         self.measure = config.measure
         self.threads = config.threads or environment.physical_cores()
         self.suite = SUITES[config.suite.name]
@@ -69,7 +69,7 @@ class Session:
         """The framework's description of itself; ``clock``: also of the worker's clock and threads."""
         return worker.ask("hello", HELLO_TIMEOUT_S, threads=self.threads, clock=clock)
 
-    def describe(self, backend: str) -> Facts:
+    def facts_of(self, backend: str) -> Facts:
         """Start this backend's worker where there is none, and keep its description."""
         if backend not in self.workers:
             self.workers[backend] = self.start(backend)
@@ -83,20 +83,9 @@ class Session:
         return self.facts[backend]
 
     def load(
-        self,
-        worker: Worker,
-        suite: str | None = None,
-        optimize: Any = None,
-        paths: Mapping[str, str] | None = None,
+        self, worker: Worker, suite: str | None = None, optimize: Any = None, paths: Mapping[str, str] | None = None
     ) -> Facts:
-        """Load the suite's model, or another suite's.
-
-        Args:
-            worker: the process that loads it.
-            suite: another suite's name; None: the run's.
-            optimize: optimisations that replace the run's.
-            paths: checkpoints that replace the run's.
-        """
+        """Load a model: of the run's suite, with its optimisations and checkpoints, where nothing else is given."""
         name = suite or self.config.suite.name
         return worker.ask(
             "load",
@@ -110,7 +99,7 @@ class Session:
     def worker(self, backend: str) -> Worker:
         """This backend's worker, with the suite's model loaded."""
         if backend not in self.workers:
-            self.describe(backend)
+            self.facts_of(backend)
         worker = self.workers[backend]
         if backend not in self.loaded:
             self.loaded[backend] = self.load(worker)
@@ -119,13 +108,10 @@ class Session:
         return worker
 
     def drop(self, backend: str) -> None:
-        """End and forget a worker."""
-        worker = self.workers.pop(backend, None)
-        if worker:
+        if worker := self.workers.pop(backend, None):
             worker.kill()
 
     def close(self) -> None:
-        """End all workers."""
         for worker in self.workers.values():
             worker.kill()
 
@@ -148,7 +134,6 @@ class Session:
 
     # ------------------------------------------------------------------ samples and records
     def base_record(self, case: str, component: str, backend: str) -> Facts:
-        """The fields that every record has."""
         config = self.config
         return {
             "schema": SCHEMA,
@@ -165,21 +150,12 @@ class Session:
 
     def sample(self, case: Case, component: str, backend: str, number: int, seconds: float, facts: Facts) -> None:
         """Write one sample of round ``number``; ``facts``: launch, calls (``seconds`` is their mean), rest_s."""
-        key = (case.name, component, backend)
-        line = Sample(
-            schema=SCHEMA,
-            case=case.name,
-            component=component,
-            backend=backend,
-            round=number,
-            seconds=seconds,
-            **facts,
-        )
-        self.samples.setdefault(key, {})[number] = line
-        self.file.append(line)
+        place: Facts = {"schema": SCHEMA, "case": case.name, "component": component, "backend": backend}
+        line = Sample(**place, round=number, seconds=seconds, **facts)
+        self.samples.setdefault(line.key, {})[number] = line
+        self.file.write_line(line)
 
     def record(self, case: Case, component: str, backend: str, **fields: Any) -> None:
-        """Write the closing record of one component of one case on one backend."""
         facts, loaded = self.facts.get(backend, {}), self.loaded.get(backend, {})
         line = self.base_record(case.name, component, backend) | {
             "optimize": loaded.get("facts", {}).get("optimize", []),
@@ -187,7 +163,11 @@ class Session:
             "threads": self.threads,
             "warnings": loaded.get("warnings", []),
         }
-        self.file.append(Record(**(line | fields)))
+        self.file.write_line(Record(**(line | fields)))
+
+    def unmeasured(self, case: str, component: str, backend: str, status: Absence, reason: str) -> None:
+        line = Unmeasured(**self.base_record(case, component, backend), status=status, reason=reason)
+        self.file.write_line(line)
 
 
 def poor_clock(clock: Mapping[str, float] | None) -> str | None:

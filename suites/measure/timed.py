@@ -28,8 +28,9 @@ class TimedCase(CaseOutputs):
     def execute(self) -> None:
         self.repeats = {}
         self.save_inputs()
-        started, first = time.monotonic(), self._next_launch()
-        number = first
+        started = time.monotonic()
+        # a resumed case goes on with new launches: an interrupted one is never completed later
+        number = first = max((line.launch for line in self._taken()), default=-1) + 1
         while number == first or self._more(number - first, time.monotonic() - started):
             if not self.alive():
                 break
@@ -40,15 +41,10 @@ class TimedCase(CaseOutputs):
             number += 1
         self.outputs = {backend: found for backend, found in self.outputs.items() if backend not in self.errors}
         # records come last: a case whose records are closed is not looked at again
-        self.keep_contours()
-        self.keep_audio()
+        self.keep_files()
         self.close_records()
 
     # ------------------------------------------------------------------ how many launches
-    def _next_launch(self) -> int:
-        """A resumed case goes on with new launches: an interrupted one is never completed later."""
-        return max((line.launch for line in self._taken()), default=-1) + 1
-
     def _taken(self) -> Iterator[Sample]:
         for component in self.plan.components:
             for backend in self.plan.backends:
@@ -67,9 +63,12 @@ class TimedCase(CaseOutputs):
     def _ratios(self) -> Iterator[Estimate | None]:
         for backend in self.alive():
             reference = self.ratio_reference(backend)
+            if reference is None:
+                continue
             for component in self.plan.components:
-                if reference is not None:
-                    yield ratio_of(self.lines(component, reference), self.lines(component, backend))
+                other, ours = (self.lines(component, name) for name in (reference, backend))
+                times = [{number: line.seconds for number, line in lines.items()} for lines in (other, ours)]
+                yield paired_ratio(times[0], times[1], {number: line.launch for number, line in ours.items()})
 
     def ratio_reference(self, backend: str) -> str | None:
         """The backend whose time a speed-up divides."""
@@ -92,7 +91,6 @@ class TimedCase(CaseOutputs):
             self.add_trained()  # last: it loads another network
 
     def begin(self, number: int) -> None:
-        """Start a worker per backend, load, and hand over the inputs."""
         self.progress(f"launch {number + 1}")
         cold = self.suite.whole is not None and self.session.measure.first_calls > 0
         for backend in [] if cold else self.alive():  # without a first call to measure they import side by side
@@ -104,7 +102,6 @@ class TimedCase(CaseOutputs):
         self.share_inputs()
 
     def warm_up(self, number: int) -> None:
-        """Make every call on every backend until its times have settled."""
         self.progress(f"warm-up {number + 1}")
         for call in self.calls:
             for backend in self._in_turn(number):
@@ -113,7 +110,6 @@ class TimedCase(CaseOutputs):
         self.progress(f"warm-up {number + 1}", done=True)
 
     def end(self) -> None:
-        """End the launch's workers."""
         while self.workers:
             _, worker = self.workers.popitem()
             worker.kill()
@@ -122,7 +118,6 @@ class TimedCase(CaseOutputs):
         return self.alive() if number % 2 == 0 else self.alive()[::-1]
 
     def _start(self, backend: str, cold: bool) -> None:
-        """Import, load, and perhaps measure the first calls with their memory."""
         if backend not in self.workers:
             self.workers[backend] = self.new_worker(backend)
         worker, session = self.workers[backend], self.session
@@ -169,10 +164,8 @@ class TimedCase(CaseOutputs):
 
     def set_repeats(self) -> None:
         """How often a call is made for one sample: the same on every backend and in every launch of a case.
-
-        Enough for a sample of ``measure.sample_seconds``. Runs that are to be compared should make one call a
-        sample: a call that follows the same call finds the caches warm.
-        """
+        Enough for a sample of ``measure.sample_seconds``. Runs that are to be compared should make one call a sample: a
+        call that follows the same call finds the caches warm."""
         wanted = self.session.measure.sample_seconds
         for line in self._taken():
             self.repeats.setdefault(self.call_of(line.component), line.calls)
@@ -217,10 +210,3 @@ class TimedCase(CaseOutputs):
                     facts["others"] = answer["others"]
                     key = self.record_key(component, backend)
                     self.session.sample(self.case, *key, number, one["seconds"][component], facts)
-
-
-def ratio_of(reference: dict[int, Sample], other: dict[int, Sample]) -> Estimate | None:
-    """Reference time over the other's, paired by round, from sample lines by round."""
-    launches = {number: line.launch for number, line in other.items()}
-    times = [{number: line.seconds for number, line in lines.items()} for lines in (reference, other)]
-    return paired_ratio(times[0], times[1], launches)

@@ -25,10 +25,8 @@ class Judge:
 
     def __call__(self, component: str, results: Results, is_reference: bool) -> dict[str, Any]:
         """``status``, ``reason`` and ``parity`` of a record.
-
         The reference passes where it is finite and close to its own float64 results. A backend whose difference is
-        within the reference's own error cannot be judged by it.
-        """
+        within the reference's own error cannot be judged by it."""
         if self.reference is None:
             return {"status": "not_comparable", "reason": "the reference failed", "parity": None}
         compared = self.reference if is_reference else results
@@ -38,21 +36,20 @@ class Judge:
             what = "the reference itself" if is_reference else "parity"
             return {"status": "failed", "reason": f"{what}: {error}", "parity": None}
         checks: dict[str, Check] = figures["limits"]
-        wrong = [_reference_error(name, check) for name, check in checks.items() if in_doubt(name, check)]
+        wrong = [
+            f"the reference is wrong here: {name} {metric_of(name).text(check['floor'])} against its own float64"
+            for name, check in checks.items()
+            if in_doubt(name, check)
+        ]
         if is_reference:
             return {"status": "failed" if wrong else "passed", "reason": "; ".join(wrong) or None, "parity": None}
         if component in self.suite.same_code:
             figures["same_code"] = True
         broken = {name: check for name, check in checks.items() if not check["passed"]}
-        own = [_exceeded(name, check) for name, check in broken.items() if not is_references(name, check)]
+        own = [
+            f"{name} {metric_of(name).text(check['value'])} (limit {metric_of(name).text(check['limit'])})"
+            for name, check in broken.items()
+            if not is_references(name, check)
+        ]
         status = "failed" if own else "not_comparable" if broken else "passed"
         return {"status": status, "reason": "; ".join(own + wrong) or None, "parity": figures}
-
-
-def _exceeded(name: str, check: Check) -> str:
-    metric = metric_of(name)
-    return f"{name} {metric.text(check['value'])} (limit {metric.text(check['limit'])})"
-
-
-def _reference_error(name: str, check: Check) -> str:
-    return f"the reference is wrong here: {name} {metric_of(name).text(check['floor'])} against its own float64"

@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import UNSET
 
 from ..base import environment
 from ..base.backends import BACKENDS, impossible, parity_reference
@@ -142,11 +141,10 @@ class TraceRun:
     def _audio(self, seconds: float) -> Audio:
         """The input, no longer than the model ever gets at once: so memory stays bounded."""
         config, longest = self.config, self.suite.longest_traced_s
-        snr_db = 0.0 if config.suite.snr_db is UNSET else config.suite.snr_db
         if config.audio is not None:
             audio = make_audio("file", None, config.audio, config.seed, 0.0)
         else:
-            audio = make_audio("synthetic", seconds, None, config.seed, snr_db)
+            audio = make_audio("synthetic", seconds, None, config.seed, config.snr_db)
         if longest is None or audio.samples.size <= longest * SAMPLE_RATE:
             return audio
         count = int(longest * SAMPLE_RATE)
@@ -200,7 +198,7 @@ class TraceRun:
 
     def _keep(self, row: Stage) -> None:
         self.rows.append(row)
-        self.file.append(row)
+        self.file.write_line(row)
 
     def _pin(self) -> None:
         """A fault that is gone with every optimisation off belongs to one: each is left out in turn."""
@@ -241,7 +239,7 @@ class TraceRun:
             seeds=seeds,
             spread=answer["spread"],
         )
-        self.file.append(line)
+        self.file.write_line(line)
 
 
 def choose(config: Config) -> tuple[str, str]:

@@ -11,22 +11,15 @@ ADAPTERS = {"torch": (".torch", "TorchAdapter"), "mlx": (".mlx", "MlxAdapter")}
 
 
 def check_framework(name: str) -> None:
-    """Imports nothing.
-
-    Raises:
-        ValueError: no adapter has this name.
-    """
+    """Imports nothing. Raises ``ValueError``: no adapter has this name."""
     if name not in ADAPTERS:
         raise ValueError(f"unknown framework {name!r}: one of {', '.join(ADAPTERS)}")
 
 
 def load_adapter(framework: str, device: str) -> Adapter:
     """Import the framework. ``device``: as the backend names it, such as ``cpu``, ``cuda``, ``gpu``.
-
-    Raises:
-        ValueError: no adapter has this name.
-        ImportError: the framework is not installed, or is broken.
-    """
+    Raises ``ValueError``: no adapter has this name. Raises ``ImportError``: the framework is not installed, or is
+    broken."""
     check_framework(framework)
     module, name = ADAPTERS[framework]
     adapter: type[Adapter] = getattr(importlib.import_module(module, __name__), name)

@@ -65,9 +65,7 @@ class Adapter(ABC):
     @abstractmethod
     def matmul(self, size: int, dtype: str) -> Call:
         """A call that multiplies ``[size, size]`` by itself and returns when that is done.
-
-        The values are random: GPUs take less power, and run faster, on constant ones.
-        """
+        The values are random: GPUs take less power, and run faster, on constant ones."""
 
     @abstractmethod
     def copy(self, n_bytes: int) -> Call:
@@ -75,10 +73,7 @@ class Adapter(ABC):
 
     def count(self, call: Call) -> dict[str, int]:
         """Work of one call: ``flops_products``, ``flops_other``, ``bytes``.
-
-        Raises:
-            NotImplementedError: the framework cannot count it.
-        """
+        Raises ``NotImplementedError``: the framework cannot count it."""
         raise NotImplementedError(f"{type(self).__name__} counts no FLOPs")
 
     # ------------------------------------------------------------------ traces

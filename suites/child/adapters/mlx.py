@@ -59,7 +59,6 @@ class MlxAdapter(Adapter):
     def synchronize(self) -> None:
         mx.synchronize()
 
-    # ------------------------------------------------------------------ memory
     def memory(self) -> dict[str, int]:
         found = {"active": mx.get_active_memory(), "peak": mx.get_peak_memory(), "cache": mx.get_cache_memory()}
         return {f"{name}_bytes": int(held) for name, held in found.items()}
@@ -70,7 +69,6 @@ class MlxAdapter(Adapter):
     def peak_memory(self) -> int:
         return int(mx.get_peak_memory())
 
-    # ------------------------------------------------------------------ roofline
     def matmul(self, size: int, dtype: str) -> Call:
         stream = self._stream
         a = mx.random.normal((size, size), stream=stream).astype(getattr(mx, dtype), stream=stream)
@@ -82,7 +80,6 @@ class MlxAdapter(Adapter):
         mx.eval(a)
         return lambda: mx.eval(mx.negative(a, stream=self._stream))  # MLX has no plain copy
 
-    # ------------------------------------------------------------------ traces
     @contextlib.contextmanager
     def small_pieces(self) -> Iterator[None]:
         """Seams between tiles and blocks then show on short inputs."""

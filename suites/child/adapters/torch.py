@@ -43,7 +43,6 @@ class TorchAdapter(Adapter):
         if self.device != "cpu":
             getattr(torch, self.device).synchronize()
 
-    # ------------------------------------------------------------------ memory
     def memory(self) -> dict[str, int] | None:
         if self.device == "cpu":
             return None
@@ -63,7 +62,6 @@ class TorchAdapter(Adapter):
         # MPS reports only what is allocated now
         return int(torch.cuda.max_memory_allocated()) if self.device == "cuda" else None
 
-    # ------------------------------------------------------------------ roofline
     def matmul(self, size: int, dtype: str) -> Call:
         a = torch.randn((size, size), device=self.device).to(getattr(torch, dtype))
         out = torch.empty_like(a)
@@ -97,10 +95,8 @@ class TorchAdapter(Adapter):
 
 class _Traffic(TorchDispatchMode):
     """Bytes of all operators, and FLOPs of those that are not products.
-
-    One FLOP per value of an elementwise operator, ``2.5 n log2 n`` for a real Fourier transform of ``n`` values.
-    Bytes are those of every operator's tensors, each read or written once; a view moves none.
-    """
+    One FLOP per value of an elementwise operator, ``2.5 n log2 n`` for a real Fourier transform of ``n`` values. Bytes
+    are those of every operator's tensors, each read or written once; a view moves none."""
 
     bytes = flops = 0
 

@@ -108,7 +108,6 @@ def _part(rng: np.random.Generator, span: tuple[float, float]) -> Part:
 
 
 def _voiced_power(audio: np.ndarray, voicing: np.ndarray) -> float:
-    """Mean power while the glottis vibrates."""
     return float(np.mean(np.square(audio[np.repeat(voicing > VOICED, HOP)])))
 
 

@@ -37,9 +37,7 @@ def reverberant(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def response(rng: np.random.Generator) -> np.ndarray:
     """A shoebox room by image sources (Allen and Berkley, 1979), from the direct sound on, which is 1.
-
-    3 to 8 m wide, 60 dB of decay in 0.25 to 0.6 s by Sabine's formula, the source 0.7 to 1.5 m away.
-    """
+    3 to 8 m wide, 60 dB of decay in 0.25 to 0.6 s by Sabine's formula, the source 0.7 to 1.5 m away."""
     size = np.array([rng.uniform(3.5, 8), rng.uniform(3, 6), rng.uniform(2.4, 3.5)])
     decay_s = rng.uniform(0.25, 0.6)
     surface = 2 * (size[0] * size[1] + size[1] * size[2] + size[0] * size[2])

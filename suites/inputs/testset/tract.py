@@ -22,9 +22,7 @@ LEAST_VOICING = 0.05
 
 class Tracks(NamedTuple):
     """What a voice does, every millisecond. ``[n]`` each; ``formants_hz``, ``bandwidths_hz``: ``[n, formants]``.
-
-    ``voicing``, ``aspiration``, ``frication``: amplitudes from 0 to 1; ``noise_hz``: where frication is loudest.
-    """
+    ``voicing``, ``aspiration``, ``frication``: amplitudes from 0 to 1; ``noise_hz``: where frication is loudest."""
 
     f0_hz: np.ndarray
     voicing: np.ndarray
@@ -48,10 +46,8 @@ class Larynx(NamedTuple):
 
 def utter(tracks: Tracks, larynx: Larynx, rng: np.random.Generator) -> np.ndarray:
     """``[n]`` at ``RATE``, of no particular level.
-
     A pulse is due when the running sum of ``f0_hz`` reaches a whole number, and comes ``jitter`` sooner or later. The
-    deviations do not add up, so the F0 of the pulses is that of the track.
-    """
+    deviations do not add up, so the F0 of the pulses is that of the track."""
     count = tracks.f0_hz.size * RATE // CONTROLS_PER_SECOND
     time = np.arange(count) / RATE
     known = np.arange(tracks.f0_hz.size) / CONTROLS_PER_SECOND

@@ -63,7 +63,7 @@ def record(made) -> dict[str, Any]:
 def test_lines_come_back(tmp_path):
     file = RecordFile(tmp_path / "r.jsonl")
     for i in range(3):
-        file.append(sample(i))
+        file.write_line(sample(i))
     assert list(read_lines(tmp_path / "r.jsonl")) == [sample(i) for i in range(3)]
 
 
@@ -74,33 +74,33 @@ def test_any_cut_loses_at_most_the_last_line(tmp_path_factory, cut):
     path = tmp_path_factory.mktemp("cut") / "r.jsonl"
     file = RecordFile(path)
     for i in range(3):
-        file.append(sample(i))
+        file.write_line(sample(i))
     file.close()
     data = path.read_bytes()[:cut]
     path.write_bytes(data)
     whole = data.count(b"\n")
     assert list(read_lines(path)) == [sample(i) for i in range(whole)]
-    RecordFile(path).append(sample(9))
+    RecordFile(path).write_line(sample(9))
     assert list(read_lines(path)) == [*(sample(i) for i in range(whole)), sample(9)]
 
 
 def test_a_full_disk_leaves_whole_lines(tmp_path, monkeypatch):
     path = tmp_path / "r.jsonl"
     file = RecordFile(path)
-    file.append(sample(0))
+    file.write_line(sample(0))
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:10]))
     with pytest.raises(OSError, match="No space left") as caught:
-        file.append(sample(1))
+        file.write_line(sample(1))
     assert caught.value.errno == errno.ENOSPC
     monkeypatch.undo()
-    file.append(sample(2))
+    file.write_line(sample(2))
     assert list(read_lines(path)) == [sample(0), sample(2)]
 
 
 def test_compressed_records_are_read_and_take_no_more_lines(tmp_path):
     file = RecordFile(records_file(tmp_path))
-    file.append(sample(0))
+    file.write_line(sample(0))
     plain = tmp_path / "records.jsonl"
     assert records_file(tmp_path) == plain
     packed = tmp_path / "records.jsonl.xz"
@@ -120,7 +120,7 @@ def test_compressed_records_are_read_and_take_no_more_lines(tmp_path):
 def test_nan_is_never_written_as_a_number(tmp_path, record):
     file = RecordFile(tmp_path / "r.jsonl")
     parity = {"max_abs": float("nan"), "more": [float("inf")], "limits": {"x": {"value": float("-inf")}}}
-    file.append(typed(record | {"parity": parity}))
+    file.write_line(typed(record | {"parity": parity}))
     (line,) = read_lines(tmp_path / "r.jsonl")
     assert line["parity"] == {"max_abs": "nan", "more": ["inf"], "limits": {"x": {"value": "-inf"}}}
     (back,) = read_records(tmp_path / "r.jsonl")
@@ -129,7 +129,7 @@ def test_nan_is_never_written_as_a_number(tmp_path, record):
 
 def test_figures_of_numpy_are_numbers(tmp_path, record):
     file = RecordFile(tmp_path / "r.jsonl")
-    file.append(typed(record | {"parity": {"max_abs": np.float64(0.5), "rmse": np.float32(0.5)}}))
+    file.write_line(typed(record | {"parity": {"max_abs": np.float64(0.5), "rmse": np.float32(0.5)}}))
     (line,) = read_lines(tmp_path / "r.jsonl")
     assert line["parity"] == {"max_abs": 0.5, "rmse": 0.5}
 
@@ -325,7 +325,7 @@ def test_any_record_survives(tmp_path_factory, kind, data):
         line.launches = [0] * len(line.samples_s)
     path = tmp_path_factory.mktemp("any") / "r.jsonl"
     file = RecordFile(path)
-    file.append(line)
+    file.write_line(line)
     file.close()
     (back,) = read_records(path)
     assert type(back) is kind

@@ -14,7 +14,7 @@ from command import suites as run_suites
 from suites.base.records import read_lines, records
 from suites.child.served import named
 from suites.definitions import SUITES
-from suites.definitions.recorder import Recorder
+from suites.definitions.pipeline import Recorder
 from suites.definitions.synthesizer import pitch_codes
 from suites.inputs.recordings import make_audio
 from suites.inputs.weights import find_weights, voice_names

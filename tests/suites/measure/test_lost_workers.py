@@ -6,9 +6,8 @@ import json
 
 import pytest
 
-from suites.base.outcome import ERROR, PASSED
+from suites.base.outcome import ERROR, INTERRUPTED, PASSED
 from suites.base.records import read_lines, records
-from suites.commands.cli import INTERRUPTED
 from suites.commands.run import finish
 from suites.definitions.plan import make_plan
 from suites.measure.config import compose_config
@@ -89,7 +88,7 @@ def test_a_case_is_closed_after_all_that_it_leaves(folder, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(TimedCase, "keep_contours", ended)
+        patch.setattr(TimedCase, "keep_files", ended)
         assert begun(folder) == INTERRUPTED
     assert resumed(folder) == PASSED
     assert (folder / "plots" / "f0-synthetic-1s.png").is_file()

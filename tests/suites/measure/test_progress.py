@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suites.measure.progress import START_WEIGHT, UNKNOWN_SECONDS, Pace, weight
+from suites.measure.runner import START_WEIGHT, UNKNOWN_SECONDS, Pace, weight_of
 
 
 class Clock:
@@ -32,7 +32,7 @@ def test_nothing_is_told_before_a_case_has_been_measured():
 
 
 def test_longer_audio_weighs_more_and_a_start_weighs_something():
-    assert weight(30.0) > weight(None) == UNKNOWN_SECONDS + START_WEIGHT > weight(0.5) > 0
+    assert weight_of(30.0) > weight_of(None) == UNKNOWN_SECONDS + START_WEIGHT > weight_of(0.5) > 0
 
 
 @given(st.lists(st.floats(1, 100), min_size=2, max_size=8), st.floats(0.01, 100), st.data())

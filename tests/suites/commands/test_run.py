@@ -12,11 +12,12 @@ from reports.documents import build
 from suites import definitions
 from suites.__main__ import main
 from suites.base.errors import UserError
+from suites.base.outcome import ERROR, INTERRUPTED
 from suites.base.records import read_lines
+from suites.commands import run as command
+from suites.commands.run import STATE, execute, fitting, open_folder
 from suites.definitions import steps
-from suites.measure import run_all
 from suites.measure.config import suite_names
-from suites.measure.run_all import ERROR, INTERRUPTED, execute, fitting, is_run_all, open_folder
 
 NAMES = ["rmvpe", "hubert", "memory", "trace-rmvpe", "trace-hubert"]
 
@@ -47,14 +48,17 @@ class Fakes:
             made.rmdir()
         return code
 
-    def trace(self, config) -> int:
+    def trace(self, config, show_all: bool) -> int:
         folder = Path(config.out)
         folder.mkdir()
         (folder / "report.md").touch()  # also of a trace that was broken off
         return self._code(folder.name)
 
     def run(self, folder: Path) -> int:
-        return execute(folder, self.finish, self.trace)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(command, "finish", self.finish)
+            patch.setattr(command, "trace_one", self.trace)
+            return execute(folder)
 
 
 @pytest.fixture
@@ -133,7 +137,7 @@ def test_a_run_that_lacks_a_record_is_gone_on_with(folder):
     lines = list(read_lines(folder / "memory" / "records.jsonl"))
     made_suites.write_lines(folder / "memory", lines[:-1])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_all, "resume_run", lambda own: Resumed(own))
+        patch.setattr(command, "resume_run", lambda own: Resumed(own))
         fakes = Fakes()
         fakes.finish = lambda run: fakes._code(f"resumed {run.folder.name}")
         assert fakes.run(folder) == 0
@@ -178,13 +182,13 @@ def test_what_is_wrong_is_told_before_hours_of_work(word, told, tmp_path, capsys
 def test_a_folder_that_holds_something_is_left_alone(folder, capsys):
     assert main(["run", "all", "measure=smoke", f"out={folder}"]) == 2
     assert f"run resume={folder}" in capsys.readouterr().err
-    assert is_run_all(folder)
+    assert (folder / STATE).is_file()
 
 
 def test_a_sweep_and_a_damaged_state(folder, capsys):
     assert main(["run", "all", "-m", "seed=1,2"]) == 2
     assert "takes no sweep" in capsys.readouterr().err
-    (folder / run_all.STATE).write_text("{")
+    (folder / STATE).write_text("{")
     assert main(["run", f"resume={folder}"]) == 2
     assert "all.json: is damaged" in capsys.readouterr().err
     assert main(["run", f"resume={folder}", "seed=1"]) == 2
