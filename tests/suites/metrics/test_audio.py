@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from suites.inputs.voice import synthesize
 from suites.metrics import parity
-from suites.metrics.audio import DRAWN_BINS, DRAWN_WINDOW, compare_audio, compare_pitch, noise_spread, spectra
+from suites.metrics.audio import compare_audio, compare_pitch, noise_spread
 from suites.metrics.parity import NotComparable
 from suites.metrics.wording import describe
 
@@ -380,107 +380,3 @@ def test_noise_that_does_not_reach_the_output_is_counted():
 def test_no_spread_without_two_fit_signals(signals):
     with pytest.raises(NotComparable):
         noise_spread(signals, RATE)
-
-
-# pitch
-
-
-def test_voicing_errors_are_told_apart():
-    reference = np.array([100.0, 100.0, 0.0, 0.0, 0.0, 100.0, 100.0, 100.0])
-    value = np.array([0.0, 100.0, 90.0, 80.0, 0.0, 100.0, 100.0, 100.0])
-    figures = compare_pitch(value, reference)
-    assert figures["voicing_false_alarms"] == 2
-    assert figures["voicing_misses"] == 1
-    assert figures["voicing_mismatches"] == 3
-    assert figures["voicing_error_rate"] == pytest.approx(3 / 8)
-    assert figures["both_voiced_frames"] == 4
-
-
-def test_octave_errors_are_counted():
-    reference = np.full(100, 200.0)
-    value = reference.copy()
-    value[[3, 40]] = 400.0
-    value[70] = 100.0
-    value[80] = 200.0 * 2 ** (601 / 1200)
-    value[81] = 200.0 * 2 ** (599 / 1200)
-    value[90] = 0.0  # unvoiced is a miss and no octave
-    figures = compare_pitch(value, reference)
-    assert figures["octave_errors"] == 4
-    assert figures["max_cents"] == pytest.approx(1200)
-
-
-@given(st.integers(1, 60), st.floats(-590, 590))
-@few
-def test_a_transposition_is_read_in_cents(frames, cents):
-    f0 = np.random.default_rng(frames).uniform(80, 800, frames)
-    figures = compare_pitch(f0 * 2 ** (cents / 1200), f0)
-    for name in ("rms_cents", "p95_cents", "max_cents", "edge_start_max_cents", "edge_end_max_cents"):
-        assert figures[name] == pytest.approx(abs(cents), abs=1e-6), name
-    assert figures["octave_errors"] == figures["voicing_false_alarms"] == figures["voicing_misses"] == 0
-    json.dumps(figures, allow_nan=False)
-
-
-def test_a_percentile_leaves_rare_errors_out():
-    reference = np.full(1000, 200.0)
-    value = reference * 2 ** (10 / 1200)
-    value[500:510] *= 2
-    figures = compare_pitch(value, reference)
-    assert figures["p95_cents"] == pytest.approx(10)
-    assert figures["rms_cents"] == pytest.approx(np.sqrt(0.99 * 10**2 + 0.01 * 1210**2))
-
-
-def test_edges_of_pitch_are_their_own():
-    reference = np.full(50, 200.0)
-    value = reference.copy()
-    value[9] = 0.0
-    value[10] = 300.0  # just inside
-    value[40] = 200.0 * 2 ** (30 / 1200)
-    figures = compare_pitch(value, reference)
-    assert figures["edge_start_voicing_mismatches"] == 1
-    assert figures["edge_start_max_cents"] == 0
-    assert figures["edge_end_voicing_mismatches"] == 0
-    assert figures["edge_end_max_cents"] == pytest.approx(30)
-
-
-def test_no_common_voice_has_no_cents():
-    figures = compare_pitch(np.zeros(4), np.full(4, 100.0))
-    assert figures["both_voiced_frames"] == figures["rms_cents"] == figures["p95_cents"] == 0
-    assert figures["voicing_error_rate"] == 1
-
-
-def test_the_truth_of_the_synthetic_voice_equals_itself():
-    f0 = synthesize(2.0, seed=1).f0_hz
-    figures = compare_pitch(f0, f0)
-    assert {value for name, value in figures.items() if not name.endswith("frames")} == {0}
-
-
-# ---------------------------------------------------------------------- what is drawn
-def tone(hz: float, level_db: float, seconds: float = 0.5) -> np.ndarray:
-    return 10 ** (level_db / 20) * np.sin(2 * np.pi * hz * np.arange(int(seconds * RATE)) / RATE)
-
-
-def test_spectra_show_a_tone_at_its_place_and_level():
-    """A sine of amplitude one has 0 dB in its bin, 6 dB less beside it; a band is the mean of four bins."""
-    hz = 129 * RATE / DRAWN_WINDOW  # the second bin of a band
-    found = spectra({"a": tone(hz, -20)}, "a", RATE, 1.0)["spectrum.a"]
-    assert found.shape == (DRAWN_WINDOW // 2 // DRAWN_BINS, 51)
-    assert found.dtype == np.float16
-    middle = found[:, 25].astype(float)
-    assert middle.argmax() == 129 // DRAWN_BINS
-    assert middle.max() == pytest.approx(-20 + 10 * np.log10(1.5 / DRAWN_BINS), abs=0.1)
-
-
-def test_the_residual_is_the_spectrum_of_the_difference():
-    a, b = tone(1000, 0), tone(3000, -60)
-    found = spectra({"torch": a, "mlx": a + b}, "torch", RATE, 1.0)
-    assert set(found) == {"spectrum.torch", "spectrum.mlx", "residual.mlx", "sample_rate"}
-    assert np.array_equal(found["residual.mlx"], spectra({"b": b}, "b", RATE, 1.0)["spectrum.b"])
-    assert int(found["sample_rate"]) == RATE
-
-
-def test_spectra_of_silence_of_other_lengths_and_of_the_beginning_alone():
-    silent = np.zeros(RATE)
-    found = spectra({"a": silent, "b": silent[:-100]}, "a", RATE, 0.3)
-    assert found["spectrum.a"].shape == found["residual.b"].shape == (128, 31)
-    assert set(found["spectrum.a"].ravel()) == {np.float16(-160)}
-    assert "residual.b" not in spectra({"b": silent}, "a", RATE, 0.3)  # the reference was lost

@@ -2,86 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import time
-import tracemalloc
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
+from planted import (
+    AUDIO,
+    FEATURES,
+    FIVE,
+    LATENT,
+    MAP,
+    OF_CHANNELS,
+    SALIENCE,
+    SCORES,
+    SHAPES,
+    SMALL_MAP,
+    TOLERANCE,
+    along_second,
+    delayed,
+    find,
+    named,
+    noise,
+    normal,
+    put,
+    rng,
+    scaled,
+)
 
-from suites.metrics.locate import AXES, ORDERED, REGISTRY, Finding, Kind, axis_profile, locate
-
-TOLERANCE = 1e-5
-MAP = (1, 16, 224, 128), ("batch", "channel", "row", "column")
-SMALL_MAP = (1, 8, 56, 32), MAP[1]
-LATENT = (2, 192, 50), ("batch", "channel", "frame")
-FEATURES = (1, 49, 768), ("batch", "frame", "feature")
-SCORES = (1, 2, 60, 60), ("batch", "head", "query", "key")
-AUDIO = (1, 24000), ("batch", "sample")
-SALIENCE = (90, 360), ("frame", "bin")
-FIVE = (5,), ("frame",)
-SHAPES = [MAP, LATENT, FEATURES, SCORES, AUDIO, SALIENCE, FIVE]
-OF_CHANNELS = [MAP, LATENT, FEATURES, SALIENCE]  # their second axis is long enough to be matched by its values
-
-rng = np.random.default_rng(11)
-
-
-def named(of) -> str:
-    return "x".join(map(str, of[0]))
-
-
-def normal(shape) -> np.ndarray:
-    return rng.standard_normal(shape, dtype=np.float32)
-
-
-def find(fault, of, reference=None, tolerance=TOLERANCE) -> Finding:
-    """The finding for a faulty copy, with rounding noise on top."""
-    shape, axes = of
-    reference = normal(shape) if reference is None else reference
-    value = np.asarray(fault(reference.copy()))
-    value = value + rng.uniform(-TOLERANCE / 4, TOLERANCE / 4, value.shape).astype(np.float32)
-    found = locate(value, reference, axes, tolerance)
-    json.dumps(found.facts, allow_nan=False)
-    return found
-
-
-def put(*places, by=0.0):
-    """A fault that sets places to ``by``, or to what it makes of them."""
-
-    def fault(x):
-        for place in places:
-            x[place] = by(x[place]) if callable(by) else by
-        return x
-
-    return fault
-
-
-def scaled(x):
-    return 0.5 * x
-
-
-def noise(x):
-    return x + normal(x.shape)
-
-
-def along_second(x, low=0.5, high=2.0):
-    """A number for each index of the second axis, in random order."""
-    numbers = rng.permutation(np.linspace(low, high, x.shape[1], dtype=np.float32))
-    return numbers.reshape(-1, *[1] * (x.ndim - 2))
-
-
-def delayed(x, n):
-    """Along the last axis, filled with zeros."""
-    out = np.zeros_like(x)
-    if n > 0:
-        out[..., n:] = x[..., :-n]
-    else:
-        out[..., :n] = x[..., -n:]
-    return out
-
+from suites.metrics.locate import REGISTRY, Kind
 
 # All values
 
@@ -406,200 +352,3 @@ def test_facts_of_the_largest_difference():
     assert found.facts["at"] == {"batch": 1, "channel": 5, "frame": 30}
     assert found.facts["max_abs"] == pytest.approx(100, abs=5)
     assert (found.facts["wrong"], found.facts["values"]) == (1, 19200)
-
-
-# Not comparable
-
-
-@pytest.mark.parametrize(
-    ("fault", "where"),
-    [
-        (lambda x: np.concatenate([x, x[:, :1]], 1), "1 frame longer at the end; the rest agrees"),
-        (lambda x: np.concatenate([x[:, :1] + 1, x], 1), "1 frame longer at the start; the rest agrees"),
-        (lambda x: x[:, 1:-1], "2 frames shorter at both ends; the rest agrees"),
-        (lambda x: x[:, 1:-3], "4 frames shorter (1 at the start, 3 at the end); the rest agrees"),
-        (lambda x: x[:, :-1, :-1], "1 frame and 1 feature shorter at the end; the rest agrees"),
-        (lambda x: x[:, ::2], "24 frames shorter; it is every 2nd frame of the reference"),
-        (lambda x: np.repeat(x, 2, 1), "49 frames longer; every 2nd frame of it agrees"),
-        (lambda x: x.swapaxes(1, 2), "axes frame and feature swapped; the rest agrees"),
-        (lambda x: x[0], "2 axes instead of 3 with the same number of values; in order they agree"),
-        (lambda x: x[:, :0], "the result is empty"),
-        (lambda x: 0.5 * x[:, :-1], "1 frame shorter; the rest: a constant factor of 0.5 (-6.0 dB) everywhere"),
-        (
-            lambda x: np.concatenate([0 * x[:, :3], x], 1)[:, :50],
-            "1 frame longer; the rest: shifted by 3 frames (late)",
-        ),
-    ],
-)
-def test_other_shapes(fault, where):
-    found = find(fault, FEATURES)
-    assert (found.kind, found.where) == ("shape", where)
-    assert found.facts["reference_shape"] == [1, 49, 768]
-
-
-def test_not_finite():
-    found = find(put((1, 5), by=np.nan), LATENT)
-    assert found.kind == "not finite"
-    assert found.where == (
-        "50 NaN in the result, first at batch item 1, channel 5, frame 0 (batch item 1, channel 5 only)"
-    )
-    assert found.facts == {"value": {"nan": 50, "inf": 0, "first": {"batch": 1, "channel": 5, "frame": 0}}}
-    reference = normal(FIVE[0])
-    reference[3] = -np.inf
-    assert locate(reference, reference, FIVE[1], 1).where == (
-        "1 infinite in the result, first at frame 3; 1 infinite in the reference, first at frame 3"
-    )
-
-
-def test_nothing_is_no_agreement():
-    assert locate(np.ones((0, 3)), np.ones((0, 3)), ("frame", "bin"), 1).kind == "empty"
-
-
-@pytest.mark.parametrize("axes", [(), ("frame", "frame"), ("frame", "time"), ("frame", "bin", "row")])
-def test_axes_must_fit(axes):
-    with pytest.raises(ValueError, match="do not name"):
-        locate(np.ones((2, 2)), np.ones((2, 2)), axes, 0)
-
-
-def test_other_misuse_is_refused():
-    with pytest.raises(ValueError, match="complex"):
-        locate(np.ones(2, complex), np.ones(2), ("frame",), 0)
-    for tolerance in (-1.0, np.nan, np.inf):
-        with pytest.raises(ValueError, match="tolerance"):
-            locate(np.ones(2), np.ones(2), ("frame",), tolerance)
-
-
-# Laws
-
-shapes = hnp.array_shapes(min_dims=1, max_dims=4, min_side=3, max_side=9)
-quick = settings(max_examples=40, deadline=None)
-
-
-def names(ndim, draw_from=AXES) -> st.SearchStrategy[tuple[str, ...]]:
-    return st.permutations(draw_from).map(lambda axes: tuple(axes[:ndim]))
-
-
-@quick
-@given(st.data(), hnp.arrays(np.float32, shapes, elements=st.floats(-1e6, 1e6, width=32)))
-def test_a_thing_equals_itself(data, x):
-    assert locate(x, x, data.draw(names(x.ndim)), 0).kind == "none"
-
-
-@quick
-@given(st.data(), shapes, st.floats(-60, 60), st.booleans(), st.integers(0, 99))
-def test_gains_are_recovered(data, shape, db, negative, seed):
-    gain = 10 ** (db / 20) * (-1 if negative else 1)
-    x = np.random.default_rng(seed).standard_normal(shape)
-    found = locate(gain * x, x, data.draw(names(len(shape))), 1e-9)
-    if abs(abs(gain) - 1) < 1e-6:
-        assert found.kind in ("none", "sign", "gain")
-    else:
-        assert found.kind == "gain"
-        assert found.facts["factor"] == pytest.approx(gain, rel=1e-6)
-
-
-@quick
-@given(st.data(), shapes, st.floats(-50, 50).filter(lambda x: abs(x) > 1e-3), st.integers(0, 99), st.booleans())
-def test_offsets_are_recovered(data, shape, offset, seed, zeros):
-    x = np.random.default_rng(seed).standard_normal((3, *shape[1:]))
-    x[0] = 0 if zeros else x[0]
-    found = locate(np.where(x == 0, 0, x + offset), x, data.draw(names(len(shape))), 1e-9)
-    if x.size - np.count_nonzero(x == 0) >= 3:
-        assert found.kind == "offset"
-        assert found.facts["offset"] == pytest.approx(offset, rel=1e-6)
-
-
-@quick
-@given(st.data(), st.integers(-64, 64).filter(bool), st.integers(0, 99))
-def test_shifts_are_recovered_with_their_sign(data, n, seed):
-    along = data.draw(st.integers(0, 1))
-    of = [((140, 20), ("frame", "bin")), ((2, 150), ("channel", "sample"))][along]
-    x = np.random.default_rng(seed).standard_normal(of[0])
-    value = np.moveaxis(delayed(np.moveaxis(x, along, -1), n), -1, along)
-    found = locate(value, x, of[1], 1e-9)
-    assert (found.kind, found.facts["axis"], found.facts["by"]) == ("shift", of[1][along], n)
-    assert found.where.endswith("(late)" if n > 0 else "(early)")
-
-
-@quick
-@given(st.data(), shapes, st.integers(0, 99))
-def test_a_single_index_is_named(data, shape, seed):
-    axes = data.draw(names(len(shape)))
-    axis = data.draw(st.integers(0, len(shape) - 1))
-    index = data.draw(st.integers(0, shape[axis] - 1))
-    random = np.random.default_rng(seed)
-    x = random.standard_normal(shape)
-    value = x + random.uniform(-0.25e-5, 0.25e-5, shape)
-    place = (slice(None),) * axis + (index,)
-    value[place] += random.uniform(1, 2, value[place].shape) * random.choice([-1, 1], value[place].shape)
-    found = locate(value, x, axes, 1e-5)
-    name = axes[axis]
-    edge = name in ORDERED and index in (0, shape[axis] - 1)
-    noun = "batch item" if name == "batch" else name
-    assert found.where == (f"{'last' if index else 'first'} {noun}" if edge else f"{noun} {index} only")
-    assert found.kind == ("edge" if edge else "part")
-
-
-any_shape = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
-any_type = st.sampled_from([np.float32, np.float64, np.float16, np.int64, np.uint8, np.bool_])
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.data(), st.sampled_from([0.0, 1e-5, 1.0]), st.booleans())
-def test_nothing_raises_and_all_facts_are_json(data, tolerance, alike):
-    """Any two tensors: of any shapes and types, with NaN, infinities and the largest numbers there are."""
-    reference = data.draw(hnp.arrays(data.draw(any_type), data.draw(any_shape)))
-    shape = reference.shape if alike else data.draw(any_shape)
-    value = data.draw(hnp.arrays(data.draw(any_type), shape))
-    found = locate(value, reference, data.draw(names(reference.ndim)), tolerance)
-    json.dumps(found.facts, allow_nan=False)
-    assert found.kind
-    assert found.where
-    assert found.sentence.startswith(found.where)
-    assert (found.kind == "shape") == (value.shape != reference.shape)
-
-
-@quick
-@given(st.data(), shapes, st.integers(0, 99))
-def test_the_profile_is_the_largest_difference_by_index(data, shape, seed):
-    random = np.random.default_rng(seed)
-    a, b = random.standard_normal((2, *shape))
-    axis = data.draw(st.integers(-len(shape), len(shape) - 1))
-    expected = np.moveaxis(np.abs(a - b), axis, 0).reshape(shape[axis], -1).max(axis=1)
-    assert np.array_equal(axis_profile(a, b, axis), expected)
-
-
-def test_a_profile_needs_equal_shapes():
-    with pytest.raises(ValueError, match="no profile"):
-        axis_profile(np.ones(2), np.ones(3), 0)
-    with pytest.raises(ValueError, match="no profile"):
-        axis_profile(np.ones(2), np.ones(2), 1)
-
-
-# Size
-
-
-@pytest.mark.parametrize(
-    ("fault", "kind"),
-    [(lambda x: x + 0.01 * np.roll(x, 12345), "noise"), (put((..., -1, slice(None)), (..., -1)), "edge")],
-)
-def test_eight_million_values(fault, kind):
-    """The longest way through, and one that looks at many views, in seconds and a few MiB."""
-    of = (1, 16, 640, 800), MAP[1]
-    reference = normal(of[0])
-    value = fault(reference.copy())
-    tracemalloc.start()
-    start = time.perf_counter()
-    found = locate(value, reference, of[1], TOLERANCE)
-    elapsed, (_, peak) = time.perf_counter() - start, tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert found.kind == kind
-    assert elapsed < 3
-    assert peak < 32 * 2**20
-
-
-def test_a_minute_of_audio():
-    """One long axis: its profile has an entry for each value."""
-    start = time.perf_counter()
-    assert find(lambda x: x - 0.1 * x**3, ((1, 2_880_000), AUDIO[1])).kind == "everywhere"
-    assert time.perf_counter() - start < 3
