@@ -6,12 +6,11 @@ import functools
 import importlib
 import importlib.util
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
-import numpy as np
-
-State = dict[str, np.ndarray]
 Change = Callable[[dict[str, Any]], Any]
 
 
@@ -19,7 +18,8 @@ class Patches:
     """Changes to modules and classes that can be undone. Everything here runs in the worker that has MLX."""
 
     def __init__(self) -> None:
-        self._undo: list[Callable[[], None]] = []
+        self._made = ExitStack()
+        self.undo = self._made.close
 
     def module(self, name: str) -> Any:
         own = importlib.util.find_spec(f"rvc_mlx.{name}")
@@ -29,43 +29,22 @@ class Patches:
     def mx(self) -> Any:
         return self.module("runtime").mx
 
-    def set(self, target: Any, name: str, value: Any) -> None:
-        """Replace an attribute of a module, a class or an object."""
-        had = name in vars(target)
-        old = vars(target).get(name)
-
-        def undo() -> None:
-            setattr(target, name, old) if had else delattr(target, name)
-
-        setattr(target, name, value)
-        self._undo.append(undo)
-
-    def owner(self, where: str) -> tuple[Any, str]:
-        """The module or class that holds ``module.NAME`` or ``module.Class.NAME``, and that name."""
+    def _owner(self, where: str) -> tuple[Any, str]:
         first, *inner, name = where.split(".")
         return functools.reduce(getattr, inner, self.module(first)), name
 
+    def set(self, where: str, value: Any) -> None:
+        """Another value of ``module.NAME`` or ``module.Class.NAME``."""
+        self._made.enter_context(mock.patch.object(*self._owner(where), value))
+
     def wrap(self, where: str, changed: Callable[..., Any]) -> None:
         """Replace a function or method: ``changed(original, *arguments)``."""
-        target, name = self.owner(where)
-        original = getattr(target, name)
+        original = getattr(*self._owner(where))
 
         def replaced(*arguments: Any, **options: Any) -> Any:
             return changed(original, *arguments, **options)
 
-        self.set(target, name, replaced)
-
-    def weights(self, model: str, change: Callable[[State], Any]) -> None:
-        """Change the state dict after it was read and before the model is built from it."""
-        cls = getattr(self.module(model), {"rmvpe": "RMVPE", "hubert": "Hubert", "synthesizer": "Synthesizer"}[model])
-        original = cls.from_state_dict
-
-        def load(cls: Any, state: State, *rest: Any, **options: Any) -> Any:
-            changed = {key: np.array(value) for key, value in state.items()}
-            change(changed)
-            return original(changed, *rest, **options)
-
-        self.set(cls, "from_state_dict", classmethod(load))
+        self.set(where, replaced)
 
     def changed(self, made: Any, path: str, change: Change) -> Any:
         """A stage or a tuple of stages, with ``change(carry)`` after the stage ``path``, where it is among them."""
@@ -81,12 +60,8 @@ class Patches:
             return stages.group(name, (*before, self.changed(last, last.name, change)), made.product)
         return after(made, change)
 
-    def undo(self) -> None:
-        while self._undo:
-            self._undo.pop()()
 
-
-Inject = Callable[[Patches], None]
+Inject = Callable[[Patches], object]
 
 
 def after(stage: Any, change: Change) -> Any:
@@ -102,7 +77,11 @@ def after(stage: Any, change: Change) -> Any:
 # ---------------------------------------------------------------------- ways to make a fault
 def constant(where: str, value: Any) -> Inject:
     """Another value of ``module.NAME``."""
-    return lambda p: p.set(*p.owner(where), value)
+    return lambda p: p.set(where, value)
+
+
+def both(first: Inject, second: Inject) -> Inject:
+    return lambda p: (first(p), second(p))
 
 
 def around(*places: str) -> Callable[[Callable[..., Any]], Inject]:
@@ -133,35 +112,13 @@ def after_stage(where: str, path: str) -> Callable[[Callable[[Patches, dict[str,
     )
 
 
-def of_weights(model: str) -> Callable[[Callable[[State], Any]], Inject]:
-    """Decorates ``f(state)``, which changes a model's weights."""
-    return lambda change: lambda p: p.weights(model, change)
-
-
-def filled(model: str, key: str, value: float, rows: slice | int = slice(None)) -> Inject:
-    """A weight, or some of its rows, set to one value."""
-    return of_weights(model)(lambda state: state[key].__setitem__(rows, value))
-
-
-def reversed_kernel(model: str, key: str) -> Inject:
-    """A kernel ``[out, in, taps]`` reversed in time."""
-    return of_weights(model)(lambda state: state.update({key: state[key][:, :, ::-1].copy()}))
-
-
 @dataclass(frozen=True)
 class Fault:
-    """A mutation, and where it must be found.
+    """A mutation, made before the model is loaded.
 
-    Attributes:
-        model: the suite whose trace must find it.
-        name: short, in words joined by dashes.
-        summary: what is wrong, in a few words.
-        inject: makes the mutation; before the model is loaded.
-        expect: regular expression that the path of the stage named must match as a whole.
-        optimize: what ``rvc_mlx`` is loaded with: paths differ.
-        voice: the kind of synthetic voice, where it matters.
-        settings: of the suite, where they matter.
-        known: a fault of published ports.
+    ``model``: the suite whose trace must find it. ``expect``: regular expression that the path of the stage named
+    must match as a whole. ``optimize``: what ``rvc_mlx`` is loaded with: paths differ. ``known``: a fault of
+    published ports.
     """
 
     model: str
@@ -177,15 +134,3 @@ class Fault:
     @property
     def key(self) -> str:
         return f"{self.model}/{self.name}"
-
-
-def randomised(state: State, start: str, seed: int = 9) -> None:
-    """What a load that is not strict leaves: other values of the same kind."""
-    rng = np.random.default_rng(seed)
-    found = [key for key in state if key.startswith(start)]
-    if not found:
-        raise LookupError(f"no weight begins with {start!r}")
-    for key in found:
-        if not key.endswith("weight_g"):
-            deviation = float(np.std(state[key])) or 0.05
-            state[key] = (rng.standard_normal(state[key].shape) * deviation).astype(np.float32)

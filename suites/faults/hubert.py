@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .base import Fault, Patches, State, around, constant, filled, instead, of_weights, reversed_kernel
+from .base import Fault, Patches, around, constant, instead
+from .weights import backwards, exchanged, filled, weight
 
 FIRST = r"feature_extractor\.conv_layers\.0"
 
@@ -31,14 +32,13 @@ def _no_gelu_after_position(p: Patches, original: Any, self: Any) -> Any:
 
 @around("layers._grouped")
 def _first_frame_dropped(p: Patches, original: Any, x: Any, *rest: Any) -> Any:
-    """The first instead of the last of the position convolution's frames is the one too many."""
     y = original(x, *rest)
     return p.mx.concatenate([y[:, 1:], y[:, :1]], axis=1)
 
 
 @around("layers.Weights.raw")
 def _position_norm_axis(p: Patches, original: Any, self: Any, name: str) -> Any:
-    """Weight norm of the position convolution over all axes but the first, as everywhere else."""
+    """All axes but the first, as everywhere else."""
     if "pos_conv_embed" not in name:
         return original(self, name)
     g, v = (np.asarray(self.state[f"{name}_{end}"], np.float64) for end in "gv")
@@ -47,7 +47,6 @@ def _position_norm_axis(p: Patches, original: Any, self: Any, name: str) -> Any:
 
 @instead("hubert.norm_over_time")
 def _channel_norm(p: Patches, x: Any) -> Any:
-    """The first norm over the channels of a frame instead of over time."""
     mean, var = x.mean(axis=-1, keepdims=True), x.var(axis=-1, keepdims=True)
     return (x - mean) * p.mx.rsqrt(var + 1e-5)
 
@@ -76,25 +75,12 @@ def _no_projection_norm(p: Patches, original: Any, self: Any, name: str, *rest: 
 
 @around("hubert.Network.encoding")
 def _first_of_features(p: Patches, original: Any, self: Any, layers: int, project: bool) -> Any:
-    """v1 features are the first values instead of the projection."""
     found = original(self, layers, project)
     width = self.config.projected
     return (*found[:-1], p.module("stages").leaf("final_proj", lambda x: x[..., :width])) if project else found
 
 
-@of_weights("hubert")
-def _query_is_key(state: State) -> None:
-    q, k = (f"encoder.layers.3.attention.{name}_proj.weight" for name in "qk")
-    state[q], state[k] = state[k], state[q]
-
-
-@of_weights("hubert")
-def _layers_exchanged(state: State) -> None:
-    for key in [key for key in state if key.startswith("encoder.layers.4.")]:
-        other = key.replace(".4.", ".5.")
-        state[key], state[other] = state[other], state[key]
-
-
+QUERY, KEY = (f"encoder.layers.3.attention.{name}_proj.weight" for name in "qk")
 _one_layer_short = around("hubert.Network.encoding")(
     lambda p, original, self, layers, project: original(self, layers - 1, project)
 )
@@ -121,15 +107,17 @@ FAULTS = (
     _fault("heads-interleaved", "heads read as the inner axis", _heads_interleaved, r"encoder\.layers\.0\.attention:attended"),
     _fault("key-bias", "key bias dropped in one layer",
            filled("hubert", "encoder.layers.0.attention.k_proj.bias", 0), r"encoder\.layers\.0\.attention\.k_proj"),
-    _fault("query-key", "query and key exchanged in one layer", _query_is_key, r"encoder\.layers\.3\.attention\.q_proj"),
-    _fault("layers-exchanged", "two layers exchanged", _layers_exchanged, r"encoder\.layers\.4\.attention\.q_proj"),
+    _fault("query-key", "query and key exchanged in one layer", exchanged("hubert", (QUERY, KEY)),
+           r"encoder\.layers\.3\.attention\.q_proj"),
+    _fault("layers-exchanged", "two layers exchanged", exchanged("hubert", ("encoder.layers.4.", "encoder.layers.5.")),
+           r"encoder\.layers\.4\.attention\.q_proj"),
     _fault("gamma-one", "one norm's gamma not loaded",
            filled("hubert", "encoder.layers.7.final_layer_norm.weight", 1), r"encoder\.layers\.7\.final_layer_norm"),
     _fault("dead-feature", "one row of a dense layer zero",
            filled("hubert", "encoder.layers.2.feed_forward.output_dense.weight", 0, 17),
            r"encoder\.layers\.2\.feed_forward\.output_dense"),
     _fault("kernel-backwards", "one kernel reversed in time",
-           reversed_kernel("hubert", "feature_extractor.conv_layers.2.conv.weight"),
+           weight("hubert", "feature_extractor.conv_layers.2.conv.weight", backwards),
            r"feature_extractor\.conv_layers\.2\.conv"),
     _fault("layer-missing", "the last layer is left out", _one_layer_short, r"encoder\.layers\.11\.attention:input"),
 )  # fmt: skip

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from .base import Fault, Patches, State, after_stage, around, constant, instead, of_weights, randomised
+from .base import Fault, Patches, after_stage, around, constant, instead
 from .hubert import tanh_gelu
+from .weights import randomised
 
 
 @around("steps.Windows.samples")
 def _short_edges(p: Patches, original: Any, self: Any) -> Any:
-    """0.1 s of mirrored audio instead of the setting."""
     pad, *rest = original(self)
     return (pad // 10, *rest)
 
@@ -25,21 +25,19 @@ def _always_normalised(p: Patches, original: Any, audio: Any, peak: float) -> An
 
 @instead("retrieval.inverse_square")
 def _plain_inverse(p: Patches, distance: Any) -> Any:
-    """1 / d^2 without care for zero."""
     found = p.mx.square(1.0 / distance)
     return found / found.sum(axis=1, keepdims=True)
 
 
 @around("retrieval.inverse_square")
 def _inverse(p: Patches, original: Any, distance: Any) -> Any:
-    """1 / d instead of its square."""
     found = p.mx.sqrt(original(distance))
     return found / found.sum(axis=1, keepdims=True)
 
 
 @instead("pipeline.Pipeline._own_f0")
 def _other_pitch(p: Patches, self: Any) -> Any:
-    """Another pitch method in the place of RMVPE, silently: here by counting zero crossings."""
+    """By counting zero crossings."""
 
     def estimate(c: dict[str, Any]) -> None:
         frames = c["padded"].size // 160 + 1
@@ -48,12 +46,6 @@ def _other_pitch(p: Patches, self: Any) -> Any:
         c["f0"] = np.where(counts > 2, counts * 25.0, 0.0)[:frames]
 
     return p.module("stages").Stage("f0", estimate, product="f0")
-
-
-@of_weights("hubert")
-def _other_hubert(state: State) -> None:
-    """The model that was passed in is not the one that is used."""
-    randomised(state, "feature_extractor.")
 
 
 @around("steps.protect_unvoiced")
@@ -76,7 +68,6 @@ def _linear_resampling(p: Patches, audio: Any, sr: int) -> Any:
 
 @after_stage("pipeline.Pipeline._segment", "retrieved")
 def _retrieved_share(p: Patches, carry: dict[str, Any]) -> None:
-    """The blend the wrong way around."""
     carry["retrieved"] = carry["retrieved"] + (carry["features"] - carry["retrieved"]) * np.float32(0.5)
 
 
@@ -96,7 +87,7 @@ FAULTS = (
            constant("steps.high_pass", lambda audio: np.asarray(audio, np.float64)), "filtered", known=True),
     _fault("score-of-zero", "1/score at a score of 0: NaN", _plain_inverse, r"segment\.0\.retrieved", known=True),
     _fault("pitch-replaced", "another pitch method, silently", _other_pitch, "f0", known=True),
-    _fault("model-ignored", "the HuBERT passed in is not used", _other_hubert,
+    _fault("model-ignored", "the HuBERT passed in is not used", randomised("hubert", "feature_extractor."),
            r"segment\.0\.features\.feature_extractor\.conv_layers\.0\.conv", known=True),
     _fault("inverse-distance", "retrieval weights by 1/d", _inverse, r"segment\.0\.retrieved"),
     _fault("retrieved-share", "another share of retrieved features", _retrieved_share, r"segment\.0\.retrieved"),

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from .base import Fault, Patches, State, after, after_stage, around, constant, filled, instead, of_weights, randomised
+from .base import Fault, Patches, after, after_stage, around, both, constant, instead
+from .weights import State, exchanged, filled, of_weights, randomised, weight
 
 DECODER = r"unet\.decoder\.layers\.0\.conv1"
+GRU_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 @around("packed.PackedUNet._up_stage")
-def zero_padded_transposed(p: Patches, original: Any, self: Any, up: Any, size: tuple[int, int]) -> Any:
+def _zero_padded(p: Patches, original: Any, self: Any, up: Any, size: tuple[int, int]) -> Any:
     """Packed: what the missing output padding would have made is zero; the norm is folded in already."""
     rows, columns = size
     keep = np.ones((rows, columns, 1), np.float32)
@@ -27,31 +29,25 @@ def zero_padded_transposed(p: Patches, original: Any, self: Any, up: Any, size: 
     return after(original(self, up, size), change)
 
 
-@around("unet.NativeUNet._upsampler")
-def zero_padded_before_norm(p: Patches, original: Any, self: Any, name: str, scale: Any) -> Any:
-    """Plain: the transposed convolution makes one row and column too few; zeros are appended."""
+def _padded(p: Patches, x: Any) -> Any:
+    return p.mx.pad(x, [(0, 0), (0, 1), (0, 1), (0, 0)])
+
+
+def _short(p: Patches, self: Any, name: str, scale: Any) -> Any:
+    """The transposed convolution makes one row and column too few."""
     kernel = self._up_kernel(name, scale)
-
-    def upsample(x: Any) -> Any:
-        y = p.mx.conv_transpose2d(x, kernel, stride=2, padding=1)
-        return p.mx.pad(y, [(0, 0), (0, 1), (0, 1), (0, 0)])
-
-    return upsample
+    return lambda x: p.mx.conv_transpose2d(x, kernel, stride=2, padding=1)
 
 
-def padded_after_relu(p: Patches) -> None:
-    """The same, the zeros appended behind norm and ReLU: the inner values are one row and column short."""
+@instead("unet.NativeUNet._upsampler")
+def _padded_before_norm(p: Patches, *arguments: Any) -> Any:
+    upsample = _short(p, *arguments)
+    return lambda x: _padded(p, upsample(x))
 
-    def upsampler(original: Any, self: Any, name: str, scale: Any) -> Any:
-        kernel = self._up_kernel(name, scale)
-        return lambda x: p.mx.conv_transpose2d(x, kernel, stride=2, padding=1)
 
-    @after_stage("unet.NativeUNet._up", "conv1/2")
-    def pad(p: Patches, carry: dict[str, Any]) -> None:
-        carry["x"] = p.mx.pad(carry["x"], [(0, 0), (0, 1), (0, 1), (0, 0)])
-
-    p.wrap("unet.NativeUNet._upsampler", upsampler)
-    pad(p)
+@after_stage("unet.NativeUNet._up", "conv1/2")
+def _padded_block(p: Patches, carry: dict[str, Any]) -> None:
+    carry["x"] = _padded(p, carry["x"])
 
 
 @around("audio.LogMel.__init__")
@@ -76,11 +72,6 @@ def _mel_unnormalised(p: Patches, original: Any) -> Any:
 
 
 @instead("rmvpe.RMVPE._pad_frames")
-def _zero_frames(p: Patches, self: Any, mel: Any) -> Any:
-    return p.mx.pad(mel, [(0, 0), (0, -mel.shape[1] % 32), (0, 0)])
-
-
-@instead("rmvpe.RMVPE._pad_frames")
 def _repeated_edge(p: Patches, self: Any, mel: Any) -> Any:
     extra = -mel.shape[1] % 32
     return p.mx.concatenate([mel, mel[:, : -extra - 1 : -1]], axis=1) if extra else mel
@@ -88,7 +79,6 @@ def _repeated_edge(p: Patches, self: Any, mel: Any) -> Any:
 
 @instead("unet.NativeUNet._norm")
 def _batch_statistics(p: Patches, self: Any, name: str, norm: str) -> Any:
-    """A model left in training mode: norms by the batch's own mean and variance."""
     weight, bias = (self._array(self.state[f"{norm}.{x}"]) for x in ("weight", "bias"))
 
     def apply(x: Any) -> Any:
@@ -121,13 +111,12 @@ def _max_pool(p: Patches, self: Any, carry: dict[str, Any], skip: str, size: tup
 
 @instead("packed.PackedUNet._concat")
 def _skip_first(p: Patches, self: Any, carry: dict[str, Any], skip: str) -> None:
-    """Concatenated as (skip, upsampled)."""
     carry["concat"], carry["x"] = carry["x"], carry.pop(skip)
 
 
 @around("packed._block")
 def _dirty_border(p: Patches, original: Any, state: Any, name: str, inputs: Any = None) -> Any:
-    """The shortcut's bias also outside the image: right inside it, and wrong for the next convolution."""
+    """The shortcut's bias also outside the image."""
     block = original(state, name, inputs)
     if block.shortcut is None:
         return block
@@ -150,18 +139,11 @@ def _drop_hidden_biases(state: State) -> None:
 
 @of_weights("rmvpe")
 def _gates_zr(state: State) -> None:
-    for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+    for kind in GRU_WEIGHTS:
         for end in ("", "_reverse"):
             value = state[f"fc.0.gru.{kind}_l0{end}"]
             n = len(value) // 3
             value[: 2 * n] = np.concatenate([value[n : 2 * n], value[:n]])
-
-
-@of_weights("rmvpe")
-def _swap_directions(state: State) -> None:
-    for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-        a, b = (f"fc.0.gru.{kind}_l0{end}" for end in ("", "_reverse"))
-        state[a], state[b] = state[b], state[a]
 
 
 @instead("gru.BiGRU._step")
@@ -176,7 +158,6 @@ def _bias_outside_reset(p: Patches, self: Any, inputs: Any, h: Any) -> Any:
 
 @around("gru.BiGRU._steps")
 def _backward_not_reversed(p: Patches, original: Any, self: Any, inputs: Any) -> Any:
-    """The backward direction's results are left in the order in which they were made."""
     y = original(self, inputs)
     n = self.hidden
     return p.mx.concatenate([y[..., :n], y[:, ::-1, n:]], axis=-1)
@@ -184,35 +165,25 @@ def _backward_not_reversed(p: Patches, original: Any, self: Any, inputs: Any) ->
 
 @around("rmvpe.RMVPE._cents")
 def _narrow_window(p: Patches, original: Any, self: Any, salience: Any, threshold: float) -> Any:
-    """Seven bins around the maximum instead of nine."""
     mx = p.mx
     peak = mx.argmax(salience, axis=1)[:, None]
     far = mx.abs(mx.arange(salience.shape[1]) - peak) > 3
     return original(self, mx.where(far, 0.0, salience), threshold)
 
 
-def _short_tile(p: Patches) -> None:
-    """Tiles with too little around them; only the call itself has tiles."""
-    constant("rmvpe.TILE_FRAMES", 32)(p)
-    constant("rmvpe.RMVPEConfig.halo_frames", property(lambda self: 32))(p)
-
-
-@of_weights("rmvpe")
-def _scaled(state: State) -> None:
-    state["cnn.weight"] = state["cnn.weight"] * np.float32(1.0001)
-
-
-@of_weights("rmvpe")
-def _transposed_kernel(state: State) -> None:
-    key = "unet.encoder.layers.1.conv.1.conv.0.weight"
-    state[key] = state[key].transpose(0, 1, 3, 2).copy()
-
-
-@of_weights("rmvpe")
-def _half_precision(state: State) -> None:
-    state["fc.1.weight"] = state["fc.1.weight"].astype(np.float16).astype(np.float32)
-
-
+# only the call itself has tiles
+_short_tile = both(
+    constant("rmvpe.TILE_FRAMES", 32), constant("rmvpe.RMVPEConfig.halo_frames", property(lambda self: 32))
+)
+_scaled = weight("rmvpe", "cnn.weight", lambda kernel: kernel * np.float32(1.0001))
+_transposed_kernel = weight(
+    "rmvpe", "unet.encoder.layers.1.conv.1.conv.0.weight", lambda kernel: kernel.transpose(0, 1, 3, 2).copy()
+)
+_half_precision = weight("rmvpe", "fc.1.weight", lambda rows: rows.astype(np.float16).astype(np.float32))
+_zero_frames = instead("rmvpe.RMVPE._pad_frames")(
+    lambda p, self, mel: p.mx.pad(mel, [(0, 0), (0, -mel.shape[1] % 32), (0, 0)])
+)
+_swap_directions = exchanged("rmvpe", *((f"fc.0.gru.{kind}_l0_reverse", f"fc.0.gru.{kind}_l0") for kind in GRU_WEIGHTS))
 _late_f0 = around("rmvpe.RMVPE._hertz")(lambda p, original, self, cents: np.roll(original(self, cents), 1))
 _relu_after_sum = around("packed.PackedUNet._residual")(lambda p, original, *given: p.mx.maximum(original(*given), 0.0))
 _fault = partial(Fault, "rmvpe")
@@ -220,15 +191,15 @@ _fault = partial(Fault, "rmvpe")
 
 FAULTS = (
     _fault("transposed-zero-padded", "the transposed convolution's last row and column are zero instead of computed",
-           zero_padded_transposed, DECODER, known=True),
+           _zero_padded, DECODER, known=True),
     _fault("transposed-zero-padded-plain", "the same on the plain path: zeros appended before batch norm and ReLU",
-           zero_padded_before_norm, DECODER + r"\.0", optimize="none", known=True),
+           _padded_before_norm, DECODER + r"\.0", optimize="none", known=True),
     _fault("transposed-padded-after-relu", "the same, zeros appended after batch norm and ReLU",
-           padded_after_relu, DECODER + r"\.0", optimize="none", known=True),
+           both(instead("unet.NativeUNet._upsampler")(_short), _padded_block), DECODER + r"\.0", optimize="none", known=True),
     _fault("training-mode", "batch norms by the batch's own statistics: a model left in training mode",
            _batch_statistics, r"unet\.encoder\.bn", optimize="none", known=True),
     _fault("random-head", "missing weights leave a random layer",
-           of_weights("rmvpe")(lambda s: randomised(s, "fc.1.")), r"fc\.1", known=True),
+           randomised("rmvpe", "fc.1."), r"fc\.1", known=True),
     _fault("norm-in-shortcut", "an extra batch norm in the shortcut",
            _norm_in_shortcut, r"unet\.encoder\.layers\.0\.conv\.0\.shortcut", optimize="none", known=True),
     _fault("gru-hidden-biases", "the GRU's hidden biases of r and z are dropped", _drop_hidden_biases, r"fc\.0", known=True),

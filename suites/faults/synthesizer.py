@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..inputs.weights import ODD_RATES
-from .base import Fault, Patches, State, after, around, constant, instead, of_weights, randomised, reversed_kernel
+from .base import Fault, Patches, after, around, constant, instead
+from .weights import State, backwards, of_weights, randomised, weight
 
 ENCODER, COUPLING = r"enc_p\.encoder\.", r"flow\.flows\.6\."
 FLOW_STAGES = ("flow.flow_stages", "synthesizer.flow_stages")
@@ -40,7 +41,6 @@ def _identity_norms(state: State) -> None:
 
 
 def _coupled_first(stages: Any) -> list[Any]:
-    """Coupling before flip in the reverse direction."""
     return [stage for i in range(0, len(stages), 2) for stage in (stages[i + 1], stages[i])]
 
 
@@ -65,7 +65,6 @@ def _no_flips(p: Patches, original: Any, *arguments: Any) -> Any:
 
 @around("flow._coupling")
 def _added_shift(p: Patches, original: Any, *arguments: Any) -> Any:
-    """Forward instead of reverse: the shift is added."""
     *parts, last = original(*arguments)
 
     def apply(carry: dict[str, Any]) -> None:
@@ -81,7 +80,6 @@ def _added_shift(p: Patches, original: Any, *arguments: Any) -> Any:
 
 @instead("text_encoder.offsets_to_keys")
 def _clipped_offsets(p: Patches, by_offset: Any) -> Any:
-    """Offsets beyond the window take the end rows of the table."""
     mx = p.mx
     batch, heads, frames, _ = by_offset.shape
     offset = mx.clip(mx.arange(frames)[None] - mx.arange(frames)[:, None], -10, 10) + 10
@@ -106,8 +104,6 @@ def _unscaled(p: Patches, original: Any, self: Any, name: str, heads: int, weigh
 
 @around("text_encoder._feed_forward")
 def _unmasked_feed_forward(p: Patches, original: Any, *arguments: Any) -> Any:
-    parts = original(*arguments)
-
     def without(stage: Any) -> Any:
         def apply(carry: dict[str, Any]) -> None:
             mask, carry["mask"] = carry["mask"], None
@@ -116,7 +112,7 @@ def _unmasked_feed_forward(p: Patches, original: Any, *arguments: Any) -> Any:
 
         return stage._replace(apply=apply)
 
-    return tuple(without(stage) for stage in parts)
+    return tuple(map(without, original(*arguments)))
 
 
 @instead("synthesizer._split_stats")
@@ -139,13 +135,11 @@ def _first_speaker(p: Patches, original: Any, self: Any, carry: dict[str, Any]) 
 
 @around("layers.Weights.raw")
 def _direction_without_norm(p: Patches, original: Any, self: Any, name: str) -> Any:
-    """Weight norm ignored: the direction is taken for the weight."""
     return np.asarray(self.state[f"{name}_v"], np.float64) if f"{name}_g" in self.state else original(self, name)
 
 
 @instead("source.sine")
 def _float32_phase(p: Patches, f0: Any, sample_rate: int, hop: int, start: Any) -> Any:
-    """The phase summed over the clip in float32."""
     mx = p.mx
     step = np.repeat((f0 / sample_rate).astype(np.float32)[..., None], hop, axis=1)
     step = step * np.arange(1, start.shape[-1] + 1, dtype=np.float32)
@@ -155,11 +149,10 @@ def _float32_phase(p: Patches, f0: Any, sample_rate: int, hop: int, start: Any) 
 
 @around("source.sine")
 def _late_phase(p: Patches, original: Any, f0: Any, sample_rate: int, hop: int, start: Any) -> Any:
-    """The first sample has no increment yet: all sines are one sample late."""
+    """The first sample has no increment yet."""
     y = original(f0, sample_rate, hop, start)
-    return p.mx.concatenate(
-        [p.mx.sin(2 * np.pi * p.mx.array(start, dtype=p.mx.float32))[:, None] + 0 * y[:, :1], y[:, :-1]], axis=1
-    )
+    first = p.mx.sin(2 * np.pi * p.mx.array(start, dtype=p.mx.float32))[:, None] + 0 * y[:, :1]
+    return p.mx.concatenate([first, y[:, :-1]], axis=1)
 
 
 @instead("source.HarmonicSource._voiced")
@@ -206,7 +199,6 @@ def _noise_not_added(p: Patches, original: Any, self: Any, i: int, weights: Any)
 
 @around("vocoder.HiFiGAN._noise")
 def _noise_late(p: Patches, original: Any, self: Any, i: int, weights: Any) -> Any:
-    """The source's convolution one output late."""
     inject, add = original(self, i, weights)
 
     def change(carry: dict[str, Any]) -> None:
@@ -239,15 +231,6 @@ def _no_last_harmonic(p: Patches, original: Any, f0: Any, sample_rate: int, hop:
     return p.mx.concatenate([y[..., :-1], y[..., -1:] * 0], axis=-1)
 
 
-def _random_flows(*numbers: int) -> Any:
-    @of_weights("synthesizer")
-    def change(state: State) -> None:
-        for i in numbers:
-            randomised(state, f"flow.flows.{i}.")
-
-    return change
-
-
 _plain_decimation = instead("refinegan.decimate")(lambda p, x, kernel, rate: x[:, ::rate])
 _no_relative_values = instead("text_encoder.keys_to_offsets")(lambda p, x: p.mx.zeros((*x.shape[:3], 21)))
 _swapped_gate = instead("flow._gate")(lambda p, a, b, offset, other: p.mx.sigmoid(a + offset) * p.mx.tanh(b + other))
@@ -261,9 +244,9 @@ FAULTS = (
            optimize="none", known=True),
     _fault("no-latent-noise", "latent noise multiplied by 0", constant("synthesizer.LATENT_DEVIATION", 0.0), "z_p", known=True),
     _fault("flows-random", "list entries registered twice: half the flows random",
-           _random_flows(0, 2), r"flow\.flows\.2\.pre", known=True),
-    _fault("flow-index", "flow index not halved: flows 1 and 3 random", _random_flows(2, 6), r"flow\.flows\.6\.pre",
-           known=True),
+           randomised("synthesizer", "flow.flows.0.", "flow.flows.2."), r"flow\.flows\.2\.pre", known=True),
+    _fault("flow-index", "flow index not halved: flows 1 and 3 random",
+           randomised("synthesizer", "flow.flows.2.", "flow.flows.6."), r"flow\.flows\.6\.pre", known=True),
     _fault("flip-after", "flip after instead of before the coupling layer", _flip_after, r"flow\.flows\.7(\.pre)?", known=True),
     _fault("flip-after-named", "the same, visible in the order of the stages", _flip_after_named, r"flow\.flows\.7", known=True),
     _fault("relative-keys-layout", "emb_rel_k transposed as if it were a kernel", _transposed_table("emb_rel_k"),
@@ -274,8 +257,7 @@ FAULTS = (
     _fault("last-slope", "final leaky ReLU slope 0.1", constant("vocoder.LAST_SLOPE", 0.1), "dec:last_relu", known=True),
     _fault("embedding-slope", "leaky ReLU slope 0.2 after the embeddings", constant("text_encoder.SLOPE", 0.2), "enc_p:embedded"),
     _fault("relative-clipped", "far offsets take the table's end rows", _clipped_offsets, ATTENTION + ":relative_scores"),
-    _fault("relative-values", "relative values left out", _no_relative_values,
-           ATTENTION + ":relative_output"),
+    _fault("relative-values", "relative values left out", _no_relative_values, ATTENTION + ":relative_output"),
     _fault("masked-score", "masked logits 0", constant("text_encoder.MASKED_SCORE", 0.0), ATTENTION + ":scores"),
     _fault("mask-keys-only", "only keys are masked", _keys_masked_only, ATTENTION + ":scores"),
     _fault("attention-unscaled", "queries not scaled", _unscaled, ATTENTION + ":relative_scores"),
@@ -290,7 +272,7 @@ FAULTS = (
     _fault("speaker-ignored", "always the first speaker", _first_speaker, "emb_g"),
     _fault("weight-norm-ignored", "weight norm's length ignored", _direction_without_norm, COUPLING + r"enc\.cond_layer"),
     _fault("kernel-backwards", "one upsampling kernel reversed",
-           reversed_kernel("synthesizer", "dec.ups.1.weight_v"), r"dec\.ups\.1"),
+           weight("synthesizer", "dec.ups.1.weight_v", backwards), r"dec\.ups\.1"),
     _fault("sine-amplitude", "sine amplitude 0.1001", constant("source.SINE_AMPLITUDE", 0.1001), r"dec\.m_source\.l_sin_gen"),
     _fault("source-noise", "source noise of deviation 0.00303",
            constant("source.NOISE_DEVIATION", 0.00303), r"dec\.m_source\.l_sin_gen"),
@@ -312,11 +294,10 @@ FAULTS = (
     _fault("refinegan-corners", "RefineGAN stretches with aligned corners", _aligned_corners, r"dec\.upsample_blocks\.0",
            voice="synth_v2_24k_f0_refinegan"),
     _fault("refinegan-decimation", "RefineGAN drops samples without a filter",
-           _plain_decimation, r"dec\.downsample_blocks\.0:input",
-           voice="synth_v2_24k_f0_refinegan"),
+           _plain_decimation, r"dec\.downsample_blocks\.0:input", voice="synth_v2_24k_f0_refinegan"),
     _fault("no-f0-slope", "final slope in a voice without pitch", constant("vocoder.LAST_SLOPE", 0.1), "dec:last_relu",
            voice="synth_v2_48k_nof0"),
     _fault("v1-kernel", "one kernel of a v1 voice scaled by 1.001",
-           of_weights("synthesizer")(lambda s: s.__setitem__("enc_p.emb_phone.weight", s["enc_p.emb_phone.weight"] * np.float32(1.001))),
+           weight("synthesizer", "enc_p.emb_phone.weight", lambda w: w * np.float32(1.001)),
            r"enc_p\.emb_phone", voice="synth_v1_40k_f0"),
 )  # fmt: skip
