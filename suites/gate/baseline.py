@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import yaml
 
 from ..base import environment
@@ -36,12 +37,10 @@ DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, Recurs
 class Entry(NamedTuple):
     """One component of one case on one backend.
 
-    ``status``: passed, failed, error, not_comparable, or invalid with ``reason``. ``seconds``: per
-    launch the fast time; ``slowness``: per launch, the logarithm of it over the reference's, and
-    ``typical``, the median of that over rounds; None without a reference. ``memory``: peaks per
-    launch, bytes above the start. ``parity``: judged figures as ``{error, floor, base, limit}``.
-    ``workload``: what was computed on. ``others``: the share of what the workers needed that other work
-    took. ``calls``: per sample.
+    ``status``: passed, failed, error, not_comparable, or invalid with ``reason``. ``seconds``: per launch the fast
+    time; ``slowness``: the logarithm of it over the reference's, and ``typical``, the median of that over rounds; None
+    without a reference. ``memory``: peaks per launch, bytes above the start. ``parity``: judged figures as ``{error,
+    floor, base, limit}``. ``others``: the share of what the workers needed that other work took. ``calls``: per sample.
     """
 
     status: str
@@ -100,18 +99,16 @@ def _from_run(folder: Path) -> Baseline:
         made = {"runs": [folder.name], "commit": env.get("commit"), "commit_clean": env.get("commit_clean")}
         entries = _entries(lines, plan.keys, Context(config, env, plan.backends))
     except DAMAGE as error:
-        raise UserError(
-            f"{folder}: config.yaml, environment.json, plan.json or a record is damaged ({error})"
-        ) from None
+        damaged = f"{folder}: config.yaml, environment.json, plan.json or a record is damaged ({error})"
+        raise UserError(damaged) from None
     return Baseline(str(folder), facts, print_, made, entries)
 
 
 def _entries(lines: list[Line], planned: list[Key], context: Context) -> dict[Key, Entry]:
-    taken: dict[Key, list[Line]] = {}
-    written: dict[Key, list[Line]] = {}
+    written: dict[tuple[str, Key], list[Line]] = {}
     for line in lines:
         if line["kind"] in ("sample", "record"):
-            (taken if line["kind"] == "sample" else written).setdefault(key_of(line), []).append(line)
+            written.setdefault((line["kind"], key_of(line)), []).append(line)
     closed = {key_of(line): line for line in records(lines)}
     own = {line.get("run") for line in closed.values()}
     entries: dict[Key, Entry] = {}
@@ -121,7 +118,8 @@ def _entries(lines: list[Line], planned: list[Key], context: Context) -> dict[Ke
             continue
         try:
             reason = "its run's name is not that of the other records" if len(own) > 1 else None
-            reason = reason or contradiction(closed[key], taken.get(key, []), written[key], context)
+            taken = written.get(("sample", key), [])
+            reason = reason or contradiction(closed[key], taken, written["record", key], context)
             entries[key] = _unmeasured(INVALID, reason) if reason else _entry(key, closed, context.backends)
         except DAMAGE as error:
             entries[key] = _unmeasured(INVALID, f"it cannot be read: {type(error).__name__}: {error}")
@@ -265,12 +263,10 @@ def _memory(line: Line) -> dict[str, list[float]]:
     """Peaks per launch above what the process held before loading; the framework's own as they are."""
     found: dict[str, list[float]] = {}
     for cold in line.get("cold") or []:
-        base = cold.get("base_rss_bytes") or 0
-        for name in PEAKS:
+        above = dict.fromkeys(PEAKS, cold.get("base_rss_bytes") or 0) | {"peak_device_bytes": 0}
+        for name, base in above.items():
             if cold.get(name):
                 found.setdefault(name, []).append(float(cold[name] - base))
-        if cold.get("peak_device_bytes"):
-            found.setdefault("peak_device_bytes", []).append(float(cold["peak_device_bytes"]))
     return found
 
 
@@ -295,7 +291,8 @@ def _joined(entries: Sequence[Entry]) -> Entry:
         shown = [list(v) if name in ("parity", "memory") else v for v in (getattr(e, name) for e in entries)]
         if any(v != shown[0] for v in shown):
             return _unmeasured(INVALID, f"the runs that were put together differ in {name}")
-    parity = {n: {k: _worst([e.parity[n][k] for e in entries]) for k in first.parity[n]} for n in first.parity}
+    # NaN is the largest of all
+    parity = {n: {k: float(np.max([e.parity[n][k] for e in entries])) for k in first.parity[n]} for n in first.parity}
     return first._replace(
         seconds=[x for e in entries for x in e.seconds],
         slowness=_chained([e.slowness for e in entries]),
@@ -305,10 +302,6 @@ def _joined(entries: Sequence[Entry]) -> Entry:
         rounds=sum(e.rounds for e in entries),
         others=max(e.others for e in entries),
     )
-
-
-def _worst(values: Sequence[float]) -> float:
-    return math.nan if any(math.isnan(v) for v in values) else max(values)
 
 
 def _chained(values: Sequence[list[float] | None]) -> list[float] | None:

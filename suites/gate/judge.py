@@ -15,19 +15,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from ..base import statistics
 from ..base.backends import BACKENDS
 from ..base.errors import UserError, nearest
 from ..base.paths import CONF
-from ..base.statistics import (
-    CONFIDENCE,
-    Difference,
-    between_runs,
-    detectable_rise,
-    difference,
-    holm,
-    moderated,
-    trimmed_mean,
-)
+from ..base.statistics import CONFIDENCE, Difference, difference, trimmed_mean
 from ..metrics.registry import recorded_metric
 from .baseline import Baseline, Entry, Key, differences
 from .checks import MEASURED
@@ -110,20 +102,17 @@ def read_policy(name: str) -> dict[str, Any]:
     if name not in known:
         raise UserError(f"policy {name!r}: there is no such file in {CONF / 'gate'}{nearest(name, known)}")
     default, own = (yaml.safe_load((CONF / "gate" / f"{n}.yaml").read_text()) for n in ("default", name))
-    different = [k for k in default if isinstance(default[k], dict) != isinstance(own.get(k), dict)]
-    missing = [k for k in default if k not in own] + [
-        f"{k}.{n}" for k, v in default.items() if isinstance(v, dict) for n in v if n not in own.get(k, {})
-    ]
-    if missing or different:
-        raise UserError(f"policy {name!r}: {(missing + different)[0]} is missing or of another kind")
+    wrong = [k for k in default if k not in own]
+    wrong += [f"{k}.{n}" for k, v in default.items() if isinstance(v, dict) for n in v if n not in own.get(k, {})]
+    wrong += [k for k in default if isinstance(default[k], dict) != isinstance(own.get(k), dict)]
+    if wrong:
+        raise UserError(f"policy {name!r}: {wrong[0]} is missing or of another kind")
     return dict(own)
 
 
 def judge(baseline: Baseline, candidate: Baseline, policy: Policy) -> Outcome:
     """Every gate that the baseline has, and what the candidate has beyond it."""
-    different = differences(baseline.facts, candidate.facts)
-    if not baseline.entries:
-        different = ["the baseline holds nothing"]
+    different = differences(baseline.facts, candidate.facts) if baseline.entries else ["the baseline holds nothing"]
     if different:
         return Outcome([Verdict(NOWHERE, "environment", "not comparable", text) for text in different], [], UNJUDGED)
     same = baseline.fingerprint == candidate.fingerprint
@@ -140,7 +129,13 @@ def judge(baseline: Baseline, candidate: Baseline, policy: Policy) -> Outcome:
         verdicts += _memory(key, before, after, policy["memory"])
         verdicts += _parity(key, before, after, policy["parity"])
         verdicts += _timings(timings, key, before, after, same)
-    wide, (busy, why_busy) = _why_wide(baseline, candidate, policy), _busy(baseline, candidate)
+    # the largest share of what the workers needed that other work took
+    theirs, ours = (max((e.others for e in side.entries.values()), default=0.0) for side in (baseline, candidate))
+    busy, whose = (ours, "this run") if ours >= theirs else (theirs, "the baseline")
+    why_busy = f"other work took {100 * busy:.0f} % of the machine during {whose}"
+    wide = why_busy if busy > policy["time"]["busy"] else None
+    if baseline.fingerprint.get("cpu") != candidate.fingerprint.get("cpu"):
+        wide = "another processor"
     if busy > policy["time"]["too_busy"]:
         text = f"{why_busy}: run it again when it is quieter"
         verdicts += [_untested(timing, "busy", text) for found in timings.values() for timing in found]
@@ -149,18 +144,16 @@ def judge(baseline: Baseline, candidate: Baseline, policy: Policy) -> Outcome:
         verdicts += _times(metric, found, policy, wide is not None)
     for key, after in candidate.entries.items():
         if key not in baseline.entries:
-            known = after.status == "passed"
             new = Verdict(key, "status", "new", "the baseline does not have it: gate --update")
-            verdicts += [new] if known else _standing(key, after)
+            verdicts += [new] if after.status == "passed" else _standing(key, after)
     return _outcome(verdicts, _notes(baseline, candidate, same, wide), policy)
 
 
 def confirmed(first: Outcome, second: Outcome, policy: Policy) -> Outcome:
     """``first``, judged, and a second run of the same code, judged by the same baseline.
 
-    What components drift from run to run has rare outliers that no number of launches shows. So a
-    change of time that one run shows must be there in another one too. That one tests only what the
-    first one found, so it needs no correction.
+    What components drift from run to run has rare outliers that no number of launches shows. So a change of time must
+    be there in another run too, which tests only what the first one found and needs no correction.
     """
     again = {(v.key, v.metric): v for v in second.verdicts}
 
@@ -189,21 +182,6 @@ def _outcome(verdicts: list[Verdict], notes: list[str], policy: Policy) -> Outco
     return Outcome(order, notes, code)
 
 
-def _why_wide(baseline: Baseline, candidate: Baseline, policy: Policy) -> str | None:
-    """Why only large changes of time are called, if so."""
-    if baseline.fingerprint.get("cpu") != candidate.fingerprint.get("cpu"):
-        return "another processor"
-    busy, why = _busy(baseline, candidate)
-    return why if busy > policy["time"]["busy"] else None
-
-
-def _busy(baseline: Baseline, candidate: Baseline) -> tuple[float, str]:
-    """The largest share of what the workers needed that other work took, and a sentence about it."""
-    before, now = (max((e.others for e in side.entries.values()), default=0.0) for side in (baseline, candidate))
-    share, whose = (now, "this run") if now >= before else (before, "the baseline")
-    return share, f"other work took {100 * share:.0f} % of the machine during {whose}"
-
-
 def _notes(baseline: Baseline, candidate: Baseline, same: bool, wide: str | None) -> list[str]:
     notes = []
     if wide is not None:
@@ -229,12 +207,12 @@ def _standing(key: Key, after: Entry | None) -> Iterator[Verdict]:
 class _Timing(NamedTuple):
     key: Key
     metric: str
-    before: list[float] | None
-    after: list[float] | None
+    before: list[float]
+    after: list[float]
 
     @property
     def launches(self) -> int:
-        return min(len(self.before or []), len(self.after or []))
+        return min(len(self.before), len(self.after))
 
 
 def _timings(timings: dict[str, list[_Timing]], key: Key, before: Entry, after: Entry, same: bool) -> Iterator[Verdict]:
@@ -264,13 +242,13 @@ def _times(metric: str, timings: list[_Timing], policy: Policy, wide: bool) -> I
     smallest = max(rules["smallest"], policy["time"]["smallest_elsewhere"] if wide else 0.0)
     least = max(2, policy["least_launches"])
     testable = [t for t in timings if t.launches >= least]
-    plain = [difference(t.before or [], t.after or []) for t in testable]
-    drift = between_runs(plain, policy["time"]["between_runs"]) if metric == "time" else 0.0
-    found = [one._replace(error=math.hypot(one.error, drift)) for one in moderated(plain)]
-    slower = holm([one.p_above for one in found], level)
-    faster = holm([one.p_below for one in found], level)
+    plain = [difference(t.before, t.after) for t in testable]
+    drift = statistics.between_runs(plain, policy["time"]["between_runs"]) if metric == "time" else 0.0
+    found = [one._replace(error=math.hypot(one.error, drift)) for one in statistics.moderated(plain)]
+    slower = statistics.holm([one.p_above for one in found], level)
+    faster = statistics.holm([one.p_below for one in found], level)
     for timing, one, up, down in zip(testable, found, slower, faster, strict=True):
-        seen = detectable_rise(one.error, one.df, level / len(testable), smallest)
+        seen = statistics.detectable_rise(one.error, one.df, level / len(testable), smallest)
         yield _timed(timing, one, _time_kind(metric, one, (up, down), seen, smallest, policy), seen, smallest)
     for timing in timings:
         if timing not in testable:
@@ -296,40 +274,35 @@ def _time_kind(
 
 
 def _timed(timing: _Timing, one: Difference, kind: str, seen: float, smallest: float) -> Verdict:
-    before, after = math.exp(trimmed_mean(timing.before or [])), math.exp(trimmed_mean(timing.after or []))
+    found = _measured(timing, kind, one)
     what = "s" if timing.metric == "seconds" else "of the reference's time"
-    text = f"{before:.3g} to {after:.3g} {what}"
+    text = f"{found.before:.3g} to {found.after:.3g} {what}"
     if kind in ("too noisy", "blind"):
         text += f"; a rise below {100 * seen:.0f} % would not have shown"
     if kind == "implausible":
         text += "; was every output computed, on the device that was meant? If it is a gain: gate --update"
-    return _measured(timing, kind, text, one)._replace(p=one.p_above, detectable=seen, limit=smallest)
+    return found._replace(text=text, p=one.p_above, detectable=seen, limit=smallest)
 
 
-def _measured(timing: _Timing, kind: str, text: str, one: Difference) -> Verdict:
-    before, after = (math.exp(trimmed_mean(group or [])) for group in (timing.before, timing.after))
-    low, high = _interval(one)
-    change = math.exp(one.shift) - 1
-    return Verdict(timing.key, timing.metric, kind, text, before, after, change, low=low, high=high)
+def _measured(timing: _Timing, kind: str, one: Difference) -> Verdict:
+    from scipy.stats import t
+
+    before, after = (math.exp(trimmed_mean(group)) for group in (timing.before, timing.after))
+    # the interval is of the relative change, without the correction for many gates
+    reach = float(t.ppf(0.5 + CONFIDENCE / 2, one.df)) * one.error if one.error else 0.0
+    low, high = math.exp(one.shift - reach) - 1, math.exp(min(one.shift + reach, 50.0)) - 1
+    return Verdict(timing.key, timing.metric, kind, "", before, after, math.exp(one.shift) - 1, low=low, high=high)
 
 
 def _untested(timing: _Timing, kind: str, text: str) -> Verdict:
     """A verdict without a test, with the figures that there are."""
-    found, before, after = Verdict(timing.key, timing.metric, kind, text), timing.before, timing.after
-    if not before or not after:
+    if timing.launches >= 2:
+        return _measured(timing, kind, difference(timing.before, timing.after))._replace(text=text)
+    found = Verdict(timing.key, timing.metric, kind, text)
+    if not timing.launches:
         return found
-    if timing.launches < 2:
-        shift = fmean(after) - fmean(before)
-        return found._replace(before=math.exp(fmean(before)), after=math.exp(fmean(after)), change=math.exp(shift) - 1)
-    return _measured(timing, kind, text, difference(before, after))
-
-
-def _interval(one: Difference) -> tuple[float, float]:
-    """Of the relative change, without the correction for many gates."""
-    from scipy.stats import t
-
-    reach = float(t.ppf(0.5 + CONFIDENCE / 2, one.df)) * one.error if one.error else 0.0
-    return math.exp(one.shift - reach) - 1, math.exp(min(one.shift + reach, 50.0)) - 1
+    before, after = fmean(timing.before), fmean(timing.after)
+    return found._replace(before=math.exp(before), after=math.exp(after), change=math.exp(after - before) - 1)
 
 
 # ---------------------------------------------------------------------- memory and parity

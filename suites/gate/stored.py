@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 from ..base.errors import UserError
 from .baseline import DAMAGE, Baseline, Entry, Key
 from .checks import is_positive
 
 SCHEMA = 1
+KEY = ("case", "component", "backend")
 
 
 def write_baseline(baseline: Baseline, path: Path) -> None:
@@ -24,24 +24,13 @@ def write_baseline(baseline: Baseline, path: Path) -> None:
     bad += [] if baseline.entries else ["it measured nothing"]
     if bad:
         raise UserError(f"no baseline is made of a run that did not pass: {bad[0]}")
-    entries = [
-        {"case": case, "component": component, "backend": backend} | _rounded(baseline.entries[key]._asdict())
-        for key in sorted(baseline.entries)
-        for case, component, backend in [key]
-    ]
+    entries = [dict(zip(KEY, k, strict=True)) | entry._asdict() for k, entry in sorted(baseline.entries.items())]
+    # six digits say all that a measurement knows
+    entries = json.loads(json.dumps(entries), parse_float=lambda text: float(f"{float(text):.6g}"))
     stored = {"schema": SCHEMA, "kind": "baseline", "made": baseline.made, "facts": baseline.facts}
     stored |= {"fingerprint": baseline.fingerprint, "entries": entries}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(stored, indent=1, sort_keys=True, allow_nan=False) + "\n")
-
-
-def _rounded(value: Any) -> Any:
-    """Six digits say all that a measurement knows."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, dict):
-        return {k: _rounded(v) for k, v in value.items()}
-    return [_rounded(v) for v in value] if isinstance(value, list) else value
 
 
 def read_baseline(path: Path) -> Baseline:
@@ -60,7 +49,7 @@ def read_baseline(path: Path) -> Baseline:
             raise UserError(f"{path}: schema {stored['schema']} is newer than this program's {SCHEMA}; update it")
         entries: dict[Key, Entry] = {}
         for fields in map(dict, stored["entries"]):
-            key = tuple(str(fields.pop(name)) for name in ("case", "component", "backend"))
+            key = tuple(str(fields.pop(name)) for name in KEY)
             entry = Entry(**fields)
             if key in entries or entry.status != "passed" or not _sound(entry):
                 raise ValueError(f"{' '.join(key)} is doubled, did not pass or holds no numbers")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from ..base.errors import UserError
+from ..base.files import scratch_folder
 from ..base.statistics import share_with_interval
 from ..base.words import options as named
 from ..gate.baseline import Baseline, baseline_of
@@ -49,7 +50,7 @@ def options(words: Sequence[str], count: int) -> Options:
 def measured(suite: str, overrides: Sequence[str], slow: float = 0.0) -> Baseline:
     """A run like any other, reduced to a baseline; ``slow``: the share that every call of rvc_mlx takes longer."""
     with tempfile.TemporaryDirectory(prefix="rvc-parity-") as scratch:
-        config = compose_config(suite, ["measure=gate", *overrides, f"out={Path(scratch) / 'run'}"])
+        config = compose_config(suite, ["measure=gate", *overrides, f"out={scratch}/run"])
         run = open_run(config)
         run.session.shows_progress = False
         run.session.slowdown = slow
@@ -85,7 +86,7 @@ def comparisons(baselines: Sequence[Baseline], policy: Mapping[str, Any]) -> tup
 
     def gated(baseline: Baseline, i: int) -> Outcome:
         outcome = judge(baseline, baselines[i], policy)
-        if is_red(outcome):
+        if _red_gates(outcome):
             return confirmed(outcome, judge(baseline, baselines[i + 1], policy), policy)
         return outcome
 
@@ -95,7 +96,7 @@ def comparisons(baselines: Sequence[Baseline], policy: Mapping[str, Any]) -> tup
 
 def aa_summary(pairs: Sequence[Outcome], first: Sequence[Outcome], settings: Sequence[str]) -> tuple[str, bool]:
     """``pairs``: each run against the one before it; ``first``: against the first one."""
-    gates = sorted(len(outcome.verdicts) for outcome in pairs)
+    gates, red = sorted(len(outcome.verdicts) for outcome in pairs), sum(bool(_red_gates(o)) for o in pairs)
     doubted = sum(any(v.kind == "not confirmed" for v in outcome.verdicts) for outcome in pairs)
     times = [v for outcome in pairs for v in outcome.verdicts if v.metric == "time"]
     seen = sorted(v.detectable for v in times if v.detectable is not None)
@@ -105,9 +106,9 @@ def aa_summary(pairs: Sequence[Outcome], first: Sequence[Outcome], settings: Seq
         "",
         f"Settings: {' '.join(settings)}. {gates[0]} gates a comparison, {len(times) // len(pairs)} of them on times.",
         "",
-        rate("each run against the one before it: red", sum(map(is_red, pairs)), len(pairs)),
-        rate("each run against the first one: red", sum(map(is_red, first)), len(first)),
-        rate("single gates red, of the former", sum(_red_gates(o) for o in pairs), sum(len(o.verdicts) for o in pairs)),
+        rate("each run against the one before it: red", red, len(pairs)),
+        rate("each run against the first one: red", sum(bool(_red_gates(o)) for o in first), len(first)),
+        rate("single gates red, of the former", sum(len(_red_gates(o)) for o in pairs), sum(gates)),
         rate("comparisons whose slowdown a second run did not confirm", doubted, len(pairs)),
         rate("comparisons with a gate that could not judge at all", unjudged, len(pairs)),
         rate("gates on times that were too noisy to judge", sum(v.kind in NOISY for v in times), len(times)),
@@ -115,20 +116,16 @@ def aa_summary(pairs: Sequence[Outcome], first: Sequence[Outcome], settings: Seq
         f"largest {100 * seen[-1]:.1f} %",
     ]
     for outcome in (*pairs, *first):
-        lines += [f"- red: {v.kind}, {v.where} {v.metric}: {v.text}" for v in outcome.red if MEANING[v.kind] == FAILED]
-    return "\n".join(lines) + "\n", sum(map(is_red, pairs)) <= AA_RED_SHARE * len(pairs)
+        lines += [f"- red: {v.kind}, {v.where} {v.metric}: {v.text}" for v in _red_gates(outcome)]
+    return "\n".join(lines) + "\n", red <= AA_RED_SHARE * len(pairs)
 
 
 NOISY = ("too noisy", "blind", "busy")
 
 
-def is_red(outcome: Outcome) -> bool:
-    """Something is called worse than it was."""
-    return _red_gates(outcome) > 0
-
-
-def _red_gates(outcome: Outcome) -> int:
-    return sum(MEANING[v.kind] == FAILED for v in outcome.verdicts)
+def _red_gates(outcome: Outcome) -> list[Verdict]:
+    """What is called worse than it was."""
+    return [v for v in outcome.red if MEANING[v.kind] == FAILED]
 
 
 # ---------------------------------------------------------------------- slowdowns
@@ -204,15 +201,12 @@ def rate(what: str, count: int, total: int) -> str:
     return f"- {what}: {share_with_interval(count, total) if total else 'none were tried'}"
 
 
-@contextlib.contextmanager
-def _folder(o: Options) -> Iterator[Path]:
+def _folder(o: Options) -> contextlib.AbstractContextManager[Path]:
     """Where the baselines are kept: the user's folder, to go on later, or one for this time."""
-    if o.out is not None:
-        o.out.mkdir(parents=True, exist_ok=True)
-        yield o.out
-        return
-    with tempfile.TemporaryDirectory(prefix="rvc-parity-") as name:
-        yield Path(name)
+    if o.out is None:
+        return scratch_folder()
+    o.out.mkdir(parents=True, exist_ok=True)
+    return contextlib.nullcontext(o.out)
 
 
 def _write(o: Options, name: str, text: str) -> None:
