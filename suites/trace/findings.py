@@ -1,7 +1,4 @@
-"""The findings of a trace: the first stage at fault, and the field's validation table. Pure.
-
-Rows are ``base.lines.Stage`` as dictionaries.
-"""
+"""The findings of a trace, of rows that are ``base.lines.Stage`` as dictionaries. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..definitions import SUITES
+from ..metrics.limits import exceeds
 from ..metrics.registry import CORR, HIGHER, MAX_ABS, RELATIVE, SNR_DB
 from ..metrics.stages import inside
-from .walk import FAULT, INHERITED, OK, PIECES, REFERENCE_WRONG, WHOLE, is_clear
+from .walk import FAULT, INHERITED, OK, PIECES, REFERENCE_WRONG, WHOLE
 
 Row = Mapping[str, Any]
 CONFIGURED, PLAIN = "as configured", "plain"
@@ -22,6 +20,8 @@ SAME_CODE = "same code"
 ORDER = (FAULT, REFERENCE_WRONG, INHERITED, OK, SAME_CODE)
 # figures of which the worst value is reported, and which of two values that is
 WORST = {m.name: min if m.better == HIGHER else max for m in (MAX_ABS, RELATIVE, SNR_DB, CORR)}
+# an error this many times its limit is clear
+CLEAR = 3.0
 # own values this many floors apart have inherited an error, not rounding
 OFF = 30.0
 
@@ -74,6 +74,10 @@ def first_fault(rows: Iterable[Row]) -> Row | None:
     return unclear
 
 
+def _first_of(rows: Sequence[Row], variant: str) -> Row | None:
+    return first_fault(row for row in rows if row["variant"] == variant)
+
+
 def reference_faults(rows: Iterable[Row]) -> str | None:
     """Where the reference itself is wrong; None: nowhere. That is no fault of the other side."""
     wrong = [row for row in rows if row["status"] == REFERENCE_WRONG]
@@ -90,12 +94,10 @@ def find(rows: Sequence[Row]) -> Finding | None:
 
     None: every stage is within its limit. A clear fault goes before one that is not, wherever it is.
     """
-    by_variant = {variant: [r for r in rows if r["variant"] == variant] for variant in (CONFIGURED, PLAIN)}
-    configured, plain = (first_fault(by_variant[variant]) for variant in (CONFIGURED, PLAIN))
-    if configured is None and plain is None:
-        return None
+    configured, plain = (_first_of(rows, variant) for variant in (CONFIGURED, PLAIN))
     chosen = configured or plain
-    assert chosen is not None
+    if chosen is None:
+        return None
     if configured is not None and plain is not None:
         same = within(plain["path"], configured["path"])  # the same fault, seen more closely
         chosen = plain if same or (_clear(plain) and not _clear(configured)) else configured
@@ -105,8 +107,9 @@ def find(rows: Sequence[Row]) -> Finding | None:
 
 
 def _clear(row: Row) -> bool:
-    hidden = row.get("where") is not None and row["where"].get("kind") == "hidden"
-    return hidden or is_clear(row["added"], row["limit"])
+    """Whether an error is so far above its limit that no unlucky rounding can be meant."""
+    hidden = (row.get("where") or {}).get("kind") == "hidden"
+    return hidden or exceeds(row["added"], {metric: CLEAR * bound for metric, bound in row["limit"].items()})
 
 
 def within(path: str, outer: str) -> bool:
@@ -116,7 +119,7 @@ def within(path: str, outer: str) -> bool:
 def _pinned(rows: Sequence[Row]) -> str | None:
     """The optimisation without which nothing is at fault."""
     variants = dict.fromkeys(row["variant"] for row in rows if row["variant"].startswith("without "))
-    clean = [v for v in variants if first_fault(r for r in rows if r["variant"] == v) is None]
+    clean = [v for v in variants if _first_of(rows, v) is None]
     return clean[0].removeprefix("without ") if clean else None
 
 
@@ -134,13 +137,12 @@ def _sentence(rows: Sequence[Row], row: Row, pinned: str | None) -> str:
         start = f"Every stage is right by itself; the call as users make it is not{pieces}"
     else:
         start = f"First stage at fault: {named}"
-    size = (
-        f"error {row['added']['max_abs']:.2g}, limit {row['limit']['max_abs']:.2g}" if "max_abs" in row["added"] else ""
-    )
-    where = place_of(row)
-    parts = [f"{start}: {where}" if where else start, f"({size})" if size else "", f"on probe {row['probe']!r}"]
-    text = " ".join(part for part in parts if part) + "."
-    if row["variant"] == PLAIN and first_fault(r for r in rows if r["variant"] == CONFIGURED) is None:
+    where, added = place_of(row), row["added"]
+    text = f"{start}: {where}" if where else start
+    if "max_abs" in added:
+        text += f" (error {added['max_abs']:.2g}, limit {row['limit']['max_abs']:.2g})"
+    text += f" on probe {row['probe']!r}."
+    if row["variant"] == PLAIN and _first_of(rows, CONFIGURED) is None:
         text += " It was seen only with every optimisation off."
     if pinned:
         text += f" It belongs to the optimisation `{pinned}`: without that nothing is at fault."

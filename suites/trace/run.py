@@ -73,7 +73,10 @@ class TraceRun:
         """With both workers running and their models loaded."""
         self.folder = folder
         try:
-            self._start()
+            for name in (self.reference, self.other):
+                self.report(f"starting {name}")
+                self.workers[name] = Worker(name, self.config.precision, self.threads, folder / "workers.log")
+            self._load_both()
             yield
         finally:
             for worker in self.workers.values():
@@ -82,11 +85,7 @@ class TraceRun:
     def load_other(self, optimize: Any) -> None:
         self._load(self.other, optimize)
 
-    def _start(self) -> None:
-        for name in (self.reference, self.other):
-            self.report(f"starting {name}")
-            worker = Worker(name, self.config.precision, self.threads, self.folder / "workers.log")
-            self.workers[name] = worker
+    def _load_both(self) -> None:
         for name, worker in self.workers.items():
             try:
                 self.facts[name] = worker.ask("hello", HELLO_TIMEOUT_S, threads=self.threads)
@@ -230,16 +229,8 @@ class TraceRun:
             pair.ask(pair.reference, "prepare", inputs=files)
             seeds = [self.config.seed + i for i in range(SPREAD_SEEDS)]
             answer = pair.ask(pair.reference, "trace_spread", seeds=seeds, settings=probe.settings, sample_rate=rate)
-        line = Spread(
-            schema=SCHEMA,
-            suite=self.config.suite.name,
-            case=probe.name,
-            component="noise",
-            backend=self.reference,
-            seeds=seeds,
-            spread=answer["spread"],
-        )
-        self.file.write_line(line)
+        key = {"suite": self.config.suite.name, "case": probe.name, "component": "noise", "backend": self.reference}
+        self.file.write_line(Spread(schema=SCHEMA, seeds=seeds, spread=answer["spread"], **key))
 
 
 def choose(config: Config) -> tuple[str, str]:
@@ -253,16 +244,14 @@ def choose(config: Config) -> tuple[str, str]:
     if asked:
         if len(names) != 2:
             raise UserError(f"backends={names}: a trace needs two: the reference and the one compared with it")
-        for name, reason in reasons.items():
-            if reason:
-                raise UserError(f"backend {name}: {reason}")
+        if bad := [f"backend {name}: {reason}" for name, reason in reasons.items() if reason]:
+            raise UserError(bad[0])
         first = next((name for name in names if BACKENDS[name].framework == "torch"), names[0])
         if config.precision != "fp32" and "torch_cuda" in names:
             first = "torch_cuda"  # TF32 exists there only, and CPUs are slow in half precision
         return first, next(name for name in names if name != first)
     present = [name for name, reason in reasons.items() if reason is None and _works(name)]
-    torch = [name for name in present if BACKENDS[name].framework == "torch"]
-    mlx = [name for name in present if BACKENDS[name].framework == "mlx"]
+    torch, mlx = ([name for name in present if BACKENDS[name].framework == own] for own in ("torch", "mlx"))
     if not torch or not mlx:
         raise UserError("a trace needs PyTorch and MLX; install both: pip install -e '.[mlx,torch]'")
     on_gpu = config.precision != "fp32" and "torch_cuda" in torch

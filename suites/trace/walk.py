@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..base.backends import BACKENDS
@@ -22,8 +23,6 @@ from ..metrics.limits import exceeds
 
 Facts = dict[str, Any]
 
-# an error this many times its limit is clear
-CLEAR = 3.0
 OK, FAULT, INHERITED, REFERENCE_WRONG = "ok", "at fault", "inherited", "reference wrong"
 WRONG = "the reference is wrong here: {operation} with output {shape} {how}"
 FAR = "is {error:.2g} from its own float64, {times:.2g} times what rounding explains"
@@ -41,21 +40,15 @@ BLANK: Facts = {"shape": [], "exact": False, "rms": 0.0, "peak": 0.0, "status": 
 }
 
 
+@dataclass
 class Pair:
     """The reference's worker and the other's, both with their model loaded. ``identity``: fields of every ``Stage``."""
 
-    def __init__(
-        self,
-        reference: Worker,
-        other: Worker,
-        timeout_s: float,
-        identity: Mapping[str, str],
-        *,
-        exact: bool = True,
-        sample_rate: int | None = None,
-    ) -> None:
-        self.reference, self.other, self.timeout_s, self.identity = reference, other, timeout_s, identity
-        self.exact, self.sample_rate = exact, sample_rate
+    reference: Worker
+    other: Worker
+    timeout_s: float
+    identity: Mapping[str, str]
+    sample_rate: int | None = None
 
     def ask(self, worker: Worker, do: str, **arguments: Any) -> Facts:
         return worker.ask(do, self.timeout_s, **arguments)
@@ -77,15 +70,12 @@ class ProbeTrace:
         Raises:
             WorkerLost: one of the two died.
         """
+        common = {"exact": True, "sample_rate": self.pair.sample_rate, "settings": self.probe.settings}
         with scratch_folder() as self.folder, in_files(self.probe.inputs) as files:
-            self._open(files)
+            for worker in (self.pair.reference, self.pair.other):
+                self.pair.ask(worker, "prepare", inputs=files)
+                self.pair.ask(worker, "trace_open", reference=worker is self.pair.reference, **common)
             yield from self._walk()
-
-    def _open(self, files: dict[str, str]) -> None:
-        common = {"exact": self.pair.exact, "sample_rate": self.pair.sample_rate, "settings": self.probe.settings}
-        for worker in (self.pair.reference, self.pair.other):
-            self.pair.ask(worker, "prepare", inputs=files)
-            self.pair.ask(worker, "trace_open", reference=worker is self.pair.reference, **common)
 
     # ------------------------------------------------------------------ in step
     def _walk(self) -> Iterator[Stage]:
@@ -130,8 +120,7 @@ class ProbeTrace:
                     entries[name] = entry
         limits = {name: self.tolerances.limits(path, name, entry) for name, entry in entries.items()}
         judged = self.pair.ask(self.pair.other, "trace_judge", entries=entries, limits=limits)["entries"]
-        if self.broken is None and step["broken"]:
-            self.broken = step["broken"]
+        self.broken = self.broken or step["broken"]
         for name, entry in entries.items():
             if not judged[name].get("absent"):
                 self.last = self._row(path, name, entry, limits[name], judged[name])
@@ -185,10 +174,7 @@ class ProbeTrace:
         row.where = {"kind": "hidden", "sentence": HIDDEN.format(times=times), "facts": {"chained_limit": limit}}
 
     def _whole(self, last: Stage, path: str) -> Iterator[Stage]:
-        """The call as users make it, compared with its stages: tiles and blocks have no stage.
-
-        Nothing where the model has no such call.
-        """
+        """The call as users make it, if there is one, compared with its stages: tiles and blocks have no stage."""
         entry: Facts = {"exact": False, "rms": last.rms, "peak": last.peak, "unit": 2.0**-24}
         if last.exact:
             # 16-bit audio: rounding before it moves values by whole steps; the least floor is one step of one value
@@ -202,9 +188,9 @@ class ProbeTrace:
             added = {"reason": f"the call raises {error}"}
         if added is not None:
             same = {name: getattr(last, name) for name in ("shape", "exact", "rms", "peak", "chained", "floor_chained")}
+            same |= {"floor": {metric: floor(entry, metric) for metric in METRICS}, "limit": limit}
             status = FAULT if exceeds(added, limit) else OK
-            own = {metric: floor(entry, metric) for metric in METRICS}
-            yield self._stage(path, last.entry, added=added, floor=own, limit=limit, status=status, **same)
+            yield self._stage(path, last.entry, added=added, status=status, **same)
 
     def _failed(self, path: str, reason: str) -> Stage:
         return self._stage(path, "", added={"reason": reason}, status=FAULT)
@@ -219,11 +205,6 @@ def _wrong_reference(path: str, entry: Facts, times: float) -> Facts:
     operation = f"`{path}`" + (f", {layer}," if layer else "")
     sentence = WRONG.format(operation=operation, shape=entry["shape"], how=how)
     return {"kind": "reference", "sentence": sentence, "facts": {"operation": layer, "times": times}}
-
-
-def is_clear(added: Mapping[str, Any], limit: Mapping[str, float]) -> bool:
-    """Whether an error is so far above its limit that no unlucky rounding can be meant."""
-    return exceeds(added, {metric: CLEAR * bound for metric, bound in limit.items()})
 
 
 def device_kind(backend: str) -> str:

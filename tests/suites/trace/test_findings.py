@@ -13,6 +13,7 @@ from small_models import hubert, inputs, pipeline, rmvpe, synthesizer
 from suites.definitions import SUITES, TRACED
 from suites.inputs.voice import synthesize
 from suites.trace.findings import (
+    CLEAR,
     CONFIGURED,
     OFF,
     PLAIN,
@@ -23,7 +24,7 @@ from suites.trace.findings import (
     validation,
     with_inheritance,
 )
-from suites.trace.walk import BLANK, CLEAR, FAULT, INHERITED, OK, WHOLE
+from suites.trace.walk import BLANK, FAULT, INHERITED, OK, WHOLE
 
 MODELS = TRACED
 VOICES = ("synth_v1_40k_f0", "synth_v2_32k_f0_mrf", "synth_v2_24k_f0_refinegan", "synth_v2_48k_nof0")
