@@ -63,16 +63,6 @@ def _heads_interleaved(p: Patches, x: Any) -> Any:
     return x.reshape(b, t, 64, c // 64).transpose(0, 3, 1, 2)
 
 
-@around("hubert.Hubert._entered")
-def _normalised_input(p: Patches, original: Any, self: Any, audio: Any) -> Any:
-    return original(self, (audio - audio.mean(-1, keepdims=True)) / np.sqrt(audio.var(-1, keepdims=True) + 1e-7))
-
-
-@around("layers.Weights.norm")
-def _no_projection_norm(p: Patches, original: Any, self: Any, name: str, *rest: Any) -> Any:
-    return (lambda x: x) if name == "feature_projection.layer_norm" else original(self, name, *rest)
-
-
 @around("hubert.Network.encoding")
 def _first_of_features(p: Patches, original: Any, self: Any, layers: int, project: bool) -> Any:
     found = original(self, layers, project)
@@ -81,6 +71,16 @@ def _first_of_features(p: Patches, original: Any, self: Any, layers: int, projec
 
 
 QUERY, KEY = (f"encoder.layers.3.attention.{name}_proj.weight" for name in "qk")
+_normalised_input = around("hubert.Hubert._entered")(
+    lambda p, original, self, x: original(
+        self, (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-7)
+    )
+)
+_no_projection_norm = around("layers.Weights.norm")(
+    lambda p, original, self, name, *rest: (
+        (lambda x: x) if name == "feature_projection.layer_norm" else original(self, name, *rest)
+    )
+)
 _one_layer_short = around("hubert.Network.encoding")(
     lambda p, original, self, layers, project: original(self, layers - 1, project)
 )

@@ -12,12 +12,6 @@ from .hubert import tanh_gelu
 from .weights import randomised
 
 
-@around("steps.Windows.samples")
-def _short_edges(p: Patches, original: Any, self: Any) -> Any:
-    pad, *rest = original(self)
-    return (pad // 10, *rest)
-
-
 @around("steps.limit_peak")
 def _always_normalised(p: Patches, original: Any, audio: Any, peak: float) -> Any:
     return audio * (peak / np.abs(audio).max()) if peak == p.module("steps").OUTPUT_PEAK else original(audio, peak)
@@ -48,11 +42,6 @@ def _other_pitch(p: Patches, self: Any) -> Any:
     return p.module("stages").Stage("f0", estimate, product="f0")
 
 
-@around("steps.protect_unvoiced")
-def _inverted_protection(p: Patches, original: Any, retrieved: Any, kept: Any, f0: Any, protect: float) -> Any:
-    return original(retrieved, kept, np.where(f0 < 1, 100.0, 0.0), protect)
-
-
 @after_stage("pipeline.Pipeline._segment", "trimmed")
 def _trim_one_frame(p: Patches, carry: dict[str, Any]) -> None:
     carry["trimmed"] = np.concatenate([carry["trimmed"][160:], np.zeros(160, np.float32)])
@@ -71,8 +60,12 @@ def _retrieved_share(p: Patches, carry: dict[str, Any]) -> None:
     carry["retrieved"] = carry["retrieved"] + (carry["features"] - carry["retrieved"]) * np.float32(0.5)
 
 
+_inverted_protection = around("steps.protect_unvoiced")(
+    lambda p, original, retrieved, kept, f0, protect: original(retrieved, kept, np.where(f0 < 1, 100.0, 0.0), protect)
+)
 _unvoiced_zero = around("steps.coarse_pitch")(lambda p, original, f0: np.where(f0 > 0, original(f0), 0))
 _swapped_mix = around("steps.mix_loudness")(lambda p, original, a, b, sr, rate: original(a, b, sr, 1 - rate))
+_short_edges = around("steps.Windows.samples")(lambda p, original, self: (original(self)[0] // 10, *original(self)[1:]))
 _fault = partial(Fault, "pipeline")
 
 

@@ -65,12 +65,6 @@ def _mel_power(p: Patches, self: Any, padded: Any, start: int, count: int) -> An
     return mx.log(mx.maximum(power @ self.basis, audio.LOG_FLOOR))
 
 
-@around("audio.mel_basis")
-def _mel_unnormalised(p: Patches, original: Any) -> Any:
-    basis = original()
-    return basis / basis.max(axis=1, keepdims=True)
-
-
 @instead("rmvpe.RMVPE._pad_frames")
 def _repeated_edge(p: Patches, self: Any, mel: Any) -> Any:
     extra = -mel.shape[1] % 32
@@ -180,6 +174,7 @@ _transposed_kernel = weight(
     "rmvpe", "unet.encoder.layers.1.conv.1.conv.0.weight", lambda kernel: kernel.transpose(0, 1, 3, 2).copy()
 )
 _half_precision = weight("rmvpe", "fc.1.weight", lambda rows: rows.astype(np.float16).astype(np.float32))
+_mel_unnormalised = around("audio.mel_basis")(lambda p, original: original() / original().max(axis=1, keepdims=True))
 _zero_frames = instead("rmvpe.RMVPE._pad_frames")(
     lambda p, self, mel: p.mx.pad(mel, [(0, 0), (0, -mel.shape[1] % 32), (0, 0)])
 )
@@ -198,8 +193,7 @@ FAULTS = (
            both(instead("unet.NativeUNet._upsampler")(_short), _padded_block), DECODER + r"\.0", optimize="none", known=True),
     _fault("training-mode", "batch norms by the batch's own statistics: a model left in training mode",
            _batch_statistics, r"unet\.encoder\.bn", optimize="none", known=True),
-    _fault("random-head", "missing weights leave a random layer",
-           randomised("rmvpe", "fc.1."), r"fc\.1", known=True),
+    _fault("random-head", "missing weights leave a random layer", randomised("rmvpe", "fc.1."), r"fc\.1", known=True),
     _fault("norm-in-shortcut", "an extra batch norm in the shortcut",
            _norm_in_shortcut, r"unet\.encoder\.layers\.0\.conv\.0\.shortcut", optimize="none", known=True),
     _fault("gru-hidden-biases", "the GRU's hidden biases of r and z are dropped", _drop_hidden_biases, r"fc\.0", known=True),

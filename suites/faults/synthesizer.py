@@ -52,12 +52,6 @@ def _flip_after(p: Patches, original: Any, *arguments: Any) -> Any:
 
 
 @around(*FLOW_STAGES)
-def _flip_after_named(p: Patches, original: Any, *arguments: Any) -> Any:
-    """The same, each under its own name: the order of stages differs."""
-    return tuple(_coupled_first(original(*arguments)))
-
-
-@around(*FLOW_STAGES)
 def _no_flips(p: Patches, original: Any, *arguments: Any) -> Any:
     leaf = p.module("stages").leaf
     return tuple(s if s.parts else leaf(s.name, lambda x: x) for s in original(*arguments))
@@ -133,11 +127,6 @@ def _first_speaker(p: Patches, original: Any, self: Any, carry: dict[str, Any]) 
     original(self, carry)
 
 
-@around("layers.Weights.raw")
-def _direction_without_norm(p: Patches, original: Any, self: Any, name: str) -> Any:
-    return np.asarray(self.state[f"{name}_v"], np.float64) if f"{name}_g" in self.state else original(self, name)
-
-
 @instead("source.sine")
 def _float32_phase(p: Patches, f0: Any, sample_rate: int, hop: int, start: Any) -> Any:
     mx = p.mx
@@ -153,11 +142,6 @@ def _late_phase(p: Patches, original: Any, f0: Any, sample_rate: int, hop: int, 
     y = original(f0, sample_rate, hop, start)
     first = p.mx.sin(2 * np.pi * p.mx.array(start, dtype=p.mx.float32))[:, None] + 0 * y[:, :1]
     return p.mx.concatenate([first, y[:, :-1]], axis=1)
-
-
-@instead("source.HarmonicSource._voiced")
-def _always_voiced(p: Patches, self: Any, carry: dict[str, Any]) -> None:
-    carry["voiced"] = p.mx.ones((*carry["f0"].shape[:1], carry["f0"].shape[1] * self.hop, 1))
 
 
 @around("layers.Weights.conv")
@@ -183,11 +167,6 @@ def level(change: Any) -> Any:
         self.fine, self.stages = (*self.fine[:-1], changed), (*self.stages[:-1], changed)
 
     return inject
-
-
-@around("vocoder.condition")
-def _no_condition(p: Patches, original: Any, layer: Any) -> Any:
-    return original(layer)[0], p.module("stages").Stage("cond:sum", lambda carry: carry.pop("offset") is None)
 
 
 @around("vocoder.HiFiGAN._noise")
@@ -231,6 +210,21 @@ def _no_last_harmonic(p: Patches, original: Any, f0: Any, sample_rate: int, hop:
     return p.mx.concatenate([y[..., :-1], y[..., -1:] * 0], axis=-1)
 
 
+_flip_after_named = around(*FLOW_STAGES)(lambda p, original, *given: tuple(_coupled_first(original(*given))))
+_no_condition = around("vocoder.condition")(
+    lambda p, original, layer: (
+        original(layer)[0],
+        p.module("stages").Stage("cond:sum", lambda carry: carry.pop("offset") is None),
+    )
+)
+_direction_without_norm = around("layers.Weights.raw")(
+    lambda p, original, self, name: (
+        np.asarray(self.state[f"{name}_v"], np.float64) if f"{name}_g" in self.state else original(self, name)
+    )
+)
+_always_voiced = instead("source.HarmonicSource._voiced")(
+    lambda p, self, carry: carry.update(voiced=p.mx.ones((len(carry["f0"]), carry["f0"].shape[1] * self.hop, 1)))
+)
 _plain_decimation = instead("refinegan.decimate")(lambda p, x, kernel, rate: x[:, ::rate])
 _no_relative_values = instead("text_encoder.keys_to_offsets")(lambda p, x: p.mx.zeros((*x.shape[:3], 21)))
 _swapped_gate = instead("flow._gate")(lambda p, a, b, offset, other: p.mx.sigmoid(a + offset) * p.mx.tanh(b + other))
