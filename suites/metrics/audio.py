@@ -1,9 +1,8 @@
 """How two sounds differ, in audible ways. Pure functions of NumPy arrays.
 
-``parity`` says how far two arrays are apart; these figures say how: louder, late, another
-spectrum, a bad edge, a wrong octave. Correlation cannot: level does not change it, a delay of one
-sample ruins it, and between two equally right outputs it is whatever their noise makes it
-(``noise_spread``). As in ``parity``, what cannot be compared has a reason and no figures.
+Correlation cannot tell: level does not change it, a delay of one sample ruins it, and between two equally right
+outputs it is whatever their noise makes it (``noise_spread``). As in ``parity``, what cannot be compared has a reason
+and no figures.
 """
 
 from __future__ import annotations
@@ -39,13 +38,11 @@ DRAWN_WINDOW, DRAWN_BINS = 1024, 4
 def compare_audio(value: np.ndarray, reference: np.ndarray, sample_rate: int) -> Figures:
     """All figures of ``parity.compare``, and those of sound. Audio ``[N]``, full scale 1; JSON values.
 
-    ``snr_db``: None only where equal; a silent reference counts as one at ``SILENCE``.
-    ``edge_start_snr_db``, ``edge_end_snr_db``: the same of the first and the last 0.1 s alone;
-    ``inner_snr_db`` of what lies between (of all, where nothing does).
-    ``level_db``: RMS of the value over the reference's, positive where louder; None where one is silent.
-    ``silent``: "neither", "value", "reference" or "both".
-    ``delay_samples``, ``delay_corr``: see ``_delay``; positive where the value is late.
-    ``mr_stft``, ``lsd_db``: see ``_spectral_figures``; 0 where equal.
+    ``snr_db``: None only where equal; a silent reference counts as one at ``SILENCE``. ``edge_start_snr_db``,
+    ``edge_end_snr_db``: of the first and the last 0.1 s alone; ``inner_snr_db`` of what lies between (of all, where
+    nothing does). ``level_db``: RMS of the value over the reference's; None where one is silent. ``silent``:
+    "neither", "value", "reference" or "both". ``delay_samples``, ``delay_corr``: see ``_delay``. ``mr_stft``,
+    ``lsd_db``: see ``_spectral_figures``; 0 where equal.
 
     Raises:
         NotComparable: not one-dimensional, other lengths, nothing, NaN or infinity.
@@ -70,13 +67,10 @@ def compare_audio(value: np.ndarray, reference: np.ndarray, sample_rate: int) ->
 def compare_pitch(value: np.ndarray, reference: np.ndarray) -> Figures:
     """All figures of ``parity.compare_f0``, and audible differences. F0 ``[F]`` in Hz, 0 where unvoiced.
 
-    ``voicing_false_alarms``: frames voiced in the value alone; ``voicing_misses``: in the reference
-    alone; ``voicing_error_rate``: both over all frames.
-    Of the ``both_voiced_frames`` (all 0 where there are none, as in ``compare_f0``):
-    ``octave_errors``, frames more than 600 cents off, which is half an octave either way;
-    ``rms_cents``; ``p95_cents``, the 95th percentile of the absolute difference.
-    ``edge_start_...``, ``edge_end_...``: ``voicing_mismatches`` and ``max_cents`` of the first and
-    the last ten frames alone.
+    ``voicing_false_alarms``: frames voiced in the value alone; ``voicing_misses``: in the reference alone;
+    ``voicing_error_rate``: both over all frames. Of the ``both_voiced_frames`` (all 0 where there are none):
+    ``octave_errors``, frames more than 600 cents off; ``rms_cents``; ``p95_cents``, the 95th percentile of the
+    absolute difference. ``edge_start_...``, ``edge_end_...``: of the first and the last ten frames alone.
 
     Raises:
         NotComparable: not one-dimensional, other lengths, nothing, NaN or infinity.
@@ -104,9 +98,8 @@ def compare_pitch(value: np.ndarray, reference: np.ndarray) -> Figures:
 def noise_spread(signals: Sequence[np.ndarray], sample_rate: int) -> Figures:
     """How far equally right outputs are apart: one model under several noise seeds, ``[N]`` each.
 
-    ``NAME_min``, ``NAME_median``, ``NAME_max`` over all pairs (the earlier signal is the reference)
-    of ``corr``, ``snr_db``, ``mr_stft``, ``lsd_db`` and ``abs_level_db``. A pair without a figure, as
-    equal signals have no ``snr_db``, is left out of that figure; None where no pair has one.
+    ``NAME_min``, ``NAME_median``, ``NAME_max`` over all pairs (the earlier signal is the reference). A pair without a
+    figure, as equal signals have no ``snr_db``, is left out of that figure; None where no pair has one.
     ``equal_pairs`` should be 0: else the noise did not reach the output.
 
     Raises:
@@ -128,11 +121,11 @@ def noise_spread(signals: Sequence[np.ndarray], sample_rate: int) -> Figures:
 
 
 def spectra(signals: Mapping[str, np.ndarray], reference: str, sample_rate: int, seconds: float) -> Figures:
-    """What a report draws of the first ``seconds``: ``spectrum.NAME``, and ``residual.NAME`` of what differs.
+    """What a report draws of the first ``seconds``: ``spectrum.NAME``, and ``residual.NAME``, that of the difference
+    of the two waveforms.
 
     Power in dB of a sine of amplitude one, [bands, frames] as float16: Hann windows of ``DRAWN_WINDOW`` samples
-    every 10 ms, ``DRAWN_BINS`` neighbouring bins averaged. The residual is the spectrum of the difference of the
-    two waveforms.
+    every 10 ms, ``DRAWN_BINS`` neighbouring bins averaged.
     """
     count = int(seconds * sample_rate)
     heads = {name: np.asarray(x, np.float64).reshape(-1)[:count] for name, x in signals.items()}
@@ -159,7 +152,6 @@ def _check_dimensions(value: np.ndarray, reference: np.ndarray) -> None:
 
 
 def _audio_pair(value: np.ndarray, reference: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray, Figures]:
-    """Both as float64 ``[N]`` and their plain figures; raises ``NotComparable``."""
     if sample_rate <= 0:
         raise NotComparable(f"a sample rate of {sample_rate} Hz")
     _check_dimensions(value, reference)
@@ -171,8 +163,7 @@ def _audio_pair(value: np.ndarray, reference: np.ndarray, sample_rate: int) -> t
 def _spread_figures(value: np.ndarray, reference: np.ndarray, sample_rate: int) -> Figures:
     a, b, figures = _audio_pair(value, reference, sample_rate)
     level = _level_db(a, b)
-    absolute = None if level is None else abs(level)
-    return figures | {"abs_level_db": absolute} | _spectral_figures(a, b, sample_rate)
+    return figures | {"abs_level_db": level and abs(level)} | _spectral_figures(a, b, sample_rate)
 
 
 def _rms(x: np.ndarray) -> float:
@@ -195,13 +186,12 @@ def _level_db(a: np.ndarray, b: np.ndarray) -> float | None:
 
 
 def _delay(a: np.ndarray, b: np.ndarray, longest: int) -> tuple[int | None, float | None]:
-    """The delay of ``a`` in samples and the correlation at it: ``a[n]`` resembles ``b[n - delay]``.
+    """The delay of ``a`` in samples, positive where it is late, and the correlation at it.
 
-    Positive: ``a`` is late. The largest normalised cross-correlation over the lags of at most
-    ``longest``; the largest negative one where that is stronger, so a negative correlation says
-    that the sign is inverted. Where a period makes several lags equal, the smallest delay (early
-    rather than late). The correlation says what the delay is worth: unrelated signals have one too.
-    Equal signals have 0 (and no correlation if silent); else None where either is silent.
+    The largest normalised cross-correlation over the lags of at most ``longest``; the largest negative one where that
+    is stronger: the sign is inverted. Where a period makes several lags equal, the smallest delay (early rather than
+    late). The correlation says what the delay is worth: unrelated signals have one too. Equal signals have 0 (and no
+    correlation if silent); else None where either is silent.
     """
     silent = _silent(a, b) != "neither"
     if np.array_equal(a, b):
@@ -209,27 +199,21 @@ def _delay(a: np.ndarray, b: np.ndarray, longest: int) -> tuple[int | None, floa
     if silent:
         return None, None
     correlation = _correlations(a, b, min(longest, a.size - 1))
-    if -correlation.min() > correlation.max() + _tie_width(correlation.max(), a.size):
-        lag = _smallest_of_best(-correlation, a.size)
-    else:
-        lag = _smallest_of_best(correlation, a.size)
+    inverted = -correlation.min() > correlation.max() + _tie_width(correlation.max(), a.size)
+    lag = _smallest_of_best(-correlation if inverted else correlation, a.size)
     return lag, float(np.clip(correlation[lag + correlation.size // 2], -1.0, 1.0))
 
 
 def _tie_width(peak: float, size: int) -> float:
-    """How far apart two correlations may be and still count as equal.
-
-    Noise of relative power ``1 - peak`` on both sides moves each lag's correlation by about that
-    over the root of the number of samples; without noise only rounding remains.
-    """
+    """How far apart equal correlations may be: noise of relative power ``1 - peak`` on both sides moves each by about
+    that over the root of the number of samples; without noise only rounding remains."""
     return 1e-9 + 6.0 * max(0.0, 1.0 - peak) / float(np.sqrt(size))
 
 
 def _smallest_of_best(correlation: np.ndarray, size: int) -> int:
     """The lag of the top of the nearest hump among those as high as the highest.
 
-    Humps and not lags are compared: next to the top of a slow tone are lags that are lower by less
-    than noise changes them, and they are no periods of it.
+    Humps, not lags: those next to the top of a slow tone are lower by less than noise changes them, and no periods.
     """
     lags = np.arange(correlation.size) - correlation.size // 2
     peak = float(correlation.max())
@@ -245,11 +229,8 @@ def _smallest_of_best(correlation: np.ndarray, size: int) -> int:
 
 
 def _correlations(a: np.ndarray, b: np.ndarray, longest: int) -> np.ndarray:
-    """Normalised cross-correlation ``[2 longest + 1]``, lag 0 in the middle, each lag over its own overlap.
-
-    Without the overlap's own energies a short tone would seem less delayed than it is. A lag
-    whose overlap has no more than half of a signal's energy gets 0: what is left there proves nothing.
-    """
+    """Normalised cross-correlation ``[2 longest + 1]``, lag 0 in the middle, each lag over its own overlap: else a
+    short tone would seem less delayed. A lag whose overlap has no more than half of a signal's energy gets 0."""
     a, b = a / np.abs(a).max(), b / np.abs(b).max()
     products = _lag_products(a, b, longest)
     kept = [_overlap_energy(a, longest), _overlap_energy(b, longest)[::-1]]
@@ -282,28 +263,22 @@ def _lag_products(a: np.ndarray, b: np.ndarray, longest: int) -> np.ndarray:
 def _spectral_figures(a: np.ndarray, b: np.ndarray, sample_rate: int) -> Figures:
     """``mr_stft`` (no unit) and ``lsd_db`` of ``a`` against ``b``.
 
-    ``mr_stft``: the multi-resolution STFT distance of R. Yamamoto, E. Song and J.-M. Kim, "Parallel
-    WaveGAN" (ICASSP 2020, arXiv:1910.11480): spectral convergence, which is the norm of the
-    magnitudes' difference over the reference's norm, plus the mean absolute difference of their
-    natural logarithms; the mean over three windows of 10, 25 and 50 ms (theirs at 24 kHz).
-    ``lsd_db``: log-spectral distance after A. Gray and J. Markel, "Distance measures for speech
-    processing" (IEEE TASSP, 1976): per frame of 25 ms the RMS over frequency of the levels'
-    difference in dB, then the mean over the frames.
-    Magnitudes are those of a sine's amplitude and count from ``SPECTRAL_FLOOR`` times the louder
-    signal's peak, so both figures stay the same where both signals get the same gain. Two silent
-    signals have 0; against a silent reference alone, the convergence is in the thousands but finite.
+    ``mr_stft``: the multi-resolution STFT distance of R. Yamamoto, E. Song and J.-M. Kim, "Parallel WaveGAN" (ICASSP
+    2020, arXiv:1910.11480): spectral convergence, which is the norm of the magnitudes' difference over the reference's
+    norm, plus the mean absolute difference of their natural logarithms; the mean over three windows.
+    ``lsd_db``: log-spectral distance after A. Gray and J. Markel, "Distance measures for speech processing" (IEEE
+    TASSP, 1976): per frame of 25 ms the RMS over frequency of the levels' difference in dB, the mean over the frames.
+    Magnitudes are those of a sine's amplitude and count from ``SPECTRAL_FLOOR`` times the louder signal's peak, so both
+    figures stay the same where both signals get the same gain. Two silent signals have 0; against a silent reference
+    alone, the convergence is in the thousands but finite.
     """
     peak = max(np.abs(a).max(), np.abs(b).max())
     if peak <= SILENCE:
         return {"mr_stft": 0.0, "lsd_db": 0.0}
     a, b = a / peak, b / peak
-    distances, lsd = [], 0.0
-    for seconds in WINDOWS_SECONDS:
-        distance, in_db = _stft_distance(a, b, max(2, round(seconds * sample_rate)))
-        distances.append(distance)
-        if seconds == LSD_WINDOW_SECONDS:
-            lsd = in_db
-    return {"mr_stft": float(np.mean(distances)), "lsd_db": lsd}
+    found = {s: _stft_distance(a, b, max(2, round(s * sample_rate))) for s in WINDOWS_SECONDS}
+    distances = [distance for distance, _ in found.values()]
+    return {"mr_stft": float(np.mean(distances)), "lsd_db": found[LSD_WINDOW_SECONDS][1]}
 
 
 def _stft_distance(a: np.ndarray, b: np.ndarray, window: int) -> tuple[float, float]:

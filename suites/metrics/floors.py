@@ -2,10 +2,10 @@
 
 The rule (docs/parity.md): limit = SAFETY x excess x floor.
 
-* *floor*: how far the reference in the run's precision is from itself in float64, at this stage, on
-  this very input; at least half a unit in the last place of the value's own level.
-* *excess*: how many times the floor a backend known to be right differed from the reference when
-  the table in ``data/floors.json`` was measured, the worst of its variants, weights and inputs; at least 1.
+* *floor*: how far the reference in the run's precision is from itself in float64, at this stage, on this very input;
+  at least half a unit in the last place of the value's own level.
+* *excess*: how many times the floor a backend known to be right differed from the reference when the table in
+  ``data/floors.json`` was measured, the worst of its variants, weights and inputs; at least 1.
 * *SAFETY*: the only constant that a person chose.
 """
 
@@ -46,10 +46,8 @@ def place(path: str) -> str:
 
 
 def floor(entry: Entry, metric: str, kind: str = "added") -> float:
-    """What rounding does to this value: measured against float64 where there is one, and no less than its last digit.
-
-    A reference that cannot be compared with its own float64 has no floor to grant.
-    """
+    """What rounding does to this value: no less than its last digit. A reference that cannot be compared with its own
+    float64 has no floor to grant."""
     found = entry[f"floor_{kind}"]
     least = float(entry["unit"] * entry[METRICS[metric]])
     return least if found is None or not math.isfinite(found[metric]) else max(least, found[metric])
@@ -95,14 +93,12 @@ class Tolerances:
     def of(cls, model: str, precision: str, device: str) -> Tolerances:
         """From the table; of a device that was never measured, the other one's."""
         policy = stored()["policies"].get(precision, {})
-        found = policy.get(device) or policy.get("cpu") or policy.get("gpu") or {}
-        return cls(model, found)
+        return cls(model, policy.get(device) or policy.get("cpu") or policy.get("gpu") or {})
 
     def excess(self, path: str, name: str, metric: str) -> float:
         """At least 1; of a stage that the table does not know, 1."""
         model, key = row_of(self.model, path, name)
-        row = self.tables.get(model, {}).get(key, {})
-        return max(1.0, float(row.get(metric, 1.0)))
+        return max(1.0, float(self.tables.get(model, {}).get(key, {}).get(metric, 1.0)))
 
     def usual_floor(self, path: str, name: str, metric: str, entry: Entry) -> float | None:
         """What rounding does to a value of this level, by the table; of a stage that it does not know, the largest
@@ -160,28 +156,22 @@ class Tolerances:
 
 
 # ---------------------------------------------------------------------- the suites' components
-DERIVED = "derived"
-
-
 def component_limits(
     suite: str, precision: str, configured: Mapping[str, float | str | None]
 ) -> dict[str, float | None]:
     """A run's limits by figure; ``configured``: those of the suite at this precision.
 
-    ``derived`` in the configuration: SAFETY times the largest error of the table; None where it has
-    none, and then the figure is shown and not judged.
+    ``derived`` in the configuration: SAFETY times the table's largest error; None, not judged, where it has none.
     """
     rows = _rows(suite, stored()["components"].get(precision, {}))
-    limits: dict[str, float | None] = {}
-    for name, value in configured.items():
-        if value is None or not isinstance(value, str):
-            limits[name] = value
-        elif name not in rows:
-            limits[name] = None
-        else:
-            metric = metric_of(name)
-            limits[name] = metric.from_error(rows[name]["error"] * (1 if metric.is_count else SAFETY))
-    return limits
+
+    def derived(name: str) -> float | None:
+        if name not in rows:
+            return None
+        metric = metric_of(name)
+        return metric.from_error(rows[name]["error"] * (1 if metric.is_count else SAFETY))
+
+    return {name: derived(name) if isinstance(value, str) else value for name, value in configured.items()}
 
 
 def _rows(suite: str, tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

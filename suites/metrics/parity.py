@@ -1,8 +1,4 @@
-"""How far two results are apart. Pure functions of NumPy arrays.
-
-A comparison of nothing, of different shapes, or with a NaN or infinity on either side gives a
-reason instead of figures.
-"""
+"""How far two results are apart. Pure functions of NumPy arrays."""
 
 from __future__ import annotations
 
@@ -77,11 +73,10 @@ def level(figures: Figures, name: str) -> float:
 
 
 def compare_mel(value: np.ndarray, reference: np.ndarray) -> Figures:
-    """``[128, F]`` natural-log mel; adds ``relative_max``.
+    """``[128, F]`` natural-log mel; adds ``relative_max``, a band's error over the loudest band of its frame.
 
-    That is the error of a band's magnitude over the loudest band of its frame. The logarithm of
-    a band far below its frame's loudest one magnifies rounding without bound, so ``max_abs`` of
-    the logarithms says more about the audio than about the implementation.
+    The logarithm of a quiet band magnifies rounding without bound, so ``max_abs`` says more about the audio than about
+    the implementation.
     """
     figures = compare(value, reference)
     a, b = np.exp(np.asarray(value, np.float64)), np.exp(np.asarray(reference, np.float64))
@@ -106,8 +101,8 @@ def compare_f0(value: np.ndarray, reference: np.ndarray) -> Figures:
 
 
 def undecided_frames(salience: np.ndarray, threshold: float, error: float) -> np.ndarray:
-    """Frames ``[F]`` whose decision is within ``error`` of flipping: at the voicing threshold,
-    or a tie of the two best bins. Any correct float32 implementation may decide these otherwise."""
+    """Frames ``[F]`` at the voicing threshold, or with a tie of the two best bins, within ``error``: any correct
+    float32 implementation may decide these otherwise."""
     best = np.partition(salience, -2, axis=1)[:, -2:]
     at_threshold = np.abs(best[:, 1] - threshold) <= error
     return at_threshold | ((best[:, 1] - best[:, 0] <= 2 * error) & (best[:, 1] > threshold))

@@ -25,10 +25,9 @@ def accuracy(f0: np.ndarray, truth: np.ndarray, scored: np.ndarray | None = None
     """Shares from 0 to 1 over the frames that are ``scored`` (None: all). A figure without frames is None.
 
     Of frames that are voiced in truth: ``rpa``, within 50 cents; ``rca``, within 50 cents of any octave of it;
-    ``octave_errors``, within 50 cents of another octave; ``voicing_recall``, called voiced. A frame that is called
-    unvoiced has no pitch and counts as wrong. Of frames that are unvoiced in truth: ``voicing_false_alarm``, called
-    voiced. Of all: ``overall_accuracy``, right in voicing and, where voiced, within 50 cents. ``mean_cents``,
-    ``p95_cents``: of the absolute error where both are voiced and less than a semitone apart, ``near_frames``.
+    ``octave_errors``, within 50 cents of another octave; ``voicing_recall``, called voiced; one called unvoiced has no
+    pitch and is wrong. Of frames that are unvoiced in truth: ``voicing_false_alarm``. Of all: ``overall_accuracy``.
+    ``mean_cents``, ``p95_cents``: of the absolute error where both are voiced and less than a semitone apart.
 
     Raises:
         NotComparable: other lengths, nothing to score, negative values, NaN or infinity.

@@ -1,9 +1,8 @@
 """Every metric, declared once: its unit, which direction is better, and what a value means as an amount of error.
 
-A *metric* is a kind of number, such as a signal-to-noise ratio. A *figure* is a named number in a record that is
-measured by a metric: ``own_snr_db`` is one figure, ``knobs_snr_db`` another, both of ``SNR_DB``. Suites declare their
-figures. A name that nobody declared is an error where something is judged by it, and is shown without a direction
-where an old record has it.
+A *metric* is a kind of number, a *figure* a named number in a record: ``own_snr_db`` and ``knobs_snr_db`` are figures
+of the metric ``SNR_DB``. Suites declare their figures. A name that nobody declared is an error where something is
+judged by it, and is shown without a direction where an old record has it.
 """
 
 from __future__ import annotations

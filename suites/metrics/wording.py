@@ -12,38 +12,31 @@ NAMED_LEVEL_DB = 0.2
 NAMED_DELAY_CORR = 0.5
 NAMED_EDGE_DB = 20.0
 CLEAN_SNR_DB = 40.0
+SILENT = {"value": "silent, and the reference is not", "reference": "not silent, and the reference is"}
+SILENT["both"] = "both silent"
 
 
 def describe(figures: Figures) -> str:
     """One line: the kind of difference, else the SNR.
 
-    Named are silence, a delay, an inverted sign, another level and a bad edge, such as
-    "0.50 dB quieter" or "one frame (400 samples) late"; a frame is 10 ms. What else differs by
-    more than -40 dB once delay and level are undone is added as an SNR, lest the name hide it.
+    Kinds: silence, a delay, an inverted sign, another level, a bad edge. What else differs by more than -40 dB once
+    delay and level are undone is added as an SNR, lest the name hide it.
     """
     if figures["snr_db"] is None:
         return "equal"
     if figures["silent"] != "neither":
-        return {
-            "value": "silent, and the reference is not",
-            "reference": "not silent, and the reference is",
-            "both": "both silent",
-        }[figures["silent"]]
-    kinds, edge = [*_named_level(figures), *_named_delay(figures)], _named_edge(figures)
+        return SILENT[figures["silent"]]
+    level, kinds, edge = figures["level_db"], _named_delay(figures), _named_edge(figures)
+    if abs(level) >= NAMED_LEVEL_DB:
+        kinds.insert(0, f"{abs(level):.2f} dB {'louder' if level > 0 else 'quieter'}")
     inner_is_clean = figures["inner_snr_db"] is None or figures["inner_snr_db"] >= CLEAN_SNR_DB
     if edge and (inner_is_clean or not kinds):  # a loud click at an edge changes the level too
         return edge
     if not kinds:
         return f"SNR {figures['snr_db']:.1f} dB"
     # a least-squares gain leaves this share of the power unexplained
-    rest = max(1.0 - figures["delay_corr"] ** 2, 1e-12)
-    rest_db = -10.0 * np.log10(rest)
+    rest_db = -10.0 * np.log10(max(1.0 - figures["delay_corr"] ** 2, 1e-12))
     return ", ".join(kinds) + (f"; SNR {rest_db:.1f} dB beyond that" if rest_db < CLEAN_SNR_DB else "")
-
-
-def _named_level(figures: Figures) -> list[str]:
-    level = figures["level_db"]
-    return [f"{abs(level):.2f} dB {'louder' if level > 0 else 'quieter'}"] if abs(level) >= NAMED_LEVEL_DB else []
 
 
 def _named_delay(figures: Figures) -> list[str]:
@@ -59,7 +52,7 @@ def _named_delay(figures: Figures) -> list[str]:
 
 
 def _in_time(delay: int, sample_rate: int) -> str:
-    """``one frame (400 samples) late``."""
+    """``one frame (400 samples) late``; a frame is 10 ms."""
     samples = f"{abs(delay)} sample{'s' if abs(delay) > 1 else ''}"
     frames, rest = divmod(abs(delay) * FRAMES_PER_SECOND, sample_rate)
     if rest:

@@ -39,8 +39,8 @@ class Sample(NamedTuple):
 
     suite: str
     seconds: float
-    plain: bool
-    overrides: tuple[str, ...]
+    overrides: tuple[str, ...] = ()
+    plain: bool = False
 
 
 def samples(quick: bool) -> Iterator[Sample]:
@@ -53,18 +53,17 @@ def samples(quick: bool) -> Iterator[Sample]:
         own = (tiny, f"weights.seed={seed}", f"seed={seed}")
         for seconds in (0.5, 3.1):
             for suite in ("rmvpe", "hubert"):
-                yield Sample(suite, seconds, True, own)
-        yield Sample("pipeline", 1.7, True, own)
-        yield Sample("hubert", 1.1, True, (*own, "suite.version=v1"))
+                yield Sample(suite, seconds, own, plain=True)
+        yield Sample("pipeline", 1.7, own, plain=True)
+        yield Sample("hubert", 1.1, (*own, "suite.version=v1"), plain=True)
     for number, voice in enumerate(QUICK_VOICES if quick else voice_names()):
+        own = (tiny, f"suite.voice={voice}", f"seed={number}")
         for seconds in (0.4,) if quick else (0.3, 2.3):
-            yield Sample(
-                "synthesizer", seconds, not quick and number % 2 == 0, (tiny, f"suite.voice={voice}", f"seed={number}")
-            )
+            yield Sample("synthesizer", seconds, own, plain=not quick and number % 2 == 0)
     for suite, seconds in (("rmvpe", 4.3), ("hubert", 4.3), ("synthesizer", 3.1)):
-        yield Sample(suite, seconds, quick and suite != "synthesizer", ())
+        yield Sample(suite, seconds, plain=quick and suite != "synthesizer")
     for suite, seconds in () if quick else (("rmvpe", 1.2), ("hubert", 1.2), ("synthesizer", 0.16)):
-        yield Sample(suite, seconds, True, ())
+        yield Sample(suite, seconds, plain=True)
 
 
 def measure(precision: str, backends: str | None, quick: bool) -> tuple[dict[str, Any], str]:
@@ -80,17 +79,11 @@ def measure(precision: str, backends: str | None, quick: bool) -> tuple[dict[str
             common = [f"precision={precision}", "suite.trace.spread=false", f"durations=[{sample.seconds}]"]
             common += [f"backends={backends}"] if backends else []
             run = TraceRun(compose_config(sample.suite, [*sample.overrides, *common]))
-            rows = list(_rows(run, sample, folder))
+            found = floors.merged(found, floors.measured(sample.suite, _rows(run, sample, folder)))
             kind = device_kind(run.other)
-        found = floors.merged(found, floors.measured(sample.suite, rows))
-    far = [
-        f"{model} {place}: {row[metric]:.3g} times its floor"
-        for model, table in found.items()
-        for place, row in table.items()
-        for metric in floors.METRICS
-        if row[metric] > floors.LARGEST_EXCESS
-    ]
-    if far:
+    rows = ((f"{model} {place}", row) for model, table in found.items() for place, row in table.items())
+    errors = ((where, row[metric]) for where, row in rows for metric in floors.METRICS)
+    if far := [f"{where}: {error:.3g} times its floor" for where, error in errors if error > floors.LARGEST_EXCESS]:
         raise UserError(f"no table was made; not rounding: {'; '.join(far[:4])}")
     return found, kind
 
@@ -98,8 +91,7 @@ def measure(precision: str, backends: str | None, quick: bool) -> tuple[dict[str
 def _rows(run: TraceRun, sample: Sample, folder: Path) -> Iterator[dict[str, Any]]:
     with run.started(folder):
         probes = run.probes(sample.seconds)
-        variants = [CONFIGURED, PLAIN] if sample.plain else [CONFIGURED]
-        for variant in variants:
+        for variant in (CONFIGURED, PLAIN) if sample.plain else (CONFIGURED,):
             if variant == PLAIN:
                 run.load_other("none")
             for row in run.walk(probes, variant):
@@ -112,14 +104,12 @@ def component_samples(quick: bool) -> Iterator[Sample]:
     tiny = ("measure=smoke", "suite.speech_clip=false")
     for seed in () if quick else (1, 2):
         for suite in ("rmvpe", "hubert", "synthesizer", "pipeline", "components"):
-            own = (*tiny, f"weights.seed={seed}", f"seed={seed}")
             for optimize in ("all", "none"):
-                yield Sample(suite, 2.1, False, (*own, f"optimize={optimize}"))
+                yield Sample(suite, 2.1, (*tiny, f"weights.seed={seed}", f"seed={seed}", f"optimize={optimize}"))
     for voice in QUICK_VOICES if quick else voice_names():
-        yield Sample("synthesizer", 1.3, False, (*tiny, f"suite.voice={voice}"))
-    whole = {"rmvpe": 5.0, "hubert": 5.0, "synthesizer": 3.0, "pipeline": 3.0, "components": 3.0}
-    for suite, seconds in whole.items():
-        yield Sample(suite, seconds, False, ())
+        yield Sample("synthesizer", 1.3, (*tiny, f"suite.voice={voice}"))
+    for suite in ("rmvpe", "hubert", "synthesizer", "pipeline", "components"):
+        yield Sample(suite, 5.0 if suite in ("rmvpe", "hubert") else 3.0)
 
 
 def measure_components(precision: str, backends: str | None, quick: bool, suites: str = "") -> dict[str, Any]:
@@ -155,9 +145,13 @@ def update(words: list[str]) -> str:
         raise UserError(f"precision={precision}{nearest(precision, DTYPES)}")
     stored = floors.stored()
     if "stages" in given["what"]:
+        import torch
+
         tables, kind = measure(precision, backends, quick)
         policy, key = stored["policies"].setdefault(precision, {}), f"{precision}/{kind}"
-        made = {"date": date.today().isoformat(), "cpu": environment.cpu_name(), **_gpu(kind)}
+        made = {"date": date.today().isoformat(), "cpu": environment.cpu_name()}
+        if kind == "gpu" and torch.cuda.is_available():
+            made["gpu"] = torch.cuda.get_device_name()
         made |= {name: importlib.metadata.version(name) for name in PACKAGES}
         if given["merge"] == "true" and kind in policy:
             tables = floors.merged(policy[kind], tables)
@@ -179,12 +173,6 @@ def _machine_text(made: Mapping[str, str]) -> str:
     return f"{own}; also {made['also']}" if "also" in made else own
 
 
-def _gpu(kind: str) -> dict[str, str]:
-    import torch
-
-    return {"gpu": torch.cuda.get_device_name()} if kind == "gpu" and torch.cuda.is_available() else {}
-
-
 def _store(table: dict[str, Any]) -> None:
     floors.TABLE.write_text(json.dumps(table, indent=0, sort_keys=True) + "\n")
     floors.stored.cache_clear()
@@ -192,9 +180,7 @@ def _store(table: dict[str, Any]) -> None:
 
 def _larger(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """Devices share the components' limits: of each figure the larger."""
-    return {n: {k: max(v, old.get(n, {}).get(k, v)) for k, v in row.items()} for n, row in new.items()} | {
-        n: row for n, row in old.items() if n not in new
-    }
+    return old | {n: {k: max(v, old.get(n, {}).get(k, v)) for k, v in row.items()} for n, row in new.items()}
 
 
 def show() -> str:

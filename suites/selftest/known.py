@@ -57,11 +57,11 @@ def readings(backend: str) -> Iterator[Reading]:
     with tempfile.TemporaryDirectory(prefix="rvc-parity-") as scratch:
         log = Path(scratch) / "log"
         with _started(backend, log, _calibrated()) as worker:
-            sleep = _fast(worker, "sleep")
+            (sleep,) = _fast(worker, "sleep")
             yield Reading("a sleep", _ms(SLEEP_S), _ms(sleep), sleep / SLEEP_S - 1, TIME_SHARE)
-            once, twice = _fast_pair(worker)
+            once, twice = _fast(worker, "work", "twice", rounds=3 * ROUNDS)
             yield Reading("twice the work", _ms(2 * once), _ms(twice), twice / (2 * once) - 1, TIME_SHARE)
-            nothing = _fast(worker, "nothing")
+            (nothing,) = _fast(worker, "nothing")
             yield Reading("a call that does nothing, in 20 ms", "0 ms", _ms(nothing), nothing / 0.02, OVERHEAD_SHARE)
             busy = _parent_share(worker)
             yield Reading("the parent meanwhile, of a core", "0 s", f"{busy:.4f} s/s", busy, PARENT_SHARE)
@@ -94,19 +94,10 @@ def _time(worker: Worker, **calls: int) -> dict[str, float]:
     return {name: one["seconds"][name] for name, one in found.items()}
 
 
-def _typical(samples: list[float]) -> float:
-    return exp(fast_logs(samples, [0] * len(samples))[0])
-
-
-def _fast(worker: Worker, call: str) -> float:
-    return _typical([_time(worker, **{call: 1})[call] for _ in range(ROUNDS)])
-
-
-def _fast_pair(worker: Worker) -> tuple[float, float]:
-    """In turns, so that both see the same machine."""
-    found = [_time(worker, work=1, twice=1) for _ in range(3 * ROUNDS)]
-    once, twice = ([one[name] for one in found] for name in ("work", "twice"))
-    return _typical(once), _typical(twice)
+def _fast(worker: Worker, *calls: str, rounds: int = ROUNDS) -> list[float]:
+    """The fast time of each call; in turns, so that all see the same machine."""
+    found = [_time(worker, **dict.fromkeys(calls, 1)) for _ in range(rounds)]
+    return [exp(fast_logs([one[call] for one in found], [0] * rounds)[0]) for call in calls]
 
 
 def _parent_share(worker: Worker) -> float:

@@ -15,7 +15,6 @@ from small_walks import stored
 
 from suites.metrics import floors
 from suites.metrics.floors import (
-    DERIVED,
     METRICS,
     Tolerances,
     component_limits,
@@ -230,7 +229,7 @@ def test_machines_share_a_table_where_asked(table, monkeypatch):
 
 def test_derived_limits_are_safety_times_the_largest_error(table):
     table(stored(components={"fp32": {"rmvpe": ROWS}}))
-    limits = derived_limits(**dict.fromkeys(ROWS, DERIVED))
+    limits = derived_limits(**dict.fromkeys(ROWS, "derived"))
     assert limits["salience_max_abs"] == pytest.approx(SAFETY * 2e-6)
     assert limits["own_snr_db"] == pytest.approx(80 - 20 * math.log10(SAFETY))
     assert limits["own_corr"] == pytest.approx(1 - (SAFETY * 1e-3) ** 2 / 2, abs=1e-12)
@@ -240,7 +239,7 @@ def test_derived_limits_are_safety_times_the_largest_error(table):
 
 def test_a_users_limit_stays_and_null_judges_nothing(table):
     table(stored(components={"fp32": {"rmvpe": ROWS}}))
-    assert derived_limits(salience_max_abs=1e-9, own_corr=None, own_snr_db=DERIVED) == {
+    assert derived_limits(salience_max_abs=1e-9, own_corr=None, own_snr_db="derived") == {
         "salience_max_abs": 1e-9,
         "own_corr": None,
         "own_snr_db": pytest.approx(70.46, abs=0.01),
@@ -251,7 +250,7 @@ def test_what_the_table_lacks_is_not_judged(table):
     other = ({"fp32": {"hubert": ROWS}}, {"fp16": {"rmvpe": ROWS}})
     for components in ({}, {"fp32": {}}, {"fp32": {"rmvpe": {}}}, *other):
         table(stored(components=components))
-        found = derived_limits(own_corr=DERIVED, salience_max_abs=2.0)
+        found = derived_limits(own_corr="derived", salience_max_abs=2.0)
         assert found == {"own_corr": None, "salience_max_abs": 2.0}
 
 
