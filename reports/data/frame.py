@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
+from itertools import compress, product
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -23,9 +23,13 @@ from suites.base.run_folder import RunFolder
 from suites.base.statistics import Estimate, estimate, paired_ratio
 from suites.definitions import SUITES, steps, with_section
 from suites.definitions.base import Suite
+from suites.definitions.single import OFF, ON
 from suites.inputs.weights import TRAINED_WEIGHTS
 
 from . import trace as traces
+
+GROWTH = "growth"  # the case of many lengths in one process
+MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,7 @@ class RunData:
         return {key_of(line): line for line in self.records}
 
     @cached_property
-    def _first_of(self) -> dict[str, Line]:
-        """The first record of every case."""
+    def first_of(self) -> dict[str, Line]:
         return {line["case"]: line for line in reversed(self.records) if "workload" in line}
 
     def find(self, case: str, component: str, backend: str) -> Line | None:
@@ -66,6 +69,12 @@ class RunData:
     @property
     def precision(self) -> str:
         return str(self.config["precision"])
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Records that passed, and those that were not skipped."""
+        states = [line["status"] for line in self.records if line["status"] != "skipped"]
+        return states.count("passed"), len(states)
 
     @property
     def suite(self) -> Suite:
@@ -82,8 +91,7 @@ class RunData:
 
     @cached_property
     def cases(self) -> list[str]:
-        found = sorted({(r["workload"]["duration_s"], r["case"]) for r in self.records if "workload" in r})
-        return [name for _, name in found]
+        return sorted(self.first_of, key=lambda case: (self.duration_s(case), case))
 
     @cached_property
     def backends(self) -> list[str]:
@@ -100,12 +108,7 @@ class RunData:
         return [name for name in planned if name in known] + [name for name in known if name not in planned]
 
     def duration_s(self, case: str) -> float:
-        return float(self._first_of[case]["workload"]["duration_s"])
-
-    def workload_of(self, case: str) -> tuple[Line, tuple[str, ...]]:
-        """The case's input, and its source."""
-        line = self._first_of[case]
-        return line["workload"], (self.source(line, "workload"),)
+        return float(self.first_of[case]["workload"]["duration_s"])
 
     @property
     def files(self) -> RunFolder:
@@ -116,6 +119,10 @@ class RunData:
         """The records of everything measured, by case, component and backend."""
         keys = product(self.cases, self.components, self.backends)
         return (line for key in keys if (line := self.find(*key)) is not None)
+
+    def cold(self, growth: bool = False) -> list[Line]:
+        """Records of everything that was measured in fresh processes; ``growth``: the case of many lengths instead."""
+        return [line for line in self.ordered() if line.get("cold") and (line["case"] == GROWTH) == growth]
 
     # ------------------------------------------------------------------ where figures come from
     def source(self, line: Line, field: str) -> str:
@@ -155,10 +162,7 @@ class RunData:
 
     def speedup(self, case: str, component: str, backend: str) -> Estimate | None:
         """Paired ratio to PyTorch on the same device, same precision; None without one."""
-        reference = self.speed_reference(backend)
-        if reference is None:
-            return None
-        ours, theirs = (self.find(case, component, name) for name in (backend, reference))
+        ours, theirs = (self.find(case, component, b or "") for b in (backend, self.speed_reference(backend)))
         if not ours or not theirs or "error" in (ours["status"], theirs["status"]):
             return None
         return self.gain(ours, theirs)
@@ -170,6 +174,14 @@ class RunData:
             launches = dict(zip(ours["rounds"], launches_of(ours), strict=True))
             self._figures[key] = paired_ratio(_by_round(theirs), _by_round(ours), launches)
         return self._figures[key]
+
+    def ablations(self) -> Iterator[tuple[str, str, str, Line | None, Line | None, Estimate | None]]:
+        """Case, ``model.optimisation``, backend, the records with it and without, and the gain where both exist."""
+        names = dict.fromkeys(component.rpartition(".")[0] for component in self.components)
+        for case, name, backend in product(self.cases, names, self.backends):
+            with_, without = (self.find(case, f"{name}.{side}", backend) for side in (ON, OFF))
+            if with_ or without:
+                yield case, name, backend, with_, without, self.gain(with_, without) if with_ and without else None
 
     @property
     def timed_together(self) -> bool:
@@ -186,8 +198,7 @@ class RunData:
         return [(sum(part[n] for part in times.values() if n in part), whole[n]) for n in sorted(whole)]
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """A machine with its software, and a precision policy. ``name``: short, empty where there is one only."""
 
     name: str
@@ -196,8 +207,6 @@ class Setting:
 
 @dataclass(frozen=True)
 class Book:
-    """Everything that one document is made from."""
-
     runs: list[RunData]
     traces: list[traces.Trace]
     settings: list[Setting]
@@ -255,19 +264,13 @@ def load_book(folders: Sequence[Path]) -> Book:
     Raises:
         UserError: a folder is none of these, or its records cannot be read.
     """
-    inner = [path for folder in folders for path in _inner(folder)]
-    found = list({path.resolve(): path for path in inner}.values())  # each once
-    names = _distinct([folder.resolve() for folder in found])
-    runs = [
-        replace(load(folder), label="" if len(found) == 1 else name)
-        for folder, name in zip(found, names, strict=True)
-        if not RunFolder(folder).is_trace
-    ]
-    walked = [
-        traces.load(folder)._replace(label="" if len(found) == 1 else name)
-        for folder, name in zip(found, names, strict=True)
-        if RunFolder(folder).is_trace
-    ]
+    found = {path.resolve(): path for folder in folders for path in _inner(folder)}  # each once
+    runs, walked = list[RunData](), list[traces.Trace]()
+    for folder, name in zip(found.values(), distinct(list(found)) if len(found) != 1 else [""], strict=True):
+        if RunFolder(folder).is_trace:
+            walked.append(traces.load(folder)._replace(label=name))
+        else:
+            runs.append(replace(load(folder), label=name))
     settings = _settings([*runs, *walked])
     known = {id(member): name for name, members in settings for member in members}
     runs = [replace(run, setting=known[id(run)]) for run in runs]
@@ -290,7 +293,7 @@ def _inner(folder: Path) -> list[Path]:
     return inner
 
 
-def _distinct(paths: Sequence[Path]) -> list[str]:
+def distinct(paths: Sequence[Path]) -> list[str]:
     """The shortest ends of the paths that are distinct."""
     for depth in range(1, 10):
         names = ["/".join(path.parts[-depth:]) for path in paths]
@@ -310,15 +313,13 @@ def _settings(members: Sequence[Any]) -> list[tuple[str, list[Any]]]:
         own = own if member.environment else next(iter(machines), own)
         machines.setdefault(own, []).append(member)
     policies = dict.fromkeys((m.config["precision"], m.config["profile"]) for m in members)
+    several = len(machines) > 1, len({p for p, _ in policies}) > 1, len({p for _, p in policies}) > 1
     groups: list[tuple[str, list[Any]]] = []
     for letter, found in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ" * 40, machines.values(), strict=False):
-        for precision, profile in policies:
-            own_members = [m for m in found if (m.config["precision"], m.config["profile"]) == (precision, profile)]
-            words = [letter if len(machines) > 1 else ""]
-            words += [precision if len({p for p, _ in policies}) > 1 else ""]
-            words += [profile if len({p for _, p in policies}) > 1 else ""]
-            for folder, group in _by_folder(own_members):
-                groups.append((" ".join(filter(None, [*words, folder])), group))
+        for policy in policies:
+            words = list(compress((letter, *policy), several))
+            same = [m for m in found if (m.config["precision"], m.config["profile"]) == policy]
+            groups += [(" ".join(filter(None, [*words, folder])), group) for folder, group in _by_folder(same)]
     return groups
 
 
@@ -348,7 +349,7 @@ def frame(*folders: str | Path) -> pd.DataFrame:
         for line in run.records
         if "workload" in line
     ]
-    rows = pd.json_normalize(found, sep=".")
+    rows = pd.json_normalize(found)
     if len(rows):
         rows["median_s"] = [median(samples) if samples else None for samples in rows["samples_s"]]
     return rows

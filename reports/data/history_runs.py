@@ -23,8 +23,7 @@ from .gates import CALLS, commit_of, printable
 HARDWARE = ("machine", "cpu", "cores_physical")
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """One run of a group. ``label``: its folder below the one that was searched."""
 
     run: RunData
@@ -42,6 +41,11 @@ class Member:
     @property
     def date(self) -> str:
         return f"{self.time:%Y-%m-%d}"
+
+    @property
+    def facts_from(self) -> tuple[str, ...]:
+        """The source of what is said of the run as a whole."""
+        return (self.run.file("environment.json"),)
 
     def title(self) -> str:
         return f"{self.label}, {self.date}, {self.commit}"
@@ -85,10 +89,7 @@ class Group:
 
     @property
     def keys(self) -> list[Key]:
-        """The keys that any of the runs measured."""
-        return list(
-            dict.fromkeys(k for m in self.members for k, e in m.baseline.entries.items() if e.status in MEASURED)
-        )
+        return list(dict.fromkeys(key for m in self.members for key in m.baseline.entries if m.measured(key)))
 
 
 # ---------------------------------------------------------------------- which runs there are
@@ -126,10 +127,9 @@ def _member(path: Path, label: str) -> Member:
 def _check_words(baseline: Baseline) -> None:
     """Refuse lone surrogates, which cannot be written into a report."""
     entries = [(key, e.reason, list(e.memory), list(e.parity)) for key, e in baseline.entries.items()]
+    words = [baseline.facts, baseline.fingerprint, baseline.made, entries]
     try:
-        json.dumps(
-            [baseline.facts, baseline.fingerprint, baseline.made, entries], ensure_ascii=False, default=str
-        ).encode()
+        json.dumps(words, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError:
         raise UserError("its text is damaged: it holds half a character") from None
 
@@ -149,7 +149,6 @@ def grouped(members: Sequence[Member]) -> list[Group]:
 
 
 def facts_of(member: Member) -> dict[str, Any]:
-    """What the runs of one group share."""
     hardware = {name: member.baseline.fingerprint.get(name) for name in HARDWARE}
     # a kernel update can change the reported size of memory by some megabytes
     memory = member.baseline.fingerprint.get("memory_bytes")
@@ -201,10 +200,9 @@ def _merged(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, tuple[str, ...]]
     found: dict[tuple[Any, ...], list[Verdict]] = {}
     for v in verdicts:
         found.setdefault((v.key, v.kind, "time" if v.metric in TIMES else v.metric), []).append(v)
-    inner = [
-        sorted(same, key=lambda v: list(TIMES).index(v.metric) if v.metric in TIMES else 0) for same in found.values()
-    ]
-    return [(same[0], tuple(v.metric for v in same)) for same in inner]
+    for same in found.values():
+        same.sort(key=lambda v: list(TIMES).index(v.metric) if v.metric in TIMES else 0)
+    return [(same[0], tuple(v.metric for v in same)) for same in found.values()]
 
 
 def _trends(group: Group, policy: Mapping[str, Any]) -> Iterator[Trend]:
@@ -219,13 +217,8 @@ def _trends(group: Group, policy: Mapping[str, Any]) -> Iterator[Trend]:
         by = verdicts[pair]
         metric = "time" if (key, "time") in by else "seconds"
         yield Trend(key, metric, *pair, by.get((key, metric)))
-        for name in _memory_names(group, key):
-            having = [i for i in own if (entry := group.members[i].measured(key)) and entry.memory.get(name)]
-            yield Trend(
-                key, name, having[0], having[-1], by.get((key, name)) if (having[0], having[-1]) == pair else None
-            )
-
-
-def _memory_names(group: Group, key: Key) -> list[str]:
-    entries = [entry for member in group.members if (entry := member.measured(key))]
-    return list(dict.fromkeys(name for entry in entries for name in entry.memory))
+        entries = {i: group.members[i].baseline.entries[key] for i in own}
+        for name in dict.fromkeys(name for entry in entries.values() for name in entry.memory):
+            having = [i for i, entry in entries.items() if entry.memory.get(name)]
+            ends = having[0], having[-1]
+            yield Trend(key, name, *ends, by.get((key, name)) if ends == pair else None)

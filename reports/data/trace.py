@@ -27,8 +27,6 @@ VERDICTS = {
 
 
 class Trace(NamedTuple):
-    """What a trace's folder holds."""
-
     folder: Path
     config: dict[str, Any]
     environment: dict[str, Any]
@@ -75,6 +73,11 @@ def figure(value: float | None, form: str = ".1e") -> str:
     return "0" if value == 0 else f"{value:{form}}"
 
 
+def below_one(figures: Row, name: str) -> float | None:
+    """A similarity's distance from one."""
+    return None if figures.get(name) is None else figures[name] - 1
+
+
 def percent(share: float) -> str:
     if math.isinf(share):
         return "no limit" if share < 0 else ">1000"
@@ -82,60 +85,45 @@ def percent(share: float) -> str:
 
 
 HEADINGS = (
-    "stage",
-    "values",
-    "added error",
-    "% of limit",
-    "own values: error",
-    "relative",
-    "SNR dB",
-    "corr - 1",
-    "verdict",
-)
+    "stage", "values", "added error", "% of limit", "own values: error", "relative", "SNR dB", "corr - 1", "verdict",
+)  # fmt: skip
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
     """One line per part of the model; where a stage is at fault or the reference wrong, a line for it."""
-    marked = findings.with_inheritance(rows)
     groups: dict[str, list[Row]] = {}
-    for row in marked:
+    for row in findings.with_inheritance(rows):
         groups.setdefault(findings.group_of(row["path"]), []).append(row)
     lines = []
     for name, members in groups.items():
-        faulty = [row for row in members if row["status"] in (FAULT, REFERENCE_WRONG)]
         lines.append(_line(name, members))
-        lines += [
-            _line(f"  {row['path'].removeprefix(name)} {row['entry']}", [row]) for row in faulty[:6] if len(members) > 1
-        ]
+        faulty = [row for row in members if row["status"] in (FAULT, REFERENCE_WRONG)] if len(members) > 1 else []
+        lines += [_line(f"  {row['path'].removeprefix(name)} {row['entry']}", [row]) for row in faulty[:6]]
     return lines
 
 
 def _line(name: str, rows: Sequence[Row]) -> list[str]:
     added, chained = findings.worst(rows), findings.worst(rows[-1:], "chained")
-    statuses = [row["status"] for row in rows]
-    status = next(s for s in findings.ORDER if s in statuses)
-    own = "–" if "reason" in chained else figure(chained["max_abs"])
-    corr = chained.get("corr")
+    status = min((row["status"] for row in rows), key=findings.ORDER.index)
     return [
         name,
         str(len(rows)),
         "–" if "reason" in added else figure(added["max_abs"]),
         "–" if "reason" in added else percent(added["share"]),
-        own,
+        "–" if "reason" in chained else figure(chained["max_abs"]),
         figure(chained.get("relative")),
         figure(chained.get("snr_db"), ".1f"),
-        "–" if corr is None else figure(corr - 1),
+        figure(below_one(chained, "corr")),
         VERDICTS[status],
     ]
 
 
 def aligned(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A table for the terminal: the first column to the left, the others to the right."""
-    widths = [max(len(line[i]) for line in [headings, *lines]) for i in range(len(headings))]
+    first, *widths = (max(map(len, column)) for column in zip(headings, *lines, strict=True))
     texts = []
-    for line in [headings, *lines]:
-        cells = [line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))]
-        texts.append("  ".join(cells).rstrip())
+    for name, *cells in [headings, *lines]:
+        texts.append("  ".join([name.ljust(first), *map(str.rjust, cells, widths)]).rstrip())
     return "\n".join(texts)
 
 
@@ -146,11 +134,9 @@ ALL_HEADINGS = (
 
 
 def full_lines(rows: Sequence[Row]) -> list[list[str]]:
-    """One line per value of every stage."""
     lines = []
     for row in findings.with_inheritance(rows):
         added, chained = row["added"], row["chained"]
-        near = [figure(None if added.get(name) is None else added[name] - 1) for name in ("corr", "cosine")]
         lines.append(
             [
                 row["path"],
@@ -158,7 +144,7 @@ def full_lines(rows: Sequence[Row]) -> list[list[str]]:
                 "x".join(map(str, row["shape"])),
                 *(figure(added.get(name)) for name in ("max_abs", "rmse", "relative")),
                 figure(added.get("snr_db"), ".1f"),
-                *near,
+                *(figure(below_one(added, name)) for name in ("corr", "cosine")),
                 str(added.get("argmax_changes", "–")),
                 "–" if "reason" in added else percent(findings.worst([row])["share"]),
                 *(figure(chained.get(name)) for name in ("max_abs", "relative")),
@@ -176,24 +162,21 @@ VALIDATION_HEADINGS = (
 
 def validation_lines(model: str, rows: Sequence[Row]) -> list[list[str]]:
     """The validation table: the worst added error of every part, and the error of its output on own values."""
-    lines = []
-    for item in findings.validation(model, rows):
-        added, chained = item["added"], item["chained"]
-        corr = chained.get("corr")
-        lines.append(
-            [
-                item["title"],
-                str(item["values"]),
-                figure(added["max_abs"]),
-                figure(added["relative"]),
-                percent(added["share"]) if item["values"] else "–",
-                figure(chained.get("max_abs")),
-                figure(chained.get("relative")),
-                "–" if corr is None else figure(corr - 1),
-                VERDICTS.get(item["status"], item["status"]),
-            ]
-        )
-    return lines
+    return [validation_line(item) for item in findings.validation(model, rows)]
+
+
+def validation_line(item: Row) -> list[str]:
+    added, chained = item["added"], item["chained"]
+    return [
+        str(item["title"]),
+        str(item["values"]),
+        figure(added["max_abs"]),
+        figure(added["relative"]),
+        percent(added["share"]) if item["values"] else "–",
+        *(figure(chained.get(name)) for name in ("max_abs", "relative")),
+        figure(below_one(chained, "corr")),
+        str(VERDICTS.get(item["status"], item["status"])),
+    ]
 
 
 def audible(rows: Sequence[Row]) -> list[str]:
@@ -201,10 +184,7 @@ def audible(rows: Sequence[Row]) -> list[str]:
     from suites.metrics.wording import describe
 
     lines = []
-    for row in rows:
-        found = row.get("heard")
-        if not found:
-            continue
+    for row, found in ((row, row["heard"]) for row in rows if row.get("heard")):
         where = f"{row['variant']}, {row['probe']}, `{row['path']}`"
         if "level_db" in found:
             parts = [describe(found)]
@@ -224,15 +204,10 @@ AUDIO_FIGURES = (
     ("edge_start_snr_db", "SNR of the first 0.1 s, dB", ".1f"),
     ("edge_end_snr_db", "of the last, dB", ".1f"),
 )
-PITCH_FIGURES = (
-    ("max_cents", "largest difference in cents"),
-    ("rms_cents", "RMS"),
-    ("octave_errors", "octave errors"),
-)
+PITCH_FIGURES = (("max_cents", "largest difference in cents"), ("rms_cents", "RMS"), ("octave_errors", "octave errors"))
 
 
 def spread_text(line: Line) -> str:
-    """Similarity of two correct outputs with different noise."""
     s = line["spread"]
 
     def span(name: str, form: str) -> str:
@@ -262,13 +237,11 @@ def verdict(trace: Trace) -> str:
     return text if wrong is None else f"{text} {wrong}"
 
 
-# ---------------------------------------------------------------------- terminal
 def terminal(trace: Trace, show_all: bool = False) -> str:
     other, reference = trace.backends
     parts = [f"{trace.model}: {other} beside {reference}, {trace.config['precision']}, {weights(trace)}"]
     parts += [f"optimisations as configured: {used_optimisations(trace)}"]
-    for i, (variant, probe) in enumerate(walks(trace)):
-        rows = [row for row in trace.rows if (row["variant"], row["probe"]) == (variant, probe)]
+    for i, ((variant, probe), rows) in enumerate(by_walk(trace).items()):
         if i and not show_all and findings.first_fault(rows) is None:
             share = percent(findings.worst(rows)["share"])
             parts += ["", f"{variant}, probe {probe}: {len(rows)} values, none above {share} % of its limit"]
@@ -281,10 +254,10 @@ def terminal(trace: Trace, show_all: bool = False) -> str:
     return "\n".join([*parts, "", verdict(trace).replace("`", "")])
 
 
-def command(trace: Trace) -> str:
-    """The command line that repeats the trace, with the overrides that it was given."""
-    words = [text for text in trace.config["overrides"] if not text.startswith("out=")]
-    return shlex.join(["python", "-m", "suites", "trace", trace.model, *words])
+def command(verb: str, config: Mapping[str, Any]) -> str:
+    """The command line that repeats a run or a trace, with the overrides that it was given."""
+    words = [text for text in config["overrides"] if not text.startswith(("out=", "resume="))]
+    return shlex.join(["python", "-m", "suites", verb, str(config["suite"]["name"]), *words])
 
 
 def weights(trace: Trace) -> str:
@@ -296,5 +269,8 @@ def used_optimisations(trace: Trace) -> str:
     return ", ".join(facts.get("optimize", [])) or "none"
 
 
-def walks(trace: Trace) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((row["variant"], row["probe"]) for row in trace.rows))
+def by_walk(trace: Trace) -> dict[tuple[str, str], list[Line]]:
+    found: dict[tuple[str, str], list[Line]] = {}
+    for row in trace.rows:
+        found.setdefault((row["variant"], row["probe"]), []).append(row)
+    return found

@@ -16,7 +16,7 @@ from ..figures.pictures import drawn
 from ..figures.plots import PLOTS
 from ..figures.trace_plot import heat
 from ..render.document import Document, Paragraph, Picture, Section, counted, joined, words_of
-from ..render.render import write
+from ..render.html import write
 from ..tables import accuracy, machines, optimisations, parity, phases, summary, times
 
 # more figures take minutes to draw, and the page is slow
@@ -100,8 +100,8 @@ def draw(book: Book, out: Path) -> Pictures:
         path = folder / f"{_prefix(run.label)}{name}.png"
         pictures.add(run, drawn(make, path, alt, (run.file("records.jsonl"),), name))
     for walked in book.traces:
-        alt = f"Error of every part of {walked.model}: added by the part, and on own values"
-        alt += f", machine {walked.setting}" if walked.setting else ""
+        where = f", machine {walked.setting}" if walked.setting else ""
+        alt = f"Error of every part of {walked.model}: added by the part, and on own values{where}"
         path = folder / f"{_prefix(walked.label)}stages.png"
         pictures.add(walked, drawn(partial(heat, walked), path, alt, (walked.file("records.jsonl"),)))
     return pictures
@@ -145,23 +145,19 @@ def _parts(book: Book, pictures: Pictures) -> Iterator[Part]:
     yield times.slopes(book), "needs two durations of one suite", "Time against duration"
     yield times.real_audio(book), "no run on a recording: audio=FILE, or the speech clip of `rmvpe`", "Real audio"
     yield parity.sections(book), "no run compares two backends", "Parity"
-    yield _steps(book, pictures), "no trace among the runs: python -m suites trace all", "Parity, step by step"
+    heats = [picture for walked in book.traces for picture in pictures.found.get(id(walked), {}).values()]
+    why = "no trace among the runs: python -m suites trace all"
+    yield _illustrated(parity.steps(book), heats), why, "Parity, step by step"
     found = _illustrated(accuracy.sections(book), pictures.of(book.having("accuracy"), "accuracy", "voicing"))
     yield found, _no_run("accuracy"), "RMVPE accuracy"
     found, why = parity.pitch(book)
     yield _illustrated(found, pictures.of(book.runs, "f0")), why, "F0 of the backends"
-    yield _pictured("Spectrograms", pictures.of(book.runs, "spectra")), "no run makes audio", "Spectrograms"
+    drawn_spectra = pictures.of(book.runs, "spectra")
+    found = [Section("Spectrograms", [*drawn_spectra])] if drawn_spectra else []
+    yield found, "no run makes audio", "Spectrograms"
     yield machines.sounds(book), "" if len(book.runs) > 1 else "no run makes audio", "To listen to"
-    yield (
-        _illustrated(phases.memory(book), pictures.of(_memory_runs(book), "memory")),
-        _no_run("memory"),
-        "Memory",
-    )
-    yield (
-        _illustrated(phases.growth(book), pictures.of(book.having("memory"), "growth")),
-        _no_run("memory"),
-        "Growth",
-    )
+    yield (_illustrated(phases.memory(book), pictures.of(_memory_runs(book), "memory")), _no_run("memory"), "Memory")
+    yield (_illustrated(phases.growth(book), pictures.of(book.having("memory"), "growth")), _no_run("memory"), "Growth")
     found = _illustrated(phases.first_run(book), pictures.of(book.having("first_run"), "first"))
     yield found, _no_run("first_run"), "First run against steady state"
     found = _illustrated(optimisations.ablation(book), pictures.of(book.having("ablation"), "waterfall", "ablation"))
@@ -193,22 +189,10 @@ def _illustrated(sections: list[Section], pictures: Sequence[Picture]) -> list[S
     return sections
 
 
-def _pictured(title: str, pictures: Sequence[Picture]) -> list[Section]:
-    return [Section(title, list(pictures))] if pictures else []
-
-
-def _steps(book: Book, pictures: Pictures) -> list[Section]:
-    found = [picture for walked in book.traces for picture in pictures.found.get(id(walked), {}).values()]
-    return _illustrated(parity.steps(book), found)
-
-
 # ---------------------------------------------------------------------- the terminal
 def notes(book: Book, document: Document) -> list[str]:
     """Lines for the terminal, after the report's path."""
-    lines: list[str] = []
-    for run in book.runs:
-        where = f"{run.label}: " if run.label else ""
-        lines += [where + text for text in _of_run(run)]
+    lines = [f"{run.label}: {text}" if run.label else text for run in book.runs for text in _of_run(run)]
     absent = [f"absent in {table.name}: {reason}" for table in document.tables() for reason in table.absences()]
     absent = [text for text in dict.fromkeys(absent) if text.endswith("no record")]
     lines += absent[:MOST_ABSENCES]
@@ -218,8 +202,7 @@ def notes(book: Book, document: Document) -> list[str]:
         if walked.finding is not None:
             lines.append(f"{walked.label or walked.model}: {traces.verdict(walked)}".replace("`", ""))
     if len(book.runs) + len(book.traces) > 1:
-        passed = sum(r["status"] == "passed" for run in book.runs for r in run.records)
-        measured = sum(r["status"] != "skipped" for run in book.runs for r in run.records)
+        passed, measured = (sum(run.counts[i] for run in book.runs) for i in range(2))
         held = [counted(len(book.runs), "run", ()), counted(len(book.traces), "trace", ())]
         lines.append(f"{words_of(joined(held))}: {passed} of {measured} records passed")
     return lines
@@ -235,9 +218,8 @@ def _of_run(run: RunData) -> Iterator[str]:
         yield f"planned, and without a record: {len(found.missing)}"
     if not run.label:
         yield from _precision_reached(run)
-        measured = [r for r in run.records if r["status"] != "skipped"]
-        passed = sum(r["status"] == "passed" for r in measured)
-        yield f"{found.word}: {passed} of {len(measured)} records passed"
+        passed, measured = run.counts
+        yield f"{found.word}: {passed} of {measured} records passed"
 
 
 def _precision_reached(run: RunData) -> Iterator[str]:
@@ -245,11 +227,8 @@ def _precision_reached(run: RunData) -> Iterator[str]:
     for backend in run.backends:
         gains = [g for c in run.cases for p in run.components if (g := run.speedup(c, p, backend)) and g.detectable]
         if gains:
-            known, seen = ([100 * f(g) for g in gains] for f in (lambda g: g.half_width, lambda g: g.detectable or 0.0))
-            yield (
-                f"precision: {backend}'s speed-ups are known to {_per_cent(known)}; "
-                f"changes of {_per_cent(seen)} would have shown"
-            )
+            known, seen = (_per_cent([100 * getattr(g, name) for g in gains]) for name in ("half_width", "detectable"))
+            yield f"precision: {backend}'s speed-ups are known to {known}; changes of {seen} would have shown"
 
 
 def _per_cent(shares: list[float]) -> str:

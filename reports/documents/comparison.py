@@ -12,26 +12,12 @@ from suites.base.backends import BACKENDS
 from suites.gate.baseline import Baseline, Key, differences
 from suites.gate.judge import MEANING, UNJUDGED, Outcome, Verdict
 
+from ..data.frame import distinct
 from ..data.gates import CALLS, commit_of, printable, ratios
 from ..figures import changes
 from ..figures.pictures import in_parts
-from ..render.document import (
-    Absent,
-    Block,
-    Bullets,
-    Cell,
-    Document,
-    Num,
-    Paragraph,
-    Picture,
-    Section,
-    Table,
-    Text,
-    joined,
-    plain,
-    say,
-)
-from ..render.render import write
+from ..render import document as doc
+from ..render.html import write
 from ..tables.verdicts import FAMILIES, Family, bound, family_of, ratio_number, recorded
 
 WORDS = {
@@ -54,7 +40,6 @@ class Side(NamedTuple):
     stored: bool
 
     def source(self, key: Key, family: Family) -> str:
-        """The record or entry of a figure."""
         where = "/".join(key)
         field, stored = family.field
         return f"{self.name}#{where}.{stored}" if self.stored else f"{self.name}/records.jsonl#{where}.{field}"
@@ -70,8 +55,7 @@ class Side(NamedTuple):
     def all_sources(self) -> str:
         return self.name if self.stored else f"{self.name}/records.jsonl#*"
 
-    def fact(self, text: str) -> Num:
-        """A fact of the environment, with its source."""
+    def fact(self, text: str) -> doc.Num:
         return recorded(text, (f"{self.name}#made" if self.stored else f"{self.name}/environment.json",))
 
 
@@ -86,23 +70,16 @@ class Pair(NamedTuple):
 def pair_of(before: Baseline, after: Baseline) -> Pair:
     """Both baselines, named by the shortest distinct ends of their paths."""
     paths = [Path(baseline.name).resolve() for baseline in (before, after)]
-    names = [printable(path.as_posix()) for path in paths]
-    for depth in range(1, max(len(path.parts) for path in paths)):
-        found = [printable("/".join(path.parts[-depth:])) for path in paths]
-        if found[0] != found[1]:
-            names = found
-            break
-    sides = zip((before, after), names, paths, strict=True)
+    names = distinct(paths) if paths[0] != paths[1] else map(str, paths)
+    sides = zip((before, after), map(printable, names), paths, strict=True)
     return Pair(*(Side(baseline, name, path.is_file()) for baseline, name, path in sides))
 
 
 def write_comparison(before: Baseline, after: Baseline, outcome: Outcome, folder: Path) -> Path:
-    """The comparison's report.md, report.html and plots."""
     return write(document(before, after, outcome, draw(before, after, outcome, folder)), folder)
 
 
-# ---------------------------------------------------------------------- the document
-def document(before: Baseline, after: Baseline, outcome: Outcome, pictures: Sequence[Picture] = ()) -> Document:
+def document(before: Baseline, after: Baseline, outcome: Outcome, pictures: Sequence[doc.Picture] = ()) -> doc.Document:
     """Every verdict of ``outcome``, that of ``judge(before, after, policy)``; with what ``draw`` drew."""
     pair = pair_of(before, after)
     sections = [_summary(pair, outcome)]
@@ -110,115 +87,110 @@ def document(before: Baseline, after: Baseline, outcome: Outcome, pictures: Sequ
         found = _of(family, pair, outcome)
         if found:
             own = [picture for picture in pictures if picture.name.startswith(f"forest-{family.name}")]
-            sections.append(Section(family.title, [_table(family, found, pair), *own]))
+            sections.append(doc.Section(family.title, [_table(family, found, pair), *own]))
     rest = [v for v in outcome.verdicts if v.before is None and v.kind != "passed"]
     if rest:
         header = ("case", "component", "backend", "gate", "verdict", "why")
-        table = Table("rest", header, tuple(_rest(verdict, pair) for verdict in rest), len(header))
-        sections.append(Section("What was not judged, or is not there", [table]))
-    return Document(f"{pair.after.name} compared with {pair.before.name}", sections)
+        everywhere = tuple(side.all_sources() for side in pair)
+        texts = [(*v.key, v.metric, v.word, v.text) for v in rest]
+        rows = tuple(tuple(recorded(text, everywhere) if text else "" for text in row) for row in texts)
+        table = doc.Table("rest", header, rows, len(header))
+        sections.append(doc.Section("What was not judged, or is not there", [table]))
+    return doc.Document(f"{pair.after.name} compared with {pair.before.name}", sections)
 
 
-def _summary(pair: Pair, outcome: Outcome) -> Section:
+def _summary(pair: Pair, outcome: Outcome) -> doc.Section:
     everywhere = tuple(side.all_sources() for side in pair)
     words = [v.word for v in outcome.verdicts]
-    counts = [say("{} {}", plain(words.count(word), everywhere), word) for word in dict.fromkeys(words)]
-    blocks: list[Block] = [Paragraph((WORDS[outcome.exit_code],)), Paragraph(say("Verdicts: {}.", joined(counts)))]
+    counts = [doc.say("{} {}", doc.plain(words.count(word), everywhere), word) for word in dict.fromkeys(words)]
+    texts = ((WORDS[outcome.exit_code],), doc.say("Verdicts: {}.", doc.joined(counts)))
+    blocks: list[doc.Block] = [doc.Paragraph(text) for text in texts]
     called = [v for v in outcome.verdicts if v.kind in CALLS and v.change is not None]
-    items = [_called(v, pair) for v in sorted(called, key=_size, reverse=True)]
+    called.sort(key=lambda v: abs(math.log(max(1 + (v.change or 0.0), 1e-9))), reverse=True)
+    items = [_called(v, pair) for v in called]
     unjudged = [v for v in outcome.verdicts if MEANING[v.kind] == UNJUDGED and v.before is not None]
     reasons = list(dict.fromkeys(f"{v.word}: {v.text}" for v in unjudged))
     items += [(recorded(reason, everywhere),) for reason in (*outcome.notes, *reasons)]
     if items:
-        blocks.append(Bullets(tuple(items)))
-    return Section("Summary", [*blocks, _sides(pair)])
+        blocks.append(doc.Bullets(tuple(items)))
+    return doc.Section("Summary", [*blocks, _sides(pair)])
 
 
-def _size(verdict: Verdict) -> float:
-    """The size of a change in either direction."""
-    return abs(math.log(max(1 + (verdict.change or 0.0), 1e-9)))
-
-
-def _called(verdict: Verdict, pair: Pair) -> Text:
+def _called(verdict: Verdict, pair: Pair) -> doc.Text:
     sources = pair.sources(verdict)
     where = recorded(f"{verdict.where}, {verdict.metric}", sources)
-    return say("{}: {}, {}", where, Num(verdict.word, sources), ratio_number(verdict, sources))
+    return doc.say("{}: {}, {}", where, doc.Num(verdict.word, sources), ratio_number(verdict, sources))
 
 
-def _sides(pair: Pair) -> Table:
+def _sides(pair: Pair) -> doc.Table:
     """The two sides; facts of the software only where they differ."""
-    rows: list[tuple[Cell, ...]] = [
+    rows: list[tuple[doc.Cell, ...]] = [
         ("runs", *(side.fact(", ".join(map(str, side.baseline.made.get("runs", [])))) for side in pair)),
         ("commit", *(side.fact(commit_of(side.baseline)) for side in pair)),
         ("processor", *(side.fact(str(side.baseline.fingerprint.get("cpu"))) for side in pair)),
         ("launches", *(_launches(side) for side in pair)),
-        ("other work (%)", *(_others(side) for side in pair)),
+        ("other work (%)", *(doc.plain(100 * _busiest(side), (side.all_sources(),), ".0f") for side in pair)),
     ]
     for text in differences(pair.before.baseline.fingerprint, pair.after.baseline.fingerprint):
         what, _, both = text.partition(": ")
         there, _, here = both.partition(" there, ")
         rows.append((what, pair.before.fact(there), pair.after.fact(here.removesuffix(" here"))))
-    return Table("sides", ("", "before", "after"), tuple(rows), 3)
+    return doc.Table("sides", ("", "before", "after"), tuple(rows), 3)
 
 
-def _launches(side: Side) -> Num | Absent:
+def _launches(side: Side) -> doc.Num | doc.Absent:
     found = sorted({len(e.seconds) for e in side.baseline.entries.values() if e.seconds})
     if not found:
-        return Absent("nothing was timed")
+        return doc.Absent("nothing was timed")
     words = str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
-    return Num(words, (side.all_sources(),), float(found[0]) if len(found) == 1 else None)
+    return doc.Num(words, (side.all_sources(),), float(found[0]) if len(found) == 1 else None)
 
 
-def _others(side: Side) -> Num:
-    share = max((e.others for e in side.baseline.entries.values()), default=0.0)
-    return plain(100 * share, (side.all_sources(),), ".0f")
-
-
-def _rest(verdict: Verdict, pair: Pair) -> tuple[Cell, ...]:
-    sources = tuple(side.all_sources() for side in pair)
-    words = (*verdict.key, verdict.metric, verdict.word, verdict.text)
-    return tuple(recorded(word, sources) if word else "" for word in words)
+def _busiest(side: Side) -> float:
+    return max((entry.others for entry in side.baseline.entries.values()), default=0.0)
 
 
 # ---------------------------------------------------------------------- one family
 def _of(family: Family, pair: Pair, outcome: Outcome) -> list[Verdict]:
     """The family's verdicts with figures: by backend, then component and case in the runs' own order."""
-    found = [
-        v for v in outcome.verdicts if v.before is not None and v.metric != "status" and family_of(v.metric) == family
-    ]
+    judged = [v for v in outcome.verdicts if v.before is not None and v.metric != "status"]
     keys = [*pair.after.baseline.entries, *pair.before.baseline.entries]
     cases, components, measured = (list(dict.fromkeys(key[i] for key in keys)) for i in range(3))
     backends = sorted(measured, key=lambda b: list(BACKENDS).index(b) if b in BACKENDS else len(BACKENDS))
-    places = {
-        v: (backends.index(b), components.index(p), cases.index(c), v.metric) for v in found for c, p, b in [v.key]
-    }
-    return sorted(found, key=places.__getitem__)
+
+    def place(v: Verdict) -> tuple[int, int, int, str]:
+        case, component, backend = v.key
+        return backends.index(backend), components.index(component), cases.index(case), v.metric
+
+    return sorted((v for v in judged if family_of(v.metric) == family), key=place)
 
 
-def _table(family: Family, found: Sequence[Verdict], pair: Pair) -> Table:
+def _table(family: Family, found: Sequence[Verdict], pair: Pair) -> doc.Table:
     header = ("backend", "component", "case", *(("figure",) if family.several else ()), "verdict")
     seen = () if family.several else ("would have shown (×)",)
-    figures = (f"before ({family.unit})", f"after ({family.unit})", "after / before (×)", "called from (×)", *seen)
+    unit = family.metric.unit
+    figures = (f"before ({unit})", f"after ({unit})", "after / before (×)", "called from (×)")
+    rows = tuple(_row(family, v, pair) for v in found)
     about = (family.about if family.several else f"{family.about} {BRACKETS}",)
-    return Table(family.name, (*header, *figures), tuple(_row(family, v, pair) for v in found), len(header), about)
+    return doc.Table(family.name, (*header, *figures, *seen), rows, len(header), about)
 
 
-def _row(family: Family, verdict: Verdict, pair: Pair) -> tuple[Cell, ...]:
+def _row(family: Family, verdict: Verdict, pair: Pair) -> tuple[doc.Cell, ...]:
     case, component, backend = map(printable, verdict.key)
     first, second, both = pair.before.sources(verdict), pair.after.sources(verdict), pair.sources(verdict)
-    words: list[Cell] = [backend, component, case, *((verdict.metric,) if family.several else ())]
-    values: list[Cell] = [
-        Absent() if value is None else plain(float(value), sources, scale=family.scale)
+    words: list[doc.Cell] = [backend, component, case, *((verdict.metric,) if family.several else ())]
+    values: list[doc.Cell] = [
+        doc.Absent() if value is None else doc.plain(float(value), sources, scale=family.metric.scale)
         for value, sources in ((verdict.before, first), (verdict.after, second))
     ]
     more = [bound(verdict.limit, both), *(() if family.several else (bound(verdict.detectable, both),))]
-    return (*words, Num(verdict.kind, both), *values, ratio_number(verdict, both), *more)
+    return (*words, doc.Num(verdict.kind, both), *values, ratio_number(verdict, both), *more)
 
 
 # ---------------------------------------------------------------------- its figures
-def draw(before: Baseline, after: Baseline, outcome: Outcome, folder: Path) -> list[Picture]:
+def draw(before: Baseline, after: Baseline, outcome: Outcome, folder: Path) -> list[doc.Picture]:
     """Forest plots in ``plots``: one per family, of several parts where it has many rows."""
-    pair, pictures = pair_of(before, after), list[Picture]()
+    pair, pictures = pair_of(before, after), list[doc.Picture]()
     (folder / "plots").mkdir(parents=True, exist_ok=True)
     for family in FAMILIES:
         # a logarithmic axis has no zero
@@ -237,13 +209,12 @@ def ratio_row(family: Family, verdict: Verdict) -> changes.Ratio:
     case, component, backend = map(printable, verdict.key)
     label = f"{component}, {case}" + (f", {verdict.metric.removesuffix('_bytes')}" if family.several else "")
     ratio = ratio_number(verdict, ())
-    tooltip = f"{backend}, {label}: {ratio.text if isinstance(ratio, Num) else ''}, {verdict.kind}"
+    tooltip = f"{backend}, {label}: {ratio.text if isinstance(ratio, doc.Num) else ''}, {verdict.kind}"
     tooltip += f"; {printable(verdict.text)}" if verdict.text else ""
     value, low, high = ratios(verdict)
     called = verdict.kind in CALLS
-    return changes.Ratio(
-        backend, label, value or 1.0, low, high, _limits(family, verdict), called, verdict.kind, tooltip
-    )
+    limits = _limits(family, verdict)
+    return changes.Ratio(backend, label, value or 1.0, low, high, limits, called, verdict.kind, tooltip)
 
 
 def _limits(family: Family, verdict: Verdict) -> tuple[float, ...]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 from suites.base.errors import UserError
 from suites.gate.baseline import Key, differences
@@ -34,7 +34,7 @@ from ..render.document import (
     say,
     words_of,
 )
-from ..render.render import write
+from ..render.html import write
 from ..tables.verdicts import family_of, is_memory, ratio_number, recorded
 from .build import Built
 
@@ -92,10 +92,8 @@ def compose(
 def _summary(groups: Sequence[Group], unread: Sequence[tuple[str, str]]) -> list[Any]:
     count = sum(len(group.members) for group in groups)
     sources = tuple(f"{m.label}/records.jsonl" for group in groups for m in group.members)
-    text = say("{} could be read", counted(count, "run", sources))
-    if unread:
-        text = say("{}, {} could not", text, plain(len(unread), tuple(name for name, _ in unread)))
-    text = (*text, ".")
+    failed = say(", {} could not", plain(len(unread), tuple(name for name, _ in unread))) if unread else ""
+    text = say("{} could be read{}.", counted(count, "run", sources), failed)
     several = [group for group in groups if len(group.members) > 1]
     if not several:
         return [Paragraph(text), Paragraph(("**Nothing to compare**: a history needs two runs that are alike.",))]
@@ -108,7 +106,7 @@ def _sum_of(group: Group) -> Text:
     text = say("{}: {}, {} called", recorded(group.name, sources), runs, changes)
     if group.changes:
         last = group.members[group.changes[-1].at]
-        text = say("{}, the latest in {}", text, recorded(last.title(), (last.run.file("environment.json"),)))
+        text = say("{}, the latest in {}", text, recorded(last.title(), last.facts_from))
     return text
 
 
@@ -119,38 +117,33 @@ def _sections(group: Group, number: int, groups: Sequence[Group], pictures: Sequ
     header = ("run", "date", "commit", "case", "component", "backend", "gates", "verdict", "compared with", "ratio (×)")
     blocks.append(Table(f"changes-{number}", header, rows, 9) if rows else Paragraph(("None.",)))
     if group.unjudged:
-        blocks += [
-            Paragraph(("What the gate could not judge:",)),
-            Bullets(tuple(_open(group, *x) for x in group.unjudged)),
-        ]
+        items = tuple(_open(group, *one) for one in group.unjudged)
+        blocks += [Paragraph(("What the gate could not judge:",)), Bullets(items)]
     yield Section("Changes that the gate would call", blocks, 3)
     times = [t for t in group.trends if not is_memory(t.metric)]
     shown = ("case", "component", "backend", "judged by", "verdict", "first (ms)", "last (ms)", "last / first (×)")
-    table = Table(f"trends-{number}", shown, tuple(_time_row(group, t) for t in times), 5, (ABOUT_TREND,))
+    table = Table(f"trends-{number}", shown, tuple(_trend_row(group, t) for t in times), 5, (ABOUT_TREND,))
     drawn = [picture for picture in pictures if "-memory-" not in picture.name]
     yield Section("From the first run to the last", [table, Paragraph((ABOUT_FIGURES,)), *drawn], 3)
     peaks = [t for t in group.trends if is_memory(t.metric)]
     if peaks:
         shown = ("case", "component", "backend", "figure", "verdict", "first (MiB)", "last (MiB)", "last / first (×)")
         about = ("Medians of fresh processes, above what was held before loading.",)
-        table = Table(f"memory-{number}", shown, tuple(_memory_row(group, t) for t in peaks), 5, about)
+        table = Table(f"memory-{number}", shown, tuple(_trend_row(group, t) for t in peaks), 5, about)
         drawn = [picture for picture in pictures if "-memory-" in picture.name]
         yield Section("Peak memory from the first run to the last", [table, *drawn], 3)
 
 
 def _what(group: Group) -> Text:
     member = group.members[0]
-    weights = ", ".join(dict.fromkeys(str(w) for w in member.baseline.facts["weights"].values())) or "none"
-    source = (member.run.file("environment.json"),)
+    facts, source = member.baseline.facts, member.facts_from
+    measure = member.run.config["measure"].get("name", facts["model"])
     return say(
         "{}, {} threads; measure {}; weights: {}.",
         recorded(str(member.baseline.fingerprint.get("cpu")), source),
-        plain(member.baseline.facts["threads"] or 0, source),
-        recorded(
-            str(member.run.config["measure"].get("name", member.baseline.facts["model"])),
-            (member.run.file("config.yaml"),),
-        ),
-        recorded(weights, source),
+        plain(facts["threads"] or 0, source),
+        recorded(str(measure), (member.run.file("config.yaml"),)),
+        recorded(", ".join(dict.fromkeys(map(str, facts["weights"].values()))) or "none", source),
     )
 
 
@@ -159,7 +152,8 @@ def _apart(group: Group, groups: Sequence[Group]) -> list[Paragraph]:
     near = _nearest(group, groups)
     if near is None or not group.name.endswith(")"):
         return []
-    return [Paragraph(say("Not comparable with {}: {}.", near[0].name, recorded("; ".join(near[1]), _of_all(group))))]
+    sources = tuple(source for member in group.members for source in member.facts_from)
+    return [Paragraph(say("Not comparable with {}: {}.", near[0].name, recorded("; ".join(near[1]), sources)))]
 
 
 def _nearest(group: Group, groups: Sequence[Group]) -> tuple[Group, list[str]] | None:
@@ -168,66 +162,47 @@ def _nearest(group: Group, groups: Sequence[Group]) -> tuple[Group, list[str]] |
     return min(others, key=lambda pair: len(pair[1]), default=None)
 
 
-def _of_all(group: Group) -> tuple[str, ...]:
-    return tuple(member.run.file("environment.json") for member in group.members)
-
-
 def _alone(group: Group, groups: Sequence[Group]) -> Text:
     member, near = group.members[0], _nearest(group, groups)
-    sources = (member.run.file("config.yaml"), member.run.file("environment.json"))
+    sources = (member.run.file("config.yaml"), *member.facts_from)
     text = say("{} ({})", recorded(member.title(), sources), recorded(group.name, sources))
     if near is None:
         return text
-    more = [*near[1][:3], *(["..."] if len(near[1]) > 3 else [])]
-    return say(
-        "{}: closest to {}, but {}",
-        text,
-        recorded(near[0].members[0].label, sources),
-        recorded("; ".join(more), sources),
-    )
+    more = "; ".join([*near[1][:3], *(["..."] if len(near[1]) > 3 else [])])
+    other = recorded(near[0].members[0].label, sources)
+    return say("{}: closest to {}, but {}", text, other, recorded(more, sources))
 
 
 def _runs(group: Group, number: int) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for i, member in enumerate(group.members):
-        source = (member.run.file("environment.json"),)
-        before = group.members[i - 1].baseline.fingerprint if i else member.baseline.fingerprint
+        run, source = member.run, member.facts_from
+        before = group.members[max(i - 1, 0)].baseline.fingerprint
         found = differences(before, member.baseline.fingerprint)
         changed = "; ".join(text.replace(" there, ", " to ").removesuffix(" here") for text in found)
         launches = max(len(entry.seconds) for entry in member.baseline.entries.values())
-        rows.append(
-            (
-                recorded(member.label, source),
-                recorded(f"{member.time:%Y-%m-%d %H:%M}", (member.run.file("records.jsonl#*/*/*.time"),)),
-                recorded(member.commit, source),
-                recorded(changed, source) if changed else "",
-                plain(launches, (member.run.file("records.jsonl#*/*/*.launches"),)),
-                plain(sum(change.at == i for change in group.changes), (member.run.file("records.jsonl"),)),
-            )
+        time = recorded(f"{member.time:%Y-%m-%d %H:%M}", (run.file("records.jsonl#*/*/*.time"),))
+        facts = (recorded(member.commit, source), recorded(changed, source) if changed else "")
+        counts = (
+            plain(launches, (run.file("records.jsonl#*/*/*.launches"),)),
+            plain(sum(change.at == i for change in group.changes), (run.file("records.jsonl"),)),
         )
+        rows.append((recorded(member.label, source), time, *facts, *counts))
     header = ("run", "time", "commit", "software or machine: what became other", "launches", "changes called")
     return Table(f"runs-{number}", header, tuple(rows), 4)
 
 
 def _sources(group: Group, key: Key, metric: str, *places: int) -> tuple[str, ...]:
-    """The records of these runs."""
-    return tuple(_source(group.members[i], key, family_of(metric).field[0]) for i in places)
+    return tuple(_source(group.members[i], key, metric) for i in places)
 
 
 def _change(group: Group, change: Change) -> tuple[Cell, ...]:
     v, member, before = change.verdict, group.members[change.at], group.members[change.against]
     both = _sources(group, v.key, v.metric, change.against, change.at)
-    source = (member.run.file("environment.json"),)
-    words = (member.label, member.date, member.commit)
-    ratio = Absent(printable(v.text)) if v.change is None else ratio_number(v, both)
+    run = (recorded(text, member.facts_from) for text in (member.label, member.date, member.commit))
     names = (*map(printable, v.key), ", ".join(change.gates))
-    return (
-        *(recorded(w, source) for w in words),
-        *names,
-        recorded(v.word, both),
-        recorded(before.label, source),
-        ratio,
-    )
+    ratio = Absent(printable(v.text)) if v.change is None else ratio_number(v, both)
+    return (*run, *names, recorded(v.word, both), recorded(before.label, member.facts_from), ratio)
 
 
 def _open(group: Group, at: int, reason: str, count: int) -> Text:
@@ -236,107 +211,80 @@ def _open(group: Group, at: int, reason: str, count: int) -> Text:
     return say("{}: {} gates, {}", recorded(member.title(), sources), plain(count, sources), recorded(reason, sources))
 
 
-def _time_row(group: Group, trend: Trend) -> tuple[Cell, ...]:
-    values = [_time(group.members[i], trend.key) for i in (trend.first, trend.last)]
-    return _trend_row(group, trend, trend.metric, values)
-
-
-def _memory_row(group: Group, trend: Trend) -> tuple[Cell, ...]:
-    values = [_peak(group.members[i], trend.key, trend.metric) for i in (trend.first, trend.last)]
-    return _trend_row(group, trend, trend.metric.removesuffix("_bytes"), values)
-
-
-def _trend_row(group: Group, trend: Trend, name: str, values: Sequence[Num | Absent]) -> tuple[Cell, ...]:
+def _trend_row(group: Group, trend: Trend) -> tuple[Cell, ...]:
     v, both = trend.verdict, _sources(group, trend.key, trend.metric, trend.first, trend.last)
-    if v is None or v.change is None:
-        one = trend.first == trend.last
-        why = "in one run only" if one else v.text if v else "another environment: seconds are not judged"
-        return (*map(printable, trend.key), name, recorded(v.word, both) if v else "", *values, Absent(printable(why)))
-    return (*map(printable, trend.key), name, recorded(v.word, both), *values, ratio_number(v, both))
+    values = [_figure(group.members[i], trend.key, trend.metric) for i in (trend.first, trend.last)]
+    words = (*map(printable, trend.key), trend.metric.removesuffix("_bytes"), recorded(v.word, both) if v else "")
+    if v is not None and v.change is not None:
+        return (*words, *values, ratio_number(v, both))
+    one = trend.first == trend.last
+    why = "in one run only" if one else v.text if v else "another environment: seconds are not judged"
+    return (*words, *values, Absent(printable(why)))
 
 
-def _time(member: Member, key: Key) -> Num | Absent:
-    """Milliseconds of one call."""
-    found = member.run.time(*key) if member.measured(key) else None
-    return Absent() if found is None else estimate_of(found, (_source(member, key, "samples_s"),), 1e3)
+def _figure(member: Member, key: Key, metric: str) -> Num | Absent:
+    """The median of peaks, or milliseconds of one call."""
+    entry, source = member.measured(key), (_source(member, key, metric),)
+    if is_memory(metric):
+        values = entry.memory.get(metric) if entry else None
+        return plain(median(values), source, BYTES.format, BYTES.scale) if values else Absent()
+    found = member.run.time(*key) if entry else None
+    return Absent() if found is None else estimate_of(found, source, 1e3)
 
 
-def _peak(member: Member, key: Key, name: str) -> Num | Absent:
-    entry = member.measured(key)
-    values = entry.memory.get(name) if entry else None
-    return plain(median(values), (_source(member, key, "cold"),), BYTES.format, BYTES.scale) if values else Absent()
-
-
-def _source(member: Member, key: Key, field: str) -> str:
-    return member.run.file(f"records.jsonl#{'/'.join(key)}.{field}")
+def _source(member: Member, key: Key, metric: str) -> str:
+    return member.run.file(f"records.jsonl#{'/'.join(key)}.{family_of(metric).field[0]}")
 
 
 # ---------------------------------------------------------------------- its figures
 def draw(groups: Sequence[Group], out: Path) -> dict[str, list[Picture]]:
     """By group: a figure per case and backend with a panel per component, and one per backend of peaks."""
     (out / "plots").mkdir(parents=True, exist_ok=True)
-    pictures: dict[str, list[Picture]] = {}
-    for number, group in enumerate((g for g in groups if len(g.members) > 1), 1):
-        pictures[group.name] = [p for figure in _figures(group) for p in _drawn(group, number, figure, out)]
-    return pictures
+    several = [group for group in groups if len(group.members) > 1]
+    return {group.name: list(_pictures(group, out / "plots", number)) for number, group in enumerate(several, 1)}
 
 
-class Figure(NamedTuple):
-    name: str
-    title: str
-    unit: str
-    backend: str
-    series: list[Series]
+def _pictures(group: Group, folder: Path, number: int) -> Iterator[Picture]:
+    """Series without positive values are left out."""
+    labels = [f"{member.date}\n{member.commit}" for member in group.members]
+    sources = tuple(member.run.file("records.jsonl") for member in group.members)
 
+    def drawn(backend: str, name: str, title: str, unit: str, found: Iterable[Series]) -> Iterator[Picture]:
+        make = partial(changes.over_runs, labels=labels, backend=backend, title=title, unit=unit)
+        alt = f"{title}: a panel per metric, {len(labels)} runs in order of time, called changes marked"
+        series = [s for s in found if s.points]
+        yield from in_parts(series, changes.MOST_PANELS, make, folder, f"history-{number}-{name}", alt, sources)
 
-def _figures(group: Group) -> Iterator[Figure]:
     for case, backend in dict.fromkeys((case, backend) for case, _, backend in group.keys):
-        keys = [key for key in group.keys if (key[0], key[2]) == (case, backend)]
-        series = [_series(group, key, "time", key[1]) for key in keys]
-        yield Figure(f"time-{case}-{backend}", f"Time of one call on {case}, {backend}", SECONDS.unit, backend, series)
+        times = [_series(group, key, "time", key[1]) for key in group.keys if (key[0], key[2]) == (case, backend)]
+        title = f"Time of one call on {case}, {backend}"
+        yield from drawn(backend, f"time-{case}-{backend}", title, SECONDS.unit, times)
     for backend in dict.fromkeys(key[2] for key in group.keys):
         peaks = [t for t in group.trends if t.key[2] == backend and is_memory(t.metric)]
         titles = [f"{t.key[1]}, {t.key[0]}\n{t.metric.removesuffix('_bytes').replace('_', ' ')}" for t in peaks]
         series = [_series(group, t.key, t.metric, title) for t, title in zip(peaks, titles, strict=True)]
-        if series:
-            yield Figure(f"memory-{backend}", f"Peak memory, {backend}", BYTES.unit, backend, series)
+        yield from drawn(backend, f"memory-{backend}", f"Peak memory, {backend}", BYTES.unit, series)
 
 
 def _series(group: Group, key: Key, metric: str, title: str) -> Series:
-    """One metric over the runs, with its called changes."""
+    """One metric over the runs, with its called changes; in the figure of times all but those of memory."""
     memory, points = is_memory(metric), []
     for i, member in enumerate(group.members):
-        number = _peak(member, key, metric) if memory else _time(member, key)
+        number = _figure(member, key, metric)
         if isinstance(number, Num) and number.value is not None and number.value > 0:
             tooltip = f"{member.title()}: {number.text} {(BYTES if memory else SECONDS).unit}"
             points.append(Point(i, number.value, number.low, number.high, tooltip))
-    own = [c for c in group.changes if c.verdict.key == key and (c.verdict.metric == metric if memory else _of_time(c))]
+    own = [c for c in group.changes if c.verdict.key == key]
+    own = [c for c in own if (c.verdict.metric == metric if memory else not is_memory(c.verdict.metric))]
     return Series(title, points, [Called(c.at, c.verdict.kind, _call_text(group, c)) for c in own])
 
 
-def _of_time(change: Change) -> bool:
-    """Whether the change is marked in the figure of times: all are, except of memory."""
-    return not is_memory(change.verdict.metric)
-
-
 def _call_text(group: Group, change: Change) -> str:
-    """The change in one line, with the commit."""
     v, member, before = change.verdict, group.members[change.at], group.members[change.against]
     ratio = "" if v.change is None else ratio_number(v, ())
     size = f" {ratio.text}" if isinstance(ratio, Num) else f", {printable(v.text)}," if v.text else ""
-    return (
-        f"{v.kind} ({', '.join(change.gates)}){size} in {member.label}, commit {member.commit}, against {before.label}"
-    )
-
-
-def _drawn(group: Group, number: int, figure: Figure, out: Path) -> Iterator[Picture]:
-    """The figure as pictures; series without positive values are left out."""
-    labels = [f"{member.date}\n{member.commit}" for member in group.members]
-    make = partial(changes.over_runs, labels=labels, backend=figure.backend, title=figure.title, unit=figure.unit)
-    sources = tuple(member.run.file("records.jsonl") for member in group.members)
-    alt = f"{figure.title}: a panel per metric, {len(labels)} runs in order of time, called changes marked"
-    name, series = f"history-{number}-{figure.name}", [s for s in figure.series if s.points]
-    yield from in_parts(series, changes.MOST_PANELS, make, out / "plots", name, alt, sources)
+    where = f"in {member.label}, commit {member.commit}, against {before.label}"
+    return f"{v.kind} ({', '.join(change.gates)}){size} {where}"
 
 
 # ---------------------------------------------------------------------- the terminal
@@ -345,12 +293,10 @@ def notes(groups: Sequence[Group], unread: Sequence[tuple[str, str]]) -> list[st
     several = [group for group in groups if len(group.members) > 1]
     for group in several:
         lines.append(words_of(_sum_of(group)))
-        found = [
-            f"  {group.members[c.at].date} {printable(c.verdict.where)}: {_call_text(group, c)}" for c in group.changes
-        ]
-        lines += found[-MOST_NOTES:]
-        if len(found) > MOST_NOTES:
-            lines.append(f"  and {len(found) - MOST_NOTES} earlier ones; see the report")
+        for c in group.changes[-MOST_NOTES:]:
+            lines.append(f"  {group.members[c.at].date} {printable(c.verdict.where)}: {_call_text(group, c)}")
+        if len(group.changes) > MOST_NOTES:
+            lines.append(f"  and {len(group.changes) - MOST_NOTES} earlier ones; see the report")
         gates = sum(count for _, _, count in group.unjudged)
         lines += [f"  gates that could not be judged: {gates}; the report says why"] if gates else []
     alone = sum(len(group.members) == 1 for group in groups)

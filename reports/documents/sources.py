@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,6 @@ def check(folders: Sequence[Path]) -> tuple[str, int]:
 
 
 def unfounded(document: Document, book: Book) -> list[str]:
-    """Numbers with a missing source."""
     known = Known(book)
     return [f"{where}: {number.text}" for where, number in numbers(document) if known.missing(number)]
 
@@ -45,18 +45,13 @@ class Known:
     def __init__(self, book: Book) -> None:
         self.runs = {run.label: run for run in book.runs}
         self.traces = {walked.label: walked for walked in book.traces}
-        self.found: dict[str, bool] = {}
+        self.exists = cache(self._exists)
 
     def missing(self, number: Num) -> list[str]:
         """The number's sources that do not exist, or a note that it names none."""
         if not number.sources:
             return ["no source is named"]
         return [source for source in number.sources if not self.exists(source)]
-
-    def exists(self, source: str) -> bool:
-        if source not in self.found:
-            self.found[source] = self._exists(source)
-        return self.found[source]
 
     def _exists(self, source: str) -> bool:
         path, _, part = source.partition("#")
@@ -95,11 +90,5 @@ def _reaches(value: Any, path: Sequence[str]) -> bool:
         return any(_reaches(item, path) for item in value) if value and isinstance(value[0], dict) else False
     if not isinstance(value, dict):
         return False
-    return any(
-        ".".join(path[:size]) in value and _leads(value[".".join(path[:size])], path[size:])
-        for size in range(1, len(path) + 1)
-    )
-
-
-def _leads(value: Any, rest: Sequence[str]) -> bool:
-    return True if not rest else _reaches(value, rest)
+    names = [".".join(path[:size]) for size in range(1, len(path) + 1)]
+    return any(name in value and _reaches(value[name], path[size:]) for size, name in enumerate(names, 1))

@@ -9,28 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from suites.base.lines import Line
 from suites.metrics import floors
 
 from ..data import trace as traces
 from ..data.trace import Trace
 from ..figures.pictures import drawn
 from ..figures.trace_plot import heat
-from ..render.document import (
-    Absent,
-    Bullets,
-    Cell,
-    Code,
-    Command,
-    Document,
-    Num,
-    Paragraph,
-    Picture,
-    Section,
-    Table,
-    say,
-)
-from ..render.render import write
+from ..render import document as doc
+from ..render.html import write
 
 ABOUT = (
     "Every stage was computed twice by {other}: on its own values from the start (*own values*: the error as users "
@@ -53,14 +39,10 @@ def write_report(folder: Path) -> tuple[Path, Trace]:
     (folder / "plots").mkdir(exist_ok=True)
     picture = drawn(partial(heat, trace), folder / "plots" / "stages.png", ALT, ("records.jsonl",))
     path = write(document(trace, [picture] if picture else []), folder)
-    lines = [[*walk, *line] for walk, rows in _by_walk(trace) for line in traces.full_lines(rows)]
+    lines = [[*walk, *line] for walk, rows in traces.by_walk(trace).items() for line in traces.full_lines(rows)]
     headings = ["variant", "probe", *_distinct(traces.ALL_HEADINGS)]
     pd.DataFrame(lines, columns=headings).to_csv(folder / "stages.csv", index=False)
     return path, trace
-
-
-def _by_walk(trace: Trace) -> list[tuple[tuple[str, str], list[Line]]]:
-    return [(walk, [r for r in trace.rows if (r["variant"], r["probe"]) == walk]) for walk in traces.walks(trace)]
 
 
 def _distinct(headings: Sequence[str]) -> list[str]:
@@ -69,60 +51,62 @@ def _distinct(headings: Sequence[str]) -> list[str]:
     return [*headings[: own + 1], *(f"own values: {name}" for name in headings[own + 1 : -1]), headings[-1]]
 
 
-def document(trace: Trace, pictures: Sequence[Picture]) -> Document:
+def document(trace: Trace, pictures: Sequence[doc.Picture]) -> doc.Document:
     """The finding first, then the validation table, then every part."""
     other, reference = trace.backends
-    found = Document(f"Where {other} differs from {reference}: {trace.model}", [_summary(trace)])
+    found = doc.Document(f"Where {other} differs from {reference}: {trace.model}", [_summary(trace)])
     lines = traces.validation_lines(trace.model, trace.rows)
-    found.sections.append(Section("Validation", [_table(trace, "validation", traces.VALIDATION_HEADINGS, lines)]))
+    found.sections.append(doc.Section("Validation", [_table(trace, "validation", traces.VALIDATION_HEADINGS, lines)]))
     safety = _number(trace, f"{floors.SAFETY:g}")
-    stages = Section("Stages", [Paragraph(say(ABOUT, other=Code(other), safety=safety)), *pictures])
-    found.sections.append(stages)
-    for number, ((variant, probe), rows) in enumerate(_by_walk(trace), 1):
+    about = doc.Paragraph(doc.say(ABOUT, other=doc.Code(other), safety=safety))
+    found.sections.append(doc.Section("Stages", [about, *pictures]))
+    for number, ((variant, probe), rows) in enumerate(traces.by_walk(trace).items(), 1):
         table = _table(trace, f"stages-{number}", traces.HEADINGS, traces.table(rows))
-        found.sections.append(Section(f"{variant}, probe {probe}", [table], level=3))
+        found.sections.append(doc.Section(f"{variant}, probe {probe}", [table], level=3))
     audible = tuple((_number(trace, line),) for line in traces.audible(trace.rows))
     if audible:
-        about = Paragraph(("On each side's own values.",))
-        found.sections.append(Section("As one hears it", [about, Bullets(audible)]))
+        about = doc.Paragraph(("On each side's own values.",))
+        found.sections.append(doc.Section("As one hears it", [about, doc.Bullets(audible)]))
     for line in trace.spreads:
-        spread = Paragraph((_number(trace, traces.spread_text(line)),))
-        found.sections.append(Section("What correlation means here", [spread]))
+        spread = doc.Paragraph((_number(trace, traces.spread_text(line)),))
+        found.sections.append(doc.Section("What correlation means here", [spread]))
     found.sections.append(_reproduce(trace))
     return found
 
 
-def _summary(trace: Trace) -> Section:
+def _summary(trace: Trace) -> doc.Section:
     state = "**Passed**: " if trace.finding is None else "**Failed**: "
-    facts = (Code(str(trace.config[name])) for name in ("precision", "profile"))
+    facts = (doc.Code(str(trace.config[name])) for name in ("precision", "profile"))
     texts = (traces.weights(trace), trace.environment.get("audio", "unknown"), traces.used_optimisations(trace))
-    environment = (Num(str(text), (trace.file("environment.json"),)) for text in texts)
+    environment = (doc.Num(str(text), (trace.file("environment.json"),)) for text in texts)
     words = "Precision {}, profile {}; weights: {}; input: {}; optimisations as configured: {}."
-    verdict = Paragraph((state, _number(trace, traces.verdict(trace))))
-    return Section("Summary", [verdict, Paragraph(say(words, *facts, *environment))])
+    verdict = doc.Paragraph((state, _number(trace, traces.verdict(trace))))
+    return doc.Section("Summary", [verdict, doc.Paragraph(doc.say(words, *facts, *environment))])
 
 
-def _number(trace: Trace, text: str) -> Num:
+def _number(trace: Trace, text: str) -> doc.Num:
     """Recorded text; with its value where it is a number."""
     value = None
     with contextlib.suppress(ValueError):
         value = float(text)
-    return Num(text, (trace.file("records.jsonl"),), value)
+    return doc.Num(text, (trace.file("records.jsonl"),), value)
 
 
-def _table(trace: Trace, name: str, headings: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
-    def cell(heading: str, text: str) -> Cell:
+def _table(trace: Trace, name: str, headings: Sequence[str], lines: Sequence[Sequence[str]]) -> doc.Table:
+    def cell(heading: str, text: str) -> doc.Cell:
         if heading in (headings[0], "verdict", "status"):
             return text
-        return Absent() if text == "–" else _number(trace, text)
+        return doc.Absent() if text == "–" else _number(trace, text)
 
     rows = tuple(tuple(cell(h, text) for h, text in zip(headings, line, strict=True)) for line in lines)
-    return Table(name, tuple(headings), rows)
+    return doc.Table(name, tuple(headings), rows)
 
 
-def _reproduce(trace: Trace) -> Section:
+def _reproduce(trace: Trace) -> doc.Section:
     software = ", ".join(f"{k} {v}" for k, v in trace.environment.get("packages", {}).items() if v)
-    machine = Num(f"{trace.environment.get('cpu', '')}; {software}", (trace.file("environment.json"),))
+    machine = doc.Num(f"{trace.environment.get('cpu', '')}; {software}", (trace.file("environment.json"),))
     words = "Every value of every stage: {}, and with all figures {}, beside this file."
-    files = Paragraph(say(words, Code("stages.csv"), Code("records.jsonl")))
-    return Section("Reproduce", [Command(traces.command(trace)), Paragraph((machine, ".")), files])
+    files = doc.Paragraph(doc.say(words, doc.Code("stages.csv"), doc.Code("records.jsonl")))
+    return doc.Section(
+        "Reproduce", [doc.Command(traces.command("trace", trace.config)), doc.Paragraph((machine, ".")), files]
+    )

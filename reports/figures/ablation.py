@@ -31,18 +31,8 @@ class Gain(NamedTuple):
 
 
 def gains(data: RunData) -> list[Gain]:
-    """Time without an optimisation over time with it."""
-    found = []
-    for case in data.cases:
-        for component in data.components:
-            name, _, side = component.rpartition(".")
-            for backend in data.backends if side == ON else ():
-                with_, without = data.find(case, component, backend), data.find(case, f"{name}.{OFF}", backend)
-                gain = data.gain(with_, without) if with_ and without else None
-                if gain:
-                    model, _, optimisation = name.partition(".")
-                    found.append(Gain(model, optimisation, case, backend, gain))
-    return found
+    found = ((*name.partition(".")[::2], case, backend, gain) for case, name, backend, _, _, gain in data.ablations())
+    return [Gain(model, name, case, backend, gain) for model, name, case, backend, gain in found if gain]
 
 
 def ablation(data: RunData) -> Figure | None:
@@ -132,13 +122,14 @@ def _panel(axis: Axes, data: RunData, one: Waterfall) -> None:
     of = f"{one.backend}, {one.model}, {audio_of(data, one.case)}"
     steps = [(row.name, row.gain.value, times(row.gain)) for row in one.steps]
     steps.append(("together", one.together, factor(one.together)))
+    beside: Any = {"textcoords": "offset points", "va": "center", "fontsize": 8}
     at, edges = one.start.value, [one.start.value]
     for y, (name, gain, ratio) in enumerate(steps, 1):
         after = at / gain
         colour, hatch = REST if name == "together" else FASTER if gain >= 1 else SLOWER
         axis.barh(y, after - at, 0.62, at, color=colour, hatch=hatch, ec=PAPER, lw=0.6)
         axis.plot((at, at), (y - 1, y), color=INK, lw=0.8, ls=":")
-        axis.annotate(factor(gain), (max(at, after), y), (4, 0), textcoords="offset points", va="center", fontsize=8)
+        axis.annotate(factor(gain), (max(at, after), y), (4, 0), **beside)
         what = "what the single gains do not explain" if name == "together" else f"gain of {name}"
         mark(axis, (at * after) ** 0.5, y, f"{of}: {what} {ratio}, from {seconds(at)} to {seconds(after)}")
         at = after
@@ -147,9 +138,7 @@ def _panel(axis: Axes, data: RunData, one: Waterfall) -> None:
     axis.plot((at, at), (last - 1, last), color=INK, lw=0.8, ls=":")
     for y, found, what in ((0, one.start, "nothing on"), (last, one.end, "everything on")):
         axis.plot(found.value, y, marker="D", ms=5, color=INK)
-        axis.annotate(
-            seconds(found.value), (found.value, y), (7, 0), textcoords="offset points", va="center", fontsize=8
-        )
+        axis.annotate(seconds(found.value), (found.value, y), (7, 0), **beside)
         mark(axis, found.value, y, f"{of}, {what}: {interval(found)}")
     axis.set_yticks(range(last + 1), ["nothing on", *(name for name, *_ in steps), "everything on"])
     low, high = min(edges), max(edges)

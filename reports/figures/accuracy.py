@@ -24,12 +24,9 @@ Shares = dict[str, float]  # by condition, in per cent
 def series(data: RunData, figure: str) -> Iterator[tuple[str, Shares]]:
     """One figure of every backend and estimator, by noise condition."""
     for name in data.backends:
-        found: Shares = {}
-        for case in IN_NOISE:
-            line = data.find(case, "f0", name)
-            value = (line.get("accuracy") or {}).get(figure) if line else None
-            if value is not None:
-                found[case] = 100 * value
+        lines = {case: data.find(case, "f0", name) or {} for case in IN_NOISE}
+        values = {case: (line.get("accuracy") or {}).get(figure) for case, line in lines.items()}
+        found = {case: 100 * value for case, value in values.items() if value is not None}
         if found:
             yield name, found
 

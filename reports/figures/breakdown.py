@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -32,9 +34,8 @@ def breakdown(data: RunData) -> Figure | None:
     if not shown:
         return None
     heights = [0.5 * len(backends) + 0.55 for backends in shown.values()]
-    figure, axes = plt.subplots(
-        len(shown), 1, figsize=(WIDTH, sum(heights) + 0.9), squeeze=False, layout="constrained", height_ratios=heights
-    )
+    size: Any = {"figsize": (WIDTH, sum(heights) + 0.9), "height_ratios": heights}
+    figure, axes = plt.subplots(len(shown), 1, squeeze=False, layout="constrained", **size)
     for axis, (case, backends) in zip(axes[:, 0], shown.items(), strict=True):
         _panel(axis, data, case, backends, parts)
         axis.set_title(audio_of(data, case), fontsize=9.5, loc="left")

@@ -123,8 +123,6 @@ class Called(NamedTuple):
 
 
 class Series(NamedTuple):
-    """One panel."""
-
     title: str
     points: Sequence[Point]
     called: Sequence[Called]
@@ -169,9 +167,8 @@ def _series(axis: Axes, series: Series, count: int, style: tuple[str, str]) -> N
         value[point.run] = point.value
         low[point.run], high[point.run] = point.low or point.value, point.high or point.value
     axis.set_yscale("log")
-    axis.errorbar(
-        np.arange(count), value, (value - low, high - value), color=colour, marker=marker, ms=3.5, lw=1, capsize=2
-    )
+    look: Any = {"color": colour, "marker": marker, "ms": 3.5, "lw": 1, "capsize": 2}
+    axis.errorbar(np.arange(count), value, (value - low, high - value), **look)
     bottom, top = float(np.nanmin(low)), float(np.nanmax(high))
     wider = max(1.0, LEAST_SPAN / (top / bottom)) ** 0.5 * 1.04
     axis.set(xlim=(-0.6, count - 0.4), ylim=(bottom / wider, top * wider * (top / bottom) ** 0.12))

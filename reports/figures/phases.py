@@ -13,13 +13,11 @@ from matplotlib.figure import Figure
 
 from suites.base.lines import Line
 
-from ..data.frame import RunData
+from ..data.frame import MIB, RunData
 from .style import INK, PAPER, STYLES, WIDTH, legend_below, mark, panels
 from .times import draw_line, grid
 from .words import audio_of, seconds, short, three_digits, titled
 
-MIB = 2**20
-GROWTH = "growth"
 # phases of a first run, in order: name, colour (Okabe and Ito), hatching
 PHASES = {
     "start_s": ("start", "#999999", ""),
@@ -33,12 +31,10 @@ GROWTH_LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 MARK_EVERY = 5
 
 
-def _cold(data: RunData, growth: bool) -> dict[str, list[Line]]:
-    """Per component the records that hold figures of fresh processes."""
+def _by_component(lines: Sequence[Line]) -> dict[str, list[Line]]:
     found: dict[str, list[Line]] = {}
-    for line in data.records:
-        if line.get("cold") and (line["case"] == GROWTH) == growth:
-            found.setdefault(line["component"], []).append(line)
+    for line in lines:
+        found.setdefault(line["component"], []).append(line)
     return found
 
 
@@ -46,7 +42,7 @@ def _cold(data: RunData, growth: bool) -> dict[str, list[Line]]:
 def memory(data: RunData) -> Figure | None:
     """Peaks against duration: of the process above its state before loading, and by the framework's own count."""
     drawn = []
-    for component, lines in _cold(data, growth=False).items():
+    for component, lines in _by_component(data.cold()).items():
         if any(_above(line, "peak_rss_call_bytes") for line in lines):
             drawn.append((component, "process", lines))
         if any(_own_peak(line) for line in lines):
@@ -93,23 +89,16 @@ def _memory_panel(axis: Axes, data: RunData, lines: Sequence[Line], process: boo
 
 
 def _own_peak(line: Line) -> float | None:
-    found = [c["peak_device_bytes"] / MIB for c in line["cold"] if c.get("peak_device_bytes")]
-    return max(found) if found else None
+    return max((c["peak_device_bytes"] / MIB for c in line["cold"] if c.get("peak_device_bytes")), default=None)
 
 
 def _above(line: Line, field: str) -> float | None:
-    found = [(c[field] - (c["base_rss_bytes"] or 0)) / MIB for c in line["cold"] if c.get(field)]
-    return max(found) if found else None
+    return max(((c[field] - (c["base_rss_bytes"] or 0)) / MIB for c in line["cold"] if c.get(field)), default=None)
 
 
-# ---------------------------------------------------------------------- growth
 def growth(data: RunData) -> Figure | None:
     """Resident memory after each of many lengths in one process."""
-    found = {
-        component: known
-        for component, lines in _cold(data, growth=True).items()
-        if (known := [line for line in lines if line["cold"][0].get("growth")])
-    }
+    found = _by_component([line for line in data.cold(growth=True) if line["cold"][0].get("growth")])
     if not found:
         return None
     figure, axes = grid(len(found), 2.5, 2.3)
@@ -130,36 +119,34 @@ def _growth_line(axis: Axes, line: Line, style: Any) -> None:
     found, (colour, marker) = line["cold"][0]["growth"], STYLES[line["backend"]]
     start = found["start"]["rss_bytes"]
     y = [0.0, *((one["rss_bytes"] - start) / MIB for one in found["series"])]
-    axis.plot(
-        range(len(y)), y, color=colour, ls=style, lw=1.4, marker=marker, markevery=10, ms=4, label=line["backend"]
-    )
+    look: Any = {"color": colour, "ls": style, "lw": 1.4, "marker": marker, "markevery": 10, "ms": 4}
+    axis.plot(range(len(y)), y, label=line["backend"], **look)
     for i in sorted({*range(MARK_EVERY, len(y), MARK_EVERY), len(y) - 1}):
         place = f"after {i} inputs, the last of {found['series'][i - 1]['seconds']:.3g} s"
         mark(axis, i, y[i], f"{line['backend']}, {line['component']}, {place}: {y[i]:.3g} MiB added")
 
 
-# ---------------------------------------------------------------------- the first run
 def first(data: RunData) -> Figure | None:
     """From the start of a process to its first result, stacked."""
-    lines = [x for found in _cold(data, growth=False).values() for x in found if "start_s" in x["cold"][0]]
+    lines = [x for found in _by_component(data.cold()).values() for x in found if "start_s" in x["cold"][0]]
     if not lines:
         return None
     figure, axis = plt.subplots(figsize=(WIDTH, 1.3 + 0.29 * len(lines)), layout="constrained")
     several = len({line["case"] for line in lines}) > 1
     names = [f"{x['component']}, {x['backend']}" + (f", {short(x['case'])}" if several else "") for x in lines]
+    places = [f"{x['backend']}, {x['component']}, {audio_of(data, x['case'])}" for x in lines]
+    many = [f"median of {len(x['cold'])} process" + ("es" if len(x["cold"]) > 1 else "") for x in lines]
     left = np.zeros(len(lines))
     for field, (label, colour, hatch) in PHASES.items():
         width = np.array([median(c[field] for c in x["cold"]) for x in lines])
         axis.barh(range(len(lines)), width, 0.72, left, color=colour, hatch=hatch, ec=PAPER, lw=0.6, label=label)
-        for y, line in enumerate(lines):
-            of = f"{line['backend']}, {line['component']}, {audio_of(data, line['case'])}"
-            mark(axis, left[y] + width[y] / 2, y, f"{of}, {label}: {seconds(width[y])}, median of {_many(line)}")
+        for y, place in enumerate(places):
+            mark(axis, left[y] + width[y] / 2, y, f"{place}, {label}: {seconds(width[y])}, {many[y]}")
         left += width
     for y, line in enumerate(lines):
         steady = median(c["steady_s"] for c in line["cold"])
         axis.plot(steady, y, ls="", marker="|", ms=13, mew=2.2, color=INK)
-        of = f"{line['backend']}, {line['component']}, {audio_of(data, line['case'])}"
-        mark(axis, steady, y, f"{of}, a steady call: {seconds(steady)}, median of {_many(line)}")
+        mark(axis, steady, y, f"{places[y]}, a steady call: {seconds(steady)}, {many[y]}")
     axis.plot([], [], ls="", marker="|", ms=9, mew=2.2, color=INK, label="a steady call")
     axis.set_yticks(range(len(lines)), names)
     axis.set(xlabel="time since the start of the process (s)", ylim=(len(lines) - 0.4, -0.6), xlim=(0, None))
@@ -168,8 +155,3 @@ def first(data: RunData) -> Figure | None:
     on = "" if several else f", {audio_of(data, lines[0]['case'])}"
     figure.suptitle(titled(data, f"From the start of a process to its first result{on}"))
     return figure
-
-
-def _many(line: Line) -> str:
-    count = len(line["cold"])
-    return f"{count} process" + ("es" if count > 1 else "")

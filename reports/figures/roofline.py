@@ -103,18 +103,11 @@ def _draw(axis: Axes, data: RunData, case: str, points: Sequence[Point], tops: d
 
 
 # candidate positions of a label relative to its point: offset in points, alignment
-SPOTS: tuple[tuple[int, int, str, str], ...] = (
-    (0, 8, "center", "bottom"),
-    (0, -8, "center", "top"),
-    (8, 0, "left", "center"),
-    (-8, 0, "right", "center"),
-    (8, 9, "left", "bottom"),
-    (-8, 9, "right", "bottom"),
-    (8, -9, "left", "top"),
-    (-8, -9, "right", "top"),
-    (0, 20, "center", "bottom"),
-    (0, -20, "center", "top"),
-)
+SPOTS = (
+    (0, 8, "center", "bottom"), (0, -8, "center", "top"), (8, 0, "left", "center"), (-8, 0, "right", "center"),
+    (8, 9, "left", "bottom"), (-8, 9, "right", "bottom"), (8, -9, "left", "top"), (-8, -9, "right", "top"),
+    (0, 20, "center", "bottom"), (0, -20, "center", "top"),
+)  # fmt: skip
 
 
 def _name(axis: Axes, points: Sequence[Point], tops: dict[str, Roof]) -> None:
@@ -134,7 +127,8 @@ def _name(axis: Axes, points: Sequence[Point], tops: dict[str, Roof]) -> None:
         for spot in SPOTS:
             for point in own:
                 box = _box(axis, point, spot, size, scale)
-                covered = sum(_overlap(box, other) for other in taken) + 10 * _outside(box, whole)
+                outside = box.width * box.height - _overlap(box, whole)
+                covered = sum(_overlap(box, other) for other in taken) + 10 * outside
                 options.append((covered, len(options), (point, spot, box)))
         *_, (point, (dx, dy, ha, va), box) = min(options, key=lambda option: option[:2])
         taken.append(box)
@@ -164,7 +158,3 @@ def _around(axis: Axes, intensity: float, rate: float, size: float) -> Bbox:
 def _overlap(one: Bbox, other: Bbox) -> float:
     common = Bbox.intersection(one, other)
     return common.width * common.height if common is not None else 0.0
-
-
-def _outside(box: Bbox, whole: Bbox) -> float:
-    return box.width * box.height - _overlap(box, whole)

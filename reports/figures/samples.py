@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,49 +25,44 @@ NEAR, MOST = (85.0, 115.0), 250.0
 GOLDEN = 0.6180339887
 
 
-class Panel(NamedTuple):
-    case: str
-    lines: Sequence[Line]
-
-
 def samples(data: RunData) -> Figure | None:
     """Every sample as percent of its record's median, a row per component and backend; launches are separate."""
     cases = some(data.cases)
-    found = [panel for case in cases for panel in _panels(data, case)]
+    found = [(case, lines) for case in cases for lines in _panels(data, case)]
     if not found:
         return None
-    rows = max(len(panel.lines) for panel in found)
+    rows = max(len(lines) for _, lines in found)
     figure, axes = panels(len(found), 0.24 * rows + 0.75, 2, WIDTH / 2 if len(found) > 1 else WIDTH)
-    for axis, panel in zip(axes, found, strict=True):
-        _draw(axis, data, panel)
+    for axis, (case, lines) in zip(axes, found, strict=True):
+        _draw(axis, data, lines)
+        axis.set_title(short(case), fontsize=9.5)
     legend_below(figure, axes)
     what = f"samples about their median{shown_of(cases, data.cases)}; each row of points is a process launch"
     figure.suptitle(titled(data, f"{data.name}: {what}"))
     return figure
 
 
-def _panels(data: RunData, case: str) -> list[Panel]:
+def _panels(data: RunData, case: str) -> list[Sequence[Line]]:
     """A case's records in as few panels as hold them, of about the same length."""
     known = [data.find(case, c, b) for c in data.components for b in data.backends]
     lines = [line for line in known if line and len(line.get("samples_s") or ()) >= LEAST_SAMPLES]
-    return [Panel(case, part) for part in split(lines, MOST_ROWS)]
+    return split(lines, MOST_ROWS)
 
 
-def _draw(axis: Axes, data: RunData, panel: Panel) -> None:
-    shares = [100 * np.array(line["samples_s"]) / median(line["samples_s"]) for line in panel.lines]
+def _draw(axis: Axes, data: RunData, lines: Sequence[Line]) -> None:
+    shares = [100 * np.array(line["samples_s"]) / median(line["samples_s"]) for line in lines]
     times = np.concatenate(shares)
     low = min(NEAR[0], times.min() - 2)
     high = min(max(NEAR[1], 1.05 * np.quantile(times, 0.99)), MOST)
     axis.axvline(100, color=INK, lw=0.8)
-    for backend in dict.fromkeys(line["backend"] for line in panel.lines):
+    for backend in dict.fromkeys(line["backend"] for line in lines):
         colour, marker = STYLES[backend]
         axis.plot([], [], color=colour, marker=marker, ms=4, mew=0, ls="", label=backend)
-    for y, (line, share) in enumerate(zip(panel.lines, shares, strict=True)):
+    for y, (line, share) in enumerate(zip(lines, shares, strict=True)):
         _row(axis, data, line, share, y, high)
-    names = [f"{line['component']}, {line['backend']}" for line in panel.lines]
+    names = [f"{line['component']}, {line['backend']}" for line in lines]
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.set(xlim=(low, high + 0.02 * (high - low)), ylim=(len(names) - 0.4, -0.6), xlabel="time (% of the median)")
-    axis.set_title(short(panel.case), fontsize=9.5)
 
 
 def _row(axis: Axes, data: RunData, line: Line, share: np.ndarray, y: int, high: float) -> None:

@@ -31,7 +31,6 @@ SHOWN_DB, FLOOR_DB = 70.0, -160.0
 MEL_RANGE = 10.0
 
 
-# ---------------------------------------------------------------------- F0
 def f0(data: RunData, case: str) -> Figure | None:
     """The mel spectrogram, F0 of all backends, and the differences in cents."""
     arrays = data.files.contours(case)
@@ -129,9 +128,8 @@ def spectra(data: RunData, case: str) -> Figure | None:
         return None
     residuals = {b: arrays[f"residual.{b}"].astype(np.float32) for b in sides if f"residual.{b}" in arrays}
     count, half = len(sides) + len(residuals), int(arrays["sample_rate"]) / 2000
-    figure, axes = plt.subplots(
-        count, 1, figsize=(WIDTH, 1.7 * count + 0.8), sharex=True, squeeze=False, layout="constrained"
-    )
+    size = (WIDTH, 1.7 * count + 0.8)
+    figure, axes = plt.subplots(count, 1, figsize=size, sharex=True, squeeze=False, layout="constrained")
     high = max(float(s.max()) for s in sides.values())
     own = list(axes[: len(sides), 0])
     for axis, (backend, spectrum) in zip(own, sides.items(), strict=True):

@@ -65,15 +65,9 @@ INK, PAPER = "#000000", "#ffffff"
 ON_COLOUR = "#111111"
 # what stands side by side in one bar: light enough for text, each with its own hatching
 PARTS = (
-    ("#56B4E9", ""),
-    ("#E69F00", "//"),
-    ("#44C08A", ".."),
-    ("#F0E442", "\\\\"),
-    ("#DD9BBE", "xx"),
-    ("#BBBBBB", "--"),
-    ("#E8835A", "++"),
-    ("#8FB4D9", "oo"),
-)
+    ("#56B4E9", ""), ("#E69F00", "//"), ("#44C08A", ".."), ("#F0E442", "\\\\"),
+    ("#DD9BBE", "xx"), ("#BBBBBB", "--"), ("#E8835A", "++"), ("#8FB4D9", "oo"),
+)  # fmt: skip
 # inches: the width of a printed page
 WIDTH = 7.1
 RC: Any = {
@@ -138,10 +132,8 @@ def legend_below(figure: Figure, axes: Sequence[Axes], most: int = 4, **options:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     if found:
-        columns = min(most, len(found))
-        figure.legend(
-            list(found.values()), list(found), loc="outside lower center", ncols=columns, fontsize=8.5, **options
-        )
+        options |= {"loc": "outside lower center", "ncols": min(most, len(found)), "fontsize": 8.5}
+        figure.legend(list(found.values()), list(found), **options)
 
 
 def reach(low: float, value: float, high: float) -> Any:
@@ -248,6 +240,6 @@ def _page_colours(svg: str) -> str:
     """Replace foreground and background by the page's CSS variables, and drop the fixed size."""
     svg = svg.replace(INK, "var(--ink)").replace(PAPER, "var(--paper)")
     # the page scales it; the size in points would overflow a phone
-    return re.sub(
-        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1), count=1
-    )
+    for name in ("height", "width"):
+        svg = re.sub(rf'(<svg[^>]*?) {name}="[^"]*"', r"\1", svg, count=1)
+    return svg

@@ -138,7 +138,6 @@ def _speedup_panel(axis: Axes, data: RunData, component: str, cases: Sequence[st
 
 
 def _apart(index: int, count: int) -> float:
-    """Vertical offset of one of several backends in its row."""
     return 0.0 if count == 1 else 0.36 * (index / (count - 1) - 0.5)
 
 
@@ -168,9 +167,8 @@ def _one_case(
             axis.errorbar(one.value, y, xerr=spread, color=colour, marker=marker, ls="", ms=5.5, capsize=2.5)
             mark(axis, one.value, y, f"{backend}, {component}, {audio_of(data, data.cases[0])}: {describe(one)}")
         reference = data.speed_reference(backend) if line is not None else None
-        axis.plot(
-            [], [], color=colour, marker=marker, ls="", label=f"{backend} over {reference}" if reference else backend
-        )
+        label = f"{backend} over {reference}" if reference else backend
+        axis.plot([], [], color=colour, marker=marker, ls="", label=label)
     axis.set_yticks(range(len(components)), components)
     axis.set(xscale="log", xlabel=what, ylim=(len(components) - 0.5, -0.5))
     if line is not None:

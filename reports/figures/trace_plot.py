@@ -19,8 +19,7 @@ from matplotlib.ticker import FuncFormatter
 from suites.trace import findings
 from suites.trace.walk import FAULT, INHERITED, OK, REFERENCE_WRONG
 
-from ..data.trace import Trace
-from ..data.trace import walks as walks_of
+from ..data.trace import Trace, by_walk
 from .style import INK, ON_COLOUR, PAPER, WIDTH, mark
 from .words import titled
 
@@ -53,9 +52,9 @@ class Cell(NamedTuple):
 
 def heat(trace: Trace) -> Figure:
     """A column per part, a row per variant and probe: above the added error, below the error on own values."""
-    found = walks_of(trace)
-    walks = [walk for walk in found if walk[0] in (findings.CONFIGURED, findings.PLAIN)] or found
-    of_walk = {walk: [r for r in trace.rows if (r["variant"], r["probe"]) == walk] for walk in walks}
+    found = by_walk(trace)
+    walks = [walk for walk in found if walk[0] in (findings.CONFIGURED, findings.PLAIN)] or list(found)
+    of_walk = {walk: found[walk] for walk in walks}
     parts, named = columns([[row["path"] for row in rows] for rows in of_walk.values()])
     cells = {walk: _cells(rows, named) for walk, rows in of_walk.items()}
     longest = max(len(part) for part in parts)
@@ -79,7 +78,6 @@ def heat(trace: Trace) -> Figure:
     return figure
 
 
-# ---------------------------------------------------------------------- columns
 def columns(walks: Sequence[Sequence[str]]) -> tuple[list[str], dict[str, str]]:
     """The parts in the model's order, and the part of every path: as fine as the page has room for labels."""
     for coarse in range(4):
@@ -116,7 +114,6 @@ def merged(orders: Iterable[Sequence[str]]) -> list[str]:
     return found
 
 
-# ---------------------------------------------------------------------- cells
 def _cells(rows: Sequence[Any], named: dict[str, str]) -> dict[str, Cell]:
     members: dict[str, list[Any]] = {}
     for row in findings.with_inheritance(rows):
@@ -125,8 +122,7 @@ def _cells(rows: Sequence[Any], named: dict[str, str]) -> dict[str, Cell]:
 
 
 def _cell(rows: Sequence[Any]) -> Cell:
-    statuses = {row["status"] for row in rows}
-    status = next(s for s in findings.ORDER if s in statuses)
+    status = min((row["status"] for row in rows), key=findings.ORDER.index)
     handed_on = {findings.group_of(row["path"]): row for row in rows}  # the last value of each part
     own = [_relative(row) for row in handed_on.values()]
     known = [value for value in own if not math.isnan(value)]
@@ -138,9 +134,7 @@ def _relative(row: Any) -> float:
     if "reason" in row["chained"]:
         return math.inf
     error = row["chained"].get("rmse")
-    if error is None or not row["rms"]:
-        return math.nan
-    return float(error) / float(row["rms"])
+    return math.nan if error is None or not row["rms"] else float(error) / float(row["rms"])
 
 
 def _decades(values: Sequence[float]) -> tuple[float, float]:
@@ -185,38 +179,35 @@ def _row_name(walk: tuple[str, str], cells: dict[tuple[str, str], dict[str, Cell
 def _status(axis: Axes, x: int, y: int, status: str) -> None:
     if status in (FAULT, REFERENCE_WRONG):
         box = {"boxstyle": "circle,pad=0.12", "fc": "#ffffee", "ec": ON_COLOUR, "lw": 0.8}
-        axis.text(
-            x, y, MARKS[status], ha="center", va="center", fontsize=9, fontweight="bold", color=ON_COLOUR, bbox=box
-        )
+        look: Any = {"ha": "center", "va": "center", "fontsize": 9, "fontweight": "bold", "color": ON_COLOUR}
+        axis.text(x, y, MARKS[status], bbox=box, **look)
     elif status == INHERITED:
         axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", ec=ON_COLOUR, lw=0, zorder=3))
 
 
 def _tooltip(part: str, walk: tuple[str, str], cell: Cell, field: str) -> str:
     where = f"{part}, {walk[0]}, probe {walk[1]}"
-    if field == "share":
-        if math.isinf(cell.share):
-            return f"{where}: added error without a limit that it could be within; {WORDS[cell.status]}"
-        return (
-            f"{where}: added error {100 * cell.share:.3g} % of its limit, worst of {cell.values}; {WORDS[cell.status]}"
-        )
-    if math.isnan(cell.own):
-        return f"{where}: no relative error on own values; {WORDS[cell.status]}"
-    return f"{where}: relative RMS error on own values {cell.own:.2g}; {WORDS[cell.status]}"
+    if field == "share" and math.isinf(cell.share):
+        what = "added error without a limit that it could be within"
+    elif field == "share":
+        what = f"added error {100 * cell.share:.3g} % of its limit, worst of {cell.values}"
+    elif math.isnan(cell.own):
+        what = "no relative error on own values"
+    else:
+        what = f"relative RMS error on own values {cell.own:.2g}"
+    return f"{where}: {what}; {WORDS[cell.status]}"
 
 
 def _legend(figure: Figure, cells: dict[tuple[str, str], dict[str, Cell]]) -> None:
     statuses = {cell.status for row in cells.values() for cell in row.values()}
-    handles: list[Any] = []
-    if FAULT in statuses:
-        handles.append(Line2D([], [], ls="", marker="x", mew=2, color=INK, label=WORDS[FAULT]))
-    if REFERENCE_WRONG in statuses:
-        handles.append(Line2D([], [], ls="", marker="$R$", color=INK, label=WORDS[REFERENCE_WRONG]))
-    if INHERITED in statuses:
-        handles.append(Patch(fc="#dddddd", hatch="////", ec=ON_COLOUR, lw=0, label=WORDS[INHERITED]))
-    if len({len(row) for row in cells.values()}) > 1 or any(
-        math.isnan(c.own) for r in cells.values() for c in r.values()
-    ):
-        handles.append(Patch(fc=PAPER, ec=INK, lw=0.5, label="empty: no such value"))
+    empty = any(math.isnan(cell.own) for row in cells.values() for cell in row.values())
+    empty = empty or len({len(row) for row in cells.values()}) > 1
+    possible: list[tuple[bool, Any]] = [
+        (FAULT in statuses, Line2D([], [], ls="", marker="x", mew=2, color=INK, label=WORDS[FAULT])),
+        (REFERENCE_WRONG in statuses, Line2D([], [], ls="", marker="$R$", color=INK, label=WORDS[REFERENCE_WRONG])),
+        (INHERITED in statuses, Patch(fc="#dddddd", hatch="////", ec=ON_COLOUR, lw=0, label=WORDS[INHERITED])),
+        (empty, Patch(fc=PAPER, ec=INK, lw=0.5, label="empty: no such value")),
+    ]
+    handles = [handle for shown, handle in possible if shown]
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8.5)

@@ -84,7 +84,6 @@ class Table:
     about: Text = ()
 
     def absences(self) -> list[str]:
-        """The distinct reasons of absent figures."""
         found = [i.reason for row in self.rows for cell in row for i in inlines(cell) if isinstance(i, Absent)]
         return list(dict.fromkeys(reason for reason in found if reason))
 
@@ -152,10 +151,7 @@ def say(words: str, *values: Cell, **named: Cell) -> Text:
 
 
 def joined(parts: Sequence[Cell], between: str = ", ") -> Text:
-    found: list[Inline] = []
-    for i, part in enumerate(parts):
-        found += [between, *inlines(part)] if i else inlines(part)
-    return tuple(found)
+    return tuple(inline for part in parts for inline in (between, *inlines(part)))[1:]
 
 
 # ---------------------------------------------------------------------- printed forms
@@ -166,9 +162,7 @@ def significant(value: float, digits: int = 3) -> str:
     if not 1e-3 <= abs(value) < 1e6:
         return f"{value:.{digits - 1}e}"
     text = f"{value:.{digits}g}"
-    if "e" in text:
-        return f"{value:.0f}"
-    return text
+    return f"{value:.0f}" if "e" in text else text
 
 
 def estimate_of(e: Estimate, sources: tuple[str, ...], scale: float = 1.0, unit: str = "") -> Num:
@@ -199,36 +193,31 @@ def counted(number: int, noun: str, sources: tuple[str, ...]) -> Text:
 
 
 def words_of(text: Text) -> str:
-    """As plain text."""
-    return "".join(_words(i) for i in text)
+    return "".join(i if isinstance(i, str) else DASH if isinstance(i, Absent) else i.text for i in text)
 
 
-def _words(inline: Inline) -> str:
-    if isinstance(inline, str):
-        return inline
-    return DASH if isinstance(inline, Absent) else inline.text
+def distinct(names: Sequence[str], form: str) -> list[str]:
+    """Each name once: a second one of the same name, whatever its case, gets a number."""
+    found: list[str] = []
+    for name in names:
+        candidates = (name, *(name + form.format(i) for i in range(2, len(names) + 2)))
+        taken = {other.lower() for other in found}
+        found.append(next(candidate for candidate in candidates if candidate.lower() not in taken))
+    return found
 
 
 def numbers(document: Document) -> Iterator[tuple[str, Num]]:
     """Every number of the document with its place."""
     for section in document.sections:
         for block in section.blocks:
-            for where, cell in _cells(block):
+            for where, cell in cells_of(block):
                 for inline in inlines(cell):
                     if isinstance(inline, Num):
                         yield f"{section.title}: {where}", inline
 
 
-def fixed_words(document: Document) -> Iterator[str]:
-    """Text that does not depend on the records."""
-    for section in document.sections:
-        yield section.title
-        for block in section.blocks:
-            for _, cell in _cells(block):
-                yield from (i if isinstance(i, str) else i.text for i in inlines(cell) if isinstance(i, str | Code))
-
-
-def _cells(block: Block) -> Iterator[tuple[str, Any]]:
+def cells_of(block: Block) -> Iterator[tuple[str, Any]]:
+    """The texts and cells of a block, each with its place."""
     if isinstance(block, Paragraph):
         yield "text", block.text
     elif isinstance(block, Bullets):

@@ -11,7 +11,7 @@ import pandas as pd
 
 from suites.base.errors import UserError, nearest
 
-from .document import Absent, Document, Num, Table, Text, inlines, words_of
+from .document import Absent, Document, Num, Table, Text, distinct, inlines, words_of
 
 KINDS = ("csv", "parquet")
 
@@ -36,7 +36,7 @@ def write_tables(document: Document, folder: Path, kind: str = "csv") -> list[Pa
     """
     check_kind(kind)
     tables = list(document.tables())
-    names = _distinct([re.sub(r"[^\w.-]+", "-", table.name) or "table" for table in tables], "-{}")
+    names = distinct([re.sub(r"[^\w.-]+", "-", table.name) or "table" for table in tables], "-{}")
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for table, name in zip(tables, names, strict=True):
@@ -53,7 +53,7 @@ def tidy(table: Table) -> pd.DataFrame:
     """A row per row. A column of figures becomes numbers in the header's unit, followed by ``low`` and ``high`` where
     any of them has an interval, and ``note`` where a cell says more than its figure or why there is none."""
     columns: dict[str, pd.Series] = {}
-    for index, head in enumerate(_distinct(table.header, " ({})")):
+    for index, head in enumerate(distinct(table.header, " ({})")):
         cells = [inlines(row[index]) for row in table.rows]
         figures = [_figure(cell) for cell in cells]
         if any(figure is not None for figure in figures):
@@ -64,11 +64,11 @@ def tidy(table: Table) -> pd.DataFrame:
 
 
 def _numbers(head: str, cells: Sequence[Text], figures: Sequence[Num | None]) -> dict[str, pd.Series]:
-    found = {head: _floats([None if f is None else f.value for f in figures])}
-    lows, highs = ([None if f is None else getattr(f, bound) for f in figures] for bound in ("low", "high"))
-    for bound, values in (("low", lows), ("high", highs)):
-        if any(value is not None for value in values):
-            found[f"{head} {bound}"] = _floats(values)
+    found = {}
+    for name, field in ((head, "value"), (f"{head} low", "low"), (f"{head} high", "high")):
+        values = [None if figure is None else getattr(figure, field) for figure in figures]
+        if field == "value" or any(value is not None for value in values):
+            found[name] = pd.Series(values, dtype="float64")
     notes = [_note(cell, figure) for cell, figure in zip(cells, figures, strict=True)]
     if any(notes):
         found[f"{head} note"] = _words(note or None for note in notes)
@@ -93,19 +93,5 @@ def _is_absent(cell: Text) -> bool:
     return len(cell) == 1 and isinstance(cell[0], Absent)
 
 
-def _floats(values: Iterable[float | None]) -> pd.Series:
-    return pd.Series([float("nan") if value is None else float(value) for value in values], dtype="float64")
-
-
 def _words(values: Iterable[str | None]) -> pd.Series:
     return pd.Series(list(values), dtype="string")
-
-
-def _distinct(names: Sequence[str], form: str) -> list[str]:
-    """Each name once: a second one of the same name, whatever its case, gets a number."""
-    found: list[str] = []
-    for name in names:
-        candidates = (name, *(name + form.format(i) for i in range(2, len(names) + 2)))
-        taken = {other.lower() for other in found}
-        found.append(next(candidate for candidate in candidates if candidate.lower() not in taken))
-    return found

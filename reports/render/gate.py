@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from xml.etree import ElementTree
 
 from suites.gate.judge import FAILED, MEANING, PASSED, Outcome, Verdict
@@ -36,23 +37,18 @@ def terminal(outcome: Outcome, show_all: bool = False) -> str:
 
 def summary(outcome: Outcome) -> list[str]:
     """The last lines: notes, counts by kind, the overall verdict."""
-    counts: dict[str, int] = {}
-    for verdict in outcome.verdicts:
-        counts[verdict.word] = counts.get(verdict.word, 0) + 1
+    counts = Counter(verdict.word for verdict in outcome.verdicts)
     counted = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    return [
-        *(f"note: {note}" for note in outcome.notes),
-        f"gate: {outcome.word} ({len(outcome.verdicts)} gates: {counted})",
-    ]
+    gate = f"gate: {outcome.word} ({len(outcome.verdicts)} gates: {counted})"
+    return [*(f"note: {note}" for note in outcome.notes), gate]
 
 
 def markdown(outcome: Outcome, title: str, show_all: bool = False) -> str:
     """For GitHub's step summary."""
-    rows = [cells(v) for v in shown(outcome, show_all)]
-    for row, verdict in zip(rows, shown(outcome, show_all), strict=True):
-        row[0] = f"**{row[0]}**" if MEANING[verdict.kind] != PASSED else row[0]
     lines = [f"## {title}: {outcome.word}", "", "| " + " | ".join(HEADER) + " |", "|---|---|---|---:|---:|---|"]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in row) + " |" for row in rows]
+    for verdict in shown(outcome, show_all):
+        first, *rest = (cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells(verdict))
+        lines.append(f"| {first if MEANING[verdict.kind] == PASSED else f'**{first}**'} | {' | '.join(rest)} |")
     return "\n".join([*lines, "", *summary(outcome)]) + "\n"
 
 
@@ -79,10 +75,8 @@ def junit(outcome: Outcome, name: str) -> str:
     counts = {"tests": str(len(outcome.verdicts)), "failures": str(len(failed)), "errors": str(len(errors))}
     suite = ElementTree.Element("testsuite", {"name": name, **counts})
     for verdict in outcome.verdicts:
-        where = verdict.where or "run"
-        case = ElementTree.SubElement(
-            suite, "testcase", {"classname": printable(where), "name": printable(verdict.metric)}
-        )
+        names = {"classname": printable(verdict.where or "run"), "name": printable(verdict.metric)}
+        case = ElementTree.SubElement(suite, "testcase", names)
         if MEANING[verdict.kind] != PASSED:
             tag = "failure" if MEANING[verdict.kind] == FAILED else "error"
             ElementTree.SubElement(case, tag, {"type": verdict.kind, "message": " ".join(cells(verdict))})
@@ -95,7 +89,6 @@ def junit(outcome: Outcome, name: str) -> str:
 
 
 def as_json(outcome: Outcome, baseline: str, candidate: str) -> str:
-    """Everything, for programs."""
     gates = []
     for verdict in outcome.verdicts:
         figures = verdict._asdict()

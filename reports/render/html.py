@@ -1,4 +1,4 @@
-"""A document as one self-contained HTML page; only audio is linked.
+"""A document as one self-contained HTML page; only audio is linked. ``write``: beside it the same as markdown.
 
 The page reads without a script; the script adds sorting, tooltips, the choice of the theme and copying.
 """
@@ -17,25 +17,8 @@ from urllib.parse import quote
 
 from suites.gate.judge import FAILED, MEANING, PASSED, UNJUDGED, WORDS
 
-from .document import (
-    DASH,
-    Absent,
-    Block,
-    Bullets,
-    Cell,
-    Code,
-    Command,
-    Document,
-    Inline,
-    Link,
-    Num,
-    Paragraph,
-    Picture,
-    Section,
-    Table,
-    inlines,
-    words_of,
-)
+from . import document as doc
+from . import markdown
 
 PAGE = Path(__file__).parent / "page"
 BADGES = {PASSED: "good", FAILED: "bad", UNJUDGED: "warn"}
@@ -102,7 +85,17 @@ _CODE_ONLY = re.compile(_CODE)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
-def render(document: Document, folder: Path) -> str:
+def write(document: doc.Document, folder: Path, name: str = "report") -> Path:
+    """``name``.md and ``name``.html in the folder that holds the document's pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.md"
+    # undecodable bytes in file names and messages must not prevent the report
+    path.write_text(markdown.render(document), encoding="utf-8", errors="replace")
+    (folder / f"{name}.html").write_text(render(document, folder), encoding="utf-8", errors="replace")
+    return path
+
+
+def render(document: doc.Document, folder: Path) -> str:
     """The page; pictures without an SVG are read from ``folder``, the one that the page will be in.
 
     The same document gives the same bytes.
@@ -110,7 +103,7 @@ def render(document: Document, folder: Path) -> str:
     Raises:
         FileNotFoundError: a picture has no SVG, and its PNG is not in the folder.
     """
-    style, script = (_asset(name) for name in ("style.css", "script.js"))
+    style, script = ("\n" + (PAGE / name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
     anchors = _anchors([section.title for section in document.sections])
     sections = [_section(section, anchor, folder) for section, anchor in zip(document.sections, anchors, strict=True)]
     return TEMPLATE.format(
@@ -121,10 +114,6 @@ def render(document: Document, folder: Path) -> str:
         contents=_contents(document.sections, anchors),
         body="\n".join(sections),
     )
-
-
-def _asset(name: str) -> str:
-    return "\n" + (PAGE / name).read_text(encoding="utf-8")
 
 
 def _policy(script: str) -> str:
@@ -143,20 +132,12 @@ def _policy(script: str) -> str:
 # ---------------------------------------------------------------------- structure
 def _anchors(titles: Sequence[str]) -> list[str]:
     """Names made of the titles, each once; ``content`` is the page's own."""
-    used, found = {"content"}, []
-    for title in titles:
-        plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
-        name = slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "section"
-        number = 1
-        while name in used:
-            number += 1
-            name = f"{slug}-{number}"
-        used.add(name)
-        found.append(name)
-    return found
+    plain = [unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower() for title in titles]
+    slugs = [re.sub(r"[^a-z0-9]+", "-", title).strip("-") or "section" for title in plain]
+    return doc.distinct(["content", *slugs], "-{}")[1:]
 
 
-def _contents(sections: Sequence[Section], anchors: Sequence[str]) -> str:
+def _contents(sections: Sequence[doc.Section], anchors: Sequence[str]) -> str:
     """The table of contents; subsections are a list within their section's item."""
     items: list[tuple[str, list[str]]] = []
     for section, anchor in zip(sections, anchors, strict=True):
@@ -165,49 +146,41 @@ def _contents(sections: Sequence[Section], anchors: Sequence[str]) -> str:
             items[-1][1].append(f"<li>{link}</li>")
         else:
             items.append((link, []))
-    lines = [f"<li>{link}{_sublist(inner)}</li>" for link, inner in items]
-    return (
-        '<nav class="contents" aria-label="Contents"><details open><summary>Contents</summary>\n<ol>\n'
-        + "\n".join(lines)
-        + "\n</ol></details></nav>"
-    )
+    lines = [f"<li>{link}" + (f"<ol>{''.join(inner)}</ol>" if inner else "") + "</li>" for link, inner in items]
+    head = '<nav class="contents" aria-label="Contents"><details open><summary>Contents</summary>\n<ol>'
+    return "\n".join([head, *lines, "</ol></details></nav>"])
 
 
-def _sublist(items: Sequence[str]) -> str:
-    return f"<ol>{''.join(items)}</ol>" if items else ""
-
-
-def _section(section: Section, anchor: str, folder: Path) -> str:
+def _section(section: doc.Section, anchor: str, folder: Path) -> str:
     tag = f"h{min(max(section.level, 2), 6)}"
     heading = f'<{tag} id="{anchor}">{escape(section.title)}</{tag}>'
     return "\n".join(["<section>", heading, *(_block(block, folder) for block in section.blocks), "</section>"])
 
 
-def _block(block: Block, folder: Path) -> str:
-    if isinstance(block, Paragraph):
+def _block(block: doc.Block, folder: Path) -> str:
+    if isinstance(block, doc.Paragraph):
         return f"<p>{_text(block.text)}</p>"
-    if isinstance(block, Bullets):
+    if isinstance(block, doc.Bullets):
         return "\n".join(["<ul>", *(f"<li>{_text(item)}</li>" for item in block.items), "</ul>"])
-    if isinstance(block, Command):
+    if isinstance(block, doc.Command):
         return f'<div class="command"><pre tabindex="0"><code>{escape(block.text)}</code></pre></div>'
-    if isinstance(block, Picture):
+    if isinstance(block, doc.Picture):
         return _picture(block, folder)
     return _table(block)
 
 
-# ---------------------------------------------------------------------- text
-def _text(cell: Cell) -> str:
-    return "".join(_inline(inline) for inline in inlines(cell))
+def _text(cell: doc.Cell) -> str:
+    return "".join(_inline(inline) for inline in doc.inlines(cell))
 
 
-def _inline(inline: Inline) -> str:
-    if isinstance(inline, Num):
+def _inline(inline: doc.Inline) -> str:
+    if isinstance(inline, doc.Num):
         return f'<span class="num"{_title(_about(inline))}>{_marked(inline.text, _CODE_ONLY)}</span>'
-    if isinstance(inline, Absent):
+    if isinstance(inline, doc.Absent):
         return _absent(inline)
-    if isinstance(inline, Code):
+    if isinstance(inline, doc.Code):
         return f"<code>{escape(inline.text)}</code>"
-    if isinstance(inline, Link):
+    if isinstance(inline, doc.Link):
         return _link(inline)
     return _marked(inline, _MARKS)
 
@@ -239,7 +212,7 @@ def _title(text: str) -> str:
     return f' title="{escape(text)}"' if text else ""
 
 
-def _about(number: Num) -> str:
+def _about(number: doc.Num) -> str:
     """Text of a number's tooltip: more digits, the interval, and the sources."""
     lines = []
     if number.value is not None:
@@ -255,15 +228,14 @@ def _sources(sources: Sequence[str]) -> Iterator[str]:
         yield f"and {len(sources) - MOST_SOURCES} more"
 
 
-def _absent(absent: Absent) -> str:
-    """A dash, with the reason for screen readers."""
+def _absent(absent: doc.Absent) -> str:
     reason = absent.reason.replace("`", "")
     spoken = f"none: {reason}" if reason else "none"
-    dash = f'<span aria-hidden="true">{DASH}</span><span class="hidden">{escape(spoken)}</span>'
+    dash = f'<span aria-hidden="true">{doc.DASH}</span><span class="hidden">{escape(spoken)}</span>'
     return f'<span class="none"{_title(reason)}>{dash}</span>'
 
 
-def _link(link: Link) -> str:
+def _link(link: doc.Link) -> str:
     """A link, with a player for audio; plain text where the target is neither relative nor HTTP."""
     text, scheme = escape(link.text), _SCHEME.match(link.target)
     if scheme:
@@ -277,8 +249,7 @@ def _link(link: Link) -> str:
     return f'<span class="sound"><a href="{target}">{text}</a> {player}</span>'
 
 
-# ---------------------------------------------------------------------- tables
-def _table(table: Table) -> str:
+def _table(table: doc.Table) -> str:
     """A table in a box that scrolls: a wide one must not widen the page."""
     about = f"<p>{_text(table.about)}</p>\n" if table.about else ""
     css = (" tall" if len(table.rows) >= TALL else "") + (" wide" if len(table.header) >= WIDE else "")
@@ -303,22 +274,22 @@ def _header(text: str, right: bool) -> str:
     return f'<th scope="col"{css}>{_marked(text, _MARKS)}</th>' if text else f"<td{css}></td>"
 
 
-def _cell(cell: Cell, column: int, left: int) -> str:
+def _cell(cell: doc.Cell, column: int, left: int) -> str:
     """A cell; the first column is the row's heading, if it is text."""
-    parts, words = inlines(cell), words_of(inlines(cell)).strip()
+    parts, words = doc.inlines(cell), doc.words_of(doc.inlines(cell)).strip()
     number = next((i for i in parts if not (isinstance(i, str) and not i.strip())), None)
-    value = _sortable(number) if isinstance(number, Num) else ""
+    value = _sortable(number) if isinstance(number, doc.Num) else ""
     css = ["n"] if column >= left else []
     css += ["long"] if len(words) > LONG else []
     attributes = f' class="{" ".join(css)}"' if css else ""
     attributes += f' data-v="{value}"' if value else ""
-    nothing = any(isinstance(i, Absent) for i in parts) and not any(isinstance(i, Num) for i in parts)
-    attributes += " data-none" if nothing or words in ("", DASH) else ""
+    nothing = any(isinstance(i, doc.Absent) for i in parts) and not any(isinstance(i, doc.Num) for i in parts)
+    attributes += " data-none" if nothing or words in ("", doc.DASH) else ""
     inner = _state(cell) or _text(cell)
     return f'<th scope="row"{attributes}>{inner}</th>' if column == 0 and left else f"<td{attributes}>{inner}</td>"
 
 
-def _sortable(number: Num) -> str:
+def _sortable(number: doc.Num) -> str:
     """The value that the script sorts by; empty where there is none."""
     if number.value is None or math.isnan(number.value):
         return ""
@@ -327,10 +298,10 @@ def _sortable(number: Num) -> str:
     return repr(float(number.value))
 
 
-def _state(cell: Cell) -> str:
+def _state(cell: doc.Cell) -> str:
     """The badge, where the cell is nothing but the name of a state."""
-    parts = inlines(cell)
-    if len(parts) != 1 or not isinstance(parts[0], str | Num):
+    parts = doc.inlines(cell)
+    if len(parts) != 1 or not isinstance(parts[0], str | doc.Num):
         return ""
     text = parts[0] if isinstance(parts[0], str) else parts[0].text
     if text.lower() not in STATES:
@@ -343,13 +314,12 @@ def _reasons(reasons: Sequence[str]) -> Iterator[str]:
     texts = [_marked(reason, _CODE_ONLY) for reason in reasons]
     if len(texts) > MOST_REASONS:
         items = "".join(f"<li>{text}</li>" for text in texts)
-        yield f'<details class="note"><summary>{DASH}: {len(texts)} reasons</summary><ul>{items}</ul></details>'
+        yield f'<details class="note"><summary>{doc.DASH}: {len(texts)} reasons</summary><ul>{items}</ul></details>'
     elif texts:
-        yield f'<p class="note">{DASH}: {"; ".join(texts)}.</p>'
+        yield f'<p class="note">{doc.DASH}: {"; ".join(texts)}.</p>'
 
 
-# ---------------------------------------------------------------------- pictures
-def _picture(picture: Picture, folder: Path) -> str:
+def _picture(picture: doc.Picture, folder: Path) -> str:
     alt = escape(picture.alt)
     inner = _svg(picture) if picture.svg else _png(picture, folder)
     title = _title("\n".join(_sources(picture.sources)))
@@ -359,7 +329,7 @@ def _picture(picture: Picture, folder: Path) -> str:
     )
 
 
-def _svg(picture: Picture) -> str:
+def _svg(picture: doc.Picture) -> str:
     """The inline drawing. With marks its role is a group: the content of an image is not accessible."""
     svg = picture.svg[picture.svg.index("<svg") :].rstrip()
     role = "group" if 'class="mark"' in svg else "img"
@@ -369,6 +339,6 @@ def _svg(picture: Picture) -> str:
     return svg.replace("<svg", f'<svg role="{role}" aria-label="{escape(picture.alt)}"{width}', 1)
 
 
-def _png(picture: Picture, folder: Path) -> str:
+def _png(picture: doc.Picture, folder: Path) -> str:
     data = base64.b64encode((folder / picture.path).read_bytes()).decode()
     return f'<img alt="{escape(picture.alt)}" src="data:image/png;base64,{data}">'

@@ -38,17 +38,8 @@ def sections(book: Book) -> list[Section]:
     runs = [run for run in book.having("accuracy") if any(figures(line) for line in run.records)]
     if not runs:
         return []
-    rows = [(run, row) for run in runs for line in lines_of(run, others=False) for row in [_row(run, line, True)]]
-    header = (
-        "case",
-        "backend",
-        "truth",
-        "frames",
-        "voiced",
-        *LABELS,
-        "at least %",
-        "verdict",
-    )
+    rows = [(run, _row(run, line, True)) for run in runs for line in lines_of(run, others=False)]
+    header = ("case", "backend", "truth", "frames", "voiced", *LABELS, "at least %", "verdict")
     first = Section("RMVPE accuracy", [cells.table(book, "accuracy", header, rows, 3, (ABOUT,)), *map(_weights, runs)])
     if any("consensus" in str(figures(line).get("truth")) for run in runs for line in run.records):
         first.blocks.append(Paragraph((CONSENSUS,)))
@@ -85,30 +76,21 @@ def _order(case: str) -> tuple[int, str]:
 def _row(run: RunData, line: Line, judged: bool) -> Row:
     found = figures(line)
     why = found.get("reason", "") if found else line["reason"] or ""
-    numbers = [_figure(run, line, name, ".0f", 1, why) for name in ("scored_frames", "voiced_frames")]
-    numbers += [_figure(run, line, f.name, f.metric.format, f.metric.scale, why) for f in ACCURACY]
+    shown = [(name, ".0f", 1.0) for name in ("scored_frames", "voiced_frames")]
+    shown += [(f.name, f.metric.format, f.metric.scale) for f in ACCURACY]
+    numbers = [cells.number(run, line, f"accuracy.{name}", form, scale, why) for name, form, scale in shown]
     front = (line["case"], line["backend"], found.get("truth") or Absent(why))
     return (*front, *numbers, *((_least(run, line), line["status"]) if judged else ()))
 
 
-def _figure(run: RunData, line: Line, name: str, form: str, scale: float, why: str) -> Cell:
-    value = figures(line).get(name)
-    if value is None:
-        return Absent(why)
-    return plain(float(value), (run.source(line, f"accuracy.{name}"),), form, scale)
-
-
 def _least(run: RunData, line: Line) -> Cell:
     """Names and limits of the judged figures."""
-    found: list[Cell] = []
-    for name, check in (figures(line).get("limits") or {}).items():
-        limit = plain(check["limit"], (run.source(line, f"accuracy.limits.{name}"),), "g", 100)
-        found += [*([", "] if found else []), f"{_heading(name)} ", limit]
-    return tuple(part for cell in found for part in (cell if isinstance(cell, tuple) else (cell,))) or Absent()
-
-
-def _heading(name: str) -> str:
-    return next(figure.label for figure in ACCURACY if figure.name == name).removesuffix(" %")
+    labels = {figure.name: figure.label.removesuffix(" %") for figure in ACCURACY}
+    limits = [
+        say(f"{labels[name]} {{}}", plain(check["limit"], (run.source(line, f"accuracy.limits.{name}"),), "g", 100))
+        for name, check in (figures(line).get("limits") or {}).items()
+    ]
+    return joined(limits) or Absent()
 
 
 def findings(book: Book) -> Iterator[Text]:
@@ -117,11 +99,11 @@ def findings(book: Book) -> Iterator[Text]:
         for backend in run.backends:
             lines = {r["case"]: r for r in lines_of(run, others=False) if r["backend"] == backend}
             shown = [(case, lines[case]) for case in HEADLINES if figures(lines.get(case, {})).get("rpa") is not None]
-            shares = [say(f"{case} {{}}", _figure(run, line, "rpa", ".1f", 100, "")) for case, line in shown]
+            shares = [say(f"{case} {{}}", cells.number(run, line, "accuracy.rpa", ".1f", 100)) for case, line in shown]
             if shares:
-                where = f" on machine {run.setting}" if book.several else ""
-                head = say("accuracy, {}: {}{}, RPA in per cent: ", run.precision, Code(backend), where)
-                yield (*head, *joined(shares), *_apart(run, list(lines.values())), ".")
+                facts = (run.precision, Code(backend), f" on machine {run.setting}" if book.several else "")
+                apart = _apart(run, list(lines.values()))
+                yield say("accuracy, {}: {}{}, RPA in per cent: {}{}.", *facts, joined(shares), apart)
 
 
 def _apart(run: RunData, lines: Sequence[Line]) -> Text:
@@ -138,7 +120,6 @@ def _apart(run: RunData, lines: Sequence[Line]) -> Text:
     return say(words, reference, seconds, mismatches, cents)
 
 
-# ---------------------------------------------------------------------- other estimators
 def _estimators(book: Book, runs: Sequence[RunData]) -> list[Section]:
     rows = [(run, _row(run, line, False)) for run in runs for line in lines_of(run, others=True)]
     if not rows:
@@ -149,9 +130,8 @@ def _estimators(book: Book, runs: Sequence[RunData]) -> list[Section]:
         cases = sorted({case for run in runs for case in run.cases}, key=_order)
         matrix = [(run, row) for run in runs for row in _matrix(run, cases, name)]
         about: Text = (f"{share.removesuffix(' %')} in per cent by condition.",)
-        section.blocks.append(
-            cells.table(book, f"estimators-{name}", ("estimator", *cases, "seconds per second"), matrix, 1, about)
-        )
+        head = ("estimator", *cases, "seconds per second")
+        section.blocks.append(cells.table(book, f"estimators-{name}", head, matrix, 1, about))
     section.blocks.append(cells.table(book, "estimators", header, rows, 3))
     section.blocks.append(_settings(book, runs))
     return [section]
@@ -160,24 +140,22 @@ def _estimators(book: Book, runs: Sequence[RunData]) -> list[Section]:
 def _matrix(run: RunData, cases: Sequence[str], name: str) -> Iterator[Row]:
     assert name in SHARES
     for who in run.backends:
-        found = {case: line for case in cases if (line := run.find(case, "f0", who))}
-        if found:
-            row = [
-                _figure(run, found[case], name, ".1f", 100, figures(found[case]).get("reason") or "")
-                if case in found
-                else Absent(run.why(case, "f0", who))
-                for case in cases
-            ]
-            yield (who, *row, _speed(run, list(found.values())))
+        found = {case: run.find(case, "f0", who) for case in cases}
+        lines = [line for line in found.values() if line]
+        reasons = [figures(x).get("reason") or "" if x else run.why(case, "f0", who) for case, x in found.items()]
+        row = [
+            cells.number(run, line, f"accuracy.{name}", ".1f", 100, why)
+            for line, why in zip(found.values(), reasons, strict=True)
+        ]
+        if lines:
+            yield (who, *row, _speed(run, lines))
 
 
 def _speed(run: RunData, lines: Sequence[Line]) -> Cell:
     timed = [line for line in lines if line["samples_s"]]
-    if not timed:
-        return Absent()
     audio = sum(line["workload"]["duration_s"] for line in timed)
     sources = tuple(run.source(line, "samples_s") for line in timed)
-    return plain(sum(line["samples_s"][-1] for line in timed) / audio, sources, ".3g")
+    return plain(sum(line["samples_s"][-1] for line in timed) / audio, sources, ".3g") if timed else Absent()
 
 
 def _settings(book: Book, runs: Sequence[RunData]) -> Table:
@@ -190,13 +168,9 @@ def _settings(book: Book, runs: Sequence[RunData]) -> Table:
         for name, lines in own.items():
             known, source = lines[0]["estimator"], (run.source(lines[0], "estimator"),)
             settings = ", ".join(f"{key} {value}" for key, value in known["settings"].items())
+            words = [Num(text, source) for text in (known["title"], known["package"], settings)]
             voided = sum(line["estimator"].get("voided_frames", 0) for line in lines)
             count = plain(voided, tuple(run.source(line, "estimator") for line in lines))
-            rows.append(
-                (
-                    run,
-                    (Code(name), *(Num(text, source) for text in (known["title"], known["package"], settings)), count),
-                )
-            )
+            rows.append((run, (Code(name), *words, count)))
     header = ("name", "estimator", "package", "settings", "frames of NaN or below 0")
     return cells.table(book, "estimators-settings", header, rows, 4)

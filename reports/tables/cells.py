@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from suites.base.lines import Line
+from suites.base.lines import Key, Line
 from suites.base.statistics import LEAST_LAUNCHES, Estimate
 from suites.metrics.registry import CORR, recorded_metric
 
 from ..data.frame import Book, RunData
-from ..render.document import Absent, Cell, Code, Inline, Num, Table, Text, estimate_of, plain, say
+from ..data.trace import Trace
+from ..render.document import Absent, Cell, Code, Num, Section, Table, Text, estimate_of, joined, plain, say
 
-MIB = 2**20
-Row = tuple[Cell, ...]
+Row = Sequence[Cell]
 
 
 def table(
     book: Book,
     name: str,
     header: Sequence[str],
-    rows: Sequence[tuple[RunData, Sequence[Cell]]],
+    rows: Sequence[tuple[RunData | Trace, Row]],
     left: int = 1,
     about: Text = (),
 ) -> Table:
@@ -31,26 +31,29 @@ def table(
     return Table(name, tuple(header), tuple(tuple(cells) for _, cells in rows), left, about)
 
 
+def section(title: str, found: Table) -> list[Section]:
+    """A section of this table alone; none where it has no rows."""
+    return [Section(title, [found])] if found.rows else []
+
+
 def seconds_of(run: RunData, case: str) -> Num:
-    """The case's audio, in seconds."""
-    workload, sources = run.workload_of(case)
-    return plain(workload["duration_s"], sources, ".1f")
+    return plain(run.duration_s(case), (run.source(run.first_of[case], "workload"),), ".1f")
 
 
 def time_ms(run: RunData, case: str, component: str, backend: str) -> Num | Absent:
-    time, line = run.time(case, component, backend), run.find(case, component, backend)
-    if time is None or line is None:
-        return Absent(run.why(case, component, backend))
-    return estimate_of(time, (run.source(line, "samples_s"),), 1e3)
+    return _scaled_time(run, (case, component, backend), 1e3, "samples_s")
 
 
 def realtime_factor(run: RunData, case: str, component: str, backend: str) -> Num | Absent:
     """Processing time over audio time."""
-    time, line = run.time(case, component, backend), run.find(case, component, backend)
+    return _scaled_time(run, (case, component, backend), 1 / run.duration_s(case), "samples_s", "workload")
+
+
+def _scaled_time(run: RunData, key: Key, scale: float, *fields: str) -> Num | Absent:
+    time, line = run.time(*key), run.find(*key)
     if time is None or line is None:
-        return Absent(run.why(case, component, backend))
-    sources = (run.source(line, "samples_s"), run.source(line, "workload"))
-    return estimate_of(time, sources, 1 / run.duration_s(case))
+        return Absent(run.why(*key))
+    return estimate_of(time, tuple(run.source(line, name) for name in fields), scale)
 
 
 def gain_number(run: RunData, case: str, component: str, backend: str) -> Num | Absent:
@@ -71,22 +74,23 @@ def speedup(run: RunData, case: str, component: str, backend: str) -> Text:
     return say("{} of {}, {}", number, Code(str(run.speed_reference(backend))), Code(run.precision))
 
 
-def mebibytes(run: RunData, line: Line | None, value: float | None, field: str, reason: str = "") -> Num | Absent:
-    if value is None or line is None:
-        return Absent(reason)
-    return plain(value / MIB, (run.source(line, field),), ".0f")
+def number(
+    run: RunData, line: Line | None, field: str, form: str = "", scale: float = 1.0, reason: str = ""
+) -> Num | Absent:
+    """A record's number by its dotted name."""
+    value: Any = line
+    for name in field.split("."):
+        value = (value or {}).get(name)
+    return Absent(reason) if line is None or value is None else plain(value, (run.source(line, field),), form, scale)
 
 
-def figure(run: RunData, line: Line, value: Any, name: str, field: str) -> Inline:
+def figure(run: RunData, line: Line, value: Any, name: str, field: str) -> Num | Absent:
     """A parity figure; correlations are printed with enough digits to differ from one."""
     if value is None:
         return Absent()
     sources = (run.source(line, field),)
-    if isinstance(value, str):
-        return Num(value, sources)
-    metric = recorded_metric(name)
-    if metric is CORR:
-        return Num(metric.text(float(value)), sources, float(value))
+    if recorded_metric(name) is CORR and not isinstance(value, str):
+        return Num(CORR.text(float(value)), sources, float(value))
     return plain(value, sources)
 
 
@@ -95,36 +99,27 @@ def coverage(run_estimates: Sequence[Estimate | None], sources: tuple[str, ...])
     found = [e for e in run_estimates if e is not None]
     if not found:
         return ()
-    fewest, most = min(e.rounds for e in found), max(e.rounds for e in found)
-    rounds = _span(fewest, most, sources)
-    if most == 1:
+    if all(e.rounds == 1 for e in found):
         return ("One round: single samples, without an interval.",)
+    rounds, launches = (_span(counts, sources) for counts in ([e.rounds for e in found], [e.launches for e in found]))
     if all(e.launches >= LEAST_LAUNCHES for e in found):
-        launches = _span(min(e.launches for e in found), max(e.launches for e in found), sources)
-        return say(
+        words = (
             "{} process launches, {} rounds in all; each launch counts once, with its median. Brackets: "
-            "95 % interval over the launches.",
-            launches,
-            rounds,
+            "95 % interval over the launches."
         )
-    least = min(e.coverage for e in found)
-    level = (
-        "95 %"
-        if least >= 0.95
-        else say("{} (fewer than 6 rounds somewhere)", plain(100 * least, sources, ".0f", unit=" %"))
-    )
-    return say(
+        return say(words, launches, rounds)
+    level: Cell = "95 %"
+    if (least := min(e.coverage for e in found)) < 0.95:
+        level = say("{} (fewer than 6 rounds somewhere)", plain(100 * least, sources, ".0f", unit=" %"))
+    words = (
         "Medians over {} rounds; brackets cover the true median with a probability of at least {}. Fewer than "
-        f"{LEAST_LAUNCHES} process launches somewhere: what differs between launches is not in the interval.",
-        rounds,
-        level,
+        f"{LEAST_LAUNCHES} process launches somewhere: what differs between launches is not in the interval."
     )
+    return say(words, rounds, level)
 
 
-def _span(low: int, high: int, sources: tuple[str, ...]) -> Text:
-    if low == high:
-        return (plain(low, sources),)
-    return say("{} to {}", plain(low, sources), plain(high, sources))
+def _span(counts: Sequence[int], sources: tuple[str, ...]) -> Text:
+    return joined([plain(count, sources) for count in sorted({min(counts), max(counts)})], " to ")
 
 
 def all_sources(runs: Sequence[RunData], field: str = "samples_s") -> tuple[str, ...]:

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
+from itertools import product
 
 from suites.base.backends import BACKENDS
 from suites.definitions import with_section
 
 from ..data import trace
 from ..data.frame import Book, RunData
-from ..render.document import (
-    Absent,
-    Bullets,
-    Cell,
-    Code,
-    Command,
-    Inline,
-    Link,
-    Num,
-    Paragraph,
-    Section,
-    Table,
-    Text,
-    plain,
-    say,
-)
+from ..render import document as doc
 from . import cells
 from .cells import Row
 
@@ -36,19 +21,15 @@ SIDE_BY_SIDE = (
 
 
 # ---------------------------------------------------------------------- machines
-def side_by_side(book: Book) -> list[Section]:
+def side_by_side(book: Book) -> list[doc.Section]:
     """Whole calls and single parts in a column per machine."""
     if not book.several:
         return []
-    section = Section("Machines side by side", [Paragraph((SIDE_BY_SIDE,))])
-    for suite in with_section("time"):
-        table = _columns(book, suite)
-        if table is not None:
-            section.blocks.append(table)
-    return [section] if len(section.blocks) > 1 else []
+    tables = [table for suite in with_section("time") if (table := _columns(book, suite))]
+    return [doc.Section("Machines side by side", [doc.Paragraph((SIDE_BY_SIDE,)), *tables])] if tables else []
 
 
-def _columns(book: Book, suite: str) -> Table | None:
+def _columns(book: Book, suite: str) -> doc.Table | None:
     runs = [run for run in book.having("time") if run.name == suite]
     if len({run.setting for run in runs}) < 2:
         return None
@@ -56,153 +37,124 @@ def _columns(book: Book, suite: str) -> Table | None:
     shared = [case for case in shared if case.startswith("synthetic")] or shared
     if not shared:
         return None
-    case = shared[-1]
-    components = list(dict.fromkeys(c for run in runs for c in run.components))
+    case, components = shared[-1], list(dict.fromkeys(c for run in runs for c in run.components))
     columns = [(run, backend) for run in runs for backend in run.backends]
     rows = tuple(
         (component, *(cells.time_ms(run, case, component, backend) for run, backend in columns))
         for component in components
     )
     header = ("component", *(f"{run.setting}: {backend} ms" for run, backend in columns))
-    return Table(f"machines-{suite}", header, rows, 1, (f"{suite}, {case}.",))
+    return doc.Table(f"machines-{suite}", header, rows, 1, (f"{suite}, {case}.",))
 
 
-def environment(book: Book) -> list[Section]:
-    """A column per machine and precision."""
+def environment(book: Book) -> list[doc.Section]:
     known = [setting for setting in book.settings if setting.run.environment]
     if not known:
         return []
     columns = [_facts(setting.run) for setting in known]
     names = list(dict.fromkeys(name for column in columns for name in column))
-    rows = tuple((name, *(column.get(name, Absent()) for column in columns)) for name in names)
+    rows = tuple((name, *(column.get(name, doc.Absent()) for column in columns)) for name in names)
     header = ("", *(setting.name or ("the others" if book.several else "this machine") for setting in known))
-    return [Section("Hardware and software", [Table("environment", header, rows, len(header))])]
+    return [doc.Section("Hardware and software", [doc.Table("environment", header, rows, len(header))])]
 
 
-def _facts(run: RunData) -> dict[str, Cell]:
-    env, unknown = run.environment, Absent("the run's environment.json does not say")
+def _facts(run: RunData) -> dict[str, doc.Cell]:
+    env, unknown = run.environment, doc.Absent("the run's environment.json does not say")
 
-    def fact(name: str, form: str = "", scale: float = 1.0) -> Inline:
+    def fact(name: str, form: str = "", scale: float = 1.0) -> doc.Inline:
         value = env.get(name)
-        return unknown if value is None else plain(value, (run.file(f"environment.json#{name}"),), form, scale)
+        return unknown if value is None else doc.plain(value, (run.file(f"environment.json#{name}"),), form, scale)
 
     packages = ", ".join(f"{k} {v}" for k, v in env.get("packages", {}).items())
-    facts: dict[str, Cell] = {
-        "CPU": say("{}, {} physical cores ({})", fact("cpu"), fact("cores_physical"), fact("machine")),
-        "memory": say("{} GiB", fact("memory_bytes", ".0f", 2**-30)),
-        "system": say("{}, Python {}", fact("os"), fact("python")),
-        "packages": Num(packages, (run.file("environment.json#packages"),)) if packages else unknown,
-        "threads": say("{} on every backend", fact("threads")),
-        "precision": say("{} on every backend, profile {}", run.precision, str(run.config["profile"])),
+    facts: dict[str, doc.Cell] = {
+        "CPU": doc.say("{}, {} physical cores ({})", fact("cpu"), fact("cores_physical"), fact("machine")),
+        "memory": doc.say("{} GiB", fact("memory_bytes", ".0f", 2**-30)),
+        "system": doc.say("{}, Python {}", fact("os"), fact("python")),
+        "packages": doc.Num(packages, (run.file("environment.json#packages"),)) if packages else unknown,
+        "threads": doc.say("{} on every backend", fact("threads")),
+        "precision": doc.say("{} on every backend, profile {}", run.precision, str(run.config["profile"])),
     }
     for name, about in env.get("backends", {}).items():
-        parts = [
-            f"{k} {about[k]}"
-            for k in (BACKENDS[name].framework, "gpu_name", "blas", "blas_gflops", "cuda")
-            if about.get(k)
-        ]
+        known = (BACKENDS[name].framework, "gpu_name", "blas", "blas_gflops", "cuda")
+        parts = [f"{k} {about[k]}" for k in known if about.get(k)]
         line = next((r for r in run.records if r["backend"] == name and r.get("optimize")), None)
         sources: tuple[str, ...] = (run.file(f"environment.json#backends.{name}"),)
         if line is not None:
             parts.append(f"optimisations: {' '.join(line['optimize'])}")
             sources = (*sources, run.source(line, "optimize"))
-        facts[name] = Num(", ".join(parts), sources) if parts else unknown
+        facts[name] = doc.Num(", ".join(parts), sources) if parts else unknown
     return facts
 
 
-# ---------------------------------------------------------------------- runs
-def runs(book: Book) -> list[Section]:
-    """The runs that the document is made from."""
+def runs(book: Book) -> list[doc.Section]:
     rows: list[tuple[RunData, Row]] = []
     for run in book.runs:
-        env = run.environment
-        records = run.file("records.jsonl")
-        when = min((r["time"] for r in run.records if r.get("time")), default=None)
+        env, records = run.environment, run.file("records.jsonl")
+        when = min((r["time"] for r in run.records if r.get("time")), default="")
+        commit, load = env.get("commit") or "", env.get("load_average_1min")
         dirty = " with uncommitted changes" if env.get("commit_clean") is False else ""
         dirty += " as stated, not read from git" if env.get("commit_stated") else ""
-        commit: Cell = Absent()
-        if env.get("commit"):
-            commit = Num(env["commit"][:12] + dirty, (run.file("environment.json#commit"),))
-        load: Cell = Absent()
-        if env.get("load_average_1min") is not None:
-            load = plain(env["load_average_1min"], (run.file("environment.json#load_average_1min"),), ".2f")
-        measured = [r for r in run.records if r["status"] != "skipped"]
-        passed = sum(r["status"] == "passed" for r in measured)
-        counts = say("{} of {}", plain(passed, (records,)), plain(len(measured), (records,)))
-        date: Cell = Num(when[:16].replace("T", " "), (records,)) if when else Absent()
-        weights = "; ".join(map(_weight, env.get("weights", {}).values()))
-        about: Cell = Num(weights, (run.file("environment.json#weights"),)) if weights else Absent()
-        words = (run.label or "this run", run.name, str(run.config["measure"]["name"]))
-        rows.append((run, (*words, run.outcome.word, counts, date, commit, load, about)))
-    header = ("run", "suite", "measure", "verdict", "records passed", "begun", "commit", "load at the start", "weights")
-    return [Section("Runs", [cells.table(book, "runs", header, rows, 3)])] if rows else []
-
-
-def _weight(facts: dict[str, str]) -> str:
-    digest = facts.get("sha256")
-    return facts.get("label", "unnamed") + (f" (SHA-256 {digest[:8]})" if digest else "")
-
-
-def reproduce(book: Book) -> list[Section]:
-    """The commands that measured, and the one that made this document."""
-    lines = [command(run) for run in book.runs] + [trace.command(walked) for walked in book.traces]
-    section = Section("Reproduce", [Command("\n".join(dict.fromkeys(lines)))])
-    if len(lines) > 4:
-        section.blocks.insert(0, Paragraph(say("All of it on one machine: {}.", Code("python -m suites run all"))))
-    section.blocks.append(
-        Paragraph(
-            say(
-                "Every figure above is computed from the runs' {}, {} and {}; {} prints for each the place that it is "
-                "from.",
-                Code("records.jsonl"),
-                Code("environment.json"),
-                Code("config.yaml"),
-                Code("python -m suites report --sources RUN..."),
-            )
+        passed, measured = run.counts
+        facts: list[doc.Cell] = [
+            doc.say("{} of {}", doc.plain(passed, (records,)), doc.plain(measured, (records,))),
+            doc.Num(when[:16].replace("T", " "), (records,)) if when else doc.Absent(),
+            doc.Num(commit[:12] + dirty, (run.file("environment.json#commit"),)) if commit else doc.Absent(),
+            doc.Absent() if load is None else doc.plain(load, (run.file("environment.json#load_average_1min"),), ".2f"),
+        ]
+        weights = "; ".join(
+            known.get("label", "unnamed") + (f" (SHA-256 {known['sha256'][:8]})" if known.get("sha256") else "")
+            for known in env.get("weights", {}).values()
         )
+        facts.append(doc.Num(weights, (run.file("environment.json#weights"),)) if weights else doc.Absent())
+        words = (run.label or "this run", run.name, str(run.config["measure"]["name"]))
+        rows.append((run, (*words, run.outcome.word, *facts)))
+    header = ("run", "suite", "measure", "verdict", "records passed", "begun", "commit", "load at the start", "weights")
+    return cells.section("Runs", cells.table(book, "runs", header, rows, 3))
+
+
+def reproduce(book: Book) -> list[doc.Section]:
+    """The commands that measured, and the one that made this document."""
+    lines = [trace.command("run", run.config) for run in book.runs]
+    lines += [trace.command("trace", walked.config) for walked in book.traces]
+    section = doc.Section("Reproduce", [doc.Command("\n".join(dict.fromkeys(lines)))])
+    if len(lines) > 4:
+        section.blocks.insert(
+            0, doc.Paragraph(doc.say("All of it on one machine: {}.", doc.Code("python -m suites run all")))
+        )
+    files = map(
+        doc.Code, ("records.jsonl", "environment.json", "config.yaml", "python -m suites report --sources RUN...")
     )
+    words = "Every figure above is computed from the runs' {}, {} and {}; {} prints for each the place that it is from."
+    section.blocks.append(doc.Paragraph(doc.say(words, *files)))
     return [section]
 
 
-def command(run: RunData) -> str:
-    """The command line that repeats the run, with the overrides that it was given."""
-    words = [text for text in run.config["overrides"] if not text.startswith(("out=", "resume="))]
-    return shlex.join(["python", "-m", "suites", "run", run.name, *words])
-
-
 # ---------------------------------------------------------------------- to listen to
-def sounds(book: Book) -> list[Section]:
+def sounds(book: Book) -> list[doc.Section]:
     """Links to the audio of the backends, relative to a run's own report; a document of several runs has none."""
     rows: list[tuple[RunData, Row]] = []
-    single = [run for run in book.runs if not run.label]
-    for run in single:
-        for case in run.cases:
-            for backend in run.backends:
-                path = run.files.audio_file(case, backend)
-                if path.is_file():
-                    link = Link(path.name, path.relative_to(run.folder).as_posix())
-                    rows.append((run, (case, backend, link)))
-    return [Section("To listen to", [cells.table(book, "audio", ("case", "backend", "file"), rows, 3)])] if rows else []
+    for run in (run for run in book.runs if not run.label):
+        for case, backend in product(run.cases, run.backends):
+            path = run.files.audio_file(case, backend)
+            if path.is_file():
+                rows.append((run, (case, backend, doc.Link(path.name, path.relative_to(run.folder).as_posix()))))
+    return cells.section("To listen to", cells.table(book, "audio", ("case", "backend", "file"), rows, 3))
 
 
 # ---------------------------------------------------------------------- what is not there
-def problems(book: Book) -> list[Section]:
+def problems(book: Book) -> list[doc.Section]:
     """Failures, what could not be measured, what was skipped and why."""
-    items: list[Text] = []
+    items: list[doc.Text] = []
     for run in book.runs:
-        items += [(*_where(book, run), *text) for text in _of_run(run)]
+        where = f"{run.setting} {run.name}: ".lstrip() if len(book.runs) > 1 else ""
+        items += [(where, *text) if where else text for text in _of_run(run)]
     for walked in book.traces:
         if walked.finding is not None:
-            text = Num(trace.verdict(walked), (walked.file("records.jsonl"),))
-            items.append((" ".join(filter(None, (walked.setting, f"trace of {walked.model}: "))), text))
-    title = "Not measured, skipped, and failures"
+            text = doc.Num(trace.verdict(walked), (walked.file("records.jsonl"),))
+            items.append((f"{walked.setting} trace of {walked.model}: ".lstrip(), text))
     nothing = ("Nothing: every planned case has its record.",)
-    return [Section(title, [Bullets(tuple(dict.fromkeys(items))) if items else Paragraph(nothing)])]
-
-
-def _where(book: Book, run: RunData) -> Text:
-    words = " ".join(filter(None, (run.setting, run.name))) if len(book.runs) > 1 else ""
-    return (f"{words}: ",) if words else ()
+    block = doc.Bullets(tuple(dict.fromkeys(items))) if items else doc.Paragraph(nothing)
+    return [doc.Section("Not measured, skipped, and failures", [block])]
 
 
 def skipped(run: RunData) -> list[tuple[str, str]]:
@@ -215,12 +167,12 @@ def skipped(run: RunData) -> list[tuple[str, str]]:
     return [(", ".join([*dict.fromkeys(parts), backend]), reason) for (backend, reason), parts in found.items()]
 
 
-def _of_run(run: RunData) -> Iterator[Text]:
-    def recorded(text: str) -> Num:
-        return Num(text, (run.file("records.jsonl"),))
+def _of_run(run: RunData) -> Iterator[doc.Text]:
+    def recorded(text: str) -> doc.Num:
+        return doc.Num(text, (run.file("records.jsonl"),))
 
     for who, reason in skipped(run):
-        yield say("{}: skipped, {}", who, recorded(reason))
+        yield doc.say("{}: skipped, {}", who, recorded(reason))
     for line in (*run.outcome.errors, *run.outcome.failed):
         where = f"{line['case']}, {line['component']}, {line['backend']}: {line['status']}, "
         yield where, recorded(line["reason"])

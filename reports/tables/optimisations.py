@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rvc_mlx.optimize import OPTIMIZATIONS
-from suites.base.lines import Line
+from suites.definitions.single import OFF, ON
 
 from ..data.frame import Book, RunData
-from ..render.document import Absent, Cell, Section, estimate_of, plain
+from ..render.document import Absent, Cell, Section, estimate_of
 from . import cells
 from .cells import Row
 
@@ -22,39 +22,22 @@ ABOUT = (
 
 def ablation(book: Book) -> list[Section]:
     rows = [(run, row) for run in book.having("ablation") for row in _rows(run)]
-    if not rows:
-        return []
     header = (
         "case", "optimisation", "backend", "with ms", "without ms", "gain", "in effect", "max abs", "relative",
         "status",
     )  # fmt: skip
-    return [Section("Optimisations", [cells.table(book, "optimisations", header, rows, 3, (ABOUT,))])]
+    return cells.section("Optimisations", cells.table(book, "optimisations", header, rows, 3, (ABOUT,)))
 
 
 def _rows(run: RunData) -> Iterator[Row]:
-    for case in run.cases:
-        for name in dict.fromkeys(component.rpartition(".")[0] for component in run.components):
-            for backend in run.backends:
-                keys = [(case, f"{name}.{side}", backend) for side in ("on", "off")]
-                with_, without = (run.find(*key) for key in keys)
-                if with_ or without:
-                    times = [cells.time_ms(run, *key) for key in keys]
-                    yield case, name, backend, *times, *_cells(run, name.partition(".")[2], with_, without)
-
-
-def _cells(run: RunData, option: str, with_: Line | None, without: Line | None) -> Row:
-    found = [line for line in (with_, without) if line]
-    effect: Cell = Absent()
-    if with_ and option in OPTIMIZATIONS:
-        effect = "yes" if option in with_["optimize"] else "superseded"
-    gain = run.gain(with_, without) if with_ and without else None
-    sources = tuple(run.source(line, "samples_s") for line in found)
-    number: Cell = Absent() if gain is None else estimate_of(gain, sources, unit="×")
-    error = [_error(run, with_, name) for name in ("max_abs", "relative")]
-    status = next((line["status"] for line in found if line["status"] != "passed"), "passed")
-    return number, effect, *error, status if len(found) == 2 else "not measured"
-
-
-def _error(run: RunData, line: Line | None, name: str) -> Cell:
-    value = ((line or {}).get("parity") or {}).get(name)
-    return Absent() if line is None or value is None else plain(value, (run.source(line, f"parity.{name}"),))
+    for case, name, backend, with_, without, gain in run.ablations():
+        found, option = [line for line in (with_, without) if line], name.partition(".")[2]
+        times = [cells.time_ms(run, case, f"{name}.{side}", backend) for side in (ON, OFF)]
+        sources = tuple(run.source(line, "samples_s") for line in found)
+        number = estimate_of(gain, sources, unit="×") if gain else Absent()
+        effect: Cell = Absent()
+        if with_ and option in OPTIMIZATIONS:
+            effect = "yes" if option in with_["optimize"] else "superseded"
+        error = [cells.number(run, with_, f"parity.{figure}") for figure in ("max_abs", "relative")]
+        status = next((line["status"] for line in found if line["status"] != "passed"), "passed")
+        yield case, name, backend, *times, number, effect, *error, status if len(found) == 2 else "not measured"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from itertools import product
 
 from suites.base.lines import Line
 from suites.definitions import SUITES, with_section
@@ -42,20 +42,15 @@ PITCH_FIGURES = (
 
 # ---------------------------------------------------------------------- judged figures
 def sections(book: Book) -> list[Section]:
-    """One subsection per suite."""
-    found = []
+    found = [Section("Parity", [Paragraph((FLOOR,))])]
     with_parity = [run for run in book.having("parity") if any(r.get("parity") for r in run.records)]
     for suite in with_section("parity"):
         runs = [run for run in with_parity if run.name == suite]
         if runs:
-            section = Section(f"Parity of {SUITES[suite].subject}", level=3)
-            section.blocks.append(judged(book, runs, f"{suite}-parity"))
-            if runs[0].suite.details:
-                section.blocks.append(details(book, runs, f"{suite}-parity-details"))
-            found.append(section)
-    if not found:
-        return []
-    return [Section("Parity", [Paragraph((FLOOR,))]), *found]
+            found.append(Section(f"Parity of {SUITES[suite].subject}", [judged(book, runs, f"{suite}-parity")], 3))
+            if SUITES[suite].details:
+                found[-1].blocks.append(details(book, runs, f"{suite}-parity-details"))
+    return found if len(found) > 1 else []
 
 
 def judged(book: Book, runs: Sequence[RunData], name: str) -> Table:
@@ -108,25 +103,17 @@ def share_of_limit(name: str, check: Line) -> float | None:
 
 
 def details(book: Book, runs: Sequence[RunData], name: str) -> Table:
-    """Figures without a limit."""
     suite = runs[0].suite
     rows: list[tuple[RunData, Row]] = []
     for run in runs:
-        for case in run.cases:
-            for backend in run.backends:
-                lines = {c: run.find(case, c, backend) for c in run.components}
-                known = {c: line for c, line in lines.items() if line and line["parity"]}
-                if known:
-                    found = [_detail(run, known.get(figure.of), figure.name) for figure in suite.details]
-                    rows.append((run, (case, backend, *found)))
+        for case, backend in product(run.cases, run.backends):
+            known = {c: line for c in run.components if (line := run.find(case, c, backend)) and line["parity"]}
+            shown = [(figure.name, known.get(figure.of)) for figure in suite.details]
+            if known:
+                row = [cells.figure(run, x, x["parity"].get(n), n, f"parity.{n}") if x else Absent() for n, x in shown]
+                rows.append((run, (case, backend, *row)))
     header = ("case", "backend", *(figure.label for figure in suite.details))
     return cells.table(book, name, header, rows, 2)
-
-
-def _detail(run: RunData, line: Line | None, name: str) -> Cell:
-    if line is None:
-        return Absent()
-    return cells.figure(run, line, line["parity"].get(name), name, f"parity.{name}")
 
 
 # ---------------------------------------------------------------------- stage by stage
@@ -135,61 +122,37 @@ def steps(book: Book) -> list[Section]:
     if not book.traces:
         return []
     other, reference = book.traces[0].backends
-    section = Section("Parity, step by step", [Paragraph(say(STEPS, other=Code(other), reference=Code(reference)))])
-    rows: list[tuple[Cell, ...]] = []
-    for walked in book.traces:
-        rows += [(*_setting(book, walked), walked.model, *row) for row in _step_rows(walked)]
+    about = Paragraph(say(STEPS, other=Code(other), reference=Code(reference)))
+    rows = [(walked, (walked.model, *row)) for walked in book.traces for row in _step_rows(walked)]
     header = (
         "model", "part", "values", "added: max abs", "added: relative", "of the limit %", "own values: max abs",
         "own values: relative", "own values: corr - 1", "verdict",
     )  # fmt: skip
-    front = ("machine",) if book.several else ()
-    section.blocks.append(Table("steps", (*front, *header), tuple(rows), len(front) + 2))
+    section = Section("Parity, step by step", [about, cells.table(book, "steps", header, rows, 2)])
     for walked in book.traces:
         if walked.spreads:
-            section.blocks.append(_spread(walked))
+            where = f" ({walked.setting})" if walked.setting else ""
+            text = Num(trace.spread_text(walked.spreads[0]), (walked.file("records.jsonl#spread"),))
+            section.blocks.append(Paragraph((f"{walked.model}{where}: ", text)))
     return [section]
 
 
-def _setting(book: Book, walked: trace.Trace) -> tuple[str, ...]:
-    return (walked.setting,) if book.several else ()
-
-
-def _step_rows(walked: trace.Trace) -> Iterator[tuple[Cell, ...]]:
+def _step_rows(walked: trace.Trace) -> Iterator[Row]:
     for item in findings.validation(walked.model, walked.rows):
+        source = (walked.file(f"records.jsonl#trace: {item['title']}"),)
+        texts = trace.validation_line(item)
         added, chained = item["added"], item["chained"]
-        corr = chained.get("corr")
-
-        def cell(value: Any, form: str = ".1e", part: str = str(item["title"])) -> Cell:
-            text = trace.figure(value, form) if not isinstance(value, str) else value
-            known = isinstance(value, int | float) and math.isfinite(value)
-            source = (walked.file(f"records.jsonl#trace: {part}"),)
-            return Absent() if value is None else Num(text, source, float(value) if known else None)
-
-        share = added["share"] if item["values"] else None
-        of_limit = Absent() if share is None else cell(trace.percent(share))
-        if share is not None and math.isfinite(share) and isinstance(of_limit, Num):
-            of_limit = Num(of_limit.text, of_limit.sources, 100 * share)
-        yield (
-            str(item["title"]),
-            cell(int(item["values"]), "d"),
-            cell(added["max_abs"]),
-            cell(added["relative"]),
-            of_limit,
-            cell(chained.get("max_abs")),
-            cell(chained.get("relative")),
-            cell(None if corr is None else corr - 1),
-            trace.VERDICTS.get(item["status"], item["status"]),
-        )
+        values = (
+            item["values"], added["max_abs"], added["relative"], 100 * added["share"],
+            chained.get("max_abs"), chained.get("relative"), trace.below_one(chained, "corr"),
+        )  # fmt: skip
+        numbers = [
+            Absent() if text == "–" else Num(text, source, float(value) if math.isfinite(value) else None)
+            for text, value in zip(texts[1:-1], values, strict=True)
+        ]
+        yield texts[0], *numbers, texts[-1]
 
 
-def _spread(walked: trace.Trace) -> Paragraph:
-    text = trace.spread_text(walked.spreads[0])
-    where = f" ({walked.setting})" if walked.setting else ""
-    return Paragraph((f"{walked.model}{where}: ", Num(text, (walked.file("records.jsonl#spread"),))))
-
-
-# ---------------------------------------------------------------------- pitch
 def pitch(book: Book) -> tuple[list[Section], str]:
     """Voicing and F0 of the backends against each other."""
     runs = [run for run in book.having("pitch") if "f0" in run.components]
@@ -219,18 +182,15 @@ def _pitch_rows(run: RunData) -> Iterator[Row]:
         yield run.name, line["case"], line["backend"], line["reference"], *facts, verdict
 
 
-# ---------------------------------------------------------------------- validation
 def validation(book: Book) -> list[Section]:
     """Every component of every suite: how many records passed, and which figure came closest to its limit."""
     rows = [(run, row) for run in book.runs for row in _validation_rows(run)]
-    if not rows:
-        return []
     header = (
         "suite", "component", "backend", "passed", "failed", "not measured", "closest figure", "of its limit %",
         "status",
     )  # fmt: skip
     about = ("Every planned record by its verdict. Records without a limit pass where they were measured whole.",)
-    return [Section("Validation", [cells.table(book, "validation", header, rows, 3, about)])]
+    return cells.section("Validation", cells.table(book, "validation", header, rows, 3, about))
 
 
 def _validation_rows(run: RunData) -> Iterator[Row]:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from statistics import median
-from typing import Any
 
 from suites.base.backends import speed_reference
 from suites.base.lines import Line
 
-from ..data.frame import Book, RunData
-from ..render.document import Absent, Cell, Num, Section, Table, plain
+from ..data.frame import GROWTH, MIB, Book, RunData
+from ..render.document import Absent, Cell, Num, Section, plain
 from . import cells
-from .cells import MIB, Row
+from .cells import Row
 
-GROWTH = "growth"
 MEMORY = (
     "By the operating system and by the framework, each in a fresh process per case and backend; the largest, where "
     "there were several processes. *Peak over PyTorch's*: the call's peak above the process before loading, over the "
@@ -33,18 +31,13 @@ GROWING = (
 )
 
 
-def lines_of(run: RunData, growth: bool) -> list[Line]:
-    """Records of everything that was measured in fresh processes; ``growth``: the case of many lengths instead."""
-    return [line for line in run.ordered() if line.get("cold") and (line["case"] == GROWTH) == growth]
-
-
 def _rows(
     runs: Sequence[RunData], make: Callable[[RunData, Line], Sequence[Cell]], growth: bool = False
 ) -> list[tuple[RunData, Row]]:
     return [
         (run, (_model(run, line), line["case"], line["backend"], *make(run, line)))
         for run in runs
-        for line in lines_of(run, growth)
+        for line in run.cold(growth)
     ]
 
 
@@ -53,36 +46,32 @@ def _model(run: RunData, line: Line) -> str:
     return str(line["component"]) if run.suite.whole is None else run.name
 
 
-def _has(line: Line, name: str) -> bool:
-    return any(c.get(name) is not None for c in line.get("cold") or [])
+def _has(run: RunData, name: str) -> bool:
+    return any(c.get(name) is not None for line in run.cold() for c in line["cold"])
 
 
-# ---------------------------------------------------------------------- memory
 def memory(book: Book) -> list[Section]:
     runs = book.having("memory") or [run for run in book.runs if run.cases and "first_run" not in run.suite.sections]
-    runs = [run for run in runs if any(_has(line, "peak_rss_bytes") for line in lines_of(run, False))]
-    if not runs:
-        return []
-    steady = any(_has(line, "peak_rss_steady_bytes") for run in runs for line in lines_of(run, False))
+    runs = [run for run in runs if _has(run, "peak_rss_bytes")]
+    steady = "peak_rss_steady_bytes"
     names = {
         "before loading MiB": "base_rss_bytes",
         "peak while loading MiB": "peak_rss_load_bytes",
         "peak of the call MiB": "peak_rss_call_bytes",
-        **({"peak of later calls MiB": "peak_rss_steady_bytes"} if steady else {}),
+        **({"peak of later calls MiB": steady} if any(_has(run, steady) for run in runs) else {}),
         "framework's own peak MiB": "peak_device_bytes",
     }
 
     def make(run: RunData, line: Line) -> list[Cell]:
-        found: list[Cell] = [_largest(run, line, name) for name in names.values()]
-        return [*found, against(run, line)]
+        return [*(_largest(run, line, name) for name in names.values()), against(run, line)]
 
     header = ("model", "case", "backend", *names, "peak over PyTorch's")
-    return [Section("Memory", [cells.table(book, "memory", header, _rows(runs, make), 3, (MEMORY,))])]
+    return cells.section("Memory", cells.table(book, "memory", header, _rows(runs, make), 3, (MEMORY,)))
 
 
 def _largest(run: RunData, line: Line, name: str) -> Num | Absent:
     value = max((c[name] for c in line["cold"] if c.get(name)), default=None)
-    return cells.mebibytes(run, line, value, f"cold.{name}", "")
+    return Absent() if value is None else plain(value / MIB, (run.source(line, f"cold.{name}"),), ".0f")
 
 
 def _above(line: Line) -> list[float]:
@@ -111,7 +100,6 @@ def against(run: RunData, line: Line) -> Num | Absent:
     return Num(f"{value:.2f}× [{low:.2f}, {high:.2f}]", sources, value, low, high)
 
 
-# ---------------------------------------------------------------------- growth
 def growth(book: Book) -> list[Section]:
     runs = [run for run in book.having("memory") if GROWTH in run.cases]
     if not runs:
@@ -120,9 +108,7 @@ def growth(book: Book) -> list[Section]:
     def make(run: RunData, line: Line) -> list[Cell]:
         found, source = line["cold"][0]["growth"], (run.source(line, "cold.growth"),)
         parts = [f"{name}_{part}bytes" for part in ("", "device_") for name in ("grown", "limit")]
-        figures: list[Cell] = [
-            Absent() if found.get(name) is None else plain(found[name] / MIB, source, ".0f") for name in parts
-        ]
+        figures = [Absent() if found.get(x) is None else plain(found[x] / MIB, source, ".0f") for x in parts]
         count, before = plain(len(found["series"]), source), plain(found["start"]["rss_bytes"] / MIB, source, ".0f")
         return [count, before, *figures, line["status"]]
 
@@ -133,49 +119,31 @@ def growth(book: Book) -> list[Section]:
     return [Section("Growth", [cells.table(book, "growth", header, _rows(runs, make, True), 3, (GROWING,))])]
 
 
-# ---------------------------------------------------------------------- first runs
 def first_run(book: Book) -> list[Section]:
     others = {"memory", "ablation"}
     runs = book.having("first_run") or [run for run in book.runs if run.cases and not others & set(run.suite.sections)]
-    runs = [run for run in runs if any(_has(line, "first_call_s") for line in lines_of(run, False))]
-    if not runs:
-        return []
-    return [Section("First run against steady state", [_first_table(book, runs)])]
-
-
-def _first_table(book: Book, runs: Sequence[RunData]) -> Table:
-    names = {
-        "import s": "import_s",
-        "load s": "load_s",
-        "first call s": "first_call_s",
-        "second call s": "second_call_s",
-    }
-    if any(_has(line, "new_shape_s") for run in runs for line in lines_of(run, False)):
+    runs = [run for run in runs if _has(run, "first_call_s")]
+    names = {f"{x} s": f"{x}_s".replace(" ", "_") for x in ("import", "load", "first call", "second call")}
+    if any(_has(run, "new_shape_s") for run in runs):
         names = {"start s": "start_s", **names, "new shape s": "new_shape_s", "again s": "new_shape_again_s"}
 
     def make(run: RunData, line: Line) -> list[Cell]:
-        found: list[Cell] = [_median(run, line, name) for name in names.values()]
+        found: list[Cell] = []
+        for name in names.values():
+            values = _values(line, name)
+            found.append(plain(median(values), (run.source(line, f"cold.{name}"),)) if values else Absent())
         steady = run.time(line["case"], line["component"], line["backend"])
         if steady is None:
             return [*found, Absent(), Absent()]
-        timed = (run.source(line, "samples_s"),)
-        first = _typical(line, "first_call_s")
-        over = (
-            Absent()
-            if first is None
-            else plain(first / steady.value, (*timed, run.source(line, "cold")), ".2f", unit="×")
-        )
-        return [*found, plain(steady.value, timed), over]
+        sources = (run.source(line, "samples_s"), run.source(line, "cold"))
+        firsts = _values(line, "first_call_s")
+        over = plain(median(firsts) / steady.value, sources, ".2f", unit="×") if firsts else Absent()
+        return [*found, plain(steady.value, sources[:1]), over]
 
     header = ("model", "case", "backend", *names, "steady call s", "first over steady")
-    return cells.table(book, "first-run", header, _rows(runs, make), 3, (FIRST,))
+    table = cells.table(book, "first-run", header, _rows(runs, make), 3, (FIRST,))
+    return cells.section("First run against steady state", table)
 
 
-def _typical(line: Line, name: str) -> float | None:
-    values: list[Any] = [c[name] for c in line["cold"] if c.get(name) is not None]
-    return float(median(values)) if values else None
-
-
-def _median(run: RunData, line: Line, name: str) -> Num | Absent:
-    value = _typical(line, name)
-    return Absent() if value is None else plain(value, (run.source(line, f"cold.{name}"),))
+def _values(line: Line, name: str) -> list[float]:
+    return [float(c[name]) for c in line["cold"] if c.get(name) is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from suites.base.lines import Line
@@ -24,7 +25,7 @@ from ..render.document import (
     plain,
     say,
 )
-from . import accuracy, cells, parity, phases, times
+from . import accuracy, cells, parity, phases
 
 VERDICTS = {
     0: "**Passed**: every planned case was measured, and what was compared lies within its limits.",
@@ -64,27 +65,22 @@ def _what(book: Book) -> Text:
             held.append(say("{} machines, precisions or folders", plain(len(book.settings), facts)))
         return (*joined(held), ".")
     (run,) = book.runs
-    config = run.config
-    knobs = ("transpose", "index_rate", "protect", "rms_mix", "speaker")
+    config, knobs = run.config, ("transpose", "index_rate", "protect", "rms_mix", "speaker")
     values = [
         say(f"{name} {{}}", plain(config["suite"][name], (run.file(f"config.yaml#suite.{name}"),), "g"))
         for name in knobs
         if name in config["suite"]
     ]
     weights = "; ".join(w.get("label", "unnamed") for w in run.environment.get("weights", {}).values())
-    return (
-        *say(
-            "Suite {}, measure {}, precision {}, profile {}",
-            Code(run.name), Code(str(config["measure"]["name"])), Code(run.precision), Code(str(config["profile"])),
-        ),
-        *(("; ", *joined(values)) if values else ()),
-        "; weights: ",
+    return say(
+        "Suite {}, measure {}, precision {}, profile {}{}; weights: {}.",
+        *map(Code, (run.name, str(config["measure"]["name"]), run.precision, str(config["profile"]))),
+        ("; ", *joined(values)) if values else (),
         Num(weights, (run.file("environment.json#weights"),)) if weights else "unknown",
-        ".",
-    )  # fmt: skip
+    )
 
 
-def _who(book: Book, run: RunData, backend: str) -> Text:
+def _who(run: RunData, backend: str) -> Text:
     return (Code(backend), f" ({run.setting})" if run.setting else "")
 
 
@@ -92,7 +88,6 @@ def _sweep(run: RunData) -> list[str]:
     return [case for case in run.cases if case.startswith("synthetic")] or run.cases
 
 
-# ---------------------------------------------------------------------- speed
 def _speed(book: Book) -> Iterator[Text]:
     """The whole call on the longest case, per backend with a PyTorch reference on the same device."""
     for run in book.having("time"):
@@ -100,22 +95,29 @@ def _speed(book: Book) -> Iterator[Text]:
         for backend in run.backends:
             gain = run.speedup(case, whole, backend)
             if gain:
-                number_ = cells.gain_number(run, case, whole, backend)
-                factor = cells.realtime_factor(run, case, whole, backend)
-                source = number_.sources if isinstance(number_, Num) else ()
-                rounds = say("{}, {}", counted(gain.launches, "launch", source), counted(gain.rounds, "round", source))
-                yield (
-                    *say("{}, whole call on {} s of audio, {}: ", run.name, cells.seconds_of(run, case), run.precision),
-                    *_who(book, run, backend),
-                    *say(" against {}: speed-up {} ", Code(str(run.speed_reference(backend))), number_),
-                    *say("({}; {}), realtime factor {}.", _word(gain), rounds, factor),
-                )
+                number = cells.gain_number(run, case, whole, backend)
+                source = number.sources if isinstance(number, Num) else ()
+                yield say(
+                    "{}, whole call on {} s of audio, {}: {} against {}: speed-up {} ({}; {}, {}), realtime factor {}.",
+                    run.name, cells.seconds_of(run, case), run.precision, _who(run, backend),
+                    Code(str(run.speed_reference(backend))), number, _word(gain),
+                    counted(gain.launches, "launch", source), counted(gain.rounds, "round", source),
+                    cells.realtime_factor(run, case, whole, backend),
+                )  # fmt: skip
+
+
+def _is_slower(gain: Estimate) -> bool:
+    return gain.rounds > 1 and gain.high < 1 and math.isfinite(gain.high)
+
+
+def _is_faster(gain: Estimate) -> bool:
+    return gain.rounds > 1 and gain.low > 1
 
 
 def _word(gain: Estimate) -> str:
     if gain.rounds == 1:
         return "one round, so without an interval"
-    return "faster" if times.is_faster(gain) else "slower" if times.is_slower(gain) else "no difference shown"
+    return "faster" if _is_faster(gain) else "slower" if _is_slower(gain) else "no difference shown"
 
 
 # ---------------------------------------------------------------------- precision
@@ -125,15 +127,11 @@ def _precise(book: Book) -> Iterator[Text]:
         for backend in run.backends:
             found = [r for case in run.cases if (r := run.find(case, run.suite.whole or "", backend)) and r["parity"]]
             if found:
-                figures = joined(_worst(run, found)) or ("nothing judged",)
+                figures = joined(_worst(run, found)) or "nothing judged"
                 count = counted(len(found), "case", tuple(run.source(r, "parity") for r in found))
-                yield (
-                    *say("{}, {}: ", run.name, run.precision),
-                    *_who(book, run, backend),
-                    *say(" against {}, whole call, worst of {}: ", Code(found[0]["reference"]), count),
-                    *figures,
-                    ".",
-                )
+                words = "{}, {}: {} against {}, whole call, worst of {}: {}."
+                facts = (_who(run, backend), Code(found[0]["reference"]), count, figures)
+                yield say(words, run.name, run.precision, *facts)
 
 
 def _worst(run: RunData, found: Sequence[Line]) -> list[Cell]:
@@ -149,7 +147,6 @@ def _worst(run: RunData, found: Sequence[Line]) -> list[Cell]:
     ]
 
 
-# ---------------------------------------------------------------------- shares, memory, traces
 def _shares(book: Book) -> Iterator[Text]:
     """The part that takes the most time of one call, on the longest case."""
     for run in book.having("time"):
@@ -163,27 +160,20 @@ def _shares(book: Book) -> Iterator[Text]:
                 name = max(parts, key=lambda c: parts[c])
                 source = (run.file(f"records.jsonl#{case}/*/{backend}.samples_s"),)
                 share = plain(100 * parts[name] / whole.value, source, ".0f", unit=" %")
-                yield (
-                    *say("{} on {} s of audio, ", run.name, cells.seconds_of(run, case)),
-                    *_who(book, run, backend),
-                    *say(": {} of the time is {}.", share, Code(name)),
-                )
+                facts = (run.name, cells.seconds_of(run, case), _who(run, backend), share, Code(name))
+                yield say("{} on {} s of audio, {}: {} of the time is {}.", *facts)
 
 
 def _memory(book: Book) -> Iterator[Text]:
     for run in book.having("memory"):
-        for line in phases.lines_of(run, growth=False):
-            against = phases.against(run, line)
-            if (
-                isinstance(against, Num)
-                and line["case"] == _sweep(run)[-1]
-                and line["component"] in run.suite.headlines
-            ):
-                yield (
-                    *say("memory of {} on {} s of audio: ", line["component"], cells.seconds_of(run, line["case"])),
-                    *_who(book, run, line["backend"]),
-                    *say(" peaks at {} of PyTorch's, {}.", against, run.precision),
-                )
+        case = _sweep(run)[-1]
+        for line in run.cold():
+            if line["case"] == case and line["component"] in run.suite.headlines:
+                against = phases.against(run, line)
+                if isinstance(against, Num):
+                    facts = (cells.seconds_of(run, case), _who(run, line["backend"]), against, run.precision)
+                    words = "memory of {} on {} s of audio: {} peaks at {} of PyTorch's, {}."
+                    yield say(words, line["component"], *facts)
 
 
 def _traces(book: Book) -> Iterator[Text]:
@@ -193,7 +183,6 @@ def _traces(book: Book) -> Iterator[Text]:
         yield say("{}, stage by stage{}: {}", walked.model, where, text)
 
 
-# ---------------------------------------------------------------------- findings
 def findings(book: Book) -> list[Section]:
     """Further findings: where MLX is slower, which optimisations cost time, and which figures need care."""
     items = [*_slower(book), *_unprofitable(book), *_near(book), *_unsettled(book), *_busy(book)]
@@ -205,43 +194,29 @@ def _slower(book: Book) -> Iterator[Text]:
     for run in book.having("time"):
         for backend in run.backends:
             gains = [(g, case, c) for case in run.cases for c in run.components if (g := run.speedup(case, c, backend))]
-            slower = sorted((x for x in gains if times.is_slower(x[0])), key=lambda x: x[0].value)
-            faster = sorted((x for x in gains if times.is_faster(x[0])), key=lambda x: -x[0].value)
+            slower = sorted((x for x in gains if _is_slower(x[0])), key=lambda x: x[0].value)
+            faster = sorted((x for x in gains if _is_faster(x[0])), key=lambda x: -x[0].value)
             for word, found in (("slower", slower), ("faster", faster)):
                 if found:
-                    places = joined([_place(run, g, case, c, backend) for g, case, c in found[:MANY]])
-                    count = plain(len(found), cells.all_sources([run]))
-                    of = plain(len(gains), cells.all_sources([run]))
-                    head = say("{}, {}: ", run.name, run.precision)
-                    reference = Code(str(run.speed_reference(backend)))
-                    who = _who(book, run, backend)
-                    yield (
-                        *head,
-                        *who,
-                        *say(f" is {word} than {{}} in {{}} of {{}} places: ", reference, count, of),
-                        *places,
-                        ".",
-                    )
-
-
-def _place(run: RunData, gain: Estimate, case: str, component: str, backend: str) -> Text:
-    return say("{} on {} {}", component, case, cells.gain_number(run, case, component, backend))
+                    places = [
+                        say("{} on {} {}", c, case, cells.gain_number(run, case, c, backend))
+                        for _, case, c in found[:MANY]
+                    ]
+                    counts = [plain(len(some), cells.all_sources([run])) for some in (found, gains)]
+                    facts = (run.name, run.precision, _who(run, backend), word, Code(str(run.speed_reference(backend))))
+                    yield say("{}, {}: {} is {} than {} in {} of {} places: {}.", *facts, *counts, joined(places))
 
 
 def _unprofitable(book: Book) -> Iterator[Text]:
     for run in book.having("ablation"):
         for backend in run.backends:
             lost = []
-            for case in run.cases:
-                for component in run.components:
-                    name, _, side = component.rpartition(".")
-                    on, off = run.find(case, component, backend), run.find(case, f"{name}.off", backend)
-                    gain = run.gain(on, off) if side == "on" and on and off else None
-                    if on and off and gain and times.is_slower(gain):
-                        sources = (run.source(on, "samples_s"), run.source(off, "samples_s"))
-                        lost.append(say("{} on {} {}", name, case, estimate_of(gain, sources, unit="×")))
+            for case, name, own, *lines, gain in run.ablations():
+                if own == backend and gain and _is_slower(gain):
+                    sources = tuple(run.source(line, "samples_s") for line in lines if line)
+                    lost.append(say("{} on {} {}", name, case, estimate_of(gain, sources, unit="×")))
             if lost:
-                yield (*say("optimisations that cost time on "), *_who(book, run, backend), ": ", *joined(lost), ".")
+                yield say("optimisations that cost time on {}: {}.", _who(run, backend), joined(lost))
 
 
 def _near(book: Book) -> Iterator[Text]:
@@ -251,9 +226,8 @@ def _near(book: Book) -> Iterator[Text]:
         if found is not None:
             share, name, line = found
             of_limit = plain(100 * share, (run.source(line, f"parity.limits.{name}"),), ".0f", unit=" %")
-            place = f"{line['component']} on {line['case']}"
-            head = (*say("{}, {}: ", run.name, run.precision), *_who(book, run, line["backend"]))
-            yield (*head, *say(" comes closest to a limit in {} of {}: {} of it.", name, place, of_limit))
+            facts = (_who(run, line["backend"]), name, f"{line['component']} on {line['case']}", of_limit)
+            yield say("{}, {}: {} comes closest to a limit in {} of {}: {} of it.", run.name, run.precision, *facts)
 
 
 def _unsettled(book: Book) -> Iterator[Text]:
@@ -263,7 +237,7 @@ def _unsettled(book: Book) -> Iterator[Text]:
         if late:
             source = cells.all_sources([run], "warmup")
             counts = plain(late, source), plain(len(warm), source)
-            yield say("{}: {} of {} warm-ups ended before the times had settled.", _name(book, run), *counts)
+            yield say("{}: {} of {} warm-ups ended before the times had settled.", _name(run), *counts)
 
 
 def _busy(book: Book) -> Iterator[Text]:
@@ -275,8 +249,8 @@ def _busy(book: Book) -> Iterator[Text]:
             most = plain(100 * max(busy), source, ".0f", unit=" %")
             counts = plain(len(busy), source), plain(len(shares), source)
             words = "{}: other work took processors from {} of {} records, up to {}: their times are too long."
-            yield say(words, _name(book, run), *counts, most)
+            yield say(words, _name(run), *counts, most)
 
 
-def _name(book: Book, run: RunData) -> str:
+def _name(run: RunData) -> str:
     return f"{run.name} ({run.setting})" if run.setting else run.name

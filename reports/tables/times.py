@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
+from itertools import product
 from statistics import median
 
 from suites.base.lines import Line
@@ -56,25 +56,21 @@ def of_suite(book: Book, runs: Sequence[RunData]) -> list[Section]:
     """The times of one suite's runs: the whole call, its parts, and their sum."""
     if not runs:
         return []
-    first, suite, whole = runs[0], runs[0].name, runs[0].suite.whole
+    first, whole = runs[0], runs[0].suite.whole
     sections = [Section(first.suite.title)]
     about = ABOUT.format(what=first.suite.about_time)
     if whole is not None:
-        sections[0].blocks.append(latency(book, runs, whole, f"{suite}-time", (about,)))
+        sections[0].blocks.append(latency(book, runs, whole, about))
     else:
         sections[0].blocks.append(Paragraph((about + first.suite.about_components,)))
     parts = [name for name in _components(runs) if name != whole]
     if parts:
         words = first.config["suite"]["components"]
         explained = "; ".join(f"`{name}`: {words[name].split(' (')[0]}" for name in parts if name in words)
-        inner = Section("Parts" if whole else "Every part", level=3)
-        inner.blocks += [
-            Paragraph((f"{explained}.",)),
-            _about_parts(runs),
-            by_component(book, runs, parts, f"{suite}-parts"),
-        ]
+        about_parts = [Paragraph((f"{explained}.",)), Paragraph(_about_parts(runs))]
+        inner = Section("Parts" if whole else "Every part", [*about_parts, by_component(book, runs, parts)], level=3)
         if whole is not None:
-            inner.blocks.append(breakdown(book, runs, f"{suite}-breakdown"))
+            inner.blocks.append(breakdown(book, runs))
         sections.append(inner)
     return sections
 
@@ -83,100 +79,80 @@ def _components(runs: Sequence[RunData]) -> list[str]:
     return list(dict.fromkeys(name for run in runs for name in run.components))
 
 
-def _about_parts(runs: Sequence[RunData]) -> Paragraph:
+def _places(runs: Sequence[RunData]) -> Iterator[tuple[RunData, str, str]]:
+    return ((run, case, backend) for run in runs for case in run.cases for backend in run.backends)
+
+
+def _about_parts(runs: Sequence[RunData]) -> Text:
     """Whether one call timed the parts and the whole, and how well the parts add up."""
-    whole, found = runs[0].suite.whole, []
+    whole = runs[0].suite.whole
     if whole is None:
-        return Paragraph(("Times are in milliseconds.",))
-    for run in runs:
-        found += [pair for c in run.cases for b in run.backends for pair in run.parts_over_whole(c, b)]
+        return ("Times are in milliseconds.",)
+    found = [pair for run, case, backend in _places(runs) for pair in run.parts_over_whole(case, backend)]
     if not found:
-        return Paragraph(
-            say(
-                "Each part is given the same input on every backend, host to host, in milliseconds. The whole call "
-                "({}) keeps its values on the device, so its parts may add up to more than it takes.",
-                Code(whole),
-            )
-        )
-    worst = max((s / w - 1 for s, w in found), key=abs)
-    tolerance = 100 * runs[0].config["suite"]["parts_tolerance"]
-    return Paragraph(
-        say(
-            "The parts of the very calls timed above, in milliseconds: each ends when its result is on the host. In "
-            "every round they must add up to the whole ({}) within {}; the furthest off was {}.",
+        return say(
+            "Each part is given the same input on every backend, host to host, in milliseconds. The whole call "
+            "({}) keeps its values on the device, so its parts may add up to more than it takes.",
             Code(whole),
-            plain(tolerance, (runs[0].file("config.yaml#suite.parts_tolerance"),), "g", unit=" %"),
-            plain(100 * abs(worst), cells.all_sources(runs), ".3f", unit=" %"),
         )
+    worst = max(abs(s / w - 1) for s, w in found)
+    tolerance = 100 * runs[0].config["suite"]["parts_tolerance"]
+    return say(
+        "The parts of the very calls timed above, in milliseconds: each ends when its result is on the host. In "
+        "every round they must add up to the whole ({}) within {}; the furthest off was {}.",
+        Code(whole),
+        plain(tolerance, (runs[0].file("config.yaml#suite.parts_tolerance"),), "g", unit=" %"),
+        plain(100 * worst, cells.all_sources(runs), ".3f", unit=" %"),
     )
 
 
-def latency(book: Book, runs: Sequence[RunData], component: str, name: str, about: Text) -> Table:
+def latency(book: Book, runs: Sequence[RunData], component: str, about: str) -> Table:
     """One component on all backends: time, realtime factor, speed-up."""
     rows: list[tuple[RunData, Row]] = []
     used: list[Estimate | None] = []
-    for run in runs:
-        for case in run.cases:
-            for backend in run.backends:
-                used += [run.time(case, component, backend), run.speedup(case, component, backend)]
-                head: Row = (case, backend, cells.seconds_of(run, case))
-                rest = (f(run, case, component, backend) for f in (cells.time_ms, cells.realtime_factor, cells.speedup))
-                rows.append((run, (*head, *rest)))
+    for run, case, backend in _places(runs):
+        used += [run.time(case, component, backend), run.speedup(case, component, backend)]
+        figures = (f(run, case, component, backend) for f in (cells.time_ms, cells.realtime_factor, cells.speedup))
+        rows.append((run, (case, backend, cells.seconds_of(run, case), *figures)))
     header = ("case", "backend", "audio s", "time ms", "realtime factor", "speed-up")
-    return cells.table(book, name, header, rows, 2, (*about, *cells.coverage(used, cells.all_sources(runs))))
+    words = (about, *cells.coverage(used, cells.all_sources(runs)))
+    return cells.table(book, f"{runs[0].name}-time", header, rows, 2, words)
 
 
-def by_component(book: Book, runs: Sequence[RunData], components: Sequence[str], name: str) -> Table:
+def by_component(book: Book, runs: Sequence[RunData], components: Sequence[str]) -> Table:
     """Every component: a column of milliseconds per backend, and one of speed-ups per pair."""
     backends = list(dict.fromkeys(b for run in runs for b in run.backends))
     faster = [b for b in backends if any(run.speed_reference(b) for run in runs)]
     rows: list[tuple[RunData, Row]] = []
     for run in runs:
-        for case in run.cases:
-            for component in (c for c in components if c in run.components):
-                row: list[Cell] = [case, component]
-                row += [cells.time_ms(run, case, component, b) if b in run.backends else Absent() for b in backends]
-                row += [cells.speedup(run, case, component, b) if b in run.backends else Absent() for b in faster]
-                rows.append((run, tuple(row)))
+        for case, component in product(run.cases, (c for c in components if c in run.components)):
+            row: list[Cell] = [case, component]
+            row += [cells.time_ms(run, case, component, b) if b in run.backends else Absent() for b in backends]
+            row += [cells.speedup(run, case, component, b) if b in run.backends else Absent() for b in faster]
+            rows.append((run, row))
     header = ("case", "component", *(f"{b} ms" for b in backends), *(f"speed-up of {b}" for b in faster))
-    return cells.table(book, name, header, rows, 2)
+    return cells.table(book, f"{runs[0].name}-parts", header, rows, 2)
 
 
-def breakdown(book: Book, runs: Sequence[RunData], name: str) -> Table:
+def breakdown(book: Book, runs: Sequence[RunData]) -> Table:
     """Median of every component in milliseconds, and the sum of the parts of one call."""
-    rows: list[tuple[RunData, Row]] = []
     components = _components(runs)
-    for run in runs:
-        for case in run.cases:
-            for backend in run.backends:
-                times: list[Cell] = [_median_ms(run, case, c, backend) for c in components]
-                rows.append((run, (case, backend, *times, *_sums(run, case, backend))))
-    header = ["case", "backend", *(f"{c} ms" for c in components), "sum of the parts ms", "sum over whole %"]
-    if not any(run.parts_over_whole(c, b) for run in runs for c in run.cases for b in run.backends):
-        header, rows = header[:-2], [(run, row[:-2]) for run, row in rows]
-    return cells.table(book, name, header, rows, 2, ("Medians side by side.",))
+    header = ["case", "backend", *(f"{c} ms" for c in components)]
+    summed = any(run.parts_over_whole(case, backend) for run, case, backend in _places(runs))
+    header += ["sum of the parts ms", "sum over whole %"] if summed else []
+    rows: list[tuple[RunData, Row]] = []
+    for run, case, backend in _places(runs):
+        row: list[Cell] = [case, backend]
+        for time in (cells.time_ms(run, case, component, backend) for component in components):
+            row.append(time if isinstance(time, Absent) else plain(time.value or 0.0, time.sources))
+        pairs, sources = run.parts_over_whole(case, backend), (run.file(f"records.jsonl#{case}/*/{backend}.samples_s"),)
+        if pairs:
+            row.append(plain(1e3 * median(s for s, _ in pairs), sources))
+            row.append(plain(100 * median(s / w for s, w in pairs), sources, ".2f"))
+        rows.append((run, [*row, *[Absent()] * (len(header) - len(row))]))
+    return cells.table(book, f"{runs[0].name}-breakdown", header, rows, 2, ("Medians side by side.",))
 
 
-def _median_ms(run: RunData, case: str, component: str, backend: str) -> Num | Absent:
-    found = cells.time_ms(run, case, component, backend)
-    if isinstance(found, Absent):
-        return found
-    assert found.value is not None
-    return plain(found.value, found.sources)
-
-
-def _sums(run: RunData, case: str, backend: str) -> tuple[Cell, Cell]:
-    pairs = run.parts_over_whole(case, backend)
-    if not pairs:
-        return Absent(), Absent()
-    sources = (run.file(f"records.jsonl#{case}/*/{backend}.samples_s"),)
-    return (
-        plain(1e3 * median(s for s, _ in pairs), sources),
-        plain(100 * median(s / w for s, w in pairs), sources, ".2f"),
-    )
-
-
-# ---------------------------------------------------------------------- fitted slopes
 def slopes(book: Book) -> list[Section]:
     """Slope of the time of whole calls over duration."""
     rows: list[tuple[RunData, Row]] = []
@@ -190,41 +166,35 @@ def slopes(book: Book) -> list[Section]:
                 sources = (run.file(f"records.jsonl#synthetic-*/{whole}/{backend}.samples_s"),)
                 facts = (plain(1e3 * line.slope, sources), plain(1e3 * line.intercept, sources))
                 rows.append((run, (run.name, backend, plain(len(points), sources), *facts)))
-    if not rows:
-        return []
     header = ("suite", "backend", "durations", "ms per second of audio", "ms besides")
     about = (
         "A straight line through the times of whole calls over duration (least squares of relative errors). What is "
         "besides is of the line, not measured: where times bend, it can be below zero.",
     )
-    return [Section("Time against duration", [cells.table(book, "slopes", header, rows, 2, about)])]
+    return cells.section("Time against duration", cells.table(book, "slopes", header, rows, 2, about))
 
 
-# ---------------------------------------------------------------------- real audio
 def real_audio(book: Book) -> list[Section]:
-    rows: list[tuple[RunData, Row]] = []
-    for run in book.having("time"):
-        for case in run.cases:
-            if run.suite.whole and not case.startswith("synthetic"):
-                rows += [(run, _real_row(run, case, run.suite.whole, backend)) for backend in run.backends]
-    if not rows:
-        return []
+    rows = [
+        (run, _real_row(run, case, run.suite.whole, backend))
+        for run, case, backend in _places(book.having("time"))
+        if run.suite.whole and not case.startswith("synthetic")
+    ]
     header = (
         "suite", "case", "backend", "audio s", "time ms", "realtime factor", "output s", "output samples", "speed-up",
     )  # fmt: skip
-    return [Section("Real audio", [cells.table(book, "real-audio", header, rows, 3, (REAL,))])]
+    return cells.section("Real audio", cells.table(book, "real-audio", header, rows, 3, (REAL,)))
 
 
 def _real_row(run: RunData, case: str, whole: str, backend: str) -> Row:
     line = run.find(case, whole, backend)
     made = (line or {}).get("output")
-    output: tuple[Cell, Cell] = (Absent(), Absent())
+    output: Row = (Absent(), Absent())
     if line and made:
         sources = (run.source(line, "output"),)
         output = plain(made["samples"] / made["sample_rate"], sources, ".3f"), plain(made["samples"], sources)
-    facts = (cells.time_ms(run, case, whole, backend), cells.realtime_factor(run, case, whole, backend))
-    gain = cells.speedup(run, case, whole, backend)
-    return (run.name, case, backend, cells.seconds_of(run, case), *facts, *output, gain)
+    time, factor, gain = (f(run, case, whole, backend) for f in (cells.time_ms, cells.realtime_factor, cells.speedup))
+    return (run.name, case, backend, cells.seconds_of(run, case), time, factor, *output, gain)
 
 
 # ---------------------------------------------------------------------- how well it is known
@@ -234,7 +204,12 @@ def precision(book: Book) -> list[Section]:
     if not runs:
         return []
     section = Section("How well the times are known", [Paragraph((PRECISION,))])
-    rows = [(run, row) for run in runs for row in _precision_rows(run)]
+    rows = [
+        (run, (run.name, *key_of(line), *_precision_cells(run, line)))
+        for run in runs
+        for line in run.ordered()
+        if line["samples_s"] and run.speed_reference(line["backend"])
+    ]
     header = (
         "suite", "case", "component", "backend", "launches", "rounds", "calls a sample", "warm-up calls", "settled",
         "speed-up known to %", "smallest change seen %", "processors taken by others %",
@@ -248,19 +223,8 @@ def precision(book: Book) -> list[Section]:
     return [section]
 
 
-def _precision_rows(run: RunData) -> Iterator[Row]:
-    for line in run.ordered():
-        if line["samples_s"] and run.speed_reference(line["backend"]):
-            yield run.name, *key_of(line), *_precision_cells(run, line)
-
-
 def _precision_cells(run: RunData, line: Line) -> Row:
-    key, warm = key_of(line), line.get("warmup") or []
-    source = (run.source(line, "warmup"),)
-    settled: Cell = Absent()
-    if warm:
-        settled = say("{} of {}", plain(sum(w["steady"] for w in warm), source), plain(len(warm), source))
-    others = line.get("others_share")
+    key, warm, source = key_of(line), line.get("warmup") or [], (run.source(line, "warmup"),)
     gain, ratio = run.speedup(*key), cells.gain_number(run, *key)
     none: Cell = ratio if isinstance(ratio, Absent) else Absent()
     launches, rounds, known, seen = none, none, none, none
@@ -270,35 +234,32 @@ def _precision_cells(run: RunData, line: Line) -> Row:
             known = plain(100 * gain.half_width, ratio.sources, ".1f")
         if gain.detectable is not None:
             seen = plain(100 * gain.detectable, ratio.sources, ".1f")
+    steady = plain(sum(w["steady"] for w in warm), source)
     return (
         launches,
         rounds,
-        plain(line["calls"], (run.source(line, "calls"),)) if line.get("calls") else Absent(),
+        cells.number(run, line, "calls"),
         plain(median(float(w["calls"]) for w in warm), source) if warm else Absent(),
-        settled,
+        say("{} of {}", steady, plain(len(warm), source)) if warm else Absent(),
         known,
         seen,
-        Absent() if others is None else plain(100 * others, (run.source(line, "others_share"),), ".1f"),
+        cells.number(run, line, "others_share", ".1f", 100),
     )
 
 
 def _spread_rows(run: RunData) -> Iterator[Row]:
-    whole = run.suite.whole
-    for case in run.cases if whole else ():
-        for backend in run.backends:
-            line = run.find(case, whole or "", backend)
-            if line and line["samples_s"]:
-                groups: dict[int, list[float]] = {}
-                for seconds, launch in zip(line["samples_s"], launches_of(line), strict=True):
-                    groups.setdefault(launch, []).append(seconds)
-                medians = sorted(1e3 * median(group) for group in groups.values())
-                source = (run.source(line, "samples_s"),)
-                spread = plain(medians[-1] / medians[0], source, ".2f", unit="×")
-                ends = (plain(medians[0], source), plain(medians[-1], source))
-                yield run.name, case, backend, plain(len(medians), source), *ends, spread
+    for line in run.ordered():
+        if line["component"] == run.suite.whole and line["samples_s"]:
+            groups: dict[int, list[float]] = {}
+            for seconds, launch in zip(line["samples_s"], launches_of(line), strict=True):
+                groups.setdefault(launch, []).append(seconds)
+            medians = sorted(1e3 * median(group) for group in groups.values())
+            source = (run.source(line, "samples_s"),)
+            figures = (plain(x, source) for x in (len(medians), medians[0], medians[-1]))
+            spread = plain(medians[-1] / medians[0], source, ".2f", unit="×")
+            yield run.name, line["case"], line["backend"], *figures, spread
 
 
-# ---------------------------------------------------------------------- roofline
 def roofline(book: Book) -> tuple[list[Section], str]:
     """The table, or the reason why there is none."""
     runs, suite = book.having("roofline"), with_section("roofline")[0]
@@ -354,11 +315,3 @@ def _peaks(book: Book, runs: Sequence[RunData]) -> Table:
                 row = [Absent() if value is None else plain(value, source, scale=scale) for value, scale in values]
                 rows.append((run, (backend, *row)))
     return cells.table(book, "peaks", ("backend", *PEAKS), rows, 1, ("Peaks measured at the start of the run.",))
-
-
-def is_slower(gain: Estimate) -> bool:
-    return gain.rounds > 1 and gain.high < 1 and math.isfinite(gain.high)
-
-
-def is_faster(gain: Estimate) -> bool:
-    return gain.rounds > 1 and gain.low > 1

@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from suites.gate.judge import TIMES, Verdict
-from suites.metrics.registry import BYTES, SECONDS, TIME_RATIO, recorded_metric
+from suites.metrics.registry import BYTES, SECONDS, TIME_RATIO, Metric, recorded_metric
 
 from ..data.gates import printable, ratios
 from ..render.document import Absent, Num
@@ -22,8 +22,7 @@ class Family(NamedTuple):
     name: str
     title: str
     about: str
-    unit: str
-    scale: float
+    metric: Metric
     field: tuple[str, str]
     axis: str
     several: bool = False
@@ -31,60 +30,42 @@ class Family(NamedTuple):
 
 FAMILIES = (
     Family(
-        "time",
-        "Time over the reference's",
+        "time", "Time over the reference's",
         "The fast time of one call over the reference's in the same launch: what slows both sides cancels.",
-        TIME_RATIO.unit,
-        TIME_RATIO.scale,
-        ("samples_s", "slowness"),
+        TIME_RATIO, ("samples_s", "slowness"),
         "ratio of the times over the reference's, after / before (above 1: slower)",
     ),
     Family(
-        "typical",
-        "Typical time over the reference's",
+        "typical", "Typical time over the reference's",
         "The same of medians, called from a larger size on: slowdowns that spare the fastest calls.",
-        TIME_RATIO.unit,
-        TIME_RATIO.scale,
-        ("samples_s", "typical"),
+        TIME_RATIO, ("samples_s", "typical"),
         "ratio of the times over the reference's, after / before (above 1: slower)",
     ),
     Family(
-        "seconds",
-        "Seconds",
+        "seconds", "Seconds",
         "Fast times themselves, of both sides; judged where machine and software are the same.",
-        SECONDS.unit,
-        SECONDS.scale,
-        ("samples_s", "seconds"),
+        SECONDS, ("samples_s", "seconds"),
         "ratio of the times, after / before (above 1: slower)",
     ),
     Family(
-        "memory",
-        "Peak memory",
+        "memory", "Peak memory",
         "Medians of fresh processes, above what was held before loading.",
-        BYTES.unit,
-        BYTES.scale,
-        ("cold", "memory"),
+        BYTES, ("cold", "memory"),
         "ratio of the peaks, after / before (above 1: bigger)",
-        True,
+        several=True,
     ),
     Family(
-        "parity",
-        "Difference from the reference",
+        "parity", "Difference from the reference",
         "The judged figures as errors, smaller is better.",
-        "error",
-        1.0,
-        ("parity", "parity"),
+        Metric("parity", "error"), ("parity", "parity"),
         "ratio of the errors, after / before (above 1: less accurate)",
-        True,
+        several=True,
     ),
-)
+)  # fmt: skip
 
 
 def family_of(metric: str) -> Family:
-    """Which figures a gate's metric belongs to."""
-    name = metric
-    if name not in TIMES:
-        name = "memory" if recorded_metric(metric) is BYTES else "parity"
+    name = metric if metric in TIMES else "memory" if recorded_metric(metric) is BYTES else "parity"
     return next(family for family in FAMILIES if family.name == name)
 
 
@@ -93,7 +74,6 @@ def is_memory(metric: str) -> bool:
 
 
 def recorded(text: str, sources: tuple[str, ...]) -> Num:
-    """A recorded text."""
     return Num(printable(text), sources)
 
 

@@ -14,11 +14,11 @@ import pytest
 
 from reports import frame
 from reports.data.frame import load
+from reports.data.trace import command
 from reports.documents import build
 from reports.documents.build import Pictures, write_report
 from reports.figures.plots import PLOTS
 from reports.render.document import significant
-from reports.tables.machines import command
 from suites.base.errors import UserError
 
 STORED = Path(__file__).parents[2] / "fixtures" / "run"
@@ -112,7 +112,7 @@ def test_frame_in_two_lines(run):
 
 
 def test_command_repeats_the_run(run):
-    words = command(load(run)).split()
+    words = command("run", load(run).config).split()
     assert words[:5] == ["python", "-m", "suites", "run", "rmvpe"]
     assert "measure=smoke" in words
     assert "'durations=[1,1.5]'" in words

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from reports.data.frame import Book, load_book
 from reports.documents.build import Pictures, compose
 from reports.documents.sources import check, unfounded
-from reports.render.document import Document, Num, Paragraph, Section, fixed_words, numbers
+from reports.render.document import Code, Document, Num, Paragraph, Section, cells_of, inlines, numbers
 from suites.base.records import key_of
 
 ROOT = Path(__file__).parents[3]
@@ -145,6 +146,15 @@ def may_stay(where: str, number: Num) -> bool:
     if "config.yaml" in files or ("environment.json" in files and number.value is None):  # words, such as versions
         return True
     return where.endswith((": list", ": text", ": about the table")) and number.text.isdigit()  # how many records
+
+
+def fixed_words(document: Document) -> Iterator[str]:
+    """Text that does not depend on the records."""
+    for section in document.sections:
+        yield section.title
+        for block in section.blocks:
+            for _, cell in cells_of(block):
+                yield from (i if isinstance(i, str) else i.text for i in inlines(cell) if isinstance(i, str | Code))
 
 
 def test_no_number_is_typed_into_the_words(made, tmp_path):
