@@ -65,7 +65,7 @@ class Synthesizer(Model):
         config.check_upsampling(profile)
         self.config, self.profile, self.version, self.has_f0 = config, profile, config.version, config.has_f0
         self.sample_rate, self.hop_samples = config.sample_rate, config.hop_samples
-        self.phone_channels = config.phone_channels
+        self.phone_channels, self.vocoder = config.phone_channels, config.vocoder
 
     def _arrange(
         self, encoder: Stages, flow: Stages, source: Stages, decoder: Stages, split_stats: Step, apply_mask: Step

@@ -85,8 +85,8 @@ class Synthesizer(Suite):
         return package.Synthesizer.from_checkpoint(paths["voice"], profile=settings["profile"], **options)
 
     def facts(self, model: Any) -> dict[str, Any]:
-        names = ("sample_rate", "version", "has_f0", "vocoder", "phone_channels", "inter_channels", "speakers")
-        own = {name: getattr(model, name) for name in names}
+        names = ("sample_rate", "version", "has_f0", "vocoder", "phone_channels", "inter_channels")
+        own = {name: getattr(model.config, name) for name in names} | {"speakers": model.config.spk_embed_dim}
         return super().facts(model) | own | {"hidden_channels": model.config.hidden_channels}
 
     def calls(self, model: Any, given: Results, settings: Settings) -> Calls:
