@@ -6,7 +6,7 @@ import io
 import json
 import lzma
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,6 +33,15 @@ GOLDEN = Path(__file__).parent / "golden"
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Weights that tests generate stay out of the user's cache."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def quick() -> Iterator[None]:
+    """Runs of this test have no processes and no figures; see ``quick_runs``."""
+    from quick_runs import figures, workers_inside
+
+    with workers_inside(), figures():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -175,6 +175,7 @@ def test_check_notices_a_difference_of_one_bit(tmp_path, monkeypatch):
         convert(source, tmp_path / "v.safetensors", check=True)
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("backend", ["mlx_cpu", "torch_cpu"])
 def test_check_of_a_voice_runs_it(tmp_path, backend, monkeypatch):
     """Under the profile that it was exported with: this one's rates run in the WebUI alone."""

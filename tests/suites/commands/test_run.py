@@ -8,7 +8,6 @@ from pathlib import Path
 import made_suites
 import pytest
 
-from reports.documents import build
 from suites import definitions
 from suites.__main__ import main
 from suites.base.errors import UserError
@@ -194,11 +193,11 @@ def test_a_sweep_and_a_damaged_state(folder, capsys):
     assert main(["run", f"resume={folder}", "seed=1"]) == 2
 
 
+@pytest.mark.usefixtures("quick")
 def test_two_real_steps(tmp_path, monkeypatch, capsys):
     """A run and a trace of tiny models, as a user starts them; resumed, nothing is left to do."""
     monkeypatch.setattr(definitions, "CONFIGURED", ("hubert",))
     monkeypatch.setattr(definitions, "TRACED", ("hubert",))
-    monkeypatch.setattr(build, "PLOTS", ())  # figures have tests of their own
     words = ["measure=smoke", "durations=[1]", "backends=[torch_cpu,mlx_cpu]", "threads=1", "measure.first_calls=0"]
     words += ["measure.warmup_seconds=0", "suite.speech_clip=false"]
     out = tmp_path / "all"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import soundfile
 from command import strict
 from command import suites as run_suites
+from quick_runs import workers_inside
 
 from suites.base.records import read_lines, records
 from suites.child.served import named
@@ -34,7 +36,9 @@ def finished(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param) / "run"
     words = ["measure=smoke", "durations=[1]", "suite.speech_clip=false", "backends=[torch_cpu,mlx_cpu]"]
     words += ["threads=1", "measure.warmup_seconds=0", "measure.first_calls=1"]  # tests run beside each other
-    done = run_suites("run", request.param, *words, f"out={folder}")
+    # one with processes of its own; the protocol is the same for all
+    with contextlib.nullcontext() if request.param == "pipeline" else workers_inside():
+        done = run_suites("run", request.param, *words, f"out={folder}")
     assert done.returncode == 0, done.stdout + done.stderr
     return SUITES[request.param], folder
 

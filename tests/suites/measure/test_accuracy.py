@@ -79,6 +79,7 @@ def test_figures_can_be_computed_again_from_what_is_kept(finished):
         assert again == {figure: record[figure] for figure in again}
 
 
+@pytest.mark.usefixtures("quick")
 def test_what_is_measured_is_not_measured_again(finished, tmp_path):
     """One record is lost: a backend's case is measured again, since backends are compared; nothing else is."""
     folder = tmp_path / "run"
@@ -98,6 +99,7 @@ def test_what_is_measured_is_not_measured_again(finished, tmp_path):
     assert (folder / "records.jsonl").read_text() == written
 
 
+@pytest.mark.usefixtures("quick")
 def test_an_estimator_that_is_missing_is_skipped(tmp_path, network, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "parselmouth" else find(name, *a))
@@ -121,6 +123,7 @@ def recording(tmp_path_factory):
     return folder
 
 
+@pytest.mark.usefixtures("quick")
 def test_annotations_of_a_recording(tmp_path, network, recording):
     words = [f"audio={recording / 'my voice.wav'}", f"suite.f0={recording / 'my voice.csv'}"]
     folder = tmp_path / "run"
@@ -132,6 +135,7 @@ def test_annotations_of_a_recording(tmp_path, network, recording):
     assert found["file", "praat"]["accuracy"]["scored_frames"] == 201
 
 
+@pytest.mark.usefixtures("quick")
 def test_without_annotations_there_must_be_a_consensus(tmp_path, network, recording):
     words = [f"audio={recording / 'my voice.wav'}", f"weights.rmvpe={network}", "backends=[torch_cpu]"]
     assert main(["run", "accuracy", *SMALL, *words, f"out={tmp_path / 'run'}"]) == 0
@@ -177,6 +181,7 @@ def test_without_the_shipped_checkpoint_another_must_be_named(tmp_path, monkeypa
     assert "rmvpe-small.safetensors is missing; name another one: weights.rmvpe=FILE" in line
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_shipped_checkpoint_is_judged(tmp_path, network, monkeypatch):
     """It has learnt nothing here, so it fails; with other limits it passes, or is shown."""
     monkeypatch.setattr(weights, "ASSETS", (tmp_path,))

@@ -33,6 +33,7 @@ def shipped(tmp_path_factory):
     return path
 
 
+@pytest.mark.usefixtures("quick")
 def test_f0_is_that_of_the_shipped_network(tmp_path, shipped, monkeypatch):
     monkeypatch.setattr(weights, "ASSETS", (shipped.parent,))
     folder = tmp_path / "run"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import soundfile
 import torch
 from command import ROOT, strict, suites
+from quick_runs import figures, workers_inside
 
 from suites.base.records import read_lines, records
 
@@ -88,8 +90,9 @@ def test_report_again_gives_the_same_bytes(finished):
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
-def test_resuming_a_finished_run_adds_nothing(finished):
-    folder, _ = finished
+@pytest.mark.usefixtures("quick")
+def test_resuming_a_finished_run_adds_nothing(finished, tmp_path):
+    folder = shutil.copytree(finished[0], tmp_path / "run")
     before = (folder / "records.jsonl").read_bytes()
     assert suites("run", f"resume={folder}").returncode == 0
     assert (folder / "records.jsonl").read_bytes() == before
@@ -101,6 +104,7 @@ def test_a_run_folder_is_not_overwritten(finished):
     assert "already holds a run; to complete it: run resume=" in error_line(done)
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_broken_limit_is_exit_1(tmp_path):
     done = suites("run", "rmvpe", *SMALL, f"out={tmp_path / 'r'}", "suite.limits.fp32.salience_max_abs=0")
     assert done.returncode == 1
@@ -126,7 +130,8 @@ def finish_quickly(folder: Path) -> subprocess.CompletedProcess[str]:
     """Complete a long run with fewer rounds than were planned."""
     config = folder / "config.yaml"
     config.write_text(config.read_text().replace("400", "2"))
-    return suites("run", f"resume={folder}")
+    with workers_inside(), figures():
+        return suites("run", f"resume={folder}")
 
 
 def test_ctrl_c_loses_nothing(tmp_path):
@@ -180,10 +185,12 @@ def test_a_killed_worker_costs_its_own_case_only(tmp_path):
         ("synthetic-1.5s", "mlx_cpu"): "passed",
     }
     assert "killed by SIGKILL" in out
-    done = suites("run", f"resume={folder}")
+    with workers_inside(), figures():
+        done = suites("run", f"resume={folder}")
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.usefixtures("quick")
 def test_other_weights_do_not_complete_a_run(tmp_path, tiny_state):
     from safetensors.numpy import save_file
 
@@ -207,6 +214,7 @@ def test_an_installed_backend_that_cannot_start_is_an_error(tmp_path):
 
 
 # ---------------------------------------------------------------------- bad input
+@pytest.mark.usefixtures("quick")
 def test_a_mistake_leaves_no_run_behind(tmp_path):
     (tmp_path / "empty.pt").write_bytes(b"")
     done = suites("run", "rmvpe", *SMALL, f"weights.rmvpe={tmp_path / 'empty.pt'}", f"out={tmp_path / 'r'}")
@@ -234,6 +242,7 @@ def test_mistakes_in_a_sweep(tmp_path, override, message):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -257,6 +266,7 @@ def test_bad_arguments(tmp_path, arguments, message):
     assert message in error_line(done)
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_backend_that_the_machine_lacks(tmp_path):
     name = "torch_mps" if sys.platform != "darwin" else "torch_cuda"
     done = suites("run", "rmvpe", f"backends=[torch_cpu,{name}]", f"out={tmp_path / 'r'}")
@@ -264,6 +274,7 @@ def test_a_backend_that_the_machine_lacks(tmp_path):
     assert f"backend {name}: " in error_line(done)
 
 
+@pytest.mark.usefixtures("quick")
 def test_wrong_checkpoint_is_told_before_any_timing(tmp_path):
     torch.save({f"enc_p.{i}": torch.zeros(2) for i in range(9)}, tmp_path / "voice.pt")
     done = suites("run", "rmvpe", *SMALL, f"weights.rmvpe={tmp_path / 'voice.pt'}", f"out={tmp_path / 'r'}")
@@ -288,6 +299,7 @@ def test_verbose_shows_the_traceback():
     assert "Traceback" in suites("run", "rmvp", "-v").stderr
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (96000, 2)])
 def test_own_audio(tmp_path, rate, channels):
     t = np.arange(rate * 2) / rate
@@ -297,12 +309,14 @@ def test_own_audio(tmp_path, rate, channels):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.usefixtures("quick")
 def test_digital_silence_is_valid(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(16000), 16000)
     done = suites("run", "rmvpe", *BOTH, f"audio={tmp_path / 'a.wav'}", f"out={tmp_path / 'r'}")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.usefixtures("quick")
 def test_sweep(tmp_path):
     done = suites("run", "rmvpe", "-m", "measure=smoke", "durations=[1]", "suite.speech_clip=false",
                   "backends=[mlx_cpu]", f"paths.runs={tmp_path}", "seed=1,2", "out=${paths.runs}/${seed}")  # fmt: skip
@@ -312,7 +326,8 @@ def test_sweep(tmp_path):
 
 
 def test_doctor_tells_which_blas():
-    done = suites("doctor")
+    with workers_inside():
+        done = suites("doctor")
     assert done.returncode == 0
     assert "mlx_cpu: mlx" in done.stdout
     if sys.platform == "linux":

@@ -72,6 +72,7 @@ def test_the_plain_walk_names_the_innermost_stage(capsys, tmp_path, injected):
     assert "First stage at fault: unet.encoder.layers.1.conv.1.conv.0:" in out
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_synthesizer_tells_what_correlation_means(capsys, tmp_path):
     code, out = trace(capsys, "synthesizer", *SMALL, "suite.trace.plain=false", f"out={tmp_path / 't'}")
     assert code == 0
@@ -111,6 +112,7 @@ def test_the_table_of_floors_is_shown(capsys):
     assert "fp32 on cpu" in out
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_lost_worker_is_no_verdict(capsys, tmp_path, monkeypatch):
     """Killed in the middle: what was walked is kept, and the exit code says that it was not measured."""
     walk = TraceRun.walk

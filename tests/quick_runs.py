@@ -1,0 +1,92 @@
+"""Runs without processes and without figures, for tests of what a run records, tells and returns.
+
+Most of a whole run on tiny models is spent on importing PyTorch in every worker and on drawing. Workers as processes
+are tested in tests/suites/measure/test_launch.py, test_runner.py and test_kills.py, figures in tests/reports/figures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import json
+import math
+import os
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from reports.documents import build
+from reports.figures.plots import PLOTS
+from suites.child.served import ServedModel
+from suites.child.server import serve
+from suites.commands import convert, doctor
+from suites.measure import outputs, session
+from suites.measure.launch import WorkerError, WorkerLost
+from suites.trace import run as trace_run
+
+
+class Inside:
+    """In place of ``Worker``: the same requests and answers as JSON lines, served in this process."""
+
+    def __init__(
+        self, backend: str, precision: str, threads: int, log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        assert not environment, "a process of its own is needed"
+        self.backend, self.threads, self.pid, self.started = backend, threads, os.getpid(), time.monotonic()
+        self._log, self._alive, self._model = log, True, ServedModel(backend, precision)
+
+    def ask(self, do: str, timeout_s: float, **arguments: Any) -> dict[str, Any]:
+        if not self._alive:
+            raise WorkerLost(f"{self.backend}: the worker was killed by SIGKILL (out of memory?)")
+        answers = io.StringIO()
+        with (
+            self._log.open("a") as log,
+            contextlib.redirect_stdout(log),
+            contextlib.redirect_stderr(log),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("default")
+            serve(self._model, [json.dumps({"do": do, **arguments})], answers)
+        answer = json.loads(answers.getvalue())
+        if not answer.pop("ok"):
+            raise WorkerError(answer["kind"], answer["message"])
+        return answer
+
+    def __enter__(self) -> Inside:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        self._alive = False
+        self._model = None
+
+    close = kill
+
+
+@contextlib.contextmanager
+def workers_inside() -> Iterator[None]:
+    threads, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (session, trace_run, convert, doctor):
+            patch.setattr(module, "Worker", Inside)
+        patch.setattr(outputs, "LARGEST_REST_S", math.inf)  # other tests run meanwhile
+        yield
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = tf32
+    gc.unfreeze()
+
+
+@contextlib.contextmanager
+def figures(*names: str) -> Iterator[None]:
+    """Only these are drawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "PLOTS", [plot for plot in PLOTS if plot.name in names])
+        yield
