@@ -148,20 +148,33 @@ def test_the_wrong_kind_of_checkpoint_is_named(side, files, tmp_path, capsys):
     assert "RMVPE" in capsys.readouterr().err
 
 
+# says when it begins to convert
+TOLD = """
+import sys
+from {side}.__main__ import main
+from {side}.pipeline import Pipeline
+convert = Pipeline.convert
+Pipeline.convert = lambda *given, **options: print("converting", flush=True) or convert(*given, **options)
+sys.exit(main({words!r}))
+"""
+
+
 @BOTH
 def test_ctrl_c(side, files, tmp_path):
     """A real process, interrupted while it converts a long file."""
     soundfile.write(tmp_path / "long.wav", np.tile(soundfile.read(files["input"])[0], (200, 1)), 44100)
     words = arguments(files, tmp_path / "out.wav", input=tmp_path / "long.wav")
     process = subprocess.Popen(
-        [sys.executable, "-m", side, *words],
+        [sys.executable, "-c", TOLD.format(side=side, words=words)],
         cwd=ROOT,
         stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    time.sleep(6)
+    assert process.stdout
+    assert process.stdout.readline() == "converting\n"
+    time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
