@@ -20,7 +20,7 @@ WORDS = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "durations=[0.5]", "th
 @pytest.fixture(scope="module", params=["memory", "cold_start", "ablation"])
 def finished(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param) / "run"
-    words = [*WORDS, f"out={folder}", "measure.warmup_seconds=0"]
+    words = [*WORDS, f"out={folder}", "measure.warmup_seconds=0", "measure.first_calls=1"]
     words += ["suite.growth.lengths=3", "suite.growth.longest_s=0.7"] if request.param == "memory" else []
     words += ["~suite.components.hubert"]  # some are enough
     if request.param == "ablation":

@@ -17,14 +17,14 @@ def test_a_reading_is_off_where_it_exceeds_what_is_allowed():
 
 def test_all_are_read(tmp_path):
     """Times are not judged here: other tests run meanwhile. Memory is."""
-    found = {one.what: one for one in known.readings("torch_cpu")}
+    found = {one.what: one for one in known.readings("mlx_cpu")}
     assert len(found) == 5
     assert found["a sleep"].error >= 0  # a sleep is never shorter
     assert found["memory"].passed
 
 
 def test_a_slowdown_of_known_size_is_as_long_as_it_says(tmp_path):
-    with known._started("torch_cpu", tmp_path / "log", 1) as worker:
+    with known._started("mlx_cpu", tmp_path / "log", 1) as worker:
         worker.ask("slow", 60, shares={"sleep": 1.0})
         assert known._time(worker, sleep=1)["sleep"] >= 2 * SLEEP_S
         assert known._time(worker, work=1)["work"] > 0  # the others are as they were
