@@ -18,8 +18,9 @@ from suites.measure.runner import open_run
 @pytest.fixture(scope="session")
 def launches(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launches]:
     scratch = tmp_path_factory.mktemp("benchmarks")
-    config = compose_config("components", ["measure=gate", f"durations=[{CASE_S}]", f"out={scratch / 'run'}"])
     disabled = request.config.getoption("benchmark_disable") and not request.config.getoption("benchmark_enable")
+    words = ["measure=gate", f"durations=[{CASE_S}]", f"out={scratch / 'run'}"]
+    config = compose_config("components", [*words, *(["measure.warmup_seconds=0"] if disabled else [])])
     found = Launches(open_run(config), scratch, 1 if disabled else LAUNCHES)
     env = json.loads((scratch / "run" / "environment.json").read_text())
     FACTS.update(

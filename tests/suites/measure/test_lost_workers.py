@@ -18,7 +18,8 @@ from suites.measure.timed import TimedCase
 
 pytestmark = pytest.mark.usefixtures("quick")
 
-SMALL = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "measure.first_calls=0", "threads=1", "durations=[1]"]
+SMALL = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "threads=1", "durations=[1]"]
+SMALL += ["measure.first_calls=0", "measure.warmup_seconds=0"]
 
 
 @pytest.fixture

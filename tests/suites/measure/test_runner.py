@@ -24,8 +24,9 @@ from suites.measure import session
 from suites.measure.launch import Worker
 
 # one thread each: these runs stand beside other tests
-BOTH = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "measure.first_calls=0", "threads=1"]
-SMALL = [*BOTH, "durations=[1]", "suite.speech_clip=false", "measure.warmup_seconds=0"]
+BOTH = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "threads=1"]
+BOTH += ["measure.first_calls=0", "measure.warmup_seconds=0"]
+SMALL = [*BOTH, "durations=[1]", "suite.speech_clip=false"]
 LONG = [*SMALL, "measure.rounds.min=400", "measure.rounds.max=400"]
 
 
@@ -119,7 +120,7 @@ def test_a_broken_limit_is_exit_1(tmp_path):
 # ---------------------------------------------------------------------- broken off
 def wait_for_samples(folder: Path, count: int) -> None:
     path = folder / "records.jsonl"
-    for _ in range(1200):
+    for _ in range(2400):
         if path.exists() and path.read_bytes().count(b'"sample"') >= count:
             return
         time.sleep(0.05)
@@ -173,7 +174,7 @@ def test_killed_parent_takes_its_workers_along(tmp_path):
 
 def test_a_killed_worker_costs_its_own_case_only(tmp_path):
     folder = tmp_path / "r"
-    durations = ["durations=[0.5,1]", "measure.rounds.min=3", "measure.rounds.max=3"]
+    durations = ["durations=[1,1.5]", "measure.rounds.min=3", "measure.rounds.max=3"]
     process = start("run", "rmvpe", *SMALL, *durations, f"out={folder}")
     wait_for_samples(folder, 6)
     for child in psutil.Process(process.pid).children():
@@ -183,10 +184,10 @@ def test_a_killed_worker_costs_its_own_case_only(tmp_path):
     assert process.returncode == 2
     status = {(r["case"], r["backend"]): r["status"] for r in records(read_lines(folder / "records.jsonl"))}
     assert status == {
-        ("synthetic-0.5s", "torch_cpu"): "passed",
-        ("synthetic-0.5s", "mlx_cpu"): "error",
         ("synthetic-1s", "torch_cpu"): "passed",
-        ("synthetic-1s", "mlx_cpu"): "passed",
+        ("synthetic-1s", "mlx_cpu"): "error",
+        ("synthetic-1.5s", "torch_cpu"): "passed",
+        ("synthetic-1.5s", "mlx_cpu"): "passed",
     }
     assert "killed by SIGKILL" in out
     with workers_inside(), figures():
@@ -324,8 +325,9 @@ def test_digital_silence_is_valid(tmp_path):
 
 @pytest.mark.usefixtures("quick")
 def test_sweep(tmp_path):
-    done = suites("run", "rmvpe", "-m", "measure=smoke", "durations=[1]", "suite.speech_clip=false",
-                  "backends=[mlx_cpu]", f"paths.runs={tmp_path}", "seed=1,2", "out=${paths.runs}/${seed}")  # fmt: skip
+    words = ["measure=smoke", "durations=[1]", "suite.speech_clip=false", "measure.warmup_seconds=0"]
+    words += ["backends=[mlx_cpu]", f"paths.runs={tmp_path}", "seed=1,2", "out=${paths.runs}/${seed}"]
+    done = suites("run", "rmvpe", "-m", *words)
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["1", "2"]
     assert not (ROOT / "multirun.yaml").exists()
