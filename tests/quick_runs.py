@@ -23,10 +23,11 @@ import torch
 
 from reports.documents import build
 from reports.figures.plots import PLOTS
+from suites.base import statistics
 from suites.child.served import ServedModel
 from suites.child.server import serve
 from suites.commands import convert, doctor
-from suites.measure import outputs, session
+from suites.measure import session
 from suites.measure.launch import WorkerError, WorkerLost
 from suites.trace import run as trace_run
 
@@ -75,7 +76,7 @@ class Inside:
 def busy_machine() -> Iterator[None]:
     """A worker that had to wait for a processor after a call is not taken for one that goes on computing."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(outputs, "LARGEST_REST_S", math.inf)
+        patch.setattr(statistics, "LARGEST_REST_S", math.inf)
         yield
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from suites.child.clock import clock, is_steady, time, timed
 from suites.definitions.base import Steps
-from suites.measure.outputs import CaseOutputs
 from suites.measure.session import poor_clock
 from suites.measure.timed import TimedCase
 
@@ -115,16 +114,6 @@ def test_a_poor_clock_is_told():
     assert poor_clock(None) is None
     assert poor_clock({"resolution_s": 1e-7, "overhead_s": 3e-7}) is None
     assert "samples of 1 ms are coarse" in poor_clock({"resolution_s": 1e-3, "overhead_s": 3e-7})
-
-
-def test_work_that_goes_on_after_most_calls_is_a_fault():
-    def told(*rests: float) -> str | None:
-        lines = {i: SimpleNamespace(rest_s=rest, seconds=0.1, calls=1) for i, rest in enumerate(rests)}
-        return CaseOutputs._late_work(SimpleNamespace(lines=lambda *_: lines), "f0", "mlx_gpu")
-
-    assert told(0.0, 0.004, 0.006) is None  # up to a twentieth of the call
-    assert told(0.0, 0.5) is None
-    assert "the device went on for 8 ms after the call" in str(told(0.0, 0.5, 0.008))
 
 
 def test_a_call_that_times_its_parts_is_repeated_by_its_own_length():
