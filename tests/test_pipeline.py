@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 
 import numpy as np
 import pytest
@@ -157,15 +156,14 @@ def test_a_voice_with_pitch_needs_some(side):
 def test_models_that_do_not_fit_are_told_before_the_work(side):
     build, parts = module(side, "pipeline").Pipeline, (hubert(side), rmvpe(side))
     voice = synthesizer(side, "synth_v2_40k_f0")
-    whole = voice.config
-    voice.config = dataclasses.replace(whole, version="v1")
+    voice.version = "v1"
     with pytest.raises(ValueError, match="makes 64 values a frame, this v1 voice takes 128"):
         build(*parts, voice)
-    other = synthesizer(side, "synth_v2_40k_f0", profile="webui")
+    voice.version, other = "v2", synthesizer(side, "synth_v2_40k_f0", profile="webui")
     for models, name in (((*parts, other), "voice"), ((parts[0], rmvpe(side, profile="webui"), voice), "RMVPE")):
         with pytest.raises(ValueError, match=f"this {name} is for profile 'webui', the pipeline for 'applio'"):
             build(*models)
-    voice.config = dataclasses.replace(whole, sample_rate=48000)
+    voice.sample_rate = 48000
     with pytest.raises(ValueError, match="400 samples per 10 ms, which is not 48000 Hz"):
         build(*parts, voice)
 
