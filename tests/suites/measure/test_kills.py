@@ -90,7 +90,7 @@ def flaws(folder: Path, whole: Path) -> list[str]:
 def structure(folder: Path) -> list[str]:
     """Headings, rows and pictures of a report, without any figure."""
     text = (folder / "report.md").read_text()
-    return [re.sub(r"[\d.,–+-]+(e-?\d+)?", "0", line)[:40] for line in text.splitlines() if line[:1] in "#|!"]
+    return [re.sub(r"[\d.,–+-]+(e-?\d+)?", "0", line)[:40] for line in text.splitlines() if re.match("[#|!]", line)]
 
 
 def _closed(folder: Path) -> list[dict[str, Any]]:
