@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from suites.base.files import read_arrays
 from suites.inputs import recipe
 
 # of one intermediate: about how many values stay, and the fewest entries of the last axis at either end
@@ -25,12 +26,6 @@ WHOLE = ("log_mel",)
 FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 2, "pb": 2}]
 
 Arrays = dict[str, np.ndarray]
-
-
-def summary(values: np.ndarray) -> np.ndarray:
-    """Mean, standard deviation and largest magnitude ``[3]``, in float64."""
-    wide = values.astype(np.float64)
-    return np.array([wide.mean(), wide.std(), np.abs(wide).max()])
 
 
 def without_draws(arrays: Arrays, meta: dict[str, Any]) -> tuple[Arrays, dict[str, Any]]:
@@ -66,16 +61,16 @@ def without_middles(arrays: Arrays, meta: dict[str, Any]) -> tuple[Arrays, dict[
             kept[name] = values
         else:
             kept[f"mid_head.{path}"], kept[f"mid_tail.{path}"] = values[..., :ends], values[..., -ends:]
-            kept[f"mid_stats.{path}"] = summary(values)
+            wide = values.astype(np.float64)
+            kept[f"mid_stats.{path}"] = np.array([wide.mean(), wide.std(), np.abs(wide).max()])
             shapes[path] = list(values.shape)
     return kept, {key: value for key, value in meta.items() if key != "edge"} | {"truncated_shapes": shapes}
 
 
 def pack(path: Path) -> Path:
     """Write ``path`` with ``.xz`` added, and remove ``path``."""
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files if name != "meta"}
-        meta = json.loads(str(stored["meta"]))
+    arrays = read_arrays(path)
+    meta = json.loads(str(arrays.pop("meta")))
     arrays, meta = without_middles(*without_draws(arrays, meta))
     content = io.BytesIO()
     np.savez(content, **arrays, meta=np.array(json.dumps(meta)))

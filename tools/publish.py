@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from reports.figures.sound import CONTOUR_SECONDS, FRAMES_PER_S, LEVELS, MEL_RANGE
+from suites.base.files import read_arrays
 from suites.base.records import RECORDS
 
 NOT_PUBLISHED = ("report.md", "report.html", "stages.csv", "workers.log", "plots", "audio")
@@ -39,8 +40,7 @@ def as_drawn(mel: np.ndarray) -> np.ndarray:
 
 def compress_arrays(path: Path) -> None:
     """Rewrite an ``.npz`` with LZMA, which ``numpy.load`` reads as well."""
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
+    arrays = read_arrays(path)
     if "mel" in arrays:
         arrays["mel"] = as_drawn(arrays["mel"])
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as file:
