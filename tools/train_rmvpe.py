@@ -30,14 +30,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this checkout
 import torch
 
 from reference_torch.layers import check_device
-from reference_torch.rmvpe import RMVPEConfig
 from rvc_common import CheckpointError
-from tools.training.curves import draw_curves
 from tools.training.export import as_model, export
-from tools.training.scores import best_threshold, evaluate, score
-from tools.training.state import Recipe, State, TrainingError, load_state
-from tools.training.step import STEPS_AT_ONCE, Stepper
-from tools.training.versus import fill_card, versus
+from tools.training.scores import best_threshold, draw_curves, evaluate, fill_card, score, versus
+from tools.training.step import STEPS_AT_ONCE, Recipe, State, Stepper, TrainingError, load_state
 
 LOG_STEPS = 100
 MEASURED_STEPS = 200
@@ -54,10 +50,9 @@ class Log:
             path.write_text("".join(f"{line}\n" for line in kept), "utf-8")
 
     def __call__(self, **entry: Any) -> None:
-        line = json.dumps(entry)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-        print(line, flush=True)
+            file.write(json.dumps(entry) + "\n")
+        print(json.dumps(entry), flush=True)
 
 
 class Loop:
@@ -88,11 +83,10 @@ class Loop:
         return code
 
     def run_steps(self) -> int:
-        state, minutes = self.state, self.arguments.minutes
-        while not state.steps or state.step < state.steps:
+        while not self.state.steps or self.state.step < self.state.steps:
             if self.stopped:
                 return INTERRUPTED
-            if minutes and self.elapsed() > 60 * minutes:
+            if self.arguments.minutes and self.elapsed() > 60 * self.arguments.minutes:
                 return TIME_UP
             self.step()
             self.after_step()
@@ -133,15 +127,13 @@ class Loop:
     def check(self) -> None:
         """Scores of the averaged network on the held-out streams, at the threshold that is best for now."""
         recipe = self.state.recipe
-        model = as_model(self.state.average, RMVPEConfig(width=recipe.width, hidden=recipe.hidden), self.state.device)
-        frames = evaluate(model, recipe.seed, recipe.batch, recipe.frames, 1)
+        frames = evaluate(as_model(self.state.average, recipe, self.state.device), recipe, 1)
         threshold = best_threshold(frames)
-        scores = {n: rounded(score(f, threshold)) for n, f in frames.items()}
+        scores = {
+            stream: {name: value and round(value, 4) for name, value in score(found, threshold).items()}
+            for stream, found in frames.items()
+        }
         self.log(event="check", step=self.state.step, threshold=round(threshold, 4), scores=scores)
-
-
-def rounded(scores: dict[str, float | None]) -> dict[str, float | None]:
-    return {name: None if value is None else round(value, 4) for name, value in scores.items()}
 
 
 def time_data(loop: Loop, repeats: int = 5) -> float:
@@ -187,47 +179,37 @@ def write_checkpoint(state: State, arguments: argparse.Namespace, log: Log) -> N
 
 def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    recipe = Recipe()
-    command.add_argument("--out", type=Path, help="folder of state.pt, log.jsonl and rmvpe-small.safetensors")
-    command.add_argument("--steps", type=int, default=0, help="number of steps; the learning rate is zero at the last")
-    command.add_argument(
-        "--total-minutes", type=float, default=0, help="time for all calls together, to count steps by"
-    )
-    command.add_argument("--minutes", type=float, default=0,
-                         help="time for the steps of this call; the checkpoint comes on top")  # fmt: skip
-    command.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    command.add_argument("--threads", type=int, default=0, help="CPU threads")
-    for name, kind, text in (
-        ("width", int, "channels of the first level (upstream: 16)"),
-        ("hidden", int, "size of the GRU (upstream: 256)"),
-        ("batch", int, "recordings a step"),
-        ("frames", int, "frames of 10 ms a recording, a multiple of 32"),
-        ("seed", int, "of weights and data"),
-        ("lr", float, "highest learning rate"),
-        ("decay", float, "weight decay"),
+    add, recipe = command.add_argument, Recipe()
+    add("--out", type=Path, help="folder of state.pt, log.jsonl and rmvpe-small.safetensors")
+    add("--steps", type=int, default=0, help="number of steps; the learning rate is zero at the last")
+    add("--total-minutes", type=float, default=0, help="time for all calls together, to count steps by")
+    add("--minutes", type=float, default=0, help="time for the steps of this call; the checkpoint comes on top")
+    add("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    add("--threads", type=int, default=0, help="CPU threads")
+    for name, text in (
+        ("width", "channels of the first level (upstream: 16)"),
+        ("hidden", "size of the GRU (upstream: 256)"),
+        ("batch", "recordings a step"),
+        ("frames", "frames of 10 ms a recording, a multiple of 32"),
+        ("seed", "of weights and data"),
+        ("lr", "highest learning rate"),
+        ("decay", "weight decay"),
     ):
-        command.add_argument(
-            f"--{name}", type=kind, default=getattr(recipe, name), help=f"{text} (default: %(default)s)"
-        )
-    command.add_argument("--precision", choices=("bf16", "fp32"), default=recipe.precision,
-                         help="of the convolutions; fp32 uses TF32 on CUDA (default: %(default)s)")  # fmt: skip
-    command.add_argument("--repeatable", action="store_true",
-                         help="deterministic algorithms on CUDA: the same file again")  # fmt: skip
-    command.add_argument("--channels-last", action="store_true", help="keep images with the channels last")
-    command.add_argument(
-        "--check-every", type=int, default=2000, help="steps between scores; 0: none (default: %(default)s)"
-    )
-    command.add_argument(
-        "--check-batches",
-        type=int,
-        default=32,  # those of the card: another number is another set of voices
-        help="held-out batches per condition for scores (default: %(default)s)",
-    )
-    command.add_argument("--export", action="store_true", help="only write the checkpoint, from OUT/state.pt")
-    command.add_argument("--score", type=Path, nargs="+", metavar="CHECKPOINT",
-                         help="only score files, the others against the first")  # fmt: skip
-    command.add_argument("--curves", type=Path, nargs=2, metavar=("LOG", "PNG"), help="only draw a log")
-    command.add_argument("--card", type=Path, metavar="README", help="with --score: write it into a model card as well")
+        default = getattr(recipe, name)
+        add(f"--{name}", type=type(default), default=default, help=f"{text} (default: %(default)s)")
+    text = "of the convolutions; fp32 uses TF32 on CUDA (default: %(default)s)"
+    add("--precision", choices=("bf16", "fp32"), default=recipe.precision, help=text)
+    add("--repeatable", action="store_true", help="deterministic algorithms on CUDA: the same file again")
+    add("--channels-last", action="store_true", help="keep images with the channels last")
+    add("--check-every", type=int, default=2000, help="steps between scores; 0: none (default: %(default)s)")
+    # the default is that of the card: another number is another set of voices
+    text = "held-out batches per condition for scores (default: %(default)s)"
+    add("--check-batches", type=int, default=32, help=text)
+    add("--export", action="store_true", help="only write the checkpoint, from OUT/state.pt")
+    text = "only score files, the others against the first"
+    add("--score", type=Path, nargs="+", metavar="CHECKPOINT", help=text)
+    add("--curves", type=Path, nargs=2, metavar=("LOG", "PNG"), help="only draw a log")
+    add("--card", type=Path, metavar="README", help="with --score: write it into a model card as well")
     return command
 
 

@@ -14,8 +14,7 @@ from safetensors.numpy import save_file
 from suites.inputs import weights
 from tools.train_rmvpe import DONE, ERROR, INTERRUPTED, TIME_UP, Loop, main
 from tools.training.scores import Frames, best_threshold, difference, score
-from tools.training.state import Recipe, State, load_state
-from tools.training.step import Stepper, loss_of, make_logits
+from tools.training.step import Recipe, State, Stepper, load_state, loss_of, make_logits
 
 SMALL = ["--width", "1", "--hidden", "4", "--batch", "2", "--frames", "32", "--check-batches", "1", "--lr", "0.001"]
 TINY = Recipe(width=1, hidden=4, batch=2, frames=32, precision="fp32")
@@ -227,7 +226,7 @@ def test_scores_know_their_faults() -> None:
 @pytest.mark.parametrize("about", [None, "not json", "[1]", '{"training": 3}'])
 def test_a_file_of_somebody_else_is_scored_too(about: str | None, tmp_path: Path) -> None:
     """What it says of itself is left out."""
-    from tools.training.versus import _facts
+    from tools.training.scores import _facts
 
     path = tmp_path / "x.safetensors"
     save_file({"a": np.zeros(1, np.float32)}, path, None if about is None else {"about": about})

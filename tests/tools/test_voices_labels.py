@@ -10,9 +10,9 @@ import torch
 
 from reference_torch.audio import HOP_SAMPLES, N_FFT, SAMPLE_RATE, LogMel
 from reference_torch.rmvpe import RMVPE, RMVPEConfig
+from tools.voices.batch import salience, truth
 from tools.voices.contours import HIGHEST_CENTS, LOWEST_CENTS, SPEECH, Contour
 from tools.voices.draw import Draw
-from tools.voices.labels import salience, truth
 from tools.voices.sources import glottal_phase, pulse_train
 
 FRAMES = 128

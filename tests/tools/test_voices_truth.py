@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from reference_torch.audio import HOP_SAMPLES, SAMPLE_RATE
-from tools.voices.batch import CLEAN, TRAINING, Batch, make_batch
+from tools.voices.batch import CLEAN, TRAINING, Batch, frame_energy, make_batch
 from tools.voices.contours import EXTREME, GLIDING, NOTHING, SINGING, SPEECH, STEADY, VOICED
 from tools.voices.draw import Draw
-from tools.voices.labels import frame_energy
 
 FRAMES = 192
 

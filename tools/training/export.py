@@ -11,23 +11,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from reference_torch.rmvpe import RMVPE, Network, RMVPEConfig
+from reference_torch.rmvpe import RMVPE, Network
+from suites.base.files import whole
 from tools.voices.batch import make_batch
 from tools.voices.draw import Draw
 
 from .scores import THRESHOLD, best_threshold, evaluate, score
-from .state import Recipe, State, TrainingError
-from .step import make_logits
+from .step import Recipe, State, TrainingError, make_logits
 
 STATISTICS = 2  # key of the draws for the norms' statistics
-CALIBRATION_SEED = 1  # added to the seed: the threshold and the scores come from different streams
+CALIBRATION_SEED = 1  # added to the seed: the threshold and the scores come from different voices
 CALIBRATION_BATCHES = 4  # at most, for the threshold; eight times as many for the statistics
 LARGEST_BYTES = 12_000_000
 
 
-def as_model(network: Network, config: RMVPEConfig, device: str) -> RMVPE:
+def as_model(network: Network, recipe: Recipe, device: str) -> RMVPE:
     """The public model around a network, without a copy; it is put in evaluation mode."""
-    model = RMVPE(config, device=device)
+    model = RMVPE(recipe.config, device=device)
     model.network = network.eval()
     model.stages = network.stages()
     return model
@@ -36,11 +36,10 @@ def as_model(network: Network, config: RMVPEConfig, device: str) -> RMVPE:
 @torch.no_grad()
 def exact_statistics(network: Network, recipe: Recipe, device: str, batches: int) -> None:
     """Replace the norms' running averages by plain means over fresh data."""
-    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
-    for norm in norms:
+    for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
         norm.reset_running_stats()
         norm.momentum = None  # cumulative
-    model = as_model(network, RMVPEConfig(width=recipe.width, hidden=recipe.hidden), device)
+    model = as_model(network, recipe, device)
     logits = make_logits(network.train(), "fp32")
     for i in range(batches):
         made = make_batch(Draw(device, recipe.seed, STATISTICS, i), recipe.batch, recipe.frames)
@@ -54,30 +53,25 @@ def _logit(p: float) -> float:
 
 def stored(network: Network) -> dict[str, np.ndarray]:
     """State dict for the file: matrices and kernels in float16, vectors (norms, biases) in float32."""
-    state = {
-        k: v.detach().float().cpu() for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")
-    }
     return {
-        k: np.ascontiguousarray(v.numpy().astype(np.float16 if v.ndim > 1 else np.float32)) for k, v in state.items()
+        k: np.ascontiguousarray(v.detach().float().cpu().numpy().astype(np.float16 if v.ndim > 1 else np.float32))
+        for k, v in network.state_dict().items()
+        if not k.endswith("num_batches_tracked")
     }
 
 
 def export(state: State, path: Path, batches: int) -> dict[str, Any]:
     """Write the averaged network as a checkpoint; its scores, as read back from the file.
-
     ``batches``: held-out batches per condition for the scores. The same state gives the same bytes.
-
-    Raises:
-        TrainingError: the file would be too large, or its weights are not finite.
-    """
+    Raises ``TrainingError``: the file would be too large, or its weights are not finite."""
     from safetensors.numpy import save_file
 
     recipe, device = state.recipe, state.device
     network = copy.deepcopy(state.average)
     some = min(batches, CALIBRATION_BATCHES)
     exact_statistics(network, recipe, device, 8 * some)
-    model = as_model(network, RMVPEConfig(width=recipe.width, hidden=recipe.hidden), device)
-    frames = evaluate(model, recipe.seed + CALIBRATION_SEED, recipe.batch, recipe.frames, some)
+    model = as_model(network, recipe, device)
+    frames = evaluate(model, recipe, some, CALIBRATION_SEED)
     threshold = best_threshold(frames)
     before = {name: score(stream, threshold) for name, stream in frames.items()}
     with torch.no_grad():
@@ -89,21 +83,20 @@ def export(state: State, path: Path, batches: int) -> dict[str, Any]:
     if not all(np.isfinite(a).all() for a in arrays.values()):
         raise TrainingError("the weights are not finite: training has failed")
     reread = RMVPE.from_state_dict({k: v.astype(np.float32) for k, v in arrays.items()}, device=device)
-    shifted = {
-        n: score(f)
-        for n, f in evaluate(reread, recipe.seed + CALIBRATION_SEED, recipe.batch, recipe.frames, some).items()
-    }
-    scores = {n: score(f) for n, f in evaluate(reread, recipe.seed, recipe.batch, recipe.frames, batches).items()}
-    facts = {"seed": recipe.seed, "steps": state.step, "planned_steps": state.steps, "batch": recipe.batch,
-             "frames": recipe.frames, "width": recipe.width, "hidden": recipe.hidden, "lr": recipe.lr,
-             "precision": recipe.precision, "torch": torch.__version__,
-             "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
-             "threshold_before_shift": threshold}  # fmt: skip
+    shifted = {name: score(stream) for name, stream in evaluate(reread, recipe, some, CALIBRATION_SEED).items()}
+    scores = {name: score(stream) for name, stream in evaluate(reread, recipe, batches).items()}
+    facts = {"seed": recipe.seed, "steps": state.step, "planned_steps": state.steps}
+    facts |= {name: getattr(recipe, name) for name in ("batch", "frames", "width", "hidden", "lr", "precision")}
+    name = torch.cuda.get_device_name() if device.startswith("cuda") else device
+    facts |= {"torch": torch.__version__, "device": name, "threshold_before_shift": threshold}
     # one entry: the format keeps no order of several
     metadata = {"about": json.dumps({"training": facts, "scores": scores, "license": "MIT"})}
-    part = path.with_suffix(".part")
-    save_file(arrays, part, metadata)
-    part.replace(path)
-    return {"event": "export", "file_bytes": path.stat().st_size, "seconds": round(state.seconds, 1), **facts,
-            "score_batches": batches, "calibration_before": before,
-            "calibration_after": shifted, "scores": scores}  # fmt: skip
+    with whole(path) as part:
+        save_file(arrays, part, metadata)
+    told = {"event": "export", "file_bytes": path.stat().st_size, "seconds": round(state.seconds, 1), **facts}
+    return told | {
+        "score_batches": batches,
+        "calibration_before": before,
+        "calibration_after": shifted,
+        "scores": scores,
+    }

@@ -1,19 +1,24 @@
-"""Pitch and voicing on held-out synthetic voices, under fixed conditions.
+"""Pitch and voicing on held-out synthetic voices, under fixed conditions: figures, tables, curves.
 
 The figures are those of MIREX melody extraction (Poliner et al., 2007), within 50 cents.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from reference_torch.rmvpe import RMVPE
+from rvc_common.checkpoint import read_metadata
 from tools.voices.batch import CLEAN, TRAINING, Conditions, make_batch
 from tools.voices.draw import Draw
+
+from .step import Recipe, TrainingError
 
 NOISY = (0.0, 0.6, 0.2, 0.0, 0.2)
 STREAMS: dict[str, Conditions] = {
@@ -28,6 +33,8 @@ STREAMS: dict[str, Conditions] = {
 HELD_OUT = 1  # key of the draws that no training step uses
 TOLERANCE_CENTS = 50.0
 THRESHOLD = 0.03
+SHARES = {"rpa": "RPA", "rca": "RCA", "recall": "recall", "false_alarm": "false alarm", "overall": "overall"}
+BEGIN, END = "<!-- scores: written by tools/train_rmvpe.py --card -->", "<!-- end of scores -->"
 
 
 class Frames(NamedTuple):
@@ -40,16 +47,18 @@ class Frames(NamedTuple):
 
 
 @torch.no_grad()
-def evaluate_batches(model: RMVPE, seed: int, batch: int, frames: int, batches: int) -> dict[str, list[Frames]]:
-    """The estimates of ``model`` per stream and batch; the streams depend only on ``seed`` and the sizes."""
+def evaluate_batches(model: RMVPE, recipe: Recipe, batches: int, others: int = 0) -> dict[str, list[Frames]]:
+    """The estimates of ``model`` per stream and batch. Of the recipe, only ``seed``, ``batch`` and ``frames`` matter;
+    ``others``, added to the seed, asks for other voices."""
     result: dict[str, list[Frames]] = {name: [] for name in STREAMS}
     for index, (name, conditions) in enumerate(STREAMS.items()):
         for i in range(batches):
-            made = make_batch(Draw(model.device, seed, HELD_OUT, index, i), batch, frames, conditions)
+            draw = Draw(model.device, recipe.seed + others, HELD_OUT, index, i)
+            made = make_batch(draw, recipe.batch, recipe.frames, conditions)
             salience = model.salience(model.log_mel(made.audio).cpu().numpy()).reshape(-1, 360)
             decided = (made.truth.weight > 0.5).flatten().cpu().numpy()
-            truth = (made.truth.cents.flatten().cpu().numpy(), made.truth.voiced.flatten().cpu().numpy())
-            columns = (*truth, model.cents(salience, 0.0), salience.max(1))
+            cents, voiced = (column.flatten().cpu().numpy() for column in made.truth[:2])
+            columns = (cents, voiced, model.cents(salience, 0.0), salience.max(1))
             result[name].append(Frames(*(column[decided] for column in columns)))
     return result
 
@@ -58,9 +67,9 @@ def joined(parts: Sequence[Frames]) -> Frames:
     return Frames(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def evaluate(model: RMVPE, seed: int, batch: int, frames: int, batches: int) -> dict[str, Frames]:
+def evaluate(model: RMVPE, recipe: Recipe, batches: int, others: int = 0) -> dict[str, Frames]:
     """``evaluate_batches`` with the batches of a stream joined."""
-    return {name: joined(parts) for name, parts in evaluate_batches(model, seed, batch, frames, batches).items()}
+    return {name: joined(parts) for name, parts in evaluate_batches(model, recipe, batches, others).items()}
 
 
 def score(frames: Frames, threshold: float = THRESHOLD) -> dict[str, float | None]:
@@ -111,3 +120,82 @@ def best_threshold(streams: dict[str, Frames], slack: float = 0.0005) -> float:
     grid = 1 / (1 + np.exp(-np.linspace(-7, 4, 111)))
     overall = np.array([[score(frames, t)["overall"] for frames in streams.values()] for t in grid], float).mean(1)
     return float(grid[np.argmax(overall >= overall.max() - slack)])
+
+
+def versus(paths: Sequence[Path], recipe: Recipe, batches: int, device: str) -> str:
+    """Markdown: the scores of every checkpoint and what it states about itself; differences from the first in points.
+    Raises ``CheckpointError``: a file is missing, damaged, or of another model."""
+    first: dict[str, list[Frames]] = {}
+    voices = batches * recipe.batch
+    parts = [f"Per condition {voices} voices of {recipe.frames} frames, in {batches} batches, seed {recipe.seed}."]
+    for path in paths:
+        found = evaluate_batches(RMVPE.from_checkpoint(path, device=device), recipe, batches)
+        head = [*(f"{name} %" for name in SHARES.values()), "error, cents"]
+        rows = [[name, *_scores(score(joined(found[name])))] for name in STREAMS]
+        parts += ["", f"`{path}`: {_facts(path)}", "", *_table(head, rows)]
+        if first:
+            title = f"`{path}` less `{paths[0]}`, in points, ± the standard error over the batches:"
+            rows = [[n, *(_signed(difference(first[n], found[n], figure)) for figure in SHARES)] for n in STREAMS]
+            parts += ["", title, "", *_table(list(SHARES.values()), rows)]
+        first = first or found
+    return "\n".join(parts)
+
+
+def fill_card(text: str, card: Path) -> None:
+    """Put the scores between the marks of a model card.
+    Raises ``TrainingError``: the card lacks the marks."""
+    old = card.read_text("utf-8")
+    if BEGIN not in old or END not in old:
+        raise TrainingError(f"{card}: lacks the line {BEGIN} or {END}")
+    card.write_text(f"{old.split(BEGIN)[0]}{BEGIN}\n{text}\n{END}{old.split(END)[1]}", "utf-8")
+
+
+def _facts(path: Path) -> str:
+    try:
+        about = dict(json.loads(read_metadata(path)["about"])["training"])
+    except (KeyError, TypeError, ValueError):  # not made by this tool
+        about = {}
+    return ", ".join([f"{path.stat().st_size} bytes", *(f"{name} {value}" for name, value in about.items())])
+
+
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(line)} |" for line in (["condition", *head], ["---"] * (len(head) + 1), *rows)]
+
+
+def _scores(found: dict[str, float | None]) -> list[str]:
+    cents = "–" if found["cents"] is None else f"{found['cents']:.1f}"
+    return [*(f"{100 * (found[figure] or 0.0):.2f}" for figure in SHARES), cents]
+
+
+def _signed(found: Difference) -> str:
+    return f"{100 * found.value:+.2f}" + ("" if found.error is None else f" ± {100 * found.error:.2f}")
+
+
+def draw_curves(log: Path, out: Path) -> None:
+    """Loss, learning rate and held-out scores over the steps.
+    Raises ``TrainingError``: no log, or nothing in it yet."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    try:
+        lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{log}: no training log ({error})") from None
+    losses = [line for line in lines if line["event"] == "train"]
+    checks = [line for line in lines if line["event"] == "check"]
+    if not losses:
+        raise TrainingError(f"{log}: no step has been logged yet")
+    figure, axes = pyplot.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
+    axes[0].plot([line["step"] for line in losses], [line["loss"] for line in losses])
+    axes[0].set(xlabel="step", ylabel="cross entropy per frame", yscale="log")
+    axes[1].plot([line["step"] for line in losses], [line["lr"] for line in losses])
+    axes[1].set(xlabel="step", ylabel="learning rate")
+    for name in checks[0]["scores"] if checks else ():
+        axes[2].plot([c["step"] for c in checks], [100 * c["scores"][name]["rpa"] for c in checks], label=name)
+    axes[2].set(xlabel="step", ylabel="raw pitch accuracy, %, at the best threshold")
+    if checks:
+        axes[2].legend()
+    figure.savefig(out, dpi=110)
+    pyplot.close(figure)

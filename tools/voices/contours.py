@@ -25,7 +25,13 @@ TYPE_WEIGHTS = (
 # shortest and longest event in seconds, by type (rows as above) where the style does not say otherwise
 SECONDS = ((0.05, 0.7), (0.05, 0.4), (0.03, 0.2), (0.05, 0.35), (0.004, 0.025))
 VOICED_SECONDS = ((0.04, 0.40), (0.08, 2.5), (0.3, 4.0), (0.3, 5.0), (0.08, 3.0), (0.1, 0.2))
-LOWEST_CENTS, HIGHEST_CENTS = 1200 * math.log2(32.7 / 10), 1200 * math.log2(1975 / 10)
+
+
+def _cents(hz: float) -> float:
+    return 1200 * math.log2(hz / 10)
+
+
+LOWEST_CENTS, HIGHEST_CENTS = _cents(32.7), _cents(1975)
 
 
 @dataclass
@@ -43,14 +49,9 @@ class Contour:
     style: torch.Tensor  # [B]
 
 
-def _cents(hz: float) -> float:
-    return 1200 * math.log2(hz / 10)
-
-
 def by_style(draw: Draw, style: torch.Tensor, ranges: tuple[tuple[float, float], ...]) -> torch.Tensor:
     """A uniform draw per item from the range of its style, ``[B]``."""
-    table = draw.table(ranges)[style]
-    return table[:, 0] + (table[:, 1] - table[:, 0]) * draw.uniform(0, 1, style.shape[0])
+    return draw.between(draw.table(ranges)[style], style.shape[0])
 
 
 def _events(draw: Draw, style: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -62,13 +63,12 @@ def _events(draw: Draw, style: torch.Tensor, count: int) -> tuple[torch.Tensor, 
     own = draw.table(VOICED_SECONDS).log()[style][:, None]
     limits = torch.where((kinds == VOICED)[..., None], own, limits)
     # some items are one long voiced stretch
-    seconds = (limits[..., 0] + (limits[..., 1] - limits[..., 0]) * draw.uniform(0, 1, batch, EVENTS)).exp()
+    seconds = draw.between(limits, batch, EVENTS).exp()
     seconds = torch.where(draw.chance(0.04, batch, 1) & (kinds == VOICED), seconds * 8, seconds)
     ends = seconds.cumsum(1) - draw.uniform(0, 0.4, batch, 1)
     time = (torch.arange(count, device=draw.device) / CONTROL_HZ).expand(batch, -1).contiguous()
     event = torch.searchsorted(ends.contiguous(), time, right=True).clamp(max=EVENTS - 1)
-    since = time - (ends - seconds).gather(1, event)
-    return kinds, event, since
+    return kinds, event, time - (ends - seconds).gather(1, event)
 
 
 def _centre(draw: Draw, style: torch.Tensor) -> torch.Tensor:
@@ -108,18 +108,16 @@ def _vibrato(draw: Draw, style: torch.Tensor, since: torch.Tensor) -> torch.Tens
 def _pitch(draw: Draw, style: torch.Tensor, event: torch.Tensor, since: torch.Tensor) -> torch.Tensor:
     """True pitch in cents ``[B, C]``."""
     batch, count = event.shape
-    port = by_style(
-        draw, style, ((0.01, 0.05), (0.003, 0.07), (0.02, 0.15), (0.002, 0.01), (0.003, 0.06), (0.01, 0.02))
-    )
+    ports = ((0.01, 0.05), (0.003, 0.07), (0.02, 0.15), (0.002, 0.01), (0.003, 0.06), (0.01, 0.02))
+    port = by_style(draw, style, ports)
     notes = smooth(_steps(draw, style).gather(1, event), port)
     # speech falls along each syllable or phrase; a note may scoop or sag
     slope = by_style(draw, style, ((-500, 200), (-60, 60), (-300, 300), (0, 0.1), (-100, 100), (0, 1)))[:, None]
     falling = smooth(slope * since.clamp(max=1.5), port)
     cutoff = by_style(draw, style, ((1.0, 5.0), (0.3, 3.0), (0.2, 1.5), (0.2, 0.5), (0.3, 2.0), (1, 2)))
     amount = by_style(draw, style, ((60, 450), (3, 40), (300, 1500), (0, 3), (5, 500), (0, 1)))[:, None]
-    drift = amount * draw.wander(cutoff, count) + draw.uniform(0, 12, batch, 1) * draw.wander(
-        draw.uniform(4, 12, batch), count
-    )
+    drift = amount * draw.wander(cutoff, count)
+    drift = drift + draw.uniform(0, 12, batch, 1) * draw.wander(draw.uniform(4, 12, batch), count)
     drift = torch.where((style == STEADY)[:, None], amount * draw.wander(cutoff, count), drift)
     cents = _centre(draw, style) + notes + falling + drift + _vibrato(draw, style, since)
     # folded back, not cut off: a limit that is reached would be a flat stretch
@@ -131,8 +129,7 @@ def _pitch(draw: Draw, style: torch.Tensor, event: torch.Tensor, since: torch.Te
 def _creak(draw: Draw, style: torch.Tensor, event: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Jitter and halving ``[B, C]``: small per item, large in single events of speech."""
     batch = style.shape[0]
-    jitter = draw.log_uniform(0.0005, 0.012, batch, 1) * draw.chance(0.8, batch, 1)
-    jitter = jitter * (style != STEADY)[:, None]
+    jitter = draw.log_uniform(0.0005, 0.012, batch, 1) * draw.chance(0.8, batch, 1) * (style != STEADY)[:, None]
     creaks = draw.chance(0.10, batch, EVENTS) & (style <= SINGING)[:, None] & draw.chance(0.35, batch, 1)
     irregular = creaks & draw.chance(0.4, batch, EVENTS)
     jitters = torch.where(irregular, draw.uniform(0.03, 0.15, batch, EVENTS), jitter.expand(-1, EVENTS))

@@ -41,8 +41,7 @@ def resynthesise(spectrum: torch.Tensor, samples: int) -> torch.Tensor:
     frames = (torch.fft.irfft(spectrum, N_FFT) * window).transpose(1, 2)
     length = N_FFT + HOP * (frames.shape[2] - 1)
     added = nn.functional.fold(frames, (1, length), (1, N_FFT), stride=(1, HOP))[:, 0, 0]
-    half = N_FFT // 2
-    return nn.functional.pad(added[:, half:], (0, max(0, samples - length + half)))[:, :samples] / 1.5
+    return added[:, N_FFT // 2 :][:, :samples] / 1.5
 
 
 def at_frames(track: torch.Tensor, samples: int) -> torch.Tensor:

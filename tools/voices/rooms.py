@@ -1,4 +1,4 @@
-"""The recording chain from mouth to file: the room, the microphone's band, gain, distortion, coding."""
+"""Between mouth and file: sounds in the background, the room, the microphone's band, gain, distortion, coding."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import torch
 
 from reference_torch.audio import SAMPLE_RATE
 
-from .draw import Draw, decibels, stretched
+from .draw import Draw, controls, decibels, quick_size, stretched
 from .filters import random_curve
+from .sources import harmonic, pulse_train
 
 ROOM_SAMPLES = 12800
+CHORD = 4
+BEATS = 24
 
 
 @dataclass
@@ -25,6 +28,88 @@ class Band:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """``[B, N]`` filtered; what rings on after the end is lost."""
         return torch.fft.irfft(torch.fft.rfft(x, self.size) * self.response, self.size)[:, : x.shape[1]]
+
+
+def noise(draw: Draw, batch: int, samples: int) -> torch.Tensor:
+    """White to brown, perhaps a band of it or of any colour, perhaps swelling: ``[B, N]``."""
+    size = quick_size(samples, 2048)
+    hz = torch.fft.rfftfreq(size, 1 / SAMPLE_RATE, device=draw.device)
+    slope = torch.where(draw.chance(0.5, batch, 1), draw.uniform(-0.3, 2.2, batch, 1),
+                        draw.pick(draw.table((1.0, 1.0, 1.0)), batch, 1).float())  # fmt: skip
+    curve = -0.5 * slope * (hz.clamp(min=30) / 1000).log()
+    curve = curve + random_curve(draw, batch, hz, draw.uniform(0, 0.8, batch, 1) * draw.chance(0.5, batch, 1))
+    octaves = torch.log2(hz.clamp(min=1) / draw.log_uniform(100, 6000, batch, 1)) / draw.uniform(0.3, 1.5, batch, 1)
+    curve = curve - 0.5 * octaves.square() * draw.chance(0.15, batch, 1)
+    x = Band(curve.exp(), size)(draw.normal(batch, size))[:, :samples]
+    swell = draw.uniform(0, 5, batch, 1) * draw.chance(0.4, batch, 1)
+    wander = draw.wander(draw.log_uniform(0.3, 6, batch), controls(samples))
+    return x * decibels(swell * stretched(wander, samples))
+
+
+def babble(draw: Draw, voices: torch.Tensor) -> torch.Tensor:
+    """Other items' voices ``[B, N]``, turned in time, three to five at once."""
+    total = torch.zeros_like(voices)
+    batch, samples = voices.shape
+    for i in range(5):
+        other = voices.roll((1 + i, (7919 * (i + 1)) % samples), (0, 1))
+        loud = decibels(draw.uniform(-8, 0, batch, 1))
+        total = total + other * loud * (draw.chance(0.5, batch, 1) if i > 2 else 1)
+    return total
+
+
+def music(draw: Draw, batch: int, samples: int) -> torch.Tensor:
+    """Chords of soft tones over a bass, changing with the beat, and drums: ``[B, N]``."""
+    time = torch.arange(samples, device=draw.device) / SAMPLE_RATE
+    beat = draw.uniform(0.25, 0.7, batch, 1)
+    place = time / beat
+    index = place.floor().long().clamp(max=BEATS - 1)
+    since = (place - index) * beat
+    steps = draw.table((0.0, 2.0, 4.0, 5.0, 7.0, 9.0, 11.0))
+    chord = draw.pick(draw.table((1.0,) * 7), batch, BEATS // 4).repeat_interleave(4, 1)
+    root = draw.uniform(33, 44, batch, 1)
+    total = torch.zeros(batch, samples, device=draw.device)
+    for note in range(CHORD):
+        degree = steps[(chord + 2 * note) % 7] + (0 if note == 0 else 12)
+        hz = 440 * torch.exp2((root + degree - 69) / 12).gather(1, index)
+        phase = (hz.double() / SAMPLE_RATE).cumsum(1)
+        decay = torch.exp(-since * draw.uniform(0, 6, batch, 1)) * (since / 0.005).clamp(max=1)
+        tone = harmonic(phase) + draw.uniform(0, 0.5, batch, 1) * pulse_train(phase, hz)
+        total = total + tone * decay * draw.uniform(0.2, 1, batch, 1) * (1.5 if note == 0 else 1)
+    total = _duller(draw, total)
+    hits = draw.chance(0.6, batch, BEATS).float().gather(1, index) * torch.exp(-since * draw.uniform(8, 60, batch, 1))
+    kick = torch.sin(2 * math.pi * 12 * (1 - torch.exp(-since * 30))) * torch.exp(-since * 14)
+    drums = hits * draw.normal(batch, samples) + 2 * kick * draw.chance(0.5, batch, BEATS).float().gather(1, index)
+    return total * draw.chance(0.8, batch, 1) + drums * draw.uniform(0, 1.5, batch, 1)
+
+
+def _duller(draw: Draw, x: torch.Tensor) -> torch.Tensor:
+    """A slope of 3 to 15 dB an octave above some corner, as instruments have, ``[B, N]``."""
+    batch, size = x.shape[0], quick_size(x.shape[1], 2048)
+    hz = torch.fft.rfftfreq(size, 1 / SAMPLE_RATE, device=draw.device)
+    above = torch.log2(hz.clamp(min=1) / draw.log_uniform(150, 2000, batch, 1)).clamp(min=0)
+    return Band(decibels(-above * draw.uniform(3, 15, batch, 1)), size)(x)
+
+
+def hum(draw: Draw, batch: int, samples: int) -> torch.Tensor:
+    """Mains hum with its harmonics, ``[B, N]``."""
+    mains = torch.where(draw.chance(0.5, batch, 1), 50.0, 60.0)
+    turns = torch.arange(samples, device=draw.device) / SAMPLE_RATE * mains
+    total = torch.zeros(batch, samples, device=draw.device)
+    for k in (1, 2, 3, 4, 5, 6, 8, 10):
+        level = draw.uniform(0, 1, batch, 1) / k
+        total = total + level * torch.cos(2 * math.pi * (k * turns + draw.uniform(0, 1, batch, 1)))
+    return total
+
+
+def clicks(draw: Draw, batch: int, samples: int) -> torch.Tensor:
+    """Single samples and their ringing, a few a second, ``[B, N]``."""
+    x = draw.normal(batch, samples) * draw.chance(draw.log_uniform(1e-5, 4e-4, batch, 1), batch, samples)
+    return x + 0.6 * x.roll(1, 1) - 0.5 * x.roll(3, 1)
+
+
+def unit(x: torch.Tensor) -> torch.Tensor:
+    """To an RMS of one; silence stays."""
+    return x / x.square().mean(1, keepdim=True).sqrt().clamp(min=1e-7)
 
 
 def room(draw: Draw, batch: int, probability: float) -> torch.Tensor:
@@ -45,20 +130,18 @@ def room(draw: Draw, batch: int, probability: float) -> torch.Tensor:
 
 def _limits(draw: Draw, batch: int, hz: torch.Tensor, spare_low: torch.Tensor, probability: float) -> torch.Tensor:
     """Magnitude of band limits ``[B, bins]``; ``spare_low`` ``[B, 1]``: no high-pass there."""
-    low = draw.log_uniform(2800, 7800, batch, 1)
-    low_order = draw.uniform(4, 40, batch, 1)
-    high = draw.log_uniform(30, 320, batch, 1)
-    high_order = draw.uniform(1, 5, batch, 1)
+    low, low_order = draw.log_uniform(2800, 7800, batch, 1), draw.uniform(4, 40, batch, 1)
+    high, high_order = draw.log_uniform(30, 320, batch, 1), draw.uniform(1, 5, batch, 1)
     low_pass = torch.sigmoid(-low_order * torch.log2(hz.clamp(min=1) / low) * 2)
     high_pass = torch.sigmoid(high_order * torch.log2(hz.clamp(min=1) / high) * 1.4)
-    low_pass = torch.where(draw.chance(0.6 * probability, batch, 1), low_pass, torch.ones_like(low_pass))
+    low_pass = torch.where(draw.chance(0.6 * probability, batch, 1), low_pass, 1.0)
     use = draw.chance(0.7 * probability, batch, 1) & ~spare_low
-    return low_pass * torch.where(use, high_pass, torch.ones_like(high_pass))
+    return low_pass * torch.where(use, high_pass, 1.0)
 
 
 def microphone(draw: Draw, samples: int, spare_low: torch.Tensor, probability: float) -> Band:
-    """Band limits and a smooth equaliser, common to voice and background."""
-    batch, size = spare_low.shape[0], _size(samples)
+    """Band limits and a smooth equaliser, common to voice and background; long enough for a room's tail."""
+    batch, size = spare_low.shape[0], quick_size(samples + ROOM_SAMPLES, 2048)
     hz = torch.fft.rfftfreq(size, 1 / SAMPLE_RATE, device=draw.device)
     curve = random_curve(draw, batch, hz, draw.uniform(0, 0.6, batch, 1))
     return Band(curve.exp() * _limits(draw, batch, hz, spare_low, probability), size)
@@ -69,24 +152,18 @@ def through_room(draw: Draw, band: Band, probability: float) -> Band:
     return Band(band.response * torch.fft.rfft(room(draw, band.response.shape[0], probability), band.size), band.size)
 
 
-def _size(samples: int) -> int:
-    """A length whose transform is quick and that holds the room's tail without wrapping round."""
-    return -(-(samples + ROOM_SAMPLES) // 2048) * 2048
-
-
 def record(draw: Draw, x: torch.Tensor, probability: float) -> torch.Tensor:
     """Gain, its slow changes, compression or clipping, coding: ``[B, N]`` to within [-1, 1]."""
     batch, count = x.shape
-    control = -(-count // 16) + 1
-    ride = draw.uniform(0, 4, batch, 1) * draw.wander(draw.uniform(0.1, 1, batch), control)
-    x = x * decibels(stretched(ride, 16 * (control - 1))[:, :count]) if probability else x
+    ride = draw.uniform(0, 4, batch, 1) * draw.wander(draw.uniform(0.1, 1, batch), controls(count))
+    x = x * decibels(stretched(ride, count)) if probability else x
     x = x / x.abs().amax(1, keepdim=True).clamp(min=1e-6)
     drive = decibels(draw.uniform(0, 14, batch, 1))
     kind = draw.uniform(0, 1, batch, 1) / max(probability, 1e-9)
     x = torch.where(kind < 0.08, (x * drive).tanh(), x)
     x = torch.where((kind > 0.08) & (kind < 0.14), (x * drive.clamp(max=3)).clamp(-1, 1), x)
     # a poor resampler: every second sample held
-    held = x[:, ::2].repeat_interleave(2, 1, output_size=2 * ((count + 1) // 2))[:, :count]
+    held = x[:, ::2].repeat_interleave(2, 1, output_size=count)
     x = torch.where((kind > 0.14) & (kind < 0.17), held, x)
     gain = torch.where(draw.chance(0.7, batch, 1), draw.uniform(-20, 0, batch, 1), draw.uniform(-45, 0, batch, 1))
     x = x * decibels(gain)

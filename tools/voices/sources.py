@@ -43,9 +43,14 @@ def pulse_train(phase: torch.Tensor, hz: torch.Tensor) -> torch.Tensor:
     return ratio * ((whole + 1) * x).cos() + (count - whole) * (2 * (whole + 1) * x).cos()
 
 
-def _by_cycle(table: torch.Tensor, cycle: torch.Tensor) -> torch.Tensor:
-    """A value per cycle, ``[B, K]`` read cyclically at ``[B, N]``."""
-    return table.gather(1, cycle.remainder(table.shape[1]))
+def harmonic(phase: torch.Tensor, k: int = 1) -> torch.Tensor:
+    """The cosine of the k-th; float64 phase in cycles."""
+    return torch.cos((2 * math.pi * k * (phase - phase.round())).float())
+
+
+def _by_cycle(draw: Draw, count: int, cycle: torch.Tensor) -> torch.Tensor:
+    """A bounded normal draw per cycle, at ``[B, N]``; they come again after ``count`` cycles."""
+    return draw.normal(cycle.shape[0], count).clamp(-2.5, 2.5).gather(1, cycle.remainder(count))
 
 
 def glottal_phase(draw: Draw, contour: Contour, samples: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -53,7 +58,7 @@ def glottal_phase(draw: Draw, contour: Contour, samples: int) -> tuple[torch.Ten
     hz = 10 * torch.exp2(stretched(contour.cents, samples) / 1200)
     phase = (hz.double() / SAMPLE_RATE).cumsum(1) + draw.uniform(0, 1, hz.shape[0], 1).double()
     # a period's error is drawn once per period; the next one does not make up for it
-    error = _by_cycle(draw.normal(hz.shape[0], 509).clamp(-2.5, 2.5), phase.floor().long())
+    error = _by_cycle(draw, 509, phase.floor().long())
     jittered = hz * (1 + stretched(contour.jitter, samples) * error)
     return (jittered.double() / SAMPLE_RATE).cumsum(1) + phase[:, :1], hz
 
@@ -84,16 +89,14 @@ def make_source(draw: Draw, contour: Contour, samples: int) -> Source:
     how_many = torch.where(highest > 5400, how_many.clamp(max=1), how_many)
     order = torch.arange(1, LOW_HARMONICS + 1, device=phase.device)
     weight = torch.where(absent & (order <= how_many), draw.uniform(0, 0.15, batch, 1), usual)
-    weight = torch.where(thin | odd, torch.ones_like(weight), weight)
+    weight = torch.where(thin | odd, 1.0, weight)
     for k in range(LOW_HARMONICS):
-        pulses = pulses + (weight[:, k, None] - 1) * torch.cos(
-            (2 * math.pi * (k + 1) * (phase - phase.round())).float()
-        )
+        pulses = pulses + (weight[:, k, None] - 1) * harmonic(phase, k + 1)
     shimmer = draw.uniform(0, 0.12, batch, 1) * draw.chance(0.7, batch, 1) * (style != STEADY)
     cycle = (phase + 0.5).floor().long()
-    strength = 1 + shimmer * _by_cycle(draw.normal(batch, 503).clamp(-2.5, 2.5), cycle)
+    strength = 1 + shimmer * _by_cycle(draw, 503, cycle)
     strength = strength * (1 - stretched(contour.halving, samples) * cycle.remainder(2))
-    modulation = 1 + draw.uniform(0, 1, batch, 1) * torch.cos((2 * math.pi * (phase - phase.round())).float())
+    modulation = 1 + draw.uniform(0, 1, batch, 1) * harmonic(phase)
     breath = draw.normal(batch, samples) * modulation
     # a constant-power pulse train: its harmonics lie as far apart as F0
     pulses = pulses * strength * (hz / 200).sqrt()
