@@ -7,7 +7,7 @@ longer voice of the same seed begins with the shorter one (but for the noise lev
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,10 +16,11 @@ HOP_SAMPLES = 160
 # vowels as formant frequencies in Hz, with bandwidths: a, e, i, o, u (round textbook values)
 VOWELS_HZ = ((730, 1090, 2440), (530, 1840, 2480), (270, 2290, 3010), (570, 840, 2410), (300, 870, 2240))
 BANDWIDTHS_HZ = (90.0, 110.0, 160.0)
+# shortest and longest in seconds, amplitude
+UNVOICED = {"consonant": (0.03, 0.12, 0.06), "breath": (0.2, 0.5, 0.015), "silence": (0.1, 0.6, 0.0)}
 
 
-@dataclass(frozen=True)
-class Voice:
+class Voice(NamedTuple):
     """``audio [n]`` float32 at 16 kHz; ``f0_hz [1 + n // 160]`` float64, 0 where unvoiced."""
 
     audio: np.ndarray
@@ -31,8 +32,7 @@ def synthesize(seconds: float, seed: int = 0, snr_db: float = 30.0) -> Voice:
     total = round(seconds * SAMPLE_RATE)
     events = np.random.default_rng([seed, 1])
     texture = np.random.default_rng([seed, 2])
-    audio = np.zeros(total)
-    f0 = np.zeros(total)
+    audio, f0 = np.zeros((2, total))
     position, last_hz = 0, 220.0
     while position < total:
         kind = events.choice(["sung", "spoken", "consonant", "breath", "silence"], p=[0.4, 0.25, 0.15, 0.08, 0.12])
@@ -74,24 +74,21 @@ def _spoken(rng: np.random.Generator) -> np.ndarray:
 
 def _voiced(rng: np.random.Generator, f0: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Harmonics of ``f0`` through formants, with onset and release; also where it counts as voiced."""
-    n = f0.size
     phase = 2.0 * np.pi * np.cumsum(f0 / SAMPLE_RATE)
     formants = VOWELS_HZ[rng.integers(len(VOWELS_HZ))]
     tilt = rng.uniform(1.0, 1.8)
-    wave = np.zeros(n)
+    wave = np.zeros(f0.size)
     for k in range(1, int(7600.0 / f0.min()) + 1):
         hz = k * f0
         gain = sum(1.0 / (1.0 + ((hz - f) / b) ** 2) for f, b in zip(formants, BANDWIDTHS_HZ, strict=True)) + 0.02
         wave += np.where(hz < 7600.0, gain * k**-tilt, 0.0) * np.sin(k * phase)
-    ramp = np.minimum(np.arange(n), np.arange(n)[::-1]) / (0.015 * SAMPLE_RATE)
-    envelope = np.clip(ramp, 0.0, 1.0)
-    level = rng.uniform(0.1, 0.35)
-    return wave * envelope * level / (np.sqrt(np.mean(wave**2)) + 1e-9), envelope > 0.1
+    places = np.arange(f0.size)
+    envelope = np.clip(np.minimum(places, places[::-1]) / (0.015 * SAMPLE_RATE), 0.0, 1.0)
+    return wave * envelope * rng.uniform(0.1, 0.35) / (np.sqrt(np.mean(wave**2)) + 1e-9), envelope > 0.1
 
 
 def _unvoiced(kind: str, rng: np.random.Generator, texture: np.random.Generator) -> np.ndarray:
-    longest = {"consonant": (0.03, 0.12, 0.06), "breath": (0.2, 0.5, 0.015), "silence": (0.1, 0.6, 0.0)}
-    low, high, level = longest[kind]
+    low, high, level = UNVOICED[kind]
     n = int(rng.uniform(low, high) * SAMPLE_RATE)
     noise = texture.standard_normal(n + 2)
     # a difference is bright like a fricative, a mean dull like a breath

@@ -31,27 +31,33 @@ class Weights(NamedTuple):
     sha256: str
 
 
+def _manifest(name: str) -> dict[str, Any]:
+    return recipe.load_manifest(MANIFESTS / f"{name}.json")
+
+
+def _reduced(manifest: dict[str, Any], scale: Callable[[str, list[int]], list[int]], **config: Any) -> dict[str, Any]:
+    """With every shape scaled, and other values in its configuration."""
+    tensors = [entry | {"shape": scale(entry["key"], entry["shape"])} for entry in manifest["tensors"]]
+    return manifest | {"tensors": tensors} | ({"config": manifest["config"] | config} if config else {})
+
+
 def reduced_manifest(width: int, hidden: int) -> dict[str, Any]:
     """RMVPE's tensors at another width of the U-Net and another size of the GRU."""
-    manifest = recipe.load_manifest(MANIFESTS / "rmvpe.json")
 
     def scale(key: str, shape: list[int]) -> list[int]:
         if key.startswith("fc.0."):
             sizes = {3 * UPSTREAM_HIDDEN: 3 * hidden, UPSTREAM_HIDDEN: hidden}
             return [sizes.get(n, n) for n in shape]
-        if key == "fc.1.weight":
-            return [shape[0], 2 * hidden]
         if key.startswith("fc."):
-            return shape
+            return [shape[0], 2 * hidden] if key == "fc.1.weight" else shape
         # every channel count is a multiple of the width, no kernel size is
         return [n * width // UPSTREAM_WIDTH if n % UPSTREAM_WIDTH == 0 else n for n in shape]
 
-    return manifest | {"tensors": _scaled(manifest["tensors"], scale)}
+    return _reduced(_manifest("rmvpe"), scale)
 
 
 def reduced_hubert() -> dict[str, Any]:
     """HuBERT's tensors at width 128 (two heads), 32 convolution channels and a projection to 64."""
-    manifest = recipe.load_manifest(MANIFESTS / "hubert_contentvec.json")
     sizes = {768: 128, 3072: 256, 512: 32, 256: 64}
 
     def scale(key: str, shape: list[int]) -> list[int]:
@@ -61,19 +67,13 @@ def reduced_hubert() -> dict[str, Any]:
             return shape
         return [sizes.get(n, n) for n in shape[:2]] + shape[2:]  # the rest are kernel sizes
 
-    config = manifest["config"] | {
-        "hidden_size": 128,
-        "intermediate_size": 256,
-        "conv_dim": [32] * 7,
-        "num_attention_heads": 2,
-        "classifier_proj_size": 64,
-    }
-    return manifest | {"tensors": _scaled(manifest["tensors"], scale), "config": config}
+    config = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 2, "classifier_proj_size": 64}
+    return _reduced(_manifest("hubert_contentvec"), scale, conv_dim=[32] * 7, **config)
 
 
 def voice_manifest(name: str) -> dict[str, Any]:
     """A voice as its checkpoint holds it: without the posterior encoder, which only training needs."""
-    manifest = recipe.load_manifest(MANIFESTS / f"{name}.json")
+    manifest = _manifest(name)
     return manifest | {"tensors": [t for t in manifest["tensors"] if t["in_voice_checkpoint"]]}
 
 
@@ -81,7 +81,6 @@ def reduced_voice(name: str) -> dict[str, Any]:
     """A voice's tensors at a quarter of the encoder's and flow's width and an eighth of the vocoder's.
     It takes the features of ``reduced_hubert``: 128 wide, 64 for a v1 voice."""
     manifest = voice_manifest(name)
-    common = {192: 48, 384: 96, 96: 24}
     phone = 64 if manifest["version"] == "v1" else 128
 
     def scale(key: str, shape: list[int]) -> list[int]:
@@ -95,31 +94,16 @@ def reduced_voice(name: str) -> dict[str, Any]:
             return [*shape[:2], 24]
         if key.startswith("dec."):
             return [48 if n == 192 else n // 8 if n % 8 == 0 else n for n in shape[:2]] + shape[2:]
-        sizes = common | ({768: 192} if key.startswith("enc_p.") else {1152: 288, 256: 32})
+        sizes = {192: 48, 384: 96, 96: 24} | ({768: 192} if key.startswith("enc_p.") else {1152: 288, 256: 32})
         return [sizes.get(n, n) for n in shape[:2]] + shape[2:]
 
-    config = manifest["config"] | {
-        "inter_channels": 48,
-        "hidden_channels": 48,
-        "filter_channels": 192,
-        "upsample_initial_channel": 64,
-        "spk_embed_dim": 4,
-        "gin_channels": 32,
-    }
-    return manifest | {
-        "tensors": _scaled(manifest["tensors"], scale),
-        "config": config,
-        "config_list": list(config.values()),
-        "text_enc_hidden_dim": phone,
-    }
+    channels = {"inter_channels": 48, "hidden_channels": 48, "filter_channels": 192, "upsample_initial_channel": 64}
+    found = _reduced(manifest, scale, **channels, spk_embed_dim=4, gin_channels=32)
+    return found | {"config_list": list(found["config"].values()), "text_enc_hidden_dim": phone}
 
 
 # of the self-test alone: Applio pads odd upsampling rates by a rule of their own
 ODD_RATES = "odd_v2_44k_f0_applio"
-
-
-def _scaled(tensors: list[dict[str, Any]], scale: Callable[[str, list[int]], list[int]]) -> list[dict[str, Any]]:
-    return [entry | {"shape": scale(entry["key"], entry["shape"])} for entry in tensors]
 
 
 def voice_names() -> list[str]:
@@ -130,16 +114,15 @@ def voice_names() -> list[str]:
 def cache_folder(configured: str | None) -> Path:
     if configured:
         return Path(configured).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "rvc-parity"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rvc-parity"
 
 
 def manifest_of(model: str, size: str, voice: str | None) -> dict[str, Any]:
     """The tensors of ``rmvpe``, ``hubert`` or ``voice`` in full or tiny size; ``voice``: the manifest's name."""
     if model == "rmvpe":
-        return reduced_manifest(UPSTREAM_WIDTH, UPSTREAM_HIDDEN) if size == "full" else reduced_manifest(4, 64)
+        return _manifest("rmvpe") if size == "full" else reduced_manifest(4, 64)
     if model == "hubert":
-        return recipe.load_manifest(MANIFESTS / "hubert_contentvec.json") if size == "full" else reduced_hubert()
+        return _manifest("hubert_contentvec") if size == "full" else reduced_hubert()
     assert voice is not None
     return voice_manifest(voice) if size == "full" else reduced_voice(voice)
 

@@ -10,6 +10,7 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from . import room, score, tract
 
@@ -64,19 +65,15 @@ def make(condition: str, seconds: float, seed: int) -> Sung:
     samples = np.concatenate(recorded)[: round(seconds * RATE)]
     samples = samples + rng.standard_normal(samples.size) * _level(parts) * 10 ** (-FLOOR_DB / 20)
     samples *= 0.9 / max(0.9, np.abs(samples).max())
-    frames = 1 + samples.size // HOP
-    f0, voicing = (np.concatenate([getattr(part, name) for part in parts])[:frames] for name in ("f0_hz", "voicing"))
+    f0, voicing = (np.concatenate(track)[: 1 + samples.size // HOP] for track in list(zip(*parts, strict=True))[1:])
     voiced = voicing > VOICED
     return Sung(samples.astype(np.float32), np.where(voiced, f0, 0.0), ~near_edges(voiced))
 
 
 def near_edges(voiced: np.ndarray) -> np.ndarray:
     """Frames ``[F]`` less than 20 ms from a change of voicing, which is half a frame before the first new one."""
-    edges = np.flatnonzero(np.diff(voiced))
-    near = np.zeros(voiced.size, bool)
-    for edge in edges:
-        near[max(0, edge - EDGE_FRAMES + 1) : edge + EDGE_FRAMES + 1] = True
-    return near
+    around = sliding_window_view(np.pad(voiced, EDGE_FRAMES, mode="edge"), 2 * EDGE_FRAMES + 1)
+    return around.min(axis=1) != around.max(axis=1)
 
 
 @functools.lru_cache(maxsize=32)
@@ -95,16 +92,15 @@ def _part(rng: np.random.Generator, span: tuple[float, float]) -> Part:
     import soxr
 
     sung = span[0] >= HIGH[0] or bool(rng.random() < 0.5)
-    found = score.phrase(rng, *span, sung)
-    audio = soxr.resample(tract.utter(found.tracks, found.larynx, rng), tract.RATE, RATE, quality="VHQ")
+    tracks, larynx = score.phrase(rng, *span, sung)
+    audio = soxr.resample(tract.utter(tracks, larynx, rng), tract.RATE, RATE, quality="VHQ")
     frames = int(np.ceil((audio.size + rng.uniform(0.15, 0.6) * RATE) / HOP))
     audio = np.pad(audio, (0, frames * HOP - audio.size))
     at = np.arange(frames) * tract.CONTROLS_PER_SECOND // FRAMES_PER_S
-    inside = at < found.tracks.f0_hz.size
-    at = np.minimum(at, found.tracks.f0_hz.size - 1)
-    voicing = np.where(inside, found.tracks.voicing[at], 0.0)
+    last = tracks.f0_hz.size - 1
+    voicing = np.where(at <= last, tracks.voicing[np.minimum(at, last)], 0.0)
     audio *= 10 ** (rng.uniform(-26, -18) / 20) / np.sqrt(_voiced_power(audio, voicing))
-    return Part(audio, found.tracks.f0_hz[at], voicing)
+    return Part(audio, tracks.f0_hz[np.minimum(at, last)], voicing)
 
 
 def _voiced_power(audio: np.ndarray, voicing: np.ndarray) -> float:

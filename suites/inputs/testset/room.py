@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,27 +39,22 @@ def reverberant(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def response(rng: np.random.Generator) -> np.ndarray:
     """A shoebox room by image sources (Allen and Berkley, 1979), from the direct sound on, which is 1.
     3 to 8 m wide, 60 dB of decay in 0.25 to 0.6 s by Sabine's formula, the source 0.7 to 1.5 m away."""
-    size = np.array([rng.uniform(3.5, 8), rng.uniform(3, 6), rng.uniform(2.4, 3.5)])
+    size = rng.uniform([3.5, 3, 2.4], [8, 6, 3.5])
     decay_s = rng.uniform(0.25, 0.6)
     surface = 2 * (size[0] * size[1] + size[1] * size[2] + size[0] * size[2])
     reflected = np.sqrt(1 - min(0.99, 0.161 * size.prod() / (surface * decay_s)))
     ear = size * rng.uniform(0.35, 0.65, 3)
     direction = rng.standard_normal(3) * [1, 1, 0.2]
     mouth = np.clip(ear + rng.uniform(0.7, 1.5) * direction / np.linalg.norm(direction), 0.3, size - 0.3)
-    reach = [int(np.ceil(SOUND_M_PER_S * decay_s / (2 * length))) for length in size]
-    # per axis: where the images are, and how many walls they have met
-    axes = [_images(mouth[i], size[i], reach[i]) for i in range(3)]
-    squares = [(places - ear[i]) ** 2 for i, (places, _) in enumerate(axes)]
-    distance = np.sqrt(squares[0][:, None, None] + squares[1][None, :, None] + squares[2])
-    walls = axes[0][1][:, None, None] + axes[1][1][None, :, None] + axes[2][1]
+    squares, walls = [], []  # per axis: how far off the images are, and how many walls they have met
+    for at, place, length in zip(ear, mouth, size, strict=True):
+        reach = int(np.ceil(SOUND_M_PER_S * decay_s / (2 * length)))
+        turns = 2 * np.arange(-reach, reach + 1)
+        squares.append((np.concatenate([turns * length + place, turns * length - place]) - at) ** 2)
+        walls.append(np.concatenate([np.abs(turns), np.abs(turns - 1)]))
+    distance = np.sqrt(functools.reduce(np.add.outer, squares))
     direct = float(np.linalg.norm(mouth - ear))
     delay = np.rint((distance - direct) / SOUND_M_PER_S * RATE).astype(int).ravel()
-    gain = (reflected**walls * direct / distance).ravel()
+    gain = (reflected ** functools.reduce(np.add.outer, walls) * direct / distance).ravel()
     kept = (delay >= 0) & (delay < int(decay_s * RATE))
     return np.bincount(delay[kept], gain[kept])
-
-
-def _images(mouth: float, length: float, reach: int) -> tuple[np.ndarray, np.ndarray]:
-    turns = np.arange(-reach, reach + 1)
-    places = np.concatenate([2 * turns * length + mouth, 2 * turns * length - mouth])
-    return places, np.concatenate([np.abs(2 * turns), np.abs(2 * turns - 1)])

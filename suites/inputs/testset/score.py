@@ -21,6 +21,9 @@ HIGHER = (3400.0, 4400.0, 5400.0, 6400.0, 7400.0)
 BANDWIDTHS = np.array((70.0, 95.0, 140.0, 220.0, 300.0, 400.0, 500.0, 600.0))
 
 
+Formants = tuple[int, int, int]
+
+
 class Phone(NamedTuple):
     """``seconds``: shortest and longest. ``formants``: None takes the vowel's. ``damping``: of all but the first."""
 
@@ -29,8 +32,20 @@ class Phone(NamedTuple):
     aspiration: float = 0.0
     frication: float = 0.0
     noise_hz: float = 4000.0
-    formants: tuple[int, int, int] | None = None
+    formants: Formants | None = None
     damping: float = 1.0
+
+
+def _stop(seconds: tuple[float, float], frication: float, noise_hz: float) -> tuple[Phone, ...]:
+    """Closure, burst, aspiration."""
+    return Phone((0.05, 0.09)), Phone(seconds, 0.0, 0.0, frication, noise_hz), Phone((0.02, 0.05), aspiration=0.3)
+
+
+def _voiced_stop(
+    formants: Formants, seconds: tuple[float, float], frication: float, noise_hz: float
+) -> tuple[Phone, ...]:
+    closure = Phone((0.04, 0.07), 0.3, formants=formants, damping=5.0)
+    return closure, Phone(seconds, 0.4, 0.0, frication, noise_hz)
 
 
 # each consonant as the phones that it is made of
@@ -48,21 +63,12 @@ CONSONANTS: dict[str, tuple[Phone, ...]] = {
     "s": (Phone((0.07, 0.15), frication=0.25, noise_hz=6200),),
     "sh": (Phone((0.07, 0.15), frication=0.25, noise_hz=3200),),
     "h": (Phone((0.05, 0.1), aspiration=0.25),),
-    "p": (Phone((0.05, 0.09)), Phone((0.006, 0.01), frication=0.1, noise_hz=1200), Phone((0.02, 0.05), aspiration=0.3)),
-    "t": (Phone((0.05, 0.09)), Phone((0.006, 0.01), frication=0.3, noise_hz=4500), Phone((0.02, 0.05), aspiration=0.3)),
-    "k": (Phone((0.05, 0.09)), Phone((0.01, 0.02), frication=0.25, noise_hz=2000), Phone((0.02, 0.05), aspiration=0.3)),
-    "b": (
-        Phone((0.04, 0.07), 0.3, formants=(200, 900, 2200), damping=5.0),
-        Phone((0.004, 0.008), 0.4, frication=0.05, noise_hz=1000),
-    ),
-    "d": (
-        Phone((0.04, 0.07), 0.3, formants=(200, 1700, 2600), damping=5.0),
-        Phone((0.004, 0.008), 0.4, frication=0.12, noise_hz=4200),
-    ),
-    "g": (
-        Phone((0.04, 0.07), 0.3, formants=(200, 1900, 2300), damping=5.0),
-        Phone((0.006, 0.012), 0.4, frication=0.1, noise_hz=1900),
-    ),
+    "p": _stop((0.006, 0.01), 0.1, 1200),
+    "t": _stop((0.006, 0.01), 0.3, 4500),
+    "k": _stop((0.01, 0.02), 0.25, 2000),
+    "b": _voiced_stop((200, 900, 2200), (0.004, 0.008), 0.05, 1000),
+    "d": _voiced_stop((200, 1700, 2600), (0.004, 0.008), 0.12, 4200),
+    "g": _voiced_stop((200, 1900, 2300), (0.006, 0.012), 0.1, 1900),
 }
 
 
@@ -75,27 +81,21 @@ class Speaker(NamedTuple):
     larynx: Larynx
 
 
-class Phrase(NamedTuple):
-    tracks: Tracks
-    larynx: Larynx
-
-
-def phrase(rng: np.random.Generator, low_hz: float, high_hz: float, sung: bool) -> Phrase:
+def phrase(rng: np.random.Generator, low_hz: float, high_hz: float, sung: bool) -> tuple[Tracks, Larynx]:
     """One phrase of one speaker, its F0 between the two."""
     speaker = _speaker(rng, low_hz, high_hz, sung)
     syllables = [_syllable(rng, sung) for _ in range(rng.integers(3, 7 if sung else 11))]
     ends = np.cumsum([sum(seconds for seconds, *_ in syllable) for syllable in syllables]) + MARGIN_S
     steps = [step for syllable in syllables for step in syllable]
-    melody = _sung if sung else _spoken
     count = round(float(ends[-1] + MARGIN_S) * CONTROLS_PER_SECOND)
-    semitones = melody(rng, speaker, count, ends)
+    semitones = (_sung if sung else _spoken)(rng, speaker, count, ends)
     f0 = np.clip(speaker.f0_hz * 2 ** (semitones / 12), low_hz, high_hz)
-    return Phrase(_tracks(rng, speaker, steps, count, f0), speaker.larynx)
+    return _tracks(rng, speaker, steps, count, f0), speaker.larynx
 
 
 # before the first phone and after the last one
 MARGIN_S = 0.05
-Step = tuple[float, Phone, tuple[int, int, int]]  # seconds, phone, the syllable's vowel
+Step = tuple[float, Phone, Formants]  # seconds, phone, the syllable's vowel
 
 
 def _speaker(rng: np.random.Generator, low_hz: float, high_hz: float, sung: bool) -> Speaker:
@@ -103,29 +103,24 @@ def _speaker(rng: np.random.Generator, low_hz: float, high_hz: float, sung: bool
     room = 2 ** (6 / 12) if high_hz / low_hz > 3 else 1.15
     f0 = float(np.exp(rng.uniform(np.log(low_hz * room), np.log((high_hz if sung else min(high_hz, 420)) / room))))
     tract = float(np.clip(1 + 0.22 * np.log2(f0 / 120), 0.9, 1.3) * rng.uniform(0.95, 1.05))
-    quotient = float(rng.uniform(0.45, 0.75))
-    larynx = Larynx(
-        open_quotient=quotient,
-        return_share=float(min(rng.uniform(0.015, 0.08), (1 - quotient) / 4)),
-        breath=float(rng.choice([0.02, 0.06, 0.2])),
-        jitter=float(rng.uniform(0.001, 0.006)),
-        shimmer=float(rng.uniform(0.01, 0.06)),
-    )
-    return Speaker(f0, tract, float(rng.uniform(2, 5)), larynx)
+    open_quotient = rng.uniform(0.45, 0.75)
+    return_share = min(rng.uniform(0.015, 0.08), (1 - open_quotient) / 4)
+    breath, jitter, shimmer = float(rng.choice([0.02, 0.06, 0.2])), rng.uniform(0.001, 0.006), rng.uniform(0.01, 0.06)
+    return Speaker(f0, tract, rng.uniform(2, 5), Larynx(open_quotient, return_share, breath, jitter, shimmer))
 
 
 def _syllable(rng: np.random.Generator, sung: bool) -> list[Step]:
     """Perhaps a consonant, a vowel or two, perhaps a consonant."""
-    names = list(CONSONANTS)
+    consonants = list(CONSONANTS.values())
     vowel = VOWELS[rng.integers(len(VOWELS))]
-    onset = CONSONANTS[names[rng.integers(len(names))]]
-    coda = CONSONANTS[names[rng.integers(len(names))]] if rng.random() < (0.15 if sung else 0.3) else ()
+    onset = consonants[rng.integers(len(consonants))]
+    coda = consonants[rng.integers(len(consonants))] if rng.random() < (0.15 if sung else 0.3) else ()
     nucleus = [(rng.uniform(0.25, 1.1) if sung else rng.uniform(0.07, 0.22), Phone((0, 0), 1.0), vowel)]
     if rng.random() < 0.25:  # a diphthong
         glide = VOWELS[rng.integers(len(VOWELS))]
         nucleus.append((rng.uniform(0.06, 0.15), Phone((0, 0), 0.9), glide))
-    around = [[(float(rng.uniform(*phone.seconds)), phone, vowel) for phone in part] for part in (onset, coda)]
-    return [*around[0], *((float(s), p, v) for s, p, v in nucleus), *around[1]]
+    around = [[(rng.uniform(*phone.seconds), phone, vowel) for phone in part] for part in (onset, coda)]
+    return [*around[0], *nucleus, *around[1]]
 
 
 # ---------------------------------------------------------------------- melody, in semitones over the speaker's rest
