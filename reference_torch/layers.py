@@ -20,9 +20,7 @@ Layer = TypeVar("Layer", bound=nn.Module)
 def check_device(name: str) -> str:
     """``cpu``, ``cuda`` or ``mps``, perhaps with a number, where this machine has it.
 
-    Raises:
-        ValueError: another name, or a device that is not there.
-    """
+    Raises ``ValueError``: another name, or a device that is not there."""
     kind = name.partition(":")[0]
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if kind not in present:
@@ -81,9 +79,7 @@ def load_weights(
 ) -> None:
     """Fill ``network`` and move it; ``unused``: keys that must have these shapes but are not used.
 
-    Raises:
-        CheckpointError: missing, unexpected or misshapen keys.
-    """
+    Raises ``CheckpointError``: missing, unexpected or misshapen keys."""
     check_keys(model, expected_shapes(network) | dict(unused or {}), state)
     network.to(dtype).eval().requires_grad_(False)
     for name, module in network.named_modules():

@@ -23,9 +23,7 @@ BLOCK_VALUES = 1 << 24
 class Bank:
     """A voice's vectors ``[V, D]``, ready to be searched.
 
-    Raises:
-        ValueError: see ``rvc_common.index.read_index``, which takes an array or a file.
-    """
+    Raises ``ValueError``: see ``rvc_common.index.read_index``, which takes an array or a file."""
 
     def __init__(self, index: np.ndarray | str | Path) -> None:
         self.vectors, self.centroids, self.lists, self.probes = read_index(index)

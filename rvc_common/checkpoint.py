@@ -92,9 +92,7 @@ def read_state_dict(path: str | Path, read: Reader) -> dict[str, np.ndarray]:
 
     Floating tensors come back as float32 (upstream often stores float16), others as stored.
 
-    Raises:
-        CheckpointError: missing, truncated or malicious file, or not a bare state dict.
-    """
+    Raises ``CheckpointError``: missing, truncated or malicious file, or not a bare state dict."""
     content, _ = _opened(Path(path), read)
     if not _is_state(content):
         expected = "a bare state dict (expected names mapped to tensors)"
@@ -108,9 +106,7 @@ def read_state_dict(path: str | Path, read: Reader) -> dict[str, np.ndarray]:
 def read_metadata(path: str | Path) -> dict[str, str]:
     """Metadata of a ``.safetensors`` file; empty for other files.
 
-    Raises:
-        CheckpointError: missing or unreadable file.
-    """
+    Raises ``CheckpointError``: missing or unreadable file."""
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
@@ -129,18 +125,14 @@ def read_hubert(path: str | Path, read: Reader) -> dict[str, np.ndarray]:
 
     Takes a Hugging Face folder or its weights file, fairseq's ``.pt`` and our ``.safetensors``.
 
-    Raises:
-        CheckpointError: unreadable, of another kind, or a HuBERT variant that is not the base model.
-    """
+    Raises ``CheckpointError``: unreadable, of another kind, or a HuBERT variant that is not the base model."""
     return _float32(read_content(path, read, "hubert").state)
 
 
 def read_voice(path: str | Path, read: Reader) -> Voice:
     """A voice as exported by either upstream (``.pth``), or our ``.safetensors``.
 
-    Raises:
-        CheckpointError: unreadable, of another kind, or without what the network is built from.
-    """
+    Raises ``CheckpointError``: unreadable, of another kind, or without what the network is built from."""
     with file_named(path):
         return as_voice(read_content(path, read, "voice"))
 
@@ -148,9 +140,7 @@ def read_voice(path: str | Path, read: Reader) -> Voice:
 def as_voice(content: Content) -> Voice:
     """What the network is built from; entries that are absent mean v1, with pitch, HiFi-GAN.
 
-    Raises:
-        CheckpointError: an entry is wrong, or the speakers' embedding is missing.
-    """
+    Raises ``CheckpointError``: an entry is wrong, or the speakers' embedding is missing."""
     state, fields = content.state, content.fields
     config = named_config(fields["config"])
     embedding = state.get("emb_g.weight")
@@ -177,9 +167,7 @@ def read_content(path: str | Path, read: Reader, expected: str | None = None) ->
 
     ``expected``: the kind it has to be; None recognises it.
 
-    Raises:
-        CheckpointError: unreadable, unknown, or of another kind.
-    """
+    Raises ``CheckpointError``: unreadable, unknown, or of another kind."""
     path = Path(path)
     content, metadata = _read_any(path, read)
     state, fields = content, {}

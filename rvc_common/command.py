@@ -93,9 +93,7 @@ def load(side: Side, args: argparse.Namespace) -> Pipeline:
 def read_f0(path: Path) -> np.ndarray:
     """Numbers ``[F]`` of a ``.npy`` file, or of a text file with one per line.
 
-    Raises:
-        ValueError: missing, unreadable, or not numbers.
-    """
+    Raises ``ValueError``: missing, unreadable, or not numbers."""
     try:
         values = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, ndmin=1)
     except (OSError, ValueError, EOFError) as error:

@@ -66,9 +66,7 @@ class SynthesizerConfig:
 
         The number of speakers and the width of the content features are read off the weights.
 
-        Raises:
-            CheckpointError: values that make no synthesizer.
-        """
+        Raises ``CheckpointError``: values that make no synthesizer."""
         named = named_config(config)
         if version not in ("v1", "v2") or vocoder not in VOCODERS:
             raise CheckpointError(f"unknown version or vocoder: {version!r}, {vocoder!r}")
@@ -111,9 +109,7 @@ class SynthesizerConfig:
         With pitch, each level and the source that is added to it must have the same length: exactly its rate times
         the length before. Without pitch, a level may come out longer.
 
-        Raises:
-            CheckpointError: names the level, its rate and its kernel.
-        """
+        Raises ``CheckpointError``: names the level, its rate and its kernel."""
         levels = () if self.vocoder == REFINEGAN else zip(self.upsample_rates, self.upsample_kernel_sizes, strict=True)
         for i, (rate, kernel) in enumerate(levels):
             runs, rule = kernel >= rate, "a kernel of at least the rate"
@@ -204,9 +200,7 @@ class HubertConfig:
 def named_config(config: object) -> dict[str, Any]:
     """The 18 values that a voice's network is built from, by name, from a list or a mapping.
 
-    Raises:
-        CheckpointError: wrong names or number of values, or an impossible value.
-    """
+    Raises ``CheckpointError``: wrong names or number of values, or an impossible value."""
     if isinstance(config, Mapping):
         wrong = [f"{n} is missing" for n in CONFIG_NAMES if n not in config]
         wrong += [f"{n!r} is unknown" for n in config if n not in CONFIG_NAMES]

@@ -64,9 +64,7 @@ class Hubert(Model):
     def width(self, version: str, profile: str) -> int | None:
         """Values per frame that ``features`` gives.
 
-        Raises:
-            ValueError: no such version or profile, or this model lacks what the version needs.
-        """
+        Raises ``ValueError``: no such version or profile, or this model lacks what the version needs."""
         _, projects = self._last_stage(version, profile)
         return self.config.projected if projects else self.config.channels
 

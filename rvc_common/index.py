@@ -42,10 +42,8 @@ class Stored(NamedTuple):
 def read_index(index: np.ndarray | str | Path) -> Stored:
     """An array ``[V, D]``, a ``.npy`` file of one, or a faiss ``.index`` (needs ``faiss``), as float32.
 
-    Raises:
-        ValueError: no such file, not an index, one of another kind, or vectors that are empty, misshapen, NaN or
-            infinite; names the file.
-    """
+    Raises ``ValueError``: no such file, not an index, one of another kind, or vectors that are empty, misshapen, NaN
+    or infinite; names the file."""
     named = isinstance(index, str | Path)
     name = f"index {index}" if named else "the index"
     stored = _read_file(Path(index), name) if named else Stored(index)  # type: ignore[arg-type]

@@ -43,9 +43,7 @@ def recognise(keys: Iterable[str]) -> str | None:
 def normalise_keys(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Weight norm in either naming to ``.weight_g`` and ``.weight_v``.
 
-    Raises:
-        CheckpointError: a layer has both.
-    """
+    Raises ``CheckpointError``: a layer has both."""
     result: dict[str, np.ndarray] = {}
     for key, value in state.items():
         layer, style, end = key.rpartition(".parametrizations.weight.original")
@@ -59,9 +57,7 @@ def normalise_keys(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def hubert_names(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """HuBERT's keys from fairseq's or Hugging Face's naming to Hugging Face's, weight norm as ``normalise_keys``.
 
-    Raises:
-        CheckpointError: two keys name the same tensor.
-    """
+    Raises ``CheckpointError``: two keys name the same tensor."""
     names = {key: key.removeprefix("hubert.") for key in state}
     if any(re.match(r"feature_extractor\.conv_layers\.0\.0\.|post_extract_proj\.", key) for key in state):
         names.pop("label_embs_concat", None)  # the training targets
@@ -83,10 +79,8 @@ def article(kind: str) -> str:
 def check_keys(model: str, expected: Mapping[str, tuple[int, ...]], state: Mapping[str, np.ndarray]) -> None:
     """Compare a state dict with the expected shapes (PyTorch's axis order); batch-norm counters are ignored.
 
-    Raises:
-        CheckpointError: counts the missing, unexpected and misshapen keys and lists the first of each, or names a
-            tensor with values that no network can compute with.
-    """
+    Raises ``CheckpointError``: counts the missing, unexpected and misshapen keys and lists the first of each, or
+    names a tensor with values that no network can compute with."""
     given = {k: tuple(v.shape) for k, v in state.items() if not k.endswith("num_batches_tracked")}
     problems = {
         "missing": [k for k in expected if k not in given],

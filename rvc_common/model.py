@@ -40,9 +40,7 @@ class Model(ABC):
             path: a file; of HuBERT also a Hugging Face folder.
             options: as the constructor's.
 
-        Raises:
-            CheckpointError: unreadable file, or keys and shapes of another model.
-        """
+        Raises ``CheckpointError``: unreadable file, or keys and shapes of another model."""
         with file_named(path):
             return cls.from_state_dict(*cls._read(path), **options)
 

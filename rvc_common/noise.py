@@ -51,9 +51,7 @@ class Draws:
     def __call__(self, kind: str, shape: tuple[int, ...]) -> np.ndarray:
         """The next array, float32.
 
-        Raises:
-            ValueError: the callable returned another shape, or values that are not finite.
-        """
+        Raises ``ValueError``: the callable returned another shape, or values that are not finite."""
         array = np.asarray(self.draw(self.index, kind, shape), dtype=np.float32)
         if array.shape != shape:
             raise ValueError(f"noise: draw {self.index} ({kind}) has shape {array.shape} instead of {shape}")

@@ -124,9 +124,7 @@ class Pipeline:
                 ``f0`` (before any change), ``pitchf``, ``pitch``; per segment ``segment.i.features``,
                 ``.retrieved``, ``.phone``, ``.audio``, ``.trimmed``; ``joined``, ``audio``.
 
-        Raises:
-            ValueError: audio, rate or a knob that cannot be used.
-        """
+        Raises ``ValueError``: audio, rate or a knob that cannot be used."""
         given = (transpose, index, index_rate, protect, rms_mix, speaker, f0, noise)
         knobs = Knobs(*given, autotune=autotune, propose_hz=propose_hz, exhaustive=exhaustive)
         for stages, carry, prefix in self._passes(audio, sr, knobs):

@@ -16,9 +16,7 @@ def read_recording(path: str | Path) -> np.ndarray:
 
     Read and resampled block by block, so a three-hour file needs only its 16 kHz size.
 
-    Raises:
-        ValueError: missing, unreadable, empty, or with NaN or infinite samples.
-    """
+    Raises ``ValueError``: missing, unreadable, empty, or with NaN or infinite samples."""
     import soundfile
     import soxr
 
@@ -49,9 +47,7 @@ def read_recording(path: str | Path) -> np.ndarray:
 def check_output(path: Path) -> None:
     """Check the output's path before the conversion starts.
 
-    Raises:
-        ValueError: an ending that cannot be written, or a folder that does not exist.
-    """
+    Raises ``ValueError``: an ending that cannot be written, or a folder that does not exist."""
     if path.suffix.lower() not in (".wav", ".flac"):
         raise ValueError(f"output {path}: write .wav or .flac")
     if not path.parent.is_dir():
@@ -61,9 +57,7 @@ def check_output(path: Path) -> None:
 def check_space(path: Path, seconds: float, sample_rate: int) -> None:
     """Check before the conversion that the disk can hold its result.
 
-    Raises:
-        ValueError: too little space; the message states how much is needed.
-    """
+    Raises ``ValueError``: too little space; the message states how much is needed."""
     needed, free = int(seconds * sample_rate * 3), shutil.disk_usage(path.parent).free
     if path.suffix.lower() == ".wav" and free < needed:  # how far .flac packs is not known before
         raise ValueError(f"output {path}: {needed >> 10} KiB are needed, {free >> 10} KiB are free on that disk")
@@ -72,9 +66,7 @@ def check_space(path: Path, seconds: float, sample_rate: int) -> None:
 def write_recording(path: Path, audio: np.ndarray, sample_rate: int) -> None:
     """``[n]`` float32 as 24 bits, int16 as 16; the file appears whole or not at all.
 
-    Raises:
-        ValueError: the disk is full or the folder cannot be written.
-    """
+    Raises ``ValueError``: the disk is full or the folder cannot be written."""
     import soundfile
 
     part = path.with_name(f".{path.stem}.part{path.suffix}")

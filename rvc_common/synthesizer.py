@@ -98,9 +98,7 @@ class Synthesizer(Model):
     ) -> Self:
         """Build from upstream's keys and its 18 configuration values. ``options``: the constructor's.
 
-        Raises:
-            CheckpointError: missing, unexpected or misshapen keys, or an impossible configuration.
-        """
+        Raises ``CheckpointError``: missing, unexpected or misshapen keys, or an impossible configuration."""
         state = normalise_keys(state)
         return cls(state, SynthesizerConfig.make(config, state, version, f0, vocoder), **options)
 
@@ -130,9 +128,7 @@ class Synthesizer(Model):
     def source(self, f0: np.ndarray, noise: Noise, watch: Watcher | None = None) -> np.ndarray:
         """The harmonic source: ``f0 [B, T]`` in Hz, 0 where unvoiced, to ``[B, N, 1]`` after tanh.
 
-        Raises:
-            ValueError: the voice has no pitch.
-        """
+        Raises ``ValueError``: the voice has no pitch."""
         return self._call("source", watch, f0, noise)["source"]
 
     def decode(

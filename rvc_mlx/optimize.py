@@ -49,9 +49,7 @@ OPTIMIZATIONS = {
 def resolve(selection: Iterable[str] | str, model: str, *, gpu: bool, dtype: str) -> frozenset[str]:
     """``"all"``, ``"none"`` or a list of names to those that apply to this model, device and type.
 
-    Raises:
-        ValueError: an unknown name.
-    """
+    Raises ``ValueError``: an unknown name."""
     if isinstance(selection, str):
         selection = {"all": list(OPTIMIZATIONS), "none": []}.get(selection, [selection])
     names = list(selection)

@@ -55,9 +55,7 @@ class Table:
 class Bank:
     """A voice's vectors ``[V, D]``, ready to be searched.
 
-    Raises:
-        ValueError: see ``rvc_common.index.read_index``, which takes an array or a file.
-    """
+    Raises ``ValueError``: see ``rvc_common.index.read_index``, which takes an array or a file."""
 
     def __init__(self, index: np.ndarray | str | Path, device: mx.Device | None = None) -> None:
         stored = read_index(index)

@@ -24,9 +24,7 @@ def line(durations: Sequence[float], values: Sequence[float]) -> Line | None:
     None where there are fewer than two durations. With two, the line goes through both points; times that bend can
     make the intercept negative.
 
-    Raises:
-        ValueError: a value that is not positive, which has no relative error.
-    """
+    Raises ``ValueError``: a value that is not positive, which has no relative error."""
     if min(values, default=1.0) <= 0:
         raise ValueError("relative errors need positive values")
     if len(set(durations)) < 2:

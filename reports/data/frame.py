@@ -233,9 +233,7 @@ def launches_of(line: Line) -> list[int]:
 def load(folder: Path) -> RunData:
     """Read a run folder.
 
-    Raises:
-        UserError: not a run folder, or records that this program cannot read.
-    """
+    Raises ``UserError``: not a run folder, or records that this program cannot read."""
     run = RunFolder(folder)
     config = run.config()
     if config["suite"]["name"] not in SUITES or not {"measure", "weights"} <= set(config):
@@ -261,9 +259,7 @@ def _consistent(line: Line) -> Line:
 def load_book(folders: Sequence[Path]) -> Book:
     """Runs, traces, and folders that hold several of them, as one document's data.
 
-    Raises:
-        UserError: a folder is none of these, or its records cannot be read.
-    """
+    Raises ``UserError``: a folder is none of these, or its records cannot be read."""
     found = {path.resolve(): path for folder in folders for path in _inner(folder)}  # each once
     runs, walked = list[RunData](), list[traces.Trace]()
     for folder, name in zip(found.values(), distinct(list(found)) if len(found) != 1 else [""], strict=True):

@@ -55,9 +55,7 @@ class Trace(NamedTuple):
 def load(folder: Path) -> Trace:
     """Read a trace's folder.
 
-    Raises:
-        UserError: not one, or it holds no stage.
-    """
+    Raises ``UserError``: not one, or it holds no stage."""
     run = RunFolder(folder)
     lines = list(read_lines(run.records_file))
     rows = [restored(line) for line in lines if line["kind"] == "trace"]

@@ -63,18 +63,14 @@ class Pictures:
 def write_report(folder: Path) -> Built:
     """The report of one run, or of a folder of runs, in that folder.
 
-    Raises:
-        UserError: neither of them.
-    """
+    Raises ``UserError``: neither of them."""
     return write_document([folder], folder)
 
 
 def write_document(folders: Sequence[Path], out: Path, name: str = "report") -> Built:
     """``name``.md, its HTML page and ``plots`` in the folder ``out``, of all runs in ``folders``.
 
-    Raises:
-        UserError: a folder that is no run, or records that cannot be read.
-    """
+    Raises ``UserError``: a folder that is no run, or records that cannot be read."""
     book = load_book(folders)
     document = compose(book, draw(book, out))
     path = write(document, out, name)

@@ -59,9 +59,7 @@ ABOUT_FIGURES = (
 def write_history(folder: Path, out: Path, policy: Mapping[str, Any]) -> Built:
     """report.md, report.html and plots in ``out``, of all runs in ``folder`` and one level below them.
 
-    Raises:
-        UserError: no such folder, or no run in it.
-    """
+    Raises ``UserError``: no such folder, or no run in it."""
     members, unread = collect(folder)
     if not members and not unread:
         raise UserError(f"{folder}: no run folders in it (folders with config.yaml and records.jsonl)")

@@ -32,9 +32,7 @@ ALT = "added error of every part against its limit, and error on own values"
 def write_report(folder: Path) -> tuple[Path, Trace]:
     """``report.md``, ``report.html``, ``stages.csv`` and ``plots``.
 
-    Raises:
-        UserError: not a trace's folder, or it holds no stage.
-    """
+    Raises ``UserError``: not a trace's folder, or it holds no stage."""
     trace = traces.load(folder)
     (folder / "plots").mkdir(exist_ok=True)
     picture = drawn(partial(heat, trace), folder / "plots" / "stages.png", ALT, ("records.jsonl",))

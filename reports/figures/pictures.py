@@ -25,9 +25,7 @@ def drawn(
     Args:
         name: By which the document knows the picture; the file's where it is empty.
 
-    Raises:
-        ValueError: the figure has no title, or no alternative text.
-    """
+    Raises ``ValueError``: the figure has no title, or no alternative text."""
     with plt.rc_context(RC):
         figure = make()
         if figure is None:

@@ -33,9 +33,7 @@ class Plot:
     def __post_init__(self) -> None:
         """Refuse an incomplete declaration.
 
-        Raises:
-            ValueError: no name, no alternative text, or no section that exists.
-        """
+        Raises ``ValueError``: no name, no alternative text, or no section that exists."""
         if not self.name or "-" in self.name or not self.alt.strip():
             raise ValueError(f"figure {self.name!r}: needs a name without hyphens, and an alternative text")
         if not self.sections or not set(self.sections) <= set(SECTIONS):

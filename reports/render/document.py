@@ -95,9 +95,7 @@ class Picture:
     ``alt``: the alternative text. ``path``: of the PNG, relative to the document. ``svg``: the same, with a tooltip at
     every mark.
 
-    Raises:
-        ValueError: no alternative text.
-    """
+    Raises ``ValueError``: no alternative text."""
 
     name: str
     alt: str

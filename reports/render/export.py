@@ -19,9 +19,7 @@ KINDS = ("csv", "parquet")
 def check_kind(kind: str) -> None:
     """Check that tables can be written in this format.
 
-    Raises:
-        UserError: another kind, or Parquet without the package that writes it.
-    """
+    Raises ``UserError``: another kind, or Parquet without the package that writes it."""
     if kind not in KINDS:
         raise UserError(f"unknown kind of table {kind!r}{nearest(kind, KINDS)}")
     if kind == "parquet" and importlib.util.find_spec("pyarrow") is None:
@@ -31,9 +29,7 @@ def check_kind(kind: str) -> None:
 def write_tables(document: Document, folder: Path, kind: str = "csv") -> list[Path]:
     """One file per table, named as it is; the same document gives the same bytes.
 
-    Raises:
-        UserError: another kind, or Parquet without the package that writes it.
-    """
+    Raises ``UserError``: another kind, or Parquet without the package that writes it."""
     check_kind(kind)
     tables = list(document.tables())
     names = distinct([re.sub(r"[^\w.-]+", "-", table.name) or "table" for table in tables], "-{}")

@@ -100,9 +100,7 @@ def render(document: doc.Document, folder: Path) -> str:
 
     The same document gives the same bytes.
 
-    Raises:
-        FileNotFoundError: a picture has no SVG, and its PNG is not in the folder.
-    """
+    Raises ``FileNotFoundError``: a picture has no SVG, and its PNG is not in the folder."""
     style, script = ("\n" + (PAGE / name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
     anchors = _anchors([section.title for section in document.sections])
     sections = [_section(section, anchor, folder) for section, anchor in zip(document.sections, anchors, strict=True)]

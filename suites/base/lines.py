@@ -247,9 +247,7 @@ FIGURES = (
 def typed(raw: Line) -> Keyed:
     """A line as its type, whichever version wrote it.
 
-    Raises:
-        ValueError: it is of no kind, lacks a field, or a field is of another type or out of its range.
-    """
+    Raises ``ValueError``: it is of no kind, lacks a field, or a field is of another type or out of its range."""
     kind = str(raw.get("kind"))
     if kind not in KINDS:
         raise ValueError(f"its kind is {kind!r}")

@@ -32,6 +32,7 @@ def records_file(folder: Path) -> Path:
 
 class RecordFile:
     """Appends lines; each is on disk, whole, when ``write_line`` returns.
+
     Raises ``UserError``: the records are compressed."""
 
     def __init__(self, path: Path) -> None:
@@ -68,6 +69,7 @@ def stored(line: Keyed | Line) -> Line:
 # ---------------------------------------------------------------------- reading
 def read_lines(path: Path) -> Iterator[Line]:
     """All whole lines as they are stored, of a ``.xz`` file as well; a last line cut off by a kill is left out.
+
     Raises ``UserError``: no such file, a damaged file or line, or a schema newer than this program."""
     for _, line in _numbered(path):
         yield line
@@ -75,6 +77,7 @@ def read_lines(path: Path) -> Iterator[Line]:
 
 def read_records(path: Path) -> Iterator[Keyed]:
     """All whole lines as their types.
+
     Raises ``UserError``: as ``read_lines``; and a line that does not fit its type."""
     for place, line in _numbered(path):
         try:

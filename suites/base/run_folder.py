@@ -63,6 +63,7 @@ class RunFolder:
     # ------------------------------------------------------------------ what was run, where
     def config(self) -> Facts:
         """The configuration that it was begun with.
+
         Raises ``UserError``: there is none, it lacks what every one has, or a plugin that the run needs is not
         loaded."""
         path = self.path / CONFIG
@@ -82,6 +83,7 @@ class RunFolder:
 
     def environment(self) -> Facts:
         """The machine and its software; empty where the run was interrupted before it was written.
+
         Raises ``UserError``: it is damaged."""
         found = self._json(ENVIRONMENT)
         if not isinstance(found, dict):
@@ -90,6 +92,7 @@ class RunFolder:
 
     def plan(self) -> StoredPlan:
         """What was to be measured; nothing where the run was interrupted before it was known.
+
         Raises ``UserError``: it is damaged."""
         try:
             return msgspec.convert(self._json(PLAN) if self.is_planned else NO_PLAN, StoredPlan)
@@ -111,6 +114,7 @@ class RunFolder:
 
     def lines(self) -> Iterator[Keyed]:
         """Everything that was written, in order.
+
         Raises ``UserError``: there are no records, a line is damaged, or its schema is newer than this program."""
         return read_records(self.records_file)
 

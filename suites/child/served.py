@@ -50,6 +50,7 @@ def named(name: str, result: Result) -> Results:
 
 class ServedModel:
     """One backend with at most one model loaded.
+
     Raises ``KeyError``: there is no such backend. Raises ``ValueError``: there is no adapter for its framework."""
 
     def __init__(self, backend: str, precision: str) -> None:
@@ -117,6 +118,7 @@ class ServedModel:
 
     def librosa_mel(self, request: Request) -> Answer:
         """From now on librosa makes the mel of this RMVPE of rvc_mlx, on the CPU: as many ports do.
+
         Raises ``ModuleNotFoundError``: librosa is not installed."""
         from librosa import stft
         from librosa.filters import mel as filters

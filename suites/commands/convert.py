@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
 def convert(source: Path, target: Path, model: str = "auto", check: bool = False) -> str:
     """Read, recognise, write, read back and compare every value; one line, and one per side checked.
     Stored dtypes are kept, so that the way back is exact; only bfloat16 becomes float32.
+
     Raises ``UserError``: unreadable, another model, an ending that is not known, or a side whose results differ."""
     expected = None if model == "auto" else model
     try:
@@ -192,6 +193,7 @@ def _compare(written: checkpoint.Content, again: checkpoint.Content, target: Pat
 
 def check_sides(kind: str, source: Path, target: Path, profile: str) -> list[str]:
     """Compare both files' results on every installed side, through the worker that runs use.
+
     Raises ``UserError``: no side is installed, one does not load a file, or the results differ by a bit."""
     lines, ran = [], 0
     for side, backend in SIDES.items():

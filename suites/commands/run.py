@@ -134,6 +134,7 @@ def _composed(step: Step, overrides: Sequence[str], folder: Path) -> Config:
 
 def open_folder(overrides: Sequence[str]) -> Path:
     """A new folder, named by ``out=`` or by the time.
+
     Raises ``UserError``: it holds something already, or an override fits no suite."""
     first = compose_config("pipeline", [word for word in overrides if not word.startswith("audio=")])
     out = next((word.removeprefix("out=") for word in overrides if word.startswith("out=")), None)

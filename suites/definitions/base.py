@@ -123,6 +123,7 @@ class Suite:
 
     def __init_subclass__(cls) -> None:
         """Make a suite known, with its figures.
+
         Raises ``ValueError``: another suite has its name, one of its figures is declared otherwise, or it names a
         section of a report without what that needs."""
         for figures in ("details", "judged"):
@@ -216,6 +217,7 @@ class Suite:
 
     def figures(self, name: str, results: Results, reference: Results, limits: Limits, settings: Settings) -> Figures:
         """The comparison of the component ``name``; ``limits`` among them holds what is judged.
+
         Raises ``NotComparable``: see ``parity``."""
         raise NotImplementedError
 

@@ -195,6 +195,7 @@ class Config(Options):
 
 def parsed(plain: Mapping[str, Any], options: type[SuiteConfig]) -> Config:
     """The configuration, ``plain`` as ``config.yaml`` holds it, as types; ``options``: that of its ``suite``.
+
     Raises ``UserError``: names the first value that is refused, and what is expected in its place."""
     for name, value, kind in (("suite", plain["suite"], options), ("", {**plain, "suite": _ANY}, Config)):
         _check(name, value, inspect.type_info(kind))

@@ -71,9 +71,7 @@ class Baseline(NamedTuple):
 def baseline_of(folders: Sequence[Path]) -> Baseline:
     """Of one run, or of several like it: their launches together. A file: pytest-benchmark's JSON.
 
-    Raises:
-        UserError: not a run folder, damaged, of a newer schema, or runs that cannot be put together.
-    """
+    Raises ``UserError``: not a run folder, damaged, of a newer schema, or runs that cannot be put together."""
     if len({path.resolve() for path in folders}) < len(folders):
         raise UserError("the same run is given twice")
     baselines = [_from_run(path) if path.is_dir() else from_benchmarks(path) for path in folders]
@@ -133,9 +131,7 @@ def _entries(lines: list[Line], planned: list[Key], context: Context) -> dict[Ke
 def from_benchmarks(path: Path) -> Baseline:
     """From the JSON that pytest-benchmark wrote of ``tests/benchmarks``.
 
-    Raises:
-        UserError: missing, damaged, or of other benchmarks.
-    """
+    Raises ``UserError``: missing, damaged, or of other benchmarks."""
     if not path.is_file():
         raise UserError(f"{path}: not a run folder, and no JSON of pytest-benchmark")
     try:

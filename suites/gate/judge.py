@@ -95,9 +95,7 @@ class Outcome(NamedTuple):
 def read_policy(name: str) -> dict[str, Any]:
     """A file of ``conf/gate`` by name.
 
-    Raises:
-        UserError: there is none, or it lacks something.
-    """
+    Raises ``UserError``: there is none, or it lacks something."""
     known = sorted(path.stem for path in (CONF / "gate").glob("*.yaml"))
     if name not in known:
         raise UserError(f"policy {name!r}: there is no such file in {CONF / 'gate'}{nearest(name, known)}")

@@ -17,9 +17,7 @@ KEY = ("case", "component", "backend")
 def write_baseline(baseline: Baseline, path: Path) -> None:
     """Write it.
 
-    Raises:
-        UserError: it holds something that no baseline may: a failure or an invalid entry.
-    """
+    Raises ``UserError``: it holds something that no baseline may: a failure or an invalid entry."""
     bad = [f"{' '.join(key)}: {e.status}, {e.reason}" for key, e in baseline.entries.items() if e.status != "passed"]
     bad += [] if baseline.entries else ["it measured nothing"]
     if bad:
@@ -36,9 +34,7 @@ def write_baseline(baseline: Baseline, path: Path) -> None:
 def read_baseline(path: Path) -> Baseline:
     """Read one.
 
-    Raises:
-        UserError: missing, damaged, or of a newer schema.
-    """
+    Raises ``UserError``: missing, damaged, or of a newer schema."""
     if not path.is_file():
         raise UserError(f"{path}: no such baseline; to make it: python -m suites gate RUN --baseline {path} --update")
     try:

@@ -15,6 +15,7 @@ HIGHEST_HZ = 8000.0
 def read_f0(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """Times in seconds and F0 in Hz, 0 where unvoiced, from lines of ``time_s,f0_hz`` with or without a header.
     Commas, semicolons, tabs or spaces between them; any step of time. Values below 0 are unvoiced, as in mir_eval.
+
     Raises ``UserError``: missing, not such lines, times that do not rise, or values that are no F0."""
     where = f"suite.f0={path}"
     try:

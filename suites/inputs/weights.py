@@ -129,6 +129,7 @@ def manifest_of(model: str, size: str, voice: str | None) -> dict[str, Any]:
 
 def find_weights(model: str, path: str | None, seed: int, size: str, voice: str | None, cache: Path) -> Weights:
     """The checkpoint to load: the user's file, or a synthetic one from the cache.
+
     Raises ``UserError``: the file is missing, or the cache cannot be written."""
     if path is not None:
         real = Path(path).expanduser()
@@ -148,6 +149,7 @@ def find_weights(model: str, path: str | None, seed: int, size: str, voice: str 
 
 def shipped(cache: Path) -> Weights:
     """The trained RMVPE of reduced width that comes with the project, decompressed into ``cache`` on first use.
+
     Raises ``UserError``: it is not there, or the cache cannot be written."""
     path = shipped_file()
     if path is None:

@@ -37,6 +37,7 @@ def measure_names() -> list[str]:
 
 def compose_config(suite: str, overrides: list[str]) -> Config:
     """The resolved configuration of a suite.
+
     Raises ``UserError``: an unknown suite, measure or override, or a value that does not fit."""
     if suite not in suite_names():
         raise UserError(f"unknown suite {suite!r}{nearest(suite, suite_names())}")
@@ -62,6 +63,7 @@ def quoted(override: str) -> str:
 
 def check_names(overrides: list[str]) -> None:
     """For a sweep, whose values only Hydra can read: at least the names must exist.
+
     Raises ``UserError``: an unknown name, with the nearest known one."""
     for text in overrides:
         _check_form(text)
@@ -80,6 +82,7 @@ def to_config(composed: DictConfig, overrides: list[str]) -> Config:
 
 def typed(plain: Mapping[str, Any]) -> Config:
     """The configuration as types, refused where it would fail only after minutes of measuring or quietly do nothing.
+
     Raises ``UserError``: names the value and what is expected."""
     config = parsed(plain, SUITES[plain["suite"]["name"]].options)
     suite, measure = config.suite, config.measure

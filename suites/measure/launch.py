@@ -60,6 +60,7 @@ class Worker:
 
     def ask(self, do: str, timeout_s: float, **arguments: Any) -> dict[str, Any]:
         """Send one request and wait for its answer.
+
         Raises ``WorkerError``: the request failed in the worker. Raises ``WorkerLost``: the worker died, or did not
         answer in time and was killed."""
         line = json.dumps({"do": do, **arguments}) + "\n"

@@ -329,6 +329,7 @@ def open_run(config: Config) -> Runner:
 
 def new_folder(config: Config, title: str) -> Path:
     """``out=``, or ``<time>-<title>`` under ``paths.runs`` with a number where that exists; holds the configuration.
+
     Raises ``UserError``: it cannot be written, or already holds something."""
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{title}"
     names = (name + end for end in ("", *(f"-{i}" for i in range(2, 100))))
@@ -351,6 +352,7 @@ def new_folder(config: Config, title: str) -> Path:
 
 def resume_run(folder: Path) -> Runner:
     """An interrupted run, to be completed with its own configuration.
+
     Raises ``UserError``: not a run folder, or made on another machine."""
     run = RunFolder(folder)
     try:

@@ -44,9 +44,7 @@ def compare_audio(value: np.ndarray, reference: np.ndarray, sample_rate: int) ->
     "neither", "value", "reference" or "both". ``delay_samples``, ``delay_corr``: see ``_delay``. ``mr_stft``,
     ``lsd_db``: see ``_spectral_figures``; 0 where equal.
 
-    Raises:
-        NotComparable: not one-dimensional, other lengths, nothing, NaN or infinity.
-    """
+    Raises ``NotComparable``: not one-dimensional, other lengths, nothing, NaN or infinity."""
     a, b, figures = _audio_pair(value, reference, sample_rate)
     edge = max(1, round(EDGE_SECONDS * sample_rate))
     inner = slice(edge, -edge) if a.size > 2 * edge else slice(None)
@@ -72,9 +70,7 @@ def compare_pitch(value: np.ndarray, reference: np.ndarray) -> Figures:
     ``octave_errors``, frames more than 600 cents off; ``rms_cents``; ``p95_cents``, the 95th percentile of the
     absolute difference. ``edge_start_...``, ``edge_end_...``: of the first and the last ten frames alone.
 
-    Raises:
-        NotComparable: not one-dimensional, other lengths, nothing, NaN or infinity.
-    """
+    Raises ``NotComparable``: not one-dimensional, other lengths, nothing, NaN or infinity."""
     _check_dimensions(value, reference)
     figures = parity.compare_f0(value, reference)
     a, b = np.asarray(value, np.float64), np.asarray(reference, np.float64)
@@ -102,9 +98,7 @@ def noise_spread(signals: Sequence[np.ndarray], sample_rate: int) -> Figures:
     figure, as equal signals have no ``snr_db``, is left out of that figure; None where no pair has one.
     ``equal_pairs`` should be 0: else the noise did not reach the output.
 
-    Raises:
-        NotComparable: fewer than two signals, or a pair that ``compare_audio`` refuses.
-    """
+    Raises ``NotComparable``: fewer than two signals, or a pair that ``compare_audio`` refuses."""
     if len(signals) < 2:
         raise NotComparable(f"a spread takes at least two signals, not {len(signals)}")
     pairs = [_spread_figures(a, b, sample_rate) for b, a in itertools.combinations(signals, 2)]

@@ -57,9 +57,7 @@ def floor(entry: Entry, metric: str, kind: str = "added") -> float:
 def stored() -> dict[str, Any]:
     """The table that ships.
 
-    Raises:
-        UserError: it is missing, damaged, or of another version.
-    """
+    Raises ``UserError``: it is missing, damaged, or of another version."""
     try:
         table = json.loads(TABLE.read_text())
     except (OSError, ValueError) as error:

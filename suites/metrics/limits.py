@@ -28,9 +28,7 @@ class Limits:
 
         ``limit``: the limit's name where it is not the figure's. Empty where the policy sets none.
 
-        Raises:
-            UnknownFigure: no suite declares the figure.
-        """
+        Raises ``UnknownFigure``: no suite declares the figure."""
         metric, known = metric_of(name), limit or name
         base = self.limits[known]
         if base is None:

@@ -29,9 +29,7 @@ def _checked(value: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.n
 def compare(value: np.ndarray, reference: np.ndarray) -> Figures:
     """max_abs, rmse, snr_db (of the reference over the difference), corr (None where constant).
 
-    Raises:
-        NotComparable: other shapes, nothing, NaN or infinity.
-    """
+    Raises ``NotComparable``: other shapes, nothing, NaN or infinity."""
     a, b = _checked(value, reference)
     difference = a - b
     rmse = float(np.sqrt(np.mean(difference**2)))

@@ -29,9 +29,7 @@ def accuracy(f0: np.ndarray, truth: np.ndarray, scored: np.ndarray | None = None
     pitch and is wrong. Of frames that are unvoiced in truth: ``voicing_false_alarm``. Of all: ``overall_accuracy``.
     ``mean_cents``, ``p95_cents``: of the absolute error where both are voiced and less than a semitone apart.
 
-    Raises:
-        NotComparable: other lengths, nothing to score, negative values, NaN or infinity.
-    """
+    Raises ``NotComparable``: other lengths, nothing to score, negative values, NaN or infinity."""
     estimate, true = np.asarray(f0, np.float64), np.asarray(truth, np.float64)
     kept = np.ones(true.shape, bool) if scored is None else np.asarray(scored, bool)
     if estimate.ndim != 1 or not estimate.shape == true.shape == kept.shape:

@@ -94,9 +94,7 @@ _FIGURES: dict[str, Metric] = {}
 def declare(figures: Iterable[Figure]) -> tuple[Figure, ...]:
     """Make figures known.
 
-    Raises:
-        ValueError: one is known already, by another metric, or its metric is not one of this module's.
-    """
+    Raises ``ValueError``: one is known already, by another metric, or its metric is not one of this module's."""
     found = tuple(figures)
     for figure in found:
         metric = figure.metric.name
@@ -125,9 +123,7 @@ def figures(metric: Metric, *names: str) -> tuple[Figure, ...]:
 def metric_of(name: str) -> Metric:
     """The metric of a declared figure.
 
-    Raises:
-        UnknownFigure: nobody declared it.
-    """
+    Raises ``UnknownFigure``: nobody declared it."""
     if name not in _FIGURES:
         raise UnknownFigure(f"{name!r} is no declared figure{nearest(name, _FIGURES)}")
     return _FIGURES[name]

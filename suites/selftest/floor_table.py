@@ -69,9 +69,7 @@ def samples(quick: bool) -> Iterator[Sample]:
 def measure(precision: str, backends: str | None, quick: bool) -> tuple[dict[str, Any], str]:
     """The tables of this machine, and its kind of device.
 
-    Raises:
-        UserError: a stage differs so much that no correct variant can be meant.
-    """
+    Raises ``UserError``: a stage differs so much that no correct variant can be meant."""
     found: dict[str, Any] = {}
     kind = "cpu"
     for sample in tqdm(list(samples(quick)), desc="floors"):

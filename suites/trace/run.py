@@ -236,9 +236,7 @@ class TraceRun:
 def choose(config: Config) -> tuple[str, str]:
     """The reference, and the backend that is compared with it.
 
-    Raises:
-        UserError: one of them is not there, or more than two were named.
-    """
+    Raises ``UserError``: one of them is not there, or more than two were named."""
     names, asked = requested_backends(config)
     reasons = {name: impossible(name) for name in names}
     if asked:

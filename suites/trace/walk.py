@@ -67,9 +67,7 @@ class ProbeTrace:
     def rows(self) -> Iterator[Stage]:
         """The rows as they are found.
 
-        Raises:
-            WorkerLost: one of the two died.
-        """
+        Raises ``WorkerLost``: one of the two died."""
         common = {"exact": True, "sample_rate": self.pair.sample_rate, "settings": self.probe.settings}
         with scratch_folder() as self.folder, in_files(self.probe.inputs) as files:
             for worker in (self.pair.reference, self.pair.other):

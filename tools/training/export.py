@@ -63,6 +63,7 @@ def stored(network: Network) -> dict[str, np.ndarray]:
 def export(state: State, path: Path, batches: int) -> dict[str, Any]:
     """Write the averaged network as a checkpoint; its scores, as read back from the file.
     ``batches``: held-out batches per condition for the scores. The same state gives the same bytes.
+
     Raises ``TrainingError``: the file would be too large, or its weights are not finite."""
     from safetensors.numpy import save_file
 

@@ -124,6 +124,7 @@ def best_threshold(streams: dict[str, Frames], slack: float = 0.0005) -> float:
 
 def versus(paths: Sequence[Path], recipe: Recipe, batches: int, device: str) -> str:
     """Markdown: the scores of every checkpoint and what it states about itself; differences from the first in points.
+
     Raises ``CheckpointError``: a file is missing, damaged, or of another model."""
     first: dict[str, list[Frames]] = {}
     voices = batches * recipe.batch
@@ -143,6 +144,7 @@ def versus(paths: Sequence[Path], recipe: Recipe, batches: int, device: str) -> 
 
 def fill_card(text: str, card: Path) -> None:
     """Put the scores between the marks of a model card.
+
     Raises ``TrainingError``: the card lacks the marks."""
     old = card.read_text("utf-8")
     if BEGIN not in old or END not in old:
@@ -173,6 +175,7 @@ def _signed(found: Difference) -> str:
 
 def draw_curves(log: Path, out: Path) -> None:
     """Loss, learning rate and held-out scores over the steps.
+
     Raises ``TrainingError``: no log, or nothing in it yet."""
     import matplotlib
 

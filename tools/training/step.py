@@ -105,6 +105,7 @@ def _floats(network: nn.Module) -> list[torch.Tensor]:
 
 def load_state(path: Path, device: str, recipe: Recipe | None = None) -> State:
     """Go on from a file; ``recipe``: what it has to have been made with.
+
     Raises ``TrainingError``: not such a file, or made with another recipe."""
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)

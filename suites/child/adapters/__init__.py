@@ -18,6 +18,7 @@ def check_framework(name: str) -> None:
 
 def load_adapter(framework: str, device: str) -> Adapter:
     """Import the framework. ``device``: as the backend names it, such as ``cpu``, ``cuda``, ``gpu``.
+
     Raises ``ValueError``: no adapter has this name. Raises ``ImportError``: the framework is not installed, or is
     broken."""
     check_framework(framework)

@@ -73,6 +73,7 @@ class Adapter(ABC):
 
     def count(self, call: Call) -> dict[str, int]:
         """Work of one call: ``flops_products``, ``flops_other``, ``bytes``.
+
         Raises ``NotImplementedError``: the framework cannot count it."""
         raise NotImplementedError(f"{type(self).__name__} counts no FLOPs")
 

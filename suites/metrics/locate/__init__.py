@@ -114,9 +114,8 @@ def locate(value: np.ndarray, reference: np.ndarray, axes: tuple[str, ...], tole
         axes: the name of each dimension of ``reference``, from ``AXES``, each at most once.
         tolerance: the largest difference of two values that counts as rounding, in their unit.
 
-    Raises:
-        ValueError: the names do not fit the reference, a value is complex, or the tolerance negative or not finite.
-    """
+    Raises ``ValueError``: the names do not fit the reference, a value is complex, or the tolerance negative or not
+    finite."""
     value, reference = np.asarray(value), np.asarray(reference)
     if len(axes) != reference.ndim or len(set(axes)) != len(axes) or not set(axes) <= set(AXES):
         raise ValueError(f"axes {axes} do not name each of the reference's {reference.ndim} dimensions once")

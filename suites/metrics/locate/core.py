@@ -173,9 +173,7 @@ class Pair:
 def axis_profile(value: np.ndarray, reference: np.ndarray, axis: int) -> np.ndarray:
     """Largest absolute difference at each index of one axis ``[n]``, float64; NaN where a difference is NaN.
 
-    Raises:
-        ValueError: the shapes differ, or there is no such axis.
-    """
+    Raises ``ValueError``: the shapes differ, or there is no such axis."""
     if value.shape != reference.shape or not -value.ndim <= axis < value.ndim:
         raise ValueError(f"no profile along axis {axis} of {list(value.shape)} and {list(reference.shape)}")
     axis %= value.ndim
@@ -228,9 +226,7 @@ class Match(NamedTuple):
 class Kind:
     """A row of the registry: a kind, its sentence as a template, and the detector whose matches fill it in.
 
-    Raises:
-        ValueError: the name is no kind.
-    """
+    Raises ``ValueError``: the name is no kind."""
 
     def __init__(self, name: KindName, sentence: str, detect: Callable[..., Iterator[Match]], *options: Any) -> None:
         if name not in get_args(KindName):
