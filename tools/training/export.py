@@ -51,15 +51,6 @@ def _logit(p: float) -> float:
     return float(np.log(p) - np.log1p(-p))
 
 
-def stored(network: Network) -> dict[str, np.ndarray]:
-    """State dict for the file: matrices and kernels in float16, vectors (norms, biases) in float32."""
-    return {
-        k: np.ascontiguousarray(v.detach().float().cpu().numpy().astype(np.float16 if v.ndim > 1 else np.float32))
-        for k, v in network.state_dict().items()
-        if not k.endswith("num_batches_tracked")
-    }
-
-
 def export(state: State, path: Path, batches: int) -> dict[str, Any]:
     """Write the averaged network as a checkpoint; its scores, as read back from the file.
     ``batches``: held-out batches per condition for the scores. The same state gives the same bytes.
@@ -77,7 +68,12 @@ def export(state: State, path: Path, batches: int) -> dict[str, Any]:
     before = {name: score(stream, threshold) for name, stream in frames.items()}
     with torch.no_grad():
         network.fc[1].bias += _logit(THRESHOLD) - _logit(threshold)
-    arrays = stored(network)
+    # matrices and kernels in float16, vectors (norms, biases) in float32
+    arrays = {
+        k: np.ascontiguousarray(v.float().cpu().numpy().astype(np.float16 if v.ndim > 1 else np.float32))
+        for k, v in network.state_dict().items()
+        if not k.endswith("num_batches_tracked")
+    }
     size = sum(a.nbytes for a in arrays.values())
     if size > LARGEST_BYTES:
         raise TrainingError(f"{size} bytes of weights, at most {LARGEST_BYTES} are meant: less --width or --hidden")

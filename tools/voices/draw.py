@@ -43,7 +43,7 @@ class Draw:
         return torch.randn(shape, generator=self.generator, device=self.device)
 
     def chance(self, probability: float | torch.Tensor, *shape: int) -> torch.Tensor:
-        return torch.rand(shape, generator=self.generator, device=self.device) < probability
+        return self.uniform(0, 1, *shape) < probability
 
     def table(self, values: tuple[Any, ...]) -> torch.Tensor:
         return constant(values, self.device)
@@ -51,7 +51,7 @@ class Draw:
     def pick(self, weights: torch.Tensor, *shape: int) -> torch.Tensor:
         """Indices by weight: ``[K]`` for all, or ``[B, K]``, one row an item."""
         cumulative = (weights / weights.sum(-1, keepdim=True)).cumsum(-1)
-        chosen = torch.rand(shape, generator=self.generator, device=self.device)
+        chosen = self.uniform(0, 1, *shape)
         edges = cumulative if weights.ndim > 1 else cumulative.expand(shape[0], -1)
         found = torch.searchsorted(edges.contiguous(), chosen.reshape(shape[0], -1).contiguous())
         return found.clamp(max=weights.shape[-1] - 1).reshape(shape)

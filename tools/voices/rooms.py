@@ -14,7 +14,6 @@ from .filters import random_curve
 from .sources import harmonic, pulse_train
 
 ROOM_SAMPLES = 12800
-CHORD = 4
 BEATS = 24
 
 
@@ -68,7 +67,7 @@ def music(draw: Draw, batch: int, samples: int) -> torch.Tensor:
     chord = draw.pick(draw.table((1.0,) * 7), batch, BEATS // 4).repeat_interleave(4, 1)
     root = draw.uniform(33, 44, batch, 1)
     total = torch.zeros(batch, samples, device=draw.device)
-    for note in range(CHORD):
+    for note in range(4):
         degree = steps[(chord + 2 * note) % 7] + (0 if note == 0 else 12)
         hz = 440 * torch.exp2((root + degree - 69) / 12).gather(1, index)
         phase = (hz.double() / SAMPLE_RATE).cumsum(1)
