@@ -116,6 +116,8 @@ class ProbeTrace:
                 entry = self.pair.ask(self.pair.reference, "trace_entry", name=name, folder=str(self.folder))["entry"]
                 if entry is not None:
                     entries[name] = entry
+        for entry in entries.values():
+            entry["decides"] = step.get("decides", False)
         limits = {name: self.tolerances.limits(path, name, entry) for name, entry in entries.items()}
         judged = self.pair.ask(self.pair.other, "trace_judge", entries=entries, limits=limits)["entries"]
         self.broken = self.broken or step["broken"]
@@ -123,7 +125,7 @@ class ProbeTrace:
             if not judged[name].get("absent"):
                 self.last = self._row(path, name, entry, limits[name], judged[name])
                 self.last.shared = step.get("shared", False)
-                self._judge_chain(self.last, entry, step.get("decides", False))
+                self._judge_chain(self.last, entry)
                 yield self.last
 
     # ------------------------------------------------------------------ rows
@@ -155,13 +157,13 @@ class ProbeTrace:
             heard=judged.get("heard"),
         )
 
-    def _judge_chain(self, row: Stage, entry: Facts, decides: bool) -> None:
+    def _judge_chain(self, row: Stage, entry: Facts) -> None:
         """What passes from stage to stage outside the compared values shows on own values only."""
         if row.status in (FAULT, REFERENCE_WRONG) or not self.comparable:
             self.comparable = False
             return
         # one decision on the edge moves all behind it, and so does the least difference in F0, whose phase is summed
-        if decides or row.exact:
+        if entry["decides"] or row.exact:
             self.comparable = row.chained.get("max_abs") == 0
             return
         limit = self.tolerances.chained_limits(row.path, entry)

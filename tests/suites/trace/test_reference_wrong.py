@@ -125,7 +125,7 @@ def test_what_is_beyond_rounding_is_relative_to_the_level(level):
     assert ask("not in the table", 1.01 * limit) is not None
     assert ask("a", math.inf) is None  # neither is finite
     assert ask("a", math.inf, only_exact_finite=True) == math.inf
-    assert ask("f0", 1e9) is None  # a decision
+    assert ask("a", 1e9, decides=True) is None
     assert ask("a", 1e9, exact=True) is None
     assert Tolerances("none", {}).reference_error("a", "x", entry(1.0)) is None
 
