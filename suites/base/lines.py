@@ -111,7 +111,7 @@ class Estimator(Struct, omit_defaults=True):
     title: str
     package: str
     neural: bool
-    settings: dict[str, Any]
+    settings: dict[str, str | int | float | bool | None]
     voided_frames: Annotated[Count | None, Meta(description="NaN or negative in its result, taken as unvoiced")] = None
 
 
