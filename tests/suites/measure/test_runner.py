@@ -209,7 +209,8 @@ def test_other_weights_do_not_complete_a_run(tmp_path, tiny_state):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="breaks the BLAS, which only Linux chooses")
-def test_an_installed_backend_that_cannot_start_is_an_error(tmp_path, monkeypatch, quick):
+@pytest.mark.usefixtures("quick")  # before monkeypatch, which would else put back what this one has taken away
+def test_an_installed_backend_that_cannot_start_is_an_error(tmp_path, monkeypatch):
     wish = [text for text in SMALL if not text.startswith("backends")]
     monkeypatch.setenv("RVC_MLX_BLAS", "/nowhere.so")
     # read where a process imports MLX
