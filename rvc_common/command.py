@@ -13,8 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from . import CheckpointError
+from .contour import fit_f0, read_f0
+from .decoders import shown
 from .pipeline import Pipeline
-from .recording import SAMPLE_RATE, check_output, check_space, read_recording, write_recording
+from .recording import check_output, check_space, read_recording, write_recording
+from .steps import SAMPLE_RATE
 
 PASSED, ERROR, INTERRUPTED = 0, 2, 130
 
@@ -42,7 +45,12 @@ def parser(side: Side) -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = convert.add_argument
-    add("input", type=Path, metavar="IN", help="recording: .wav, .flac, .ogg, .mp3")
+    add(
+        "input",
+        type=Path,
+        metavar="IN",
+        help="recording: .wav, .flac, .ogg, .mp3, .aiff; .m4a, .webm and others with ffmpeg",
+    )
     add("output", type=Path, metavar="OUT", help=".wav or .flac, at the voice's sample rate")
     models = convert.add_argument_group("models")
     models.add_argument("--voice", type=Path, required=True, help="voice: .pth of Applio or the WebUI, or .safetensors")
@@ -60,7 +68,9 @@ def parser(side: Side) -> argparse.ArgumentParser:
         "--autotune", type=float, default=0, metavar="0..1", help="towards the nearest note, instead of --transpose"
     )
     knobs.add_argument("--propose-hz", type=float, metavar="HZ", help="shift the median pitch to about this")
-    knobs.add_argument("--f0", type=Path, metavar="FILE", help="pitch in Hz every 10 ms, .npy or one per line")
+    knobs.add_argument(
+        "--f0", type=Path, metavar="FILE", help="pitch: Hz every 10 ms, .npy or one per line; or lines of time_s,f0_hz"
+    )
     knobs.add_argument("--seed", type=int, default=0, help="of the noise: the same seed, the same result")
     how = convert.add_argument_group("how")
     how.add_argument("--profile", choices=["applio", "webui"], default="applio", help="whose rules to follow")
@@ -90,24 +100,12 @@ def load(side: Side, args: argparse.Namespace) -> Pipeline:
     return package.Pipeline(hubert, rmvpe, voice, profile=args.profile)
 
 
-def read_f0(path: Path) -> np.ndarray:
-    """Numbers ``[F]`` of a ``.npy`` file, or of a text file with one per line.
-
-    Raises ``ValueError``: missing, unreadable, or not numbers."""
-    try:
-        values = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, ndmin=1)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"--f0 {path}: {error}") from None
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
-        raise ValueError(f"--f0 {path}: not an array of numbers")
-    return values
-
-
 def convert(side: Side, args: argparse.Namespace) -> None:
     """Read the recording, convert it, write the result and print one line about it."""
     check_output(args.output)
-    f0 = read_f0(args.f0) if args.f0 else None
+    given = read_f0(args.f0) if args.f0 else None
     recording = read_recording(args.input)
+    f0 = fit_f0(*given, recording.size, args.f0) if given else None
     with Progress(args.quiet) as progress:
         progress.says("loading")
         pipeline = load(side, args)
@@ -129,7 +127,7 @@ def convert(side: Side, args: argparse.Namespace) -> None:
             watch=progress.watch,
         )
         write_recording(args.output, audio, rate)
-    print(f"{args.output}: {audio.size / rate:.2f} s at {rate} Hz from {recording.size / SAMPLE_RATE:.2f} s")
+    print(f"{shown(args.output)}: {audio.size / rate:.2f} s at {rate} Hz from {recording.size / SAMPLE_RATE:.2f} s")
 
 
 class Progress:

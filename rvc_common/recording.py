@@ -1,47 +1,51 @@
-"""Recordings on disk: any file that libsndfile reads, as 16 kHz mono, and results written whole."""
+"""Recordings on disk: files of every sort as 16 kHz mono, and results written whole."""
 
 from __future__ import annotations
 
 import shutil
+import stat
+import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-SAMPLE_RATE = 16000
-BLOCK_FRAMES = 1 << 20
+from .decoders import PADDING_S, decode, shown
 
 
 def read_recording(path: str | Path) -> np.ndarray:
-    """A file (wav, flac, ogg, mp3; any rate and channels) as ``[n]`` float32, 16 kHz, channels averaged.
+    """A file (any rate and channels) as ``[n]`` float32, 16 kHz, channels averaged.
 
-    Read and resampled block by block, so a three-hour file needs only its 16 kHz size.
+    libsndfile reads it (wav, flac, ogg, opus, mp3, aiff and more) or, where that cannot, ffmpeg if it is installed.
+    Read and resampled block by block, so a three-hour file needs only its 16 kHz size. Recordings joined in one file
+    are read one after another. Warns where the file holds more or less audio than its header says.
 
     Raises ``ValueError``: missing, unreadable, empty, or with NaN or infinite samples."""
-    import soundfile
-    import soxr
+    name = f"audio {shown(path)}"
+    with opened(path, name) as file:
+        found = decode(file, name)
+    claimed, got = found.claimed_s, found.seconds
+    if not got:
+        raise ValueError(f"{name}: is empty")
+    # no error: all audio that exists was decoded, and a download that broke off can still be wanted
+    if claimed is not None and abs(claimed - got) > PADDING_S:
+        warnings.warn(f"{name}: its header says {claimed:.2f} s, {got:.2f} s are there and were read", stacklevel=2)
+    return np.concatenate(found.blocks)
 
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise ValueError(f"audio {path}: no such file")
-    parts: list[np.ndarray] = []
+
+def opened(path: str | Path, name: str) -> BinaryIO:
+    """A file to read from; ``name`` begins the message of every error.
+
+    Raises ``ValueError``: missing, not a file, or it cannot be opened."""
     try:
-        with soundfile.SoundFile(path) as file:
-            if not 1000 <= file.samplerate <= 768000:
-                raise ValueError(f"audio {path}: a sample rate of {file.samplerate} Hz makes no sense")
-            resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32", quality="VHQ")
-            for block in file.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True):
-                mono = block.mean(axis=1)
-                if not np.isfinite(mono).all():
-                    raise ValueError(f"audio {path}: has NaN or infinite samples")
-                parts.append(mono if file.samplerate == SAMPLE_RATE else resampler.resample_chunk(mono))
-            if file.samplerate != SAMPLE_RATE and parts:
-                parts.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"audio {path}: cannot be read ({error.error_string.strip()})") from None
-    samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-    if samples.size == 0:
-        raise ValueError(f"audio {path}: is empty")
-    return samples
+        path = Path(path).expanduser()
+        if not stat.S_ISREG(path.stat().st_mode):  # asked before: opening a pipe waits for its writer
+            raise ValueError("is not a file, but a " + ("folder" if path.is_dir() else "pipe or device"))
+        return path.open("rb", buffering=0)
+    except FileNotFoundError:
+        raise ValueError(f"{name}: no such file") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{name}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def check_output(path: Path) -> None:

@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 from types import ModuleType
 from typing import NoReturn
 
@@ -66,6 +67,7 @@ FLAGS = ("-m", "--multirun", "--all", "--update")
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     verbose = "-v" in argv or "--verbose" in argv or os.environ.get("HYDRA_FULL_ERROR") == "1"
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     first = next((word for word in argv if not word.startswith("-")), None)
     try:
         if first is not None and first not in COMMANDS:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rvc_common.contour import on_frames
+
 from ..base.errors import UserError
 from ..inputs import testset
 from ..inputs.annotations import read_f0
 from ..inputs.estimators import ESTIMATORS
 from ..inputs.recordings import Audio, make_audio
 from ..metrics.parity import Figures
-from ..metrics.pitch import on_frames
 from .base import Settings
 from .config import AccuracyOptions, Config
 from .plan import Case

@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..metrics.pitch import FRAMES_PER_S, on_frames
+from rvc_common.contour import on_frames
+
+from ..metrics.pitch import FRAMES_PER_S
 
 RATE, HOP = 16000, 160
 # C1 to B6: what RMVPE was made for (Wei et al., 2023)

@@ -27,7 +27,7 @@ class Audio(NamedTuple):
 
 
 def read_audio(path: str | Path) -> np.ndarray:
-    """Any file libsndfile reads (wav, flac, ogg, mp3; any rate and channels) as 16 kHz mono.
+    """Any file that libsndfile or ffmpeg reads (any rate and channels) as 16 kHz mono.
 
     Raises ``UserError``: missing, unreadable, empty, too short, or with NaN or infinite samples."""
     from rvc_common.recording import read_recording

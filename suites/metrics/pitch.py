@@ -96,20 +96,3 @@ def consensus(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 # ---------------------------------------------------------------------- annotations
-def on_frames(times_s: np.ndarray, f0_hz: np.ndarray, frames: int) -> np.ndarray:
-    """``[frames]`` at 0, 10, 20 ms, ... from F0 at rising times: voiced where the nearest time is.
-
-    Between two voiced times the logarithm of F0 is interpolated. Unvoiced where no time is as near as the annotation's
-    usual step: lines that were left out are silence.
-    """
-    wanted = np.arange(frames) / FRAMES_PER_S
-    step = float(np.median(np.diff(times_s))) if times_s.size > 1 else 1 / FRAMES_PER_S
-    left = np.clip(np.searchsorted(times_s, wanted + 1e-9) - 1, 0, times_s.size - 1)
-    right = np.minimum(left + 1, times_s.size - 1)
-    distance = np.abs(np.stack([times_s[left], times_s[right]]) - wanted)
-    nearest = np.where(distance[0] <= distance[1], left, right)
-    share = np.clip((wanted - times_s[left]) / np.maximum(times_s[right] - times_s[left], 1e-9), 0.0, 1.0)
-    both = (f0_hz[left] > 0) & (f0_hz[right] > 0)
-    a, b = (np.log(np.where(both, f0_hz[side], 1.0)) for side in (left, right))
-    found = np.where(both, np.exp(a + share * (b - a)), f0_hz[nearest])
-    return np.where(distance.min(axis=0) <= step * 1.001, found, 0.0)

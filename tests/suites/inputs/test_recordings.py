@@ -104,7 +104,7 @@ def bad_file(path, kind):
     [
         ("missing", "no such file"),
         ("rubbish", "cannot be read"),
-        ("nothing", "cannot be read"),
+        ("nothing", "is empty"),
         ("empty", "is empty"),
         ("10ms", "10 ms is too short; RMVPE needs 160 ms"),
         ("nan", "NaN or infinite"),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rvc_common.contour import on_frames
 from suites.base.errors import UserError
 from suites.inputs.annotations import read_f0
 from suites.metrics.parity import NotComparable
-from suites.metrics.pitch import accuracy, consensus, on_frames
+from suites.metrics.pitch import accuracy, consensus
 
 
 @pytest.fixture
@@ -159,10 +160,10 @@ def test_files_of_f0(tmp_path, name):
 
 
 BAD = {
-    "missing": (None, "No such file"),
+    "missing": (None, "no such file"),
     "empty": ("", "holds no line"),
     "header alone": ("time,f0\n", "holds no line"),
-    "one column": ("0.0\n0.1\n", ":2: '0.1' is not time_s,f0_hz"),
+    "one column": ("0.0\n0.1\n", "has one column; time_s,f0_hz are two"),
     "words": ("0.0,100\n0.1,high\n", ":2: '0.1,high' is not time_s,f0_hz"),
     "NaN": ("0.0,100\n0.1,nan\n", ":2: '0.1,nan' is not"),
     "two headers": ("time,f0\ntime,f0\n0,100\n", ":2: 'time,f0' is not"),
