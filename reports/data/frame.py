@@ -20,7 +20,7 @@ from suites.base.errors import UserError
 from suites.base.lines import Line
 from suites.base.records import key_of, read_lines, records
 from suites.base.run_folder import RunFolder
-from suites.base.statistics import Estimate, estimate, paired_ratio
+from suites.base.speed import Estimate, estimate, paired_ratio
 from suites.definitions import SUITES, steps, with_section
 from suites.definitions.base import Suite
 from suites.definitions.single import OFF, ON

@@ -51,7 +51,7 @@ ABOUT_CHANGES = (
     "with the last one before that."
 )
 ABOUT_FIGURES = (
-    "Times are medians with their intervals. A line stands where the gate calls a change; it judges ratios to the "
+    "Times are fast times with their intervals. A line stands where the gate calls a change; it judges ratios to the "
     "reference's time, so where both sides rise together nothing is called."
 )
 

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from rvc_mlx.optimize import OPTIMIZATIONS
-from suites.base.statistics import Estimate
+from suites.base.speed import Estimate
 from suites.definitions.single import EVERYTHING, OFF, ON
 
 from ..data.frame import RunData

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from suites.base.statistics import Estimate
+from suites.base.speed import Estimate
 
 from ..data.frame import RunData
 from ..data.roofs import Roof, device_of, roofs

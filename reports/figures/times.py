@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from suites.base.statistics import Estimate
+from suites.base.speed import Estimate
 
 from ..data import fits
 from ..data.frame import RunData

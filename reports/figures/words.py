@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from suites.base.statistics import Estimate
+from suites.base.speed import Estimate
 
 from ..data.frame import RunData
 

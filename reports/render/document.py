@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from suites.base.statistics import Estimate
+from suites.base.speed import Estimate
 
 DASH = "–"
 

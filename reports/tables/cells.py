@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from suites.base.lines import Key, Line
-from suites.base.statistics import LEAST_LAUNCHES, Estimate
+from suites.base.speed import LEAST_LAUNCHES, Estimate
 from suites.metrics.registry import CORR, recorded_metric
 
 from ..data.frame import Book, RunData
@@ -102,20 +102,10 @@ def coverage(run_estimates: Sequence[Estimate | None], sources: tuple[str, ...])
     if all(e.rounds == 1 for e in found):
         return ("One round: single samples, without an interval.",)
     rounds, launches = (_span(counts, sources) for counts in ([e.rounds for e in found], [e.launches for e in found]))
-    if all(e.launches >= LEAST_LAUNCHES for e in found):
-        words = (
-            "{} process launches, {} rounds in all; each launch counts once, with its median. Brackets: "
-            "95 % interval over the launches."
-        )
-        return say(words, launches, rounds)
-    level: Cell = "95 %"
-    if (least := min(e.coverage for e in found)) < 0.95:
-        level = say("{} (fewer than 6 rounds somewhere)", plain(100 * least, sources, ".0f", unit=" %"))
-    words = (
-        "Medians over {} rounds; brackets cover the true median with a probability of at least {}. Fewer than "
-        f"{LEAST_LAUNCHES} process launches somewhere: what differs between launches is not in the interval."
-    )
-    return say(words, rounds, level)
+    words = "{} process launches, {} rounds in all; fast times (docs/measurement.md). Brackets: 95 % interval"
+    if min(e.launches for e in found) < LEAST_LAUNCHES:
+        words += f"; with fewer than {LEAST_LAUNCHES} launches it does not hold what differs between processes"
+    return say(f"{words}.", launches, rounds)
 
 
 def _span(counts: Sequence[int], sources: tuple[str, ...]) -> Text:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from suites.base.lines import Line
-from suites.base.statistics import Estimate
+from suites.base.speed import Estimate
 from suites.metrics.registry import recorded_metric
 
 from ..data import trace
@@ -34,6 +34,8 @@ VERDICTS = {
 }
 # share of the processors taken by other work above which a record is reported
 BUSY = 0.05
+# an interval whose ends differ by more says nothing
+WIDE = 2.0
 MANY = 5
 
 
@@ -44,10 +46,11 @@ def exit_code(book: Book) -> int:
 
 
 def summary(book: Book) -> Section:
-    section = Section("Summary", [Paragraph((VERDICTS[exit_code(book)],)), Paragraph(_what(book))])
+    section = Section("Summary", [Paragraph((VERDICTS[exit_code(book)],))])
     items = [*_speed(book), *_precise(book), *_shares(book), *_memory(book), *accuracy.findings(book), *_traces(book)]
     if items:
         section.blocks.append(Bullets(tuple(items)))
+    section.blocks.append(Paragraph(_what(book)))
     return section
 
 
@@ -95,15 +98,33 @@ def _speed(book: Book) -> Iterator[Text]:
         for backend in run.backends:
             gain = run.speedup(case, whole, backend)
             if gain:
-                number = cells.gain_number(run, case, whole, backend)
-                source = number.sources if isinstance(number, Num) else ()
-                yield say(
-                    "{}, whole call on {} s of audio, {}: {} against {}: speed-up {} ({}; {}, {}), realtime factor {}.",
-                    run.name, cells.seconds_of(run, case), run.precision, _who(run, backend),
-                    Code(str(run.speed_reference(backend))), number, _word(gain),
-                    counted(gain.launches, "launch", source), counted(gain.rounds, "round", source),
-                    cells.realtime_factor(run, case, whole, backend),
-                )  # fmt: skip
+                yield _answer(run, case, backend, gain)
+
+
+def _answer(run: RunData, case: str, backend: str, gain: Estimate) -> Text:
+    """How fast, and whether it is equal."""
+    whole, reference = run.suite.whole or "", Code(str(run.speed_reference(backend)))
+    number = cells.gain_number(run, case, whole, backend)
+    source = number.sources if isinstance(number, Num) else ()
+    value, low, high = (plain(x, source, ".2f", unit="×") for x in (gain.value, gain.low, gain.high))
+    if gain.high > WIDE * gain.low:
+        speed = say("'s speed is unknown: {} to {} of {}'s, wider than a factor of two", low, high, reference)
+    elif gain.rounds == 1:
+        speed = say(" is {} as fast as {}, by one round", value, reference)
+    else:
+        speed = say(" is {} as fast as {} ({} to {})", value, reference, low, high)
+    found = [line["parity"] for c in run.cases if (line := run.find(c, whole, backend)) and line["parity"]]
+    if any(not check["passed"] for one in found for check in one["limits"].values()):
+        equal = "**not equal to it**: see *Parity*"
+    else:
+        equal = "equal to it within rounding" if found else "not compared with it"
+    return say(
+        "**{}**: {}{}, and {}. {} s of audio, {}; {}, {}; realtime factor {}.",
+        run.suite.subject[0].upper() + run.suite.subject[1:], _who(run, backend), speed, equal,
+        cells.seconds_of(run, case), run.precision,
+        counted(gain.launches, "launch", source), counted(gain.rounds, "round", source),
+        cells.realtime_factor(run, case, whole, backend),
+    )  # fmt: skip
 
 
 def _is_slower(gain: Estimate) -> bool:
@@ -112,12 +133,6 @@ def _is_slower(gain: Estimate) -> bool:
 
 def _is_faster(gain: Estimate) -> bool:
     return gain.rounds > 1 and gain.low > 1
-
-
-def _word(gain: Estimate) -> str:
-    if gain.rounds == 1:
-        return "one round, so without an interval"
-    return "faster" if _is_faster(gain) else "slower" if _is_slower(gain) else "no difference shown"
 
 
 # ---------------------------------------------------------------------- precision

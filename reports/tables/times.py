@@ -8,7 +8,7 @@ from statistics import median
 
 from suites.base.lines import Line
 from suites.base.records import key_of
-from suites.base.statistics import Estimate
+from suites.base.speed import Estimate
 from suites.definitions import with_section
 
 from ..data import fits

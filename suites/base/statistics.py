@@ -1,31 +1,14 @@
-"""Medians with intervals, paired ratios, and the size of change that could have been seen. Pure functions of samples.
-
-Two intervals, by what the samples allow:
-
-* Over *launches* (three or more process launches): calls of one process share what it happened to get,
-  such as the layout of its memory, so they are not independent (Kalibera and Jones, "Rigorous
-  Benchmarking in Reasonable Time", ISMM 2013). Each launch counts once, with the median of its rounds;
-  the interval is Student's, on logarithms.
-* Over *rounds* (fewer launches): distribution-free, from order statistics (David and Nagaraja, "Order
-  Statistics", 3rd ed., 7.1): the interval between the k-th smallest and k-th largest sample covers the
-  median with probability 1 - 2 P(Binomial(n, 1/2) < k). With fewer than six samples no such interval
-  reaches 95 %; then the range is given, with the coverage that it has. What differs between process
-  launches is not in it.
-"""
+"""Whether two groups of process launches differ, and the size of change that could have been seen. Pure functions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from math import comb, exp, log, sqrt
+from math import exp, log, sqrt
 from statistics import fmean, median, stdev
 from typing import NamedTuple
 
-CONFIDENCE = 0.95
 POWER = 0.8
-# a Student's interval of two launches is too wide to be of use
-LEAST_LAUNCHES = 3
-FAST_SHARE = 0.1
 # of the launches, at either end
 TRIMMED_SHARE = 0.2
 # a device that works on for longer after the clock has stopped had not computed every output
@@ -39,81 +22,11 @@ def largest_rest_s(seconds: float) -> float:
     return max(LARGEST_REST_S, LARGEST_REST_SHARE * seconds)
 
 
-class Estimate(NamedTuple):
-    """A typical value and an interval that covers the true one with probability ``coverage``.
-    ``detectable``: the smallest relative change that two such measurements would distinguish in 80 % of cases; None
-    where the launches are too few to say."""
-
-    value: float
-    low: float
-    high: float
-    coverage: float
-    rounds: int
-    launches: int
-    detectable: float | None = None
-
-    @property
-    def half_width(self) -> float:
-        """Of the interval, relative to the value."""
-        return sqrt(self.high / self.low) - 1.0
-
-
-def estimate(samples: Sequence[float], launches: Sequence[int] | None = None) -> Estimate | None:
-    """Of positive samples; ``launches``: the process launch that each was taken in. None where there are none."""
-    if not samples:
-        return None
-    groups = _by_launch(samples, launches or [0] * len(samples))
-    typical = [log(median(group)) for group in groups.values()]
-    if len(typical) >= LEAST_LAUNCHES:
-        return _over_launches(typical, len(samples))
-    return _over_rounds(samples, len(typical))
-
-
 def _by_launch(values: Iterable[float], launches: Iterable[int]) -> dict[int, list[float]]:
     groups: dict[int, list[float]] = {}
     for value, launch in zip(values, launches, strict=True):
         groups.setdefault(launch, []).append(value)
     return dict(sorted(groups.items()))
-
-
-def fast_logs(samples: Sequence[float], launches: Sequence[int]) -> dict[int, float]:
-    """Per launch the *fast time*: the mean logarithm of its fastest tenth (of one sample at least).
-    Whatever else runs on a machine only ever adds time, so the fastest calls say most about the code (Chen and Revels,
-    "Robust benchmarking in noisy environments", 2016). What a user waits for is the median; what comparisons need is
-    this."""
-    found = {}
-    for launch, group in _by_launch(samples, launches).items():
-        fastest = sorted(group)[: max(1, round(FAST_SHARE * len(group)))]
-        found[launch] = fmean(log(sample) for sample in fastest)
-    return found
-
-
-def _over_launches(typical: list[float], rounds: int) -> Estimate:
-    n, centre = len(typical), fmean(typical)
-    error = stdev(typical) / sqrt(n)
-    reach = _t_quantile(0.5 + CONFIDENCE / 2, n - 1) * error
-    seen = detectable_rise(sqrt(error**2 + error**2), n + n - 2.0, 0.05)
-    return Estimate(exp(centre), exp(centre - reach), exp(centre + reach), CONFIDENCE, rounds, n, seen)
-
-
-def _over_rounds(samples: Sequence[float], launches: int) -> Estimate:
-    ordered = sorted(samples)
-    n = len(ordered)
-    k = max((k for k in range(1, n // 2 + 1) if _coverage(n, k) >= CONFIDENCE), default=1)
-    return Estimate(median(ordered), ordered[k - 1], ordered[n - k], _coverage(n, k), n, launches)
-
-
-def _coverage(n: int, k: int) -> float:
-    return max(0.0, 1.0 - 2.0 * sum(comb(n, i) for i in range(k)) / 2**n)
-
-
-def paired_ratio(
-    reference: Mapping[int, float], other: Mapping[int, float], launches: Mapping[int, int] | None = None
-) -> Estimate | None:
-    """Speed-up of ``other``: over rounds, reference time / its time.
-    All map rounds: to seconds, and to launches. Pairing by round cancels what slowed the machine in that round."""
-    both = [i for i in sorted(reference) if i in other]
-    return estimate([reference[i] / other[i] for i in both], [launches[i] for i in both] if launches else None)
 
 
 def paired_logs(own: Mapping[int, float], theirs: Mapping[int, float], launches: Mapping[int, int]) -> dict[int, float]:

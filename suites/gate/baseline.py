@@ -21,7 +21,8 @@ from ..base.errors import UserError
 from ..base.lines import Key, Line
 from ..base.records import key_of, read_lines, records
 from ..base.run_folder import RunFolder
-from ..base.statistics import fast_logs, paired_logs
+from ..base.speed import fast_logs
+from ..base.statistics import paired_logs
 from ..metrics.limits import FLOOR_CAP
 from ..metrics.registry import recorded_metric
 from .checks import MEASURED, Context, checks_of, contradiction

@@ -19,7 +19,8 @@ from ..base import statistics
 from ..base.backends import BACKENDS
 from ..base.errors import UserError, nearest
 from ..base.paths import CONF
-from ..base.statistics import CONFIDENCE, Difference, difference, trimmed_mean
+from ..base.speed import CONFIDENCE
+from ..base.statistics import Difference, difference, trimmed_mean
 from ..metrics.registry import recorded_metric
 from .baseline import Baseline, Entry, Key, differences
 from .checks import MEASURED

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..base.backends import BACKENDS, impossible
 from ..base.errors import UserError
-from ..base.statistics import fast_logs
+from ..base.speed import fast_logs
 from ..base.words import options
 from ..definitions.known import ALLOCATED_BYTES, SLEEP_S
 from ..measure.launch import Worker

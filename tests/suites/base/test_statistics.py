@@ -1,4 +1,4 @@
-"""Intervals and paired ratios against known answers and by simulation."""
+"""Comparisons of launches against known answers and by simulation."""
 
 from __future__ import annotations
 
@@ -15,100 +15,10 @@ from suites.base.statistics import (
     between_runs,
     detectable_rise,
     difference,
-    estimate,
-    fast_logs,
     holm,
     moderated,
-    paired_ratio,
     trimmed_mean,
 )
-
-times = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=40)
-
-
-def test_nothing():
-    assert estimate([]) is None
-    assert paired_ratio({}, {0: 1.0}) is None
-
-
-@pytest.mark.parametrize(("n", "coverage"), [(1, 0.0), (2, 0.5), (5, 0.9375), (6, 0.96875)])
-def test_small_samples_give_their_range_and_say_what_it_covers(n, coverage):
-    e = estimate(range(1, n + 1))
-    assert (e.low, e.high) == (1, n)
-    assert e.coverage == pytest.approx(coverage)
-
-
-def test_known_ranks():
-    """n = 20: the 6th and 15th smallest, coverage 95.9 % (tables of the sign test)."""
-    e = estimate(range(1, 21))
-    assert (e.low, e.high) == (6, 15)
-    assert e.coverage == pytest.approx(0.9586, abs=1e-4)
-
-
-@given(times, st.floats(1e-3, 1e3))
-def test_scaling_scales(samples, factor):
-    a, b = estimate(samples), estimate([factor * s for s in samples])
-    assert (b.value, b.low, b.high) == pytest.approx((factor * a.value, factor * a.low, factor * a.high))
-
-
-@given(times)
-def test_the_interval_holds_the_median(samples):
-    e = estimate(samples)
-    assert e.low <= e.value <= e.high
-
-
-def test_coverage_is_what_it_says():
-    rng = np.random.default_rng(0)
-    hits = []
-    for _ in range(2000):
-        e = estimate(rng.exponential(size=12).tolist())
-        hits.append(e.low <= np.log(2) <= e.high)
-    assert np.mean(hits) == pytest.approx(estimate(range(1, 13)).coverage, abs=0.015)
-
-
-def test_pairing_cancels_the_machines_drift():
-    drift = [1.0, 3.0, 0.5, 2.0, 1.5, 4.0]
-    e = paired_ratio({i: 2 * d for i, d in enumerate(drift)}, dict(enumerate(drift)))
-    assert (e.low, e.value, e.high) == (2, 2, 2)
-
-
-def test_rounds_of_one_side_only_are_left_out():
-    assert paired_ratio({0: 2.0, 1: 9.0, 3: 4.0}, {0: 1.0, 2: 7.0, 3: 2.0}).rounds == 2
-
-
-def test_one_round_has_no_interval():
-    from reports.render.document import estimate_of, words_of
-    from reports.tables.cells import coverage
-
-    one = estimate([0.5])
-    assert estimate_of(one, ("here",), 1e3).text == "500"
-    assert estimate_of(one, ("here",), unit="×").text == "0.50×"
-    assert "without an interval" in words_of(coverage([one], ("here",)))
-
-
-# ---------------------------------------------------------------------- over launches
-def launches_of(rng, launches, rounds, between, within):
-    logs = between * rng.standard_normal((launches, 1)) + within * rng.standard_normal((launches, rounds))
-    return np.exp(logs).ravel().tolist(), np.repeat(np.arange(launches), rounds).tolist()
-
-
-def test_the_interval_over_launches_covers_the_truth():
-    """Where launches differ by more than calls within one, rounds alone would promise far too much."""
-    rng, hits = np.random.default_rng(1), []
-    for _ in range(800):
-        e = estimate(*launches_of(rng, 5, 20, between=0.05, within=0.02))
-        hits.append(e.low <= 1.0 <= e.high)
-    assert np.mean(hits) == pytest.approx(0.95, abs=0.025)
-
-
-def test_two_launches_fall_back_to_rounds():
-    e = estimate([1.0, 2.0, 3.0, 4.0], [0, 0, 1, 1])
-    assert (e.launches, e.detectable) == (2, None)
-
-
-def test_unequal_launches_count_alike():
-    e = estimate([1.0] * 50 + [2.0, 4.0], [0] * 50 + [1, 2])
-    assert e.value == pytest.approx(2.0)
 
 
 def test_what_two_runs_could_tell_apart_is_told_apart():
@@ -122,19 +32,6 @@ def test_what_two_runs_could_tell_apart_is_told_apart():
         error = np.sqrt((np.var(first, ddof=1) + np.var(second, ddof=1)) / 8)
         found.append(stats.t.sf(shift / error, 14) < 0.05)
     assert np.mean(found) == pytest.approx(0.8, abs=0.05)
-
-
-# ---------------------------------------------------------------------- fast times
-def test_fast_times_forget_what_else_ran():
-    quiet = [1.0 + 0.001 * i for i in range(20)]
-    disturbed = quiet[:4] + [x + 0.5 for x in quiet[4:]]
-    assert fast_logs(disturbed, [0] * 20)[0] == pytest.approx(fast_logs(quiet, [0] * 20)[0], abs=1e-3)
-
-
-@given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=60), st.floats(1e-3, 1e3))
-def test_fast_times_scale(samples, factor):
-    one, other = (fast_logs(group, [0] * len(group))[0] for group in (samples, [factor * s for s in samples]))
-    assert other - one == pytest.approx(np.log(factor), abs=1e-9)
 
 
 # ---------------------------------------------------------------------- differences
