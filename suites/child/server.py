@@ -7,6 +7,7 @@ prints goes to the log and not into the protocol.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -14,10 +15,13 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TextIO
 
 from ..base import plugins
 from .served import REQUESTS, ServedModel
+
+HIGHEST_PRIORITY = -20
 
 
 def serve(model: ServedModel, requests: Iterable[str], answers: TextIO) -> None:
@@ -43,6 +47,17 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def raise_priority() -> None:
+    """Where the system lets it, ahead of everything else: a busy core then costs a call little.
+
+    Linux weighs sessions against one another before their processes (autogroups), and this process leads a session.
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, HIGHEST_PRIORITY)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(HIGHEST_PRIORITY))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--backend", required=True)
@@ -51,6 +66,7 @@ def main() -> None:
     parser.add_argument("--answers", type=int, required=True, help="file descriptor to write")
     args = parser.parse_args()
     _die_with_parent()
+    raise_priority()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     if plugins.names():  # else a worker that loads no model does without the suites
         importlib.import_module("suites.definitions")
