@@ -82,7 +82,8 @@ class ServedModel:
             counts = {name: os.environ.get(name) for name in THREAD_VARIABLES} | self._adapter.thread_counts()
             facts |= {"clock": clock(), "thread_counts": counts}
             facts["garbage_collection"] = "before every sample, off during it"
-        return facts | {"import_s": import_s, "pid": os.getpid()}
+        priority = os.getpriority(os.PRIO_PROCESS, 0)
+        return facts | {"import_s": import_s, "pid": os.getpid(), "priority": priority}
 
     def load(self, request: Request) -> Answer:
         from ..definitions import SUITES

@@ -40,11 +40,10 @@ class AccuracyCase(MeasuredCase):
         # the estimators that may stand in for the truth come first
         for name in sorted(self.plan.external, key=lambda name: name not in CONSENSUS):
             if not self._done(name):
-                self.progress(name)
+                self.progress(f"{self.case.name}: {name}")
                 self._estimator(name)
         if not all(self._done(backend) for backend in self.plan.backends):
             self._backends()
-        self.progress("", done=True)
 
     def _done(self, name: str) -> bool:
         return (self.case.name, self.component, name) in self.session.done
@@ -109,7 +108,7 @@ class AccuracyCase(MeasuredCase):
         seconds: dict[str, float] = {}
         errors: dict[str, str] = {}
         for backend in self.plan.backends:
-            self.progress(backend)
+            self.progress(f"{self.case.name}: {backend}")
             try:
                 seconds[backend], outputs[backend] = self._f0(backend)
             except (WorkerError, WorkerLost) as error:

@@ -36,7 +36,7 @@ Results = dict[str, np.ndarray]
 
 @dataclass(eq=False)
 class MeasuredCase:
-    """One case of a run on its way to its records. ``progress``: shows a step, and ``done`` that it is over."""
+    """One case of a run on its way to its records. ``progress``: shows a step."""
 
     session: Session
     case: Case
@@ -173,7 +173,6 @@ class CaseOutputs(MeasuredCase):
         network = self.session.weights.get(TRAINED_WEIGHTS)
         if network is None or self.shared is None:
             return
-        self.progress("parity")
         for backend in self.alive():
             with self.guard(backend):
                 worker = self.workers[backend]

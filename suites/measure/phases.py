@@ -41,13 +41,12 @@ class PhaseCase(MeasuredCase):
     def _launches(self, component: str, backend: str) -> tuple[list[Facts], str | None]:
         found: list[Facts] = []
         for number in range(1 if self.case.kind == "growth" else self.session.measure.launches.min):
-            self.progress(f"{component} {backend}, launch {number + 1}")
+            self.progress(f"{self.case.name}: {component} {backend}, launch {number + 1}")
             try:
                 with self.session.start(backend) as worker:
                     found.append(self.measure(worker, SUITES[component]))
             except (WorkerError, WorkerLost) as error:
                 return found, str(error)
-            self.progress(f"{component} {backend}", done=True)
         return found, None
 
     def measure(self, worker: Worker, suite: Suite) -> Facts:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
-from tqdm import tqdm
 
 from ..base import environment
 from ..base.backends import impossible
@@ -23,7 +21,7 @@ from ..base.records import RECORDS, read_lines, records_file
 from ..base.run_folder import CONFIG, ENVIRONMENT, PLAN, RunFolder, StoredPlan
 from ..definitions import SUITES
 from ..definitions.config import AccuracyOptions, Config
-from ..definitions.plan import Case, Plan, make_plan, requested_backends
+from ..definitions.plan import Plan, make_plan, requested_backends
 from ..inputs.annotations import read_f0
 from ..inputs.recordings import read_audio
 from ..inputs.weights import TRAINED_WEIGHTS, Weights, cache_folder, find_weights, sha256, shipped, shipped_file
@@ -32,14 +30,11 @@ from .accuracy import AccuracyCase
 from .config import typed
 from .launch import WorkerError, WorkerLost
 from .phases import ColdStartCase, MemoryCase
-from .session import HELLO_TIMEOUT_S, Facts, Session
-from .timed import TimedCase
+from .progress import Progress
+from .session import HELLO_TIMEOUT_S, Session
+from .timed import TimedCase, execute_together
 
 RUN_FILES = (CONFIG, ENVIRONMENT, PLAN, RECORDS, "workers.log")
-
-# starting processes and loading models costs as much as this many seconds of audio
-START_WEIGHT = 10.0
-UNKNOWN_SECONDS = 10.0
 
 # how the cases of a suite are measured, by ``Suite.protocol``
 PROTOCOLS: dict[str, Any] = {
@@ -49,38 +44,6 @@ PROTOCOLS: dict[str, Any] = {
     "ablation": AblationCase,
     "accuracy": AccuracyCase,
 }
-
-
-def weight_of(audio_s: float | None) -> float:
-    """The weight of a case with this many seconds of audio; None: unknown."""
-    return (audio_s or UNKNOWN_SECONDS) + START_WEIGHT
-
-
-class Pace:
-    """The time that a run still needs, from the cases before; None and empty until one has been measured."""
-
-    def __init__(self, weights: Sequence[float], now: Callable[[], float] = time.monotonic) -> None:
-        self.weights, self._now = list(weights), now
-        self._next, self._spent, self._measured, self._since = 0, 0.0, 0.0, now()
-
-    def ended(self, measured: bool) -> None:
-        """The next case is over; not ``measured``: its records existed already, or it could not start."""
-        now = self._now()
-        if measured:
-            self._spent += now - self._since
-            self._measured += self.weights[self._next]
-        self._next, self._since = self._next + 1, now
-
-    def left_s(self) -> float | None:
-        if not self._measured:
-            return None
-        expected = self._spent / self._measured * sum(self.weights[self._next :])
-        return max(0.0, expected - (self._now() - self._since))
-
-    def left(self) -> str:
-        """The remaining time in words; empty while it is unknown."""
-        seconds = self.left_s()
-        return "" if seconds is None else f"about {tqdm.format_interval(seconds)} left"
 
 
 class Runner:
@@ -95,19 +58,20 @@ class Runner:
     def execute(self) -> None:
         self._check_audio()
         plan = self.plan()
-        self.pace = Pace([weight_of(case.seconds) for case in plan.cases])
-        form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
-        options: Facts = {"desc": plan.suite, "bar_format": form, "dynamic_ncols": True}
-        total, hidden = sum(self.pace.weights) * self._steps, not self.session.shows_progress
         with (
             tempfile.TemporaryDirectory(prefix="rvc-parity-") as scratch,
-            tqdm(total=total, disable=hidden, **options) as bar,
+            Progress([case.seconds for case in plan.cases], self.session.shows_progress) as progress,
         ):
             try:
-                for case in plan.cases:
-                    self._case(case, plan, Path(scratch), bar)
+                made = self._cases(plan, Path(scratch), progress)
+                if self.suite.protocol == "timed":
+                    execute_together(list(made))
+                for case in made:
+                    case.execute()
             finally:
                 self.session.close()
+        if self.session.shows_progress and (others := self.session.others()):
+            print(others)
 
     def _check_audio(self) -> None:
         """Refuse a file that cannot be used before any process is started."""
@@ -269,33 +233,21 @@ class Runner:
         write_whole(self.folder / PLAN, json.dumps(msgspec.to_builtins(planned), indent=1) + "\n")
 
     # ------------------------------------------------------------------ cases
-    def _case(self, case: Case, plan: Plan, scratch: Path, bar: Any) -> None:
-        weight, start, measured = weight_of(case.seconds), bar.n, False
-        missing = [key for key in plan.expected() if key[0] == case.name and key not in self.session.done]
-        if missing:
-            try:
-                audio = self.suite.audio(case, self.config)
-            except (UserError, ImportError, OSError) as error:
-                for key in missing:
-                    self.session.unmeasured(*key, "error", str(error))
-                self.pace.ended(measured)
-                return
-
-            def progress(step: str, done: bool = False) -> None:
-                bar.set_description_str(f"{case.name} {step}", refresh=False)
-                bar.set_postfix_str(self.pace.left())
-                if done:  # some cases take more steps than others
-                    bar.update(min(weight, start + weight * self._steps - bar.n))
-
-            PROTOCOLS[self.suite.protocol](self.session, case, audio, plan, scratch, progress).execute()
-            measured = True
-        self.pace.ended(measured)
-        bar.update(start + weight * self._steps - bar.n)
-
-    @property
-    def _steps(self) -> int:
-        measure = self.session.measure
-        return measure.launches.max * (1 + measure.rounds.max)
+    def _cases(self, plan: Plan, scratch: Path, progress: Progress) -> Iterator[Any]:
+        """The cases that lack a record, each made when it is asked for."""
+        for case in plan.cases:
+            missing = [key for key in plan.expected() if key[0] == case.name and key not in self.session.done]
+            if missing:
+                try:
+                    audio = self.suite.audio(case, self.config)
+                except (UserError, ImportError, OSError) as error:
+                    for key in missing:
+                        self.session.unmeasured(*key, "error", str(error))
+                else:
+                    folder = scratch / case.name
+                    folder.mkdir()
+                    yield PROTOCOLS[self.suite.protocol](self.session, case, audio, plan, folder, progress)
+            progress.case_ended(measured=bool(missing))
 
     def discard_if_empty(self) -> None:
         """Remove the files of a run that ended before it measured anything."""

@@ -28,6 +28,8 @@ HELLO_TIMEOUT_S = 180.0
 # a clock whose step or cost exceeds this share of a short sample is reported
 POOR_CLOCK_SHARE = 0.01
 SHORT_SAMPLE_S = 0.001
+# of other processes: how many are named, and the share of the processors below which none is
+MOST_NAMED, LITTLE_SHARE = 3, 0.05
 
 Facts = dict[str, Any]
 
@@ -50,6 +52,7 @@ class Session:
         self.done = {line.key: line for line in run.results() if line.status not in ("error", "not_comparable")}
         self.samples = run.samples()
         self._waited_s = self._parent_cpu_s = 0.0
+        self._begun, self._processes = time.monotonic(), cpu_by_process()
         # for self-tests: the share by which every call of rvc_mlx is slowed, and whether progress is shown
         self.slowdown, self.shows_progress = 0.0, True
 
@@ -132,6 +135,17 @@ class Session:
         """Share of one core that this process used while workers were timed."""
         return round(self._parent_cpu_s / self._waited_s, 6) if self._waited_s else None
 
+    def others(self) -> str:
+        """A sentence on the processes that took processor time beside this run; empty where they took little."""
+        all_s = (time.monotonic() - self._begun) * (os.cpu_count() or 1)
+        taken = {key: one - self._processes.get(key, 0.0) for key, one in cpu_by_process().items()}
+        shares = {key: one / all_s for key, one in taken.items() if key[0] != os.getpid()}
+        first = sorted(shares, key=lambda key: -shares[key])[:MOST_NAMED]
+        if sum(shares.values()) < LITTLE_SHARE:
+            return ""
+        named = ", ".join(f"{name} (process {pid}) {100 * shares[pid, name]:.0f} %" for pid, name in first)
+        return f"other work took {100 * sum(shares.values()):.0f} % of the processors' time: {named}"
+
     # ------------------------------------------------------------------ samples and records
     def base_record(self, case: str, component: str, backend: str) -> Facts:
         config = self.config
@@ -177,6 +191,15 @@ def poor_clock(clock: Mapping[str, float] | None) -> str | None:
     step, cost = (1e6 * clock[name] for name in ("resolution_s", "overhead_s"))
     text = f"this clock's step is {step:.2g} us, reading it costs {cost:.2g} us"
     return f"{text}: samples of {1e3 * SHORT_SAMPLE_S:g} ms are coarse"
+
+
+def cpu_by_process() -> dict[tuple[int, str], float]:
+    """Processor seconds of every process that runs now, by number and name."""
+    found = {}
+    for process in psutil.process_iter(["name", "cpu_times"]):
+        if times := process.info["cpu_times"]:
+            found[process.pid, process.info["name"]] = times.user + times.system
+    return found
 
 
 def others_cpu_s(worker: Worker) -> float:

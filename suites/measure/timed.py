@@ -1,14 +1,18 @@
-"""One case timed on all backends: process launches, in each a first call, warm-up calls and alternating rounds."""
+"""Cases timed on all backends, in process launches that serve all of them: warm-up calls and alternating rounds."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+from tqdm import tqdm
 
 from ..base.backends import speed_reference
 from ..base.lines import Sample
-from ..base.statistics import LEAST_LAUNCHES, Estimate, paired_ratio
+from ..base.speed import LEAST_LAUNCHES, Estimate, estimate, paired_ratio
 from .launch import Worker
 from .outputs import CaseOutputs
 from .session import Facts
@@ -18,123 +22,95 @@ SETTLE_S = 0.05
 MOST_REPEATS = 1000
 # short calls are timed one after another before it is the next backend's turn
 TURN_S = 0.25
+# parity takes about as long as this many whole calls of a case on the slowest backend
+PARITY_CALLS = 12
 
 
 class TimedCase(CaseOutputs):
-    """Launches until the speed-ups are known as precisely as the configuration asks, or the time is spent."""
+    """One case's calls in the launches that it shares with others."""
 
     repeats: dict[str, int]
 
     def execute(self) -> None:
-        self.repeats = {}
-        self.save_inputs()
-        started = time.monotonic()
-        # a resumed case goes on with new launches: an interrupted one is never completed later
-        number = first = max((line.launch for line in self._taken()), default=-1) + 1
-        while number == first or self._more(number - first, time.monotonic() - started):
-            if not self.alive():
-                break
-            try:
-                self._launch(number, judged=number == first)
-            finally:
-                self.end()
-            number += 1
-        self.outputs = {backend: found for backend, found in self.outputs.items() if backend not in self.errors}
-        # records come last: a case whose records are closed is not looked at again
-        self.keep_files()
-        self.close_records()
+        execute_together([self])
 
-    # ------------------------------------------------------------------ how many launches
     def _taken(self) -> Iterator[Sample]:
         for component in self.plan.components:
             for backend in self.plan.backends:
                 yield from self.lines(component, backend).values()
 
-    def _more(self, done: int, spent_s: float) -> bool:
-        """Whether another launch is needed for the precision that was asked for, and there is time."""
-        measure = self.session.measure
-        if done < measure.launches.min:
-            return True
-        if done >= measure.launches.max or spent_s > measure.seconds_per_case:
-            return False
-        known = [one.half_width if one and one.launches >= LEAST_LAUNCHES else math.inf for one in self._ratios()]
-        return max(known, default=math.inf) > measure.goal
+    def next_launch(self) -> int:
+        """A resumed case goes on with new launches: an interrupted one is never completed later."""
+        return max((line.launch for line in self._taken()), default=-1) + 1
 
-    def _ratios(self) -> Iterator[Estimate | None]:
-        for backend in self.alive():
-            reference = self.ratio_reference(backend)
-            if reference is None:
-                continue
-            for component in self.plan.components:
-                other, ours = (self.lines(component, name) for name in (reference, backend))
-                times = [{number: line.seconds for number, line in lines.items()} for lines in (other, ours)]
-                yield paired_ratio(times[0], times[1], {number: line.launch for number, line in ours.items()})
+    def known_to(self) -> float:
+        """Half of the widest interval of a speed-up; infinite while there is none."""
+        found = [ratio for b in self.alive() for c in self.plan.components if (ratio := self.ratio(c, b)) is not None]
+        return max((r.half_width if r.launches >= LEAST_LAUNCHES else math.inf for r in found), default=math.inf)
+
+    def ratio(self, component: str, backend: str) -> Estimate | None:
+        """The speed-up of a backend, as far as it is known; None for one that is compared with none."""
+        reference = self.ratio_reference(backend)
+        if reference is None:
+            return None
+        theirs, ours = (self.lines(component, name) for name in (reference, backend))
+        times = [{number: line.seconds for number, line in lines.items()} for lines in (theirs, ours)]
+        return paired_ratio(times[0], times[1], {number: line.launch for number, line in ours.items()})
+
+    def time(self, component: str, backend: str) -> Estimate | None:
+        lines = self.lines(component, backend).values()
+        return estimate([line.seconds for line in lines], [line.launch for line in lines])
+
+    def slowest_s(self) -> float:
+        """A whole call of the slowest backend, from its warm-up."""
+        return max((min(found["seconds"]) for one in self.warmups.values() for found in one), default=0.0)
 
     def ratio_reference(self, backend: str) -> str | None:
         """The backend whose time a speed-up divides."""
         return speed_reference(backend, self.alive())
 
     # ------------------------------------------------------------------ one launch
-    def _launch(self, number: int, judged: bool) -> None:
-        """A fresh process per backend; which one goes first alternates from launch to launch."""
-        self.begin(number)
-        if judged:
-            self.progress("parity")
-            self.keep_outputs(self.suite.extras)
-        self.warm_up(number)
-        self._rounds(number)
-        if judged:
-            self.progress("parity")
-            self.keep_outputs(self.calls)
-            self.add_rounding()
-            self.count_work()
-            self.add_trained()  # last: it loads another network
-
-    def begin(self, number: int) -> None:
-        self.progress(f"launch {number + 1}")
-        cold = self.suite.whole is not None and self.session.measure.first_calls > 0
-        for backend in [] if cold else self.alive():  # without a first call to measure they import side by side
+    def begin(self, number: int, workers: dict[str, Worker], cold: bool) -> None:
+        """Take part in a launch; start the workers that there are not; ``cold``: measure the process's first call."""
+        self.workers = workers
+        cold = cold and self.suite.whole is not None and self.session.measure.first_calls > 0
+        absent = [backend for backend in self._in_turn(number) if backend not in workers]
+        for backend in [] if cold else absent:  # without a first call to measure they import side by side
             with self.guard(backend):
-                self.workers[backend] = self.new_worker(backend)
+                workers[backend] = self.new_worker(backend)
         for backend in self._in_turn(number):
             with self.guard(backend):
-                self._start(backend, cold)
+                self._start(backend, backend in absent, cold)
         self.share_inputs()
 
-    def warm_up(self, number: int) -> None:
-        self.progress(f"warm-up {number + 1}")
-        for call in self.calls:
-            for backend in self._in_turn(number):
-                with self.guard(backend):
-                    self._warm_up(backend, call, number)
-        self.progress(f"warm-up {number + 1}", done=True)
-
-    def end(self) -> None:
-        while self.workers:
-            _, worker = self.workers.popitem()
-            worker.kill()
-
-    def _in_turn(self, number: int) -> list[str]:
-        return self.alive() if number % 2 == 0 else self.alive()[::-1]
-
-    def _start(self, backend: str, cold: bool) -> None:
+    def _start(self, backend: str, fresh: bool, cold: bool) -> None:
         if backend not in self.workers:
             self.workers[backend] = self.new_worker(backend)
-        worker, session = self.workers[backend], self.session
-        hello, loaded = session.hello(worker), self.load_model(worker, backend)
+        worker, session, facts = self.workers[backend], self.session, {}
+        if fresh:
+            facts = {"import_s": session.hello(worker)["import_s"], **self.load_model(worker, backend)}
         worker.ask("prepare", self.timeout_s, inputs=self.given())
         if session.slowdown and backend.startswith("mlx"):
             worker.ask("slow", self.timeout_s, shares=dict.fromkeys(self.calls, session.slowdown))
         if cold:
             second = session.measure.first_calls > 1
             found = worker.ask("cold", self.timeout_s, component=self.suite.whole, second=second)
-            self.cold.setdefault(backend, []).append({"import_s": hello["import_s"], **loaded, **found})
+            self.cold.setdefault(backend, []).append({**facts, **found})
+
+    def _in_turn(self, number: int) -> list[str]:
+        return self.alive() if number % 2 == 0 else self.alive()[::-1]
 
     def new_worker(self, backend: str) -> Worker:
         return self.session.start(backend)
 
     def load_model(self, worker: Worker, backend: str) -> Facts:
         return self.session.load(worker)
+
+    def warm_up(self, number: int) -> None:
+        for call in self.calls:
+            for backend in self._in_turn(number):
+                with self.guard(backend):
+                    self._warm_up(backend, call, number)
 
     def _warm_up(self, backend: str, call: str, number: int) -> None:
         seconds = self.session.measure.warmup_seconds
@@ -145,22 +121,32 @@ class TimedCase(CaseOutputs):
                 facts = {"launch": number, "seconds": taken, "steady": found["steady"]}
                 self.warmups.setdefault((component, backend), []).append(facts)
 
+    def judge_outputs(self) -> None:
+        """Add what parity and the roofline need beside the outputs of the timed calls."""
+        self.keep_outputs(self.suite.extras)
+        self.add_rounding()
+        self.count_work()
+
+    def close(self) -> None:
+        """The records come last: a case whose records are closed is not looked at again."""
+        self.outputs = {backend: found for backend, found in self.outputs.items() if backend not in self.errors}
+        self.keep_files()
+        self.close_records()
+
     # ------------------------------------------------------------------ rounds
-    def _rounds(self, launch: int) -> None:
-        """A round times all components on all backends; the order of both alternates from round to round."""
-        measure, started = self.session.measure, time.monotonic()
-        budget = measure.seconds_per_case / measure.launches.min
+    def rounds(self, launch: int, until: float) -> None:
+        """Rounds up to a moment, the fewest in any case. A round times all components on all backends; the order of
+        both alternates from round to round."""
+        measure = self.session.measure
         first = max((line.round for line in self._taken()), default=-1) + 1
         self.set_repeats()
         for number in range(first, first + measure.rounds.max):
-            if number - first >= measure.rounds.min and time.monotonic() - started > budget:
+            if number - first >= measure.rounds.min and time.monotonic() > until:
                 return
-            self.progress(f"launch {launch + 1}, round {number - first + 1}")
             for turn in self._turns():
                 for backend in self._in_turn(number):
                     with self.guard(backend):
                         self._take_turn(backend, turn if number % 4 < 2 else turn[::-1], launch, number)
-            self.progress(f"launch {launch + 1}", done=True)
 
     def set_repeats(self) -> None:
         """How often a call is made for one sample: the same on every backend and in every launch of a case.
@@ -210,3 +196,98 @@ class TimedCase(CaseOutputs):
                     facts["others"] = answer["others"]
                     key = self.record_key(component, backend)
                     self.session.sample(self.case, *key, number, one["seconds"][component], facts)
+
+
+def execute_together(cases: Sequence[TimedCase]) -> None:
+    """Launches that serve all of these cases, until their speed-ups are known as precisely as the configuration asks,
+    or the time is spent. In the first one follows, while nothing is timed, what parity compares.
+
+    A resumed run counts the launches from before, and makes one more at least."""
+    if not cases:
+        return
+    measure = cases[0].session.measure
+    for case in cases:
+        case.repeats = {}
+        case.save_inputs()
+    number = first = max(case.next_launch() for case in cases)
+    clock = LaunchClock(measure.seconds_per_case * len(cases))
+    while any(case.alive() for case in cases) and (
+        number == first
+        or number < measure.launches.min
+        or (number < measure.launches.max and clock.left_s() > 0 and max(c.known_to() for c in cases) > measure.goal)
+    ):
+        clock.until = time.monotonic() + clock.allowed_s / measure.launches.max
+        _launch(cases, number, number == first, clock)
+        number += 1
+        clock.least_s = clock.timed_s() / (number - first) * (measure.launches.min - first)
+    for case in cases:
+        case.close()
+
+
+class LaunchClock:
+    """The time that launches may take, without what is done while nothing is timed."""
+
+    def __init__(self, allowed_s: float) -> None:
+        self.allowed_s, self.least_s, self.parity_s = allowed_s, 0.0, 0.0
+        self.until = self._started = time.monotonic()
+        self._untimed_s = 0.0
+
+    def timed_s(self) -> float:
+        return time.monotonic() - self._started - self._untimed_s
+
+    def left_s(self) -> float:
+        """What is left of the time that is allowed."""
+        return self.allowed_s - self.timed_s()
+
+    def expected_s(self) -> float:
+        """What launches and parity will still take; the fewest launches may take longer than is allowed."""
+        return max(0.0, max(self.allowed_s, self.least_s) - self.timed_s()) + self.parity_s
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self._untimed_s, self.parity_s = self._untimed_s + time.monotonic() - start, 0.0
+
+
+def _launch(cases: Sequence[TimedCase], number: int, judged: bool, clock: LaunchClock) -> None:
+    """A process per backend; with which case and which backend it begins alternates from launch to launch."""
+    workers: dict[str, Worker] = {}
+    start, turn = time.monotonic(), number % len(cases)
+    order = [*cases[turn:], *cases[:turn]]
+    try:
+        for place, case in enumerate(order):
+            case.progress(f"launch {number + 1}: {case.case.name}", clock.expected_s())
+            case.begin(number, workers, cold=place == 0)
+            case.warm_up(number)
+            if judged:
+                clock.parity_s += PARITY_CALLS * case.slowest_s()
+            case.rounds(number, start + (clock.until - start) * (place + 1) / len(order))
+            if judged:
+                case.keep_outputs(case.calls)
+        if judged:
+            tqdm.write(times_so_far(cases))
+            with clock.stopped():
+                for step in (TimedCase.judge_outputs, TimedCase.add_trained):  # which loads another network
+                    for case in cases:
+                        case.progress(f"parity: {case.case.name}", clock.expected_s())
+                        case.begin(number, workers, cold=False)
+                        step(case)
+    finally:
+        for worker in workers.values():
+            worker.kill()
+
+
+def times_so_far(cases: Sequence[TimedCase]) -> str:
+    """A table of what is known of the whole calls, or of all components where there is no whole one."""
+    rows = []
+    for case in cases:
+        for component in [case.suite.whole] if case.suite.whole in case.plan.components else case.plan.components:
+            row = {"case": case.case.name, "component": component}
+            for backend in case.alive():
+                one, ratio = case.time(component, backend), case.ratio(component, backend)
+                row[backend] = f"{1e3 * one.value:.3g} ms" if one else ""
+                if ratio:
+                    row[f"{backend} speed-up"] = f"{ratio.value:.2f}x"
+            rows.append(row)
+    return pd.DataFrame(rows).fillna("").to_string(index=False)

@@ -42,7 +42,7 @@ class Launches:
             else:
                 launch.save_inputs()
             self.launches.append(launch)
-            launch.begin(number)
+            launch.begin(number, {}, cold=False)
             launch.warm_up(number)
             launch.repeats = {} if launch is self.launches[0] else self.launches[0].repeats
             launch.set_repeats()
@@ -58,4 +58,5 @@ class Launches:
 
     def end(self) -> None:
         for launch in self.launches:
-            launch.end()
+            for worker in launch.workers.values():
+                worker.kill()

@@ -29,7 +29,7 @@ def test_full_has_all_five_durations():
 
 def test_a_suite_may_have_its_own_budget_and_the_command_line_the_last_word():
     config = compose_config("pipeline", [])
-    assert (config.durations, config.measure.rounds.min) == ([5, 13.5, 60], 1)
+    assert (config.durations, config.measure.rounds.min, config.measure.seconds_per_case) == ([5], 1, 75)
     config = compose_config("pipeline", ["measure.rounds.min=2", "durations=[3]"])
     assert (config.durations, config.measure.rounds.min) == ([3], 2)
     assert [case.kind for case in cases(compose_config("pipeline", ["measure=full"]))][-1] == "speech"
@@ -121,4 +121,4 @@ def test_listing_names_everything():
 def test_planned_text():
     text = plan_text(compose_config("rmvpe", ["backends=[torch_cpu]", "durations=[5]"]))
     assert "synthetic-5s" in text
-    assert "8 records, 3 to 6 process launches of 1 to 15 rounds each" in text
+    assert "8 records, 4 to 6 process launches of 2 to 15 rounds each" in text

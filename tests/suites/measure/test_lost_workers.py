@@ -44,10 +44,10 @@ def losing(monkeypatch):
     """From now on the worker of this backend is killed where a launch begins."""
 
     def lose(backend):
-        def start(self, name, cold):
+        def start(self, name, *more):
             if name == backend:
                 self.workers[name].kill()
-            whole(self, name, cold)
+            whole(self, name, *more)
 
         monkeypatch.setattr(TimedCase, "_start", start)
 

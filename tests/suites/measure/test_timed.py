@@ -1,0 +1,76 @@
+"""Launches that serve all cases of a suite: how many processes there are, and what follows from one that is lost."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from command import suites
+from quick_runs import Inside
+
+from suites.base.records import read_lines, records
+from suites.measure import session
+from suites.measure.timed import LaunchClock
+
+WORDS = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "threads=1", "durations=[0.5,0.6]", "suite.speech_clip=false"]
+WORDS += ["measure.launches={min: 2, max: 2}", "measure.warmup_seconds=0", "measure.first_calls=1"]
+
+
+@pytest.fixture
+def started(quick, monkeypatch):
+    """The backends of all workers, in the order of their start."""
+    found = []
+
+    class Counted(Inside):
+        def __init__(self, backend, *more):
+            found.append(backend)
+            super().__init__(backend, *more)
+
+    monkeypatch.setattr(session, "Worker", Counted)
+    return found
+
+
+def test_a_launch_is_one_process_per_backend_for_all_cases(started, tmp_path):
+    done = suites("run", "rmvpe", *WORDS, f"out={tmp_path / 'r'}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    # to describe the backends, and twice for the launches; their order turns around
+    assert started == ["torch_cpu", "mlx_cpu", "torch_cpu", "mlx_cpu", "mlx_cpu", "torch_cpu"]
+    closed = [line for line in records(read_lines(tmp_path / "r" / "records.jsonl")) if "workload" in line]
+    assert {tuple(line["launches"]) for line in closed} == {(0, 0, 1, 1)}
+    # the first calls of a process belong to the case that its launch began with
+    whole = [line for line in closed if line["component"] == "f0"]
+    assert [len(line["cold"]) for line in whole] == [1, 1, 1, 1]
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["case", "component", "torch_cpu", "mlx_cpu", "mlx_cpu", "speed-up"]
+    assert [line.split()[0] for line in lines[1:3]] == ["synthetic-0.5s", "synthetic-0.6s"]
+
+
+def test_a_worker_that_is_lost_costs_its_case_and_is_replaced_for_the_next_one(started, tmp_path, monkeypatch):
+    ask, lost = Inside.ask, []
+
+    def asked(self, do, timeout_s, **arguments):
+        if do == "warm" and self.backend == "mlx_cpu" and not lost:
+            lost.append(self)
+            self.kill()
+        return ask(self, do, timeout_s, **arguments)
+
+    monkeypatch.setattr(Inside, "ask", asked)
+    done = suites("run", "rmvpe", *WORDS, f"out={tmp_path / 'r'}")
+    assert done.returncode == 2
+    closed = [line for line in records(read_lines(tmp_path / "r" / "records.jsonl")) if "workload" in line]
+    assert {(x["case"], x["backend"]) for x in closed if x["status"] == "error"} == {("synthetic-0.5s", "mlx_cpu")}
+    assert sum(x["status"] == "passed" for x in closed) == 12
+
+
+def test_the_clock_of_launches_stands_while_nothing_is_timed(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    clock = LaunchClock(100.0)
+    clock.parity_s = 30.0
+    now[0] = 20.0
+    assert (clock.left_s(), clock.expected_s()) == (80.0, 110.0)
+    with clock.stopped():
+        now[0] = 45.0
+    assert (clock.left_s(), clock.expected_s()) == (80.0, 80.0)
+    clock.least_s = 150.0  # a slow machine: the fewest launches take longer than is allowed
+    assert clock.expected_s() == 130.0
