@@ -292,7 +292,7 @@ def _with_ffmpeg(program: str, file: BinaryIO, name: str) -> Reading:
                     _, offset, _, _, rate, channels = struct.unpack(">4s5I", head)
                     process.stdout.read(offset - 24)
                     found.add(_piped(process.stdout, channels), rate)
-            except BaseException:
+            except BaseException:  # an interrupt too: leaving ``with`` waits for the process
                 process.kill()
                 raise
         log.seek(0)

@@ -63,11 +63,12 @@ class Runner:
             Progress([case.seconds for case in plan.cases], self.session.shows_progress) as progress,
         ):
             try:
-                made = self._cases(plan, Path(scratch), progress)
+                cases = self._cases(plan, Path(scratch), progress)
                 if self.suite.protocol == "timed":
-                    execute_together(list(made))
-                for case in made:
-                    case.execute()
+                    execute_together(list(cases))
+                else:
+                    for case in cases:
+                        case.execute()
             finally:
                 self.session.close()
         if self.session.shows_progress and (others := self.session.others()):
