@@ -115,11 +115,11 @@ def _answer(run: RunData, case: str, backend: str, gain: Estimate) -> Text:
         speed = say(" is {} as fast as {} ({} to {})", value, reference, low, high)
     found = [line["parity"] for c in run.cases if (line := run.find(c, whole, backend)) and line["parity"]]
     if any(not check["passed"] for one in found for check in one["limits"].values()):
-        equal = "**not equal to it**: see *Parity*"
+        equal = "not equal to it: see *Parity*"
     else:
         equal = "equal to it within rounding" if found else "not compared with it"
     return say(
-        "**{}**: {}{}, and {}. {} s of audio, {}; {}, {}; realtime factor {}.",
+        "{}: {}{}, and {}. {} s of audio, {}; {}, {}; realtime factor {}.",
         run.suite.subject[0].upper() + run.suite.subject[1:], _who(run, backend), speed, equal,
         cells.seconds_of(run, case), run.precision,
         counted(gain.launches, "launch", source), counted(gain.rounds, "round", source),

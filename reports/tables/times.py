@@ -150,7 +150,7 @@ def breakdown(book: Book, runs: Sequence[RunData]) -> Table:
             row.append(plain(1e3 * median(s for s, _ in pairs), sources))
             row.append(plain(100 * median(s / w for s, w in pairs), sources, ".2f"))
         rows.append((run, [*row, *[Absent()] * (len(header) - len(row))]))
-    return cells.table(book, f"{runs[0].name}-breakdown", header, rows, 2, ("Medians side by side.",))
+    return cells.table(book, f"{runs[0].name}-breakdown", header, rows, 2, ("Times side by side.",))
 
 
 def slopes(book: Book) -> list[Section]:

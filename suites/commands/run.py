@@ -71,6 +71,9 @@ def finish(runner: Runner) -> int:
     except UserError:
         runner.discard_if_empty()
         raise
+    except OSError as error:  # such as a full disk
+        again = f"what was measured is kept; to go on: python -m suites run resume={runner.folder}"
+        raise UserError(f"run folder {runner.folder}: {error.strerror or error}; {again}") from None
     except Exception:
         with contextlib.suppress(OSError):
             write_report(runner.folder)  # of the records that there are

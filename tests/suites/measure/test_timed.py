@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 
 import pytest
@@ -10,7 +11,7 @@ from quick_runs import Inside
 
 from suites.base.records import read_lines, records
 from suites.measure import session
-from suites.measure.timed import LaunchClock
+from suites.measure.timed import LaunchClock, TimedCase
 
 WORDS = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "threads=1", "durations=[0.5,0.6]", "suite.speech_clip=false"]
 WORDS += ["measure.launches={min: 2, max: 2}", "measure.warmup_seconds=0", "measure.first_calls=1"]
@@ -74,3 +75,21 @@ def test_the_clock_of_launches_stands_while_nothing_is_timed(monkeypatch):
     assert (clock.left_s(), clock.expected_s()) == (80.0, 80.0)
     clock.least_s = 150.0  # a slow machine: the fewest launches take longer than is allowed
     assert clock.expected_s() == 130.0
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_full_disk_is_one_line_and_nothing_is_lost(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TimedCase, "keep_files", full)
+        done = suites("run", "rmvpe", *WORDS, f"out={tmp_path / 'r'}")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"error: run folder {tmp_path / 'r'}: No space left on device; what was measured is kept; "
+        f"to go on: python -m suites run resume={tmp_path / 'r'}"
+    ]
+    assert suites("run", f"resume={tmp_path / 'r'}").returncode == 0
+    closed = [line for line in records(read_lines(tmp_path / "r" / "records.jsonl")) if "workload" in line]
+    assert {tuple(line["launches"]) for line in closed} == {(0, 0, 1, 1, 2, 2)}
