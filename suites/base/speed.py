@@ -11,8 +11,12 @@ Calls of one process share what it happened to get, such as the layout of its me
 (Kalibera and Jones, "Rigorous Benchmarking in Reasonable Time", ISMM 2013). Intervals therefore come from resampling
 launches, and within each its rounds; both backends keep the same draws, because what slows the machine in a round hits
 both. Percentiles of few launches are too narrow and are taken further out, as Student's distribution tells (Hesterberg,
-"What Teachers Should Know About the Bootstrap", The American Statistician 2015). Fewer than ``LEAST_LAUNCHES`` launches
-say nothing of what differs between processes: then rounds alone are resampled.
+"What Teachers Should Know About the Bootstrap", The American Statistician 2015). Two degrees of freedom are taken off
+instead of one, because the launches that count are chosen by their times. Fewer than ``LEAST_LAUNCHES`` launches say
+nothing of what differs between processes: then rounds alone are resampled.
+
+Launches that end as soon as an interval is narrow end more often where it is narrow by chance. So whoever stops by
+precision takes one more launch afterwards; without it, intervals held the true value in 87 % of simulated runs.
 """
 
 from __future__ import annotations
@@ -133,7 +137,7 @@ def _outside(count: int) -> float:
 
     if count < 2:
         return 0.0
-    return float(norm.cdf(-sqrt(count / (count - 1)) * t.ppf(0.5 + CONFIDENCE / 2, count - 1)))
+    return float(norm.cdf(-sqrt(count / (count - 1)) * t.ppf(0.5 + CONFIDENCE / 2, max(1, count - 2))))
 
 
 def _detectable(reach: float, launches: int) -> float:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from ..selftest import alarms, faults, known
+from ..selftest import alarms, coverage, faults, known
 
 HELP = "how often the harness itself is right"
 TESTS = {
     "faults": (faults.faults, "known ones are injected, found and placed"),
     "aa": (alarms.aa, "false alarms of gates on unchanged code"),
     "power": (alarms.power, "slowdowns of known size that gates catch"),
+    "coverage": (coverage.coverage, "intervals that hold the long-run speed-up while other work comes and goes"),
     "known": (known.known, "sleeps, work and memory of known size are measured right"),
 }
 

@@ -199,8 +199,9 @@ class TimedCase(CaseOutputs):
 
 
 def execute_together(cases: Sequence[TimedCase]) -> None:
-    """Launches that serve all of these cases, until their speed-ups are known as precisely as the configuration asks,
-    or the time is spent. In the first one follows, while nothing is timed, what parity compares.
+    """Launches that serve all of these cases, until their speed-ups are known as precisely as the configuration asks
+    and one launch longer (suites/base/speed.py says why), or the time is spent. In the first one follows, while nothing
+    is timed, what parity compares.
 
     A resumed run counts the launches from before, and makes one more at least."""
     if not cases:
@@ -211,11 +212,13 @@ def execute_together(cases: Sequence[TimedCase]) -> None:
         case.save_inputs()
     number = first = max(case.next_launch() for case in cases)
     clock = LaunchClock(measure.seconds_per_case * len(cases))
+    known = False
     while any(case.alive() for case in cases) and (
         number == first
         or number < measure.launches.min
-        or (number < measure.launches.max and clock.left_s() > 0 and max(c.known_to() for c in cases) > measure.goal)
+        or (number < measure.launches.max and clock.left_s() > 0 and not known)
     ):
+        known = number >= measure.launches.min and max(case.known_to() for case in cases) <= measure.goal
         clock.until = time.monotonic() + clock.allowed_s / measure.launches.max
         _launch(cases, number, number == first, clock)
         number += 1
@@ -266,7 +269,8 @@ def _launch(cases: Sequence[TimedCase], number: int, judged: bool, clock: Launch
             if judged:
                 case.keep_outputs(case.calls)
         if judged:
-            tqdm.write(times_so_far(cases))
+            if cases[0].session.shows_progress:
+                tqdm.write(times_so_far(cases))
             with clock.stopped():
                 for step in (TimedCase.judge_outputs, TimedCase.add_trained):  # which loads another network
                     for case in cases:

@@ -36,9 +36,9 @@ class Options(NamedTuple):
     overrides: list[str]
 
 
-def options(words: Sequence[str], count: int) -> Options:
+def options(words: Sequence[str], count: int, suite: str = "components") -> Options:
     """``count= out= suite= policy= full=`` are the selftest's own; everything else goes to the runs."""
-    defaults = {"suite": "components", "count": str(count), "out": "", "policy": "default", "full": "false"}
+    defaults = {"suite": suite, "count": str(count), "out": "", "policy": "default", "full": "false"}
     rest = [word for word in words if word.partition("=")[0] not in defaults]
     own = named((word for word in words if word not in rest), defaults)
     if not own["count"].isdigit() or int(own["count"]) < 1:
@@ -71,13 +71,13 @@ def aa(words: Sequence[str]) -> int:
     """``selftest aa``: the same code again and again; 0 where at most 1 % of the comparisons are red."""
     o = options(words, AA_COUNT)
     overrides = [*(() if o.full else SHORT), *o.overrides]
-    with _folder(o) as folder:
+    with folder_of(o) as folder:
         numbers = tqdm(range(o.times + 2), desc="runs", disable=None)
         baselines = [kept(folder / f"run-{i:03}.json", lambda: measured(o.suite, overrides)) for i in numbers]
         policy = read_policy(o.policy)
         pairs, first = comparisons(baselines, policy)
         text, good = aa_summary(pairs, first, [o.suite, "measure=gate", *overrides])
-        _write(o, "aa", text)
+        write_summary(o, "aa", text)
     return PASSED if good else 1
 
 
@@ -154,7 +154,7 @@ def power(words: Sequence[str]) -> int:
     o = options(words, POWER_TRIALS)
     trials: list[Trial] = []
     policy = read_policy(o.policy)
-    with _folder(o) as folder, tqdm(total=o.times * (2 + len(POWER_SIZES)), desc="runs", disable=None) as bar:
+    with folder_of(o) as folder, tqdm(total=o.times * (2 + len(POWER_SIZES)), desc="runs", disable=None) as bar:
 
         def run(name: str, slow: float = 0.0) -> Baseline:
             found = kept(folder / f"{name}.json", lambda: measured(o.suite, o.overrides, slow))
@@ -167,7 +167,7 @@ def power(words: Sequence[str]) -> int:
                 slowed = run(f"power-{i:02}-slowed-{100 * size:g}", size)
                 trials += [Trial(size, v) for v in injected(baseline, clean, slowed, policy)]
         text, good = power_summary(trials, [o.suite, "measure=gate", *o.overrides])
-        _write(o, "power", text)
+        write_summary(o, "power", text)
     return PASSED if good else 1
 
 
@@ -201,15 +201,15 @@ def rate(what: str, count: int, total: int) -> str:
     return f"- {what}: {share_with_interval(count, total) if total else 'none were tried'}"
 
 
-def _folder(o: Options) -> contextlib.AbstractContextManager[Path]:
-    """Where the baselines are kept: the user's folder, to go on later, or one for this time."""
+def folder_of(o: Options) -> contextlib.AbstractContextManager[Path]:
+    """Where what was measured is kept: the user's folder, to go on later, or one for this time."""
     if o.out is None:
         return scratch_folder()
     o.out.mkdir(parents=True, exist_ok=True)
     return contextlib.nullcontext(o.out)
 
 
-def _write(o: Options, name: str, text: str) -> None:
+def write_summary(o: Options, name: str, text: str) -> None:
     print(text, end="")
     if o.out is not None:
         (o.out / f"{name}.md").write_text(text)
