@@ -87,14 +87,14 @@ def _who(run: RunData, backend: str) -> Text:
     return (Code(backend), f" ({run.setting})" if run.setting else "")
 
 
-def _sweep(run: RunData) -> list[str]:
+def sweep(run: RunData) -> list[str]:
     return [case for case in run.cases if case.startswith("synthetic")] or run.cases
 
 
 def _speed(book: Book) -> Iterator[Text]:
     """The whole call on the longest case, per backend with a PyTorch reference on the same device."""
     for run in book.having("time"):
-        case, whole = _sweep(run)[-1], run.suite.whole or ""
+        case, whole = sweep(run)[-1], run.suite.whole or ""
         for backend in run.backends:
             gain = run.speedup(case, whole, backend)
             if gain:
@@ -127,11 +127,11 @@ def _answer(run: RunData, case: str, backend: str, gain: Estimate) -> Text:
     )  # fmt: skip
 
 
-def _is_slower(gain: Estimate) -> bool:
+def is_slower(gain: Estimate) -> bool:
     return gain.rounds > 1 and gain.high < 1 and math.isfinite(gain.high)
 
 
-def _is_faster(gain: Estimate) -> bool:
+def is_faster(gain: Estimate) -> bool:
     return gain.rounds > 1 and gain.low > 1
 
 
@@ -167,7 +167,7 @@ def _shares(book: Book) -> Iterator[Text]:
     for run in book.having("time"):
         if not run.timed_together:
             continue
-        case = _sweep(run)[-1]
+        case = sweep(run)[-1]
         for backend in run.backends:
             parts = {c: e.value for c in run.components if c != run.suite.whole and (e := run.time(case, c, backend))}
             whole = run.time(case, run.suite.whole or "", backend)
@@ -181,7 +181,7 @@ def _shares(book: Book) -> Iterator[Text]:
 
 def _memory(book: Book) -> Iterator[Text]:
     for run in book.having("memory"):
-        case = _sweep(run)[-1]
+        case = sweep(run)[-1]
         for line in run.cold():
             if line["case"] == case and line["component"] in run.suite.headlines:
                 against = phases.against(run, line)
@@ -209,8 +209,8 @@ def _slower(book: Book) -> Iterator[Text]:
     for run in book.having("time"):
         for backend in run.backends:
             gains = [(g, case, c) for case in run.cases for c in run.components if (g := run.speedup(case, c, backend))]
-            slower = sorted((x for x in gains if _is_slower(x[0])), key=lambda x: x[0].value)
-            faster = sorted((x for x in gains if _is_faster(x[0])), key=lambda x: -x[0].value)
+            slower = sorted((x for x in gains if is_slower(x[0])), key=lambda x: x[0].value)
+            faster = sorted((x for x in gains if is_faster(x[0])), key=lambda x: -x[0].value)
             for word, found in (("slower", slower), ("faster", faster)):
                 if found:
                     places = [
@@ -227,7 +227,7 @@ def _unprofitable(book: Book) -> Iterator[Text]:
         for backend in run.backends:
             lost = []
             for case, name, own, *lines, gain in run.ablations():
-                if own == backend and gain and _is_slower(gain):
+                if own == backend and gain and is_slower(gain):
                     sources = tuple(run.source(line, "samples_s") for line in lines if line)
                     lost.append(say("{} on {} {}", name, case, estimate_of(gain, sources, unit="×")))
             if lost:
