@@ -83,7 +83,7 @@ def percent(share: float) -> str:
 
 
 HEADINGS = (
-    "stage", "values", "added error", "% of limit", "own values: error", "relative", "SNR dB", "corr - 1", "verdict",
+    "stage", "values", "local error", "% of limit", "accumulated error", "relative", "SNR dB", "corr - 1", "verdict",
 )  # fmt: skip
 
 
@@ -126,8 +126,8 @@ def aligned(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 ALL_HEADINGS = (
-    "stage", "value", "shape", "added: max abs", "RMSE", "relative", "SNR dB", "corr - 1", "cos - 1", "argmax changed",
-    "% of limit", "own values: max abs", "relative", "verdict",
+    "stage", "value", "shape", "local: max abs", "RMSE", "relative", "SNR dB", "corr - 1", "cos - 1", "argmax changed",
+    "% of limit", "accumulated: max abs", "relative", "verdict",
 )  # fmt: skip
 
 
@@ -153,13 +153,13 @@ def full_lines(rows: Sequence[Row]) -> list[list[str]]:
 
 
 VALIDATION_HEADINGS = (
-    "part", "values", "added: max abs", "relative", "% of limit",
-    "own values: max abs", "relative", "corr - 1", "status",
+    "part", "values", "local: max abs", "relative", "% of limit",
+    "accumulated: max abs", "relative", "corr - 1", "status",
 )  # fmt: skip
 
 
 def validation_lines(model: str, rows: Sequence[Row]) -> list[list[str]]:
-    """The validation table: the worst added error of every part, and the error of its output on own values."""
+    """The validation table: the worst local error of every part, and the accumulated error of its output."""
     return [validation_line(item) for item in findings.validation(model, rows)]
 
 
@@ -215,8 +215,8 @@ def spread_text(line: Line) -> str:
     return (
         f"The same PyTorch model under {seeds} noise seeds, in pairs: waveform correlation {span('corr', '.3f')}, "
         f"SNR {span('snr_db', '.1f')} dB, multi-resolution STFT distance {span('mr_stft', '.2g')}, "
-        f"log-spectral distance {span('lsd_db', '.2g')} dB, level within {level} dB. Two ports that draw other noise "
-        "can be no closer than this, and a port that is this far away may only draw other noise."
+        f"log-spectral distance {span('lsd_db', '.2g')} dB, level within {level} dB. Two ports that draw "
+        "different noise cannot be closer than this, and a port at this distance may differ in its noise alone."
     )
 
 

@@ -97,7 +97,7 @@ def draw(book: Book, out: Path) -> Pictures:
         pictures.add(run, drawn(make, path, alt, (run.file("records.jsonl"),), name))
     for walked in book.traces:
         where = f", machine {walked.setting}" if walked.setting else ""
-        alt = f"Error of every part of {walked.model}: added by the part, and on own values{where}"
+        alt = f"Error of every part of {walked.model}: local and accumulated{where}"
         path = folder / f"{_prefix(walked.label)}stages.png"
         pictures.add(walked, drawn(partial(heat, walked), path, alt, (walked.file("records.jsonl"),)))
     return pictures

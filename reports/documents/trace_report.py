@@ -19,14 +19,14 @@ from ..render import document as doc
 from ..render.html import write
 
 ABOUT = (
-    "Every stage was computed twice by {other}: on its own values from the start (*own values*: the error as users "
-    "meet it), and on the reference's input (*added error*: what the stage itself does). The limit of the added error "
-    "is {safety} x excess x floor: the floor is the reference's rounding against float64 at that stage on this "
-    "input, the excess how much noisier than that a right backend was when the table of floors was measured "
+    "Every stage of {other} was computed twice: on its own values from the start (*accumulated error*: the one that "
+    "users meet), and on the reference's input (*local error*: what the stage itself adds). The limit of the local "
+    "error is {safety} x excess x floor. The floor is the reference's rounding against float64 at that stage on this "
+    "input; the excess is how many times the floor a correct backend differed when the table of floors was measured "
     "(docs/parity.md). `corr - 1` is the correlation's distance from one. *Same code*: both sides run one function "
-    "there, so that its results agree proves nothing."
+    "there, so its agreement proves nothing."
 )
-ALT = "added error of every part against its limit, and error on own values"
+ALT = "local error of every part against its limit, and accumulated error"
 
 
 def write_report(folder: Path) -> tuple[Path, Trace]:
@@ -45,8 +45,8 @@ def write_report(folder: Path) -> tuple[Path, Trace]:
 
 def _distinct(headings: Sequence[str]) -> list[str]:
     """Headings as distinct column names of a file."""
-    own = headings.index("own values: max abs")
-    return [*headings[: own + 1], *(f"own values: {name}" for name in headings[own + 1 : -1]), headings[-1]]
+    own = headings.index("accumulated: max abs")
+    return [*headings[: own + 1], *(f"accumulated: {name}" for name in headings[own + 1 : -1]), headings[-1]]
 
 
 def document(trace: Trace, pictures: Sequence[doc.Picture]) -> doc.Document:
@@ -64,7 +64,7 @@ def document(trace: Trace, pictures: Sequence[doc.Picture]) -> doc.Document:
     audible = tuple((_number(trace, line),) for line in traces.audible(trace.rows))
     if audible:
         about = doc.Paragraph(("On each side's own values.",))
-        found.sections.append(doc.Section("As one hears it", [about, doc.Bullets(audible)]))
+        found.sections.append(doc.Section("Audible differences", [about, doc.Bullets(audible)]))
     for line in trace.spreads:
         spread = doc.Paragraph((_number(trace, traces.spread_text(line)),))
         found.sections.append(doc.Section("What correlation means here", [spread]))

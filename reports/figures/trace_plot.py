@@ -1,4 +1,4 @@
-"""The figure of a trace: what each part of a model adds against its limit, and the error on own values."""
+"""The figure of a trace: the local error of each part of a model against its limit, and the accumulated error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .words import titled
 
 # most columns whose labels fit the width of a page
 MOST_PARTS = 46
-# ends of the colour bar of added error over limit: the limit is in the middle
+# ends of the colour bar of local error over limit: the limit is in the middle
 SHARES = (0.01, 100.0)
 # relative error at the lower end of the colour bar: about half a unit in the last place of float32
 LEAST_OWN = 1e-9
@@ -42,7 +42,7 @@ LISTS = r"\.(?:layers|\w*_layers\w*|flows|ups|noise_convs|resblocks)(?:\.|$)"
 
 
 class Cell(NamedTuple):
-    """A part of the model on one probe. ``share``: of its limit; ``own``: RMS error on own values over RMS."""
+    """A part of the model on one probe. ``share``: of its limit; ``own``: accumulated RMS error over RMS."""
 
     share: float
     own: float
@@ -51,7 +51,7 @@ class Cell(NamedTuple):
 
 
 def heat(trace: Trace) -> Figure:
-    """A column per part, a row per variant and probe: above the added error, below the error on own values."""
+    """A column per part, a row per variant and probe: above the local error, below the accumulated one."""
     found = by_walk(trace)
     walks = [walk for walk in found if walk[0] in (findings.CONFIGURED, findings.PLAIN)] or list(found)
     of_walk = {walk: found[walk] for walk in walks}
@@ -63,8 +63,8 @@ def heat(trace: Trace) -> Figure:
     share = _block(top, parts, cells, "share", SHARES, "RdBu_r")
     known = [c.own for row in cells.values() for c in row.values() if c.own > LEAST_OWN and math.isfinite(c.own)]
     own = _block(bottom, parts, cells, "own", _decades(known), "viridis")
-    top.set_title("added by the part itself", fontsize=9.5, loc="left")
-    bottom.set_title("on own values: with everything inherited from before", fontsize=9.5, loc="left")
+    top.set_title("local error: added by the part itself", fontsize=9.5, loc="left")
+    bottom.set_title("accumulated error: with everything inherited from before", fontsize=9.5, loc="left")
     bottom.set_xticks(range(len(parts)), parts, rotation=90, fontsize=8)
     bottom.set_xlabel("part of the model (in order)")
     # the default labels are formulas, which the style does not render
@@ -130,7 +130,7 @@ def _cell(rows: Sequence[Any]) -> Cell:
 
 
 def _relative(row: Any) -> float:
-    """RMS error on own values over the value's RMS; infinite where there is nothing to compare."""
+    """Accumulated RMS error over the value's RMS; infinite where there is nothing to compare."""
     if "reason" in row["chained"]:
         return math.inf
     error = row["chained"].get("rmse")
@@ -188,13 +188,13 @@ def _status(axis: Axes, x: int, y: int, status: str) -> None:
 def _tooltip(part: str, walk: tuple[str, str], cell: Cell, field: str) -> str:
     where = f"{part}, {walk[0]}, probe {walk[1]}"
     if field == "share" and math.isinf(cell.share):
-        what = "added error without a limit that it could be within"
+        what = "local error without a limit that it could be within"
     elif field == "share":
-        what = f"added error {100 * cell.share:.3g} % of its limit, worst of {cell.values}"
+        what = f"local error {100 * cell.share:.3g} % of its limit, worst of {cell.values}"
     elif math.isnan(cell.own):
-        what = "no relative error on own values"
+        what = "no relative accumulated error"
     else:
-        what = f"relative RMS error on own values {cell.own:.2g}"
+        what = f"relative accumulated RMS error {cell.own:.2g}"
     return f"{where}: {what}; {WORDS[cell.status]}"
 
 

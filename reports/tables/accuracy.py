@@ -26,8 +26,8 @@ ESTIMATORS = (
     "second*: processing time over audio time of one call, after one on the first second; the mean of all cases."
 )
 CONSENSUS = (
-    "Where there is no truth, it is what two estimators of other kinds agree on: frames that both call voiced, within "
-    "50 cents of each other. That is easy audio by choice, and says nothing about voicing."
+    "Where there is no truth, the reference is what two other estimators agree on: frames that both call voiced, "
+    "within 50 cents of each other. These are the easy frames, and they say nothing about voicing."
 )
 # conditions that the summary names
 HEADLINES = ("clean", "snr10", "file")

@@ -104,7 +104,7 @@ def coverage(run_estimates: Sequence[Estimate | None], sources: tuple[str, ...])
     rounds, launches = (_span(counts, sources) for counts in ([e.rounds for e in found], [e.launches for e in found]))
     words = "{} process launches, {} rounds in all; fast times (docs/measurement.md). Brackets: 95 % interval"
     if min(e.launches for e in found) < LEAST_LAUNCHES:
-        words += f"; with fewer than {LEAST_LAUNCHES} launches it does not hold what differs between processes"
+        words += f"; with fewer than {LEAST_LAUNCHES} launches it does not include the difference between processes"
     return say(f"{words}.", launches, rounds)
 
 

@@ -15,8 +15,8 @@ from . import cells
 from .cells import Row
 
 SIDE_BY_SIDE = (
-    "One column per machine and precision, or run, with its own backends' times: no ratio is formed across columns. "
-    "Milliseconds, on the longest synthetic case that all of them have."
+    "One column for each machine and precision, or run; no ratio is formed across columns. Times are in milliseconds, "
+    "on the longest synthetic case that all of them have."
 )
 
 
@@ -124,7 +124,7 @@ def reproduce(book: Book) -> list[doc.Section]:
     files = map(
         doc.Code, ("records.jsonl", "environment.json", "config.yaml", "python -m suites report --sources RUN...")
     )
-    words = "Every figure above is computed from the runs' {}, {} and {}; {} prints for each the place that it is from."
+    words = "Every figure above is computed from the runs' {}, {} and {}; {} prints the source of each."
     section.blocks.append(doc.Paragraph(doc.say(words, *files)))
     return [section]
 
@@ -185,7 +185,7 @@ def _of_run(run: RunData) -> Iterator[doc.Text]:
     if "time" in run.suite.sections and not any(record.get("parity") for record in run.records):
         yield ("nothing was compared: the run has no second backend",)
     if not run.environment:
-        yield ("environment.json is not there: the run was broken off before it began to measure",)
+        yield ("environment.json is not there: the run ended before it began to measure",)
     elif not run.planned:
         yield ("plan.json is not there: whether everything planned was measured is not known",)
 

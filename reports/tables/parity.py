@@ -19,19 +19,20 @@ from . import cells
 from .cells import Row
 
 FLOOR = (
-    "*Floor* is the reference's own rounding error on this input, found by computing it in float64 as well; where "
-    "three times that exceeds the limit, it is the limit. Of SNR and correlation more is better, of all other figures "
-    "less. *Of the limit*: the error over what is allowed."
+    "*Floor* is the reference's own rounding error on this input: its distance from its result in float64. Where "
+    "three times the floor exceeds the limit, it is the limit. Of SNR and correlation more is better, of all other "
+    "figures less. *Of the limit*: the error over the limit."
 )
 STEPS = (
-    "Every stage was computed twice by {other}: on its own values from the start, and on what {reference} hands to "
-    "that stage. *Added* is what a part's stages do themselves, the worst of them; *own values* is what the part hands "
-    "on with everything inherited from before. `corr - 1` is the correlation's distance from one."
+    "Every stage of {other} was computed twice: on its own values from the start, and on the values of {reference}. "
+    "*Local error*: what the stages of a part add by themselves, the worst of them. *Accumulated error*: the "
+    "difference at the part's output on own values, with everything inherited from before. `corr - 1` is the "
+    "correlation's distance from one."
 )
 PITCH = (
-    "Both sides on the same audio. Frames that one side calls voiced and the other does not are mismatches; the error "
-    "of F0 is in cents, over the frames that both call voiced. *Undecided* frames are closer to the voicing threshold, "
-    "or to a tie of two bins, than the salience error: they are counted, and not judged."
+    "Both sides on the same audio. A mismatch is a frame that one side calls voiced and the other unvoiced. The error "
+    "of F0 is in cents, over the frames that both call voiced. *Undecided* frames are closer to the voicing "
+    "threshold, or to a tie of two bins, than the salience error: they are counted and not judged."
 )
 
 PITCH_FIGURES = (
@@ -118,15 +119,15 @@ def details(book: Book, runs: Sequence[RunData], name: str) -> Table:
 
 # ---------------------------------------------------------------------- stage by stage
 def steps(book: Book) -> list[Section]:
-    """The traces: the worst added error of every part of the models, and the error of its output."""
+    """The traces: the worst local error of every part of the models, and the accumulated error of its output."""
     if not book.traces:
         return []
     other, reference = book.traces[0].backends
     about = Paragraph(say(STEPS, other=Code(other), reference=Code(reference)))
     rows = [(walked, (walked.model, *row)) for walked in book.traces for row in _step_rows(walked)]
     header = (
-        "model", "part", "values", "added: max abs", "added: relative", "of the limit %", "own values: max abs",
-        "own values: relative", "own values: corr - 1", "verdict",
+        "model", "part", "values", "local: max abs", "local: relative", "of the limit %", "accumulated: max abs",
+        "accumulated: relative", "accumulated: corr - 1", "verdict",
     )  # fmt: skip
     section = Section("Parity, step by step", [about, cells.table(book, "steps", header, rows, 2)])
     for walked in book.traces:
@@ -166,7 +167,7 @@ def pitch(book: Book) -> tuple[list[Section], str]:
     )  # fmt: skip
     section = Section("F0 of the backends", [cells.table(book, "pitch", header, rows, 4, (PITCH,))])
     if not all(run.finds_pitch for run in runs):
-        why = "Synthetic weights have learnt no pitch: their F0 says how close the sides are, and nothing of a voice."
+        why = "Synthetic weights find no pitch: their F0 shows how close the sides are, and says nothing about a voice."
         section.blocks.append(Paragraph((why,)))
     return [section], ""
 
@@ -189,7 +190,7 @@ def validation(book: Book) -> list[Section]:
         "suite", "component", "backend", "passed", "failed", "not measured", "closest figure", "of its limit %",
         "status",
     )  # fmt: skip
-    about = ("Every planned record by its verdict. Records without a limit pass where they were measured whole.",)
+    about = ("Every planned record by its verdict. A record without a limit passes where all of it was measured.",)
     return cells.section("Validation", cells.table(book, "validation", header, rows, 3, about))
 
 

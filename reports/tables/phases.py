@@ -14,20 +14,20 @@ from . import cells
 from .cells import Row
 
 MEMORY = (
-    "By the operating system and by the framework, each in a fresh process per case and backend; the largest, where "
-    "there were several processes. *Peak over PyTorch's*: the call's peak above the process before loading, over the "
-    "same of PyTorch on that device and in that precision; below 1, MLX needs less. PyTorch keeps no count of its own "
-    "on the CPU; only Linux can tell the call's peak from the load's."
+    "Measured by the operating system and by the framework, in a fresh process for each case and backend; where there "
+    "were several processes, the largest value. *Peak over PyTorch's*: the call's peak above the process before "
+    "loading, over PyTorch's on the same device and in the same precision; below 1, MLX needs less. PyTorch has no "
+    "count of its own on the CPU. Only Linux can tell the call's peak from the load's."
 )
 FIRST = (
-    "In the same fresh processes; the median, where there were several. *Start* is the interpreter's and the "
-    "harness's own start; *import* the framework's; the *new shape* is an input of another length, twice. *First over "
-    "steady*: what the first call takes longer than a later one."
+    "From the same fresh processes; where there were several, the median. *Start* is the start of the interpreter and "
+    "the harness, *import* that of the framework. *New shape* is an input of another length, *again* the same once "
+    "more. *First over steady*: the time of the first call over that of a later one."
 )
 GROWING = (
-    "Many lengths in one process, the longest one first: what comes after it needs nothing that is not there. *Added* "
-    "is the resident memory after the last five over that after the first; *framework*: the same of what it holds by "
-    "its own count, in use and kept for later. `rvc_mlx` is judged; the reference is shown."
+    "Many lengths in one process, the longest first: the later ones need no memory that is not there already. *Added* "
+    "is the difference of the resident memory after the last five lengths and after the first; *framework*: the same "
+    "by the framework's own count, in use and kept for later. `rvc_mlx` is judged; the reference is shown."
 )
 
 

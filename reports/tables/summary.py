@@ -187,7 +187,7 @@ def _memory(book: Book) -> Iterator[Text]:
                 against = phases.against(run, line)
                 if isinstance(against, Num):
                     facts = (cells.seconds_of(run, case), _who(run, line["backend"]), against, run.precision)
-                    words = "memory of {} on {} s of audio: {} peaks at {} of PyTorch's, {}."
+                    words = "memory of {} on {} s of audio: the peak of {} is {} PyTorch's, {}."
                     yield say(words, line["component"], *facts)
 
 
@@ -219,7 +219,12 @@ def _slower(book: Book) -> Iterator[Text]:
                     ]
                     counts = [plain(len(some), cells.all_sources([run])) for some in (found, gains)]
                     facts = (run.name, run.precision, _who(run, backend), word, Code(str(run.speed_reference(backend))))
-                    yield say("{}, {}: {} is {} than {} in {} of {} places: {}.", *facts, *counts, joined(places))
+                    yield say(
+                        "{}, {}: {} is {} than {} in {} of {} pairs of component and case: {}.",
+                        *facts,
+                        *counts,
+                        joined(places),
+                    )
 
 
 def _unprofitable(book: Book) -> Iterator[Text]:
@@ -242,7 +247,7 @@ def _near(book: Book) -> Iterator[Text]:
             share, name, line = found
             of_limit = plain(100 * share, (run.source(line, f"parity.limits.{name}"),), ".0f", unit=" %")
             facts = (_who(run, line["backend"]), name, f"{line['component']} on {line['case']}", of_limit)
-            yield say("{}, {}: {} comes closest to a limit in {} of {}: {} of it.", run.name, run.precision, *facts)
+            yield say("{}, {}: {} is closest to a limit in {} of {}: {} of it.", run.name, run.precision, *facts)
 
 
 def _unsettled(book: Book) -> Iterator[Text]:
@@ -263,7 +268,7 @@ def _busy(book: Book) -> Iterator[Text]:
             source = cells.all_sources([run], "others_share")
             most = plain(100 * max(busy), source, ".0f", unit=" %")
             counts = plain(len(busy), source), plain(len(shares), source)
-            words = "{}: other work took processors from {} of {} records, up to {}: their times are too long."
+            words = "{}: other work took processor time from {} of {} records, up to {}: their times are too long."
             yield say(words, _name(run), *counts, most)
 
 

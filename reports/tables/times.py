@@ -19,30 +19,30 @@ from . import cells
 from .cells import Row
 
 ABOUT = (
-    "{what}, steady state. The realtime factor is processing time over audio time: smaller is faster, below 1 keeps "
-    "up with speech. The speed-up is PyTorch's time over MLX's on the same device, paired by round: above 1, MLX is "
-    "faster. "
+    "{what}, steady state. The realtime factor is processing time over the duration of the audio: smaller is faster, "
+    "below 1 is faster than real time. The speed-up is PyTorch's time over MLX's, on the same device and from the "
+    "same rounds: above 1, MLX is faster. "
 )
 PRECISION = (
-    "*Known to* is half of the speed-up's interval. *Smallest change seen*: what two runs like this one would tell "
-    "apart in 80 % of cases (one comparison, one-sided, 5 %). *Settled*: launches in which the warm-up ended because "
-    "calls had stopped becoming faster, and not for lack of time."
+    "*Known to* is half of the speed-up's interval. *Smallest change seen*: the smallest change that two runs like "
+    "this one would detect in 80 % of cases (one comparison, one-sided, 5 %). *Settled*: launches whose warm-up ended "
+    "because calls had stopped becoming faster, and not because time had run out."
 )
 SPREAD = (
-    "Every launch is a fresh process of the same program, and gives its own median: from the lowest to the highest of "
-    "them, and the latter over the former."
+    "Every launch is a fresh process of the same program and has a median of its own. The table has the lowest and "
+    "the highest of them, and their ratio."
 )
 REAL = (
-    "A recording in place of the synthetic voice. *Output* is what came out, by its samples and its rate; pitch and "
-    "features make no audio."
+    "A recording in place of the synthetic voice. *Output* is the audio that a conversion made; pitch and features "
+    "make none."
 )
 ROOFLINE = (
-    "FLOPs and bytes of one call, counted on the PyTorch side (matrix products, convolutions and attention; one FLOP "
-    "for each value of any other operator; every operator's tensors once in and once out of memory). *Of the roof*: "
-    "achieved over what this intensity allows, the smaller of the fastest matrix product and intensity times the "
-    "fastest copy, the best that any framework reached on that device within this run. More than 100 % of a roof "
-    "made of bytes means that values stayed in caches or that operators were fused; a program may also do less than "
-    "what is counted (Williams, Waterman and Patterson, CACM 52(4), 2009)."
+    "FLOPs and bytes of one call, counted on the PyTorch side: matrix products, convolutions and attention; one FLOP "
+    "for each value of any other operator; every operator's tensors read and written once. *Of the roof*: the "
+    "achieved rate over the highest one that this intensity allows, which is the smaller of the fastest matrix "
+    "product and intensity times the fastest copy. Both are the best that any framework reached on that device within "
+    "this run. More than 100 % of a roof that bytes limit means that values stayed in caches or that operators were "
+    "fused. A program may also do less than what is counted (Williams, Waterman and Patterson, CACM 52(4), 2009)."
 )
 NO_PEAKS = "no peaks of this device were measured (`measure.peaks`)"
 PEAKS = {
@@ -91,15 +91,15 @@ def _about_parts(runs: Sequence[RunData]) -> Text:
     found = [pair for run, case, backend in _places(runs) for pair in run.parts_over_whole(case, backend)]
     if not found:
         return say(
-            "Each part is given the same input on every backend, host to host, in milliseconds. The whole call "
-            "({}) keeps its values on the device, so its parts may add up to more than it takes.",
+            "Each part gets the same input on every backend and is timed from host memory to host memory, in "
+            "milliseconds. The whole call ({}) keeps its values on the device, so its parts may add up to more.",
             Code(whole),
         )
     worst = max(abs(s / w - 1) for s, w in found)
     tolerance = 100 * runs[0].config["suite"]["parts_tolerance"]
     return say(
-        "The parts of the very calls timed above, in milliseconds: each ends when its result is on the host. In "
-        "every round they must add up to the whole ({}) within {}; the furthest off was {}.",
+        "The parts of the calls timed above, in milliseconds: each ends when its result is in host memory. In every "
+        "round they must add up to the whole ({}) within {}; the largest deviation was {}.",
         Code(whole),
         plain(tolerance, (runs[0].file("config.yaml#suite.parts_tolerance"),), "g", unit=" %"),
         plain(100 * worst, cells.all_sources(runs), ".3f", unit=" %"),
@@ -166,10 +166,10 @@ def slopes(book: Book) -> list[Section]:
                 sources = (run.file(f"records.jsonl#synthetic-*/{whole}/{backend}.samples_s"),)
                 facts = (plain(1e3 * line.slope, sources), plain(1e3 * line.intercept, sources))
                 rows.append((run, (run.name, backend, plain(len(points), sources), *facts)))
-    header = ("suite", "backend", "durations", "ms per second of audio", "ms besides")
+    header = ("suite", "backend", "durations", "ms per second of audio", "ms at zero")
     about = (
-        "A straight line through the times of whole calls over duration (least squares of relative errors). What is "
-        "besides is of the line, not measured: where times bend, it can be below zero.",
+        "A straight line through the times of whole calls over duration (least squares of relative errors). *At zero*: "
+        "the line at a duration of zero, extrapolated and not measured; it can be negative.",
     )
     return cells.section("Time against duration", cells.table(book, "slopes", header, rows, 2, about))
 

@@ -45,7 +45,7 @@ class Components(Stack):
         "Every part is given the same input on every backend. A plain name is the call from NumPy arrays to NumPy "
         f"arrays. A name that ends in `{ON_DEVICE}` is the same work with its input on the device before the clock "
         "starts, and every output computed, but not copied, when it stops; its noise was drawn before (F0, which the "
-        "source sums up on the host, goes over within the call)."
+        "source sums on the host, is copied within the call)."
     )
     about_parity = "Every part is compared on the reference's own input; both sides draw the same noise."
     judged = (

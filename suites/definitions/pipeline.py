@@ -116,8 +116,8 @@ class Pipeline(Stack):
         "`f0` on each side's own. `convert` is judged three times: with the reference's F0 (`given_f0`), with its own "
         "(`own_f0`), and, on the first seconds, with protection, retrieval and the loudness mix switched on (`knobs`). "
         "*Undecided* frames are closer to the voicing threshold, or to a tie of two bins, than the salience error: "
-        "they are counted, and not judged; where one fell the other way (*flipped*), neither is the audio with own F0. "
-        "*Same code*: both sides run one function, so that its results agree proves nothing."
+        "they are counted, and not judged; where one was decided differently (*flipped*), the audio with own F0 is not "
+        "judged either. *Same code*: both sides run one function, so its agreement proves nothing."
     )
     judged = (
         *figures(RELATIVE, "filtered_relative"),

@@ -64,9 +64,9 @@ class Rmvpe(Suite):
     about_time = "From audio in host memory to F0 in host memory"
     about_parity = (
         "`mel`, `network` and `decode` are compared on the reference's own input, `f0` on each side's own values from "
-        "the audio on; where the timed network is synthetic, with the shipped one, which finds pitch. *Undecided* "
-        "frames are closer to the voicing threshold, or to a tie of two bins, than the salience error: they are "
-        "counted, and not judged."
+        "the audio on. Where the timed network is synthetic, `f0` is that of the shipped one, which finds pitch. "
+        "*Undecided* frames are closer to the voicing threshold, or to a tie of two bins, than the salience error: "
+        "they are counted, and not judged."
     )
     judged = (*figures(RELATIVE, "mel_relative"), *CHAIN)
     details: ClassVar[tuple[Figure, ...]] = (

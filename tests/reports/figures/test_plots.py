@@ -245,7 +245,7 @@ def test_added_and_inherited_errors_are_told_apart(tmp_path):
     check(figure)
     assert "Machine Two" in figure.get_suptitle()
     told = marks(figure)
-    fault = "unet.encoder.layers.0, as configured, probe clip: added error 2e+03 % of its limit"
+    fault = "unet.encoder.layers.0, as configured, probe clip: local error 2e+03 % of its limit"
     assert any(text.startswith(fault) and text.endswith("at fault") for text in told)
     assert any(text.startswith("cnn, as configured") and text.endswith("inherits an error") for text in told)
     assert any(text.startswith("f0, as configured") and text.endswith("within the limit") for text in told)
