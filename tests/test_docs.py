@@ -96,6 +96,14 @@ def module_is_understood(module: str, *words: str) -> None:
 
 
 # ---------------------------------------------------------------------- figures
+def test_what_is_quoted_from_a_report_is_in_it():
+    quoted = re.findall(r"^> ?(.*)$", (ROOT / "docs/reading-a-report.md").read_text(), re.MULTILINE)
+    lines = [" ".join(text.split()) for text in "\n".join(quoted).replace("\n  ", " ").split("\n") if text]
+    assert len(lines) == 2
+    published = (ROOT / "reports/benchmarks/linux-cpu/BENCHMARKS.md").read_text()
+    assert all(line in published for line in lines), lines
+
+
 class Silence:
     """A HuBERT and a voice without pitch that keep the lengths of the real ones and compute nothing."""
 

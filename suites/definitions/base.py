@@ -108,7 +108,7 @@ class Suite:
     # inputs that the parity reference makes for all backends: input name, and the result that it is
     shared: ClassVar[tuple[tuple[str, str], ...]] = ()
     extras: ClassVar[tuple[str, ...]] = ()  # calls that only parity needs; never timed
-    # a trace takes no more: what the pipeline hands over at once (its longest segment and the padding); None: any
+    # a trace takes no more: the longest recording that the pipeline does not cut, with its padding; None: any
     longest_traced_s: ClassVar[float | None] = None
     pipeline_step: ClassVar[str | None] = None  # the step of the pipeline that is this model
     validated: ClassVar[tuple[Validated, ...]] = ()  # rows of the validation table; without them it is not traced
