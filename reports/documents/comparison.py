@@ -23,12 +23,12 @@ from ..tables.verdicts import FAMILIES, Family, bound, family_of, ratio_number, 
 WORDS = {
     0: "**Nothing is called worse** than before.",
     1: "**Worse than before**: see the verdicts below.",
-    2: "**Not everything could be judged**: see *What was not judged, or is not there*.",
+    2: "**Not everything could be judged**: see *Not judged, or missing*.",
 }
 BRACKETS = (
     "Brackets: 95 % interval of the ratio, of this figure alone. The verdict is stricter: it corrects for the number "
-    "of figures, and calls nothing below the size in *called from*. *Would have shown*: the smallest rise that is "
-    "called in 80 % of such comparisons."
+    "of figures, and calls nothing below the size in *called from*. *Would have shown*: the smallest rise that 80 % of "
+    "such comparisons detect."
 )
 
 
@@ -95,7 +95,7 @@ def document(before: Baseline, after: Baseline, outcome: Outcome, pictures: Sequ
         texts = [(*v.key, v.metric, v.word, v.text) for v in rest]
         rows = tuple(tuple(recorded(text, everywhere) if text else "" for text in row) for row in texts)
         table = doc.Table("rest", header, rows, len(header))
-        sections.append(doc.Section("What was not judged, or is not there", [table]))
+        sections.append(doc.Section("Not judged, or missing", [table]))
     return doc.Document(f"{pair.after.name} compared with {pair.before.name}", sections)
 
 

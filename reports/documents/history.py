@@ -44,15 +44,15 @@ ABOUT_TREND = (
     "The typical time of one call in the first and in the last run that has it. Ratio and verdict are the gate's, of "
     "the last run compared with the first: by the fast time over the reference's in the same run where there is a "
     "reference (*time*), else by fast times themselves (*seconds*). So the ratio is not that of the two times beside "
-    "it: what the machine did to both sides is in the times only."
+    "it: what slowed both sides is in the times only."
 )
 ABOUT_CHANGES = (
     "Each run compared with the one before it; where that one was too busy, or had too few launches to be judged by, "
     "with the last one before that."
 )
 ABOUT_FIGURES = (
-    "Times are fast times with their intervals. A line stands where the gate calls a change; it judges ratios to the "
-    "reference's time, so where both sides rise together nothing is called."
+    "Times are fast times with their intervals. A line marks where the gate calls a change. The gate judges ratios to "
+    "the reference's time, so nothing is called where both sides rise together."
 )
 
 
@@ -80,7 +80,7 @@ def compose(
     alone = [group for group in groups if len(group.members) == 1]
     if alone:
         items = tuple(_alone(group, groups) for group in alone)
-        sections.append(Section("Runs without another one to be compared with", [Bullets(items)]))
+        sections.append(Section("Runs that no other run can be compared with", [Bullets(items)]))
     if unread:
         rows = tuple((recorded(label, (label,)), recorded(reason, (label,))) for label, reason in unread)
         sections.append(Section("Folders that could not be read", [Table("unread", ("folder", "why"), rows, 2)]))
