@@ -12,6 +12,7 @@ from suites.definitions import SUITES, with_section
 
 from ..data import trace as traces
 from ..data.frame import Book, RunData, load_book
+from ..figures.answer import answer
 from ..figures.pictures import drawn
 from ..figures.plots import PLOTS
 from ..figures.trace_plot import heat
@@ -44,7 +45,7 @@ class Pictures:
     def count(self) -> int:
         return sum(map(len, self.found.values()))
 
-    def add(self, owner: RunData | traces.Trace, picture: Picture | None) -> None:
+    def add(self, owner: object, picture: Picture | None) -> None:
         """Keep a picture; None is ignored."""
         if picture is not None:
             self.found.setdefault(id(owner), {})[picture.name] = picture
@@ -81,6 +82,9 @@ def draw(book: Book, out: Path) -> Pictures:
     """Every figure that the records allow, in ``plots``."""
     pictures, folder = Pictures(), out / "plots"
     folder.mkdir(parents=True, exist_ok=True)
+    records = tuple(run.file("records.jsonl") for run in book.runs)
+    alt = f"Speed-up of {'whole calls' if len(book.runs) > 1 else 'each component'}, with intervals"
+    pictures.add(book, drawn(partial(answer, book), folder / "answer.png", alt, records))
     memory = _memory_runs(book)
     jobs = [
         (run, *job)
@@ -112,7 +116,7 @@ def _prefix(label: str) -> str:
 def compose(book: Book, pictures: Pictures) -> Document:
     """All sections that the records allow, and the reason for each absent one."""
     title = book.runs[0].config["suite"]["summary"] if len(book.runs) == 1 and not book.traces else TITLE
-    document = Document(title, [summary.summary(book)])
+    document = Document(title, [summary.summary(book, [*pictures.found.get(id(book), {}).values()])])
     for found, reason, absent in _parts(book, pictures):
         document.sections += found
         if not found and reason:
@@ -138,7 +142,7 @@ def _parts(book: Book, pictures: Pictures) -> Iterator[Part]:
         yield found, _absent(suite), SUITES[suite].title
     found, why = times.roofline(book)
     yield _illustrated(found, pictures.of(book.having("roofline"), "roofline")), why, "What the machine could do"
-    yield times.slopes(book), "needs two durations of one suite", "Time against duration"
+    yield times.slopes(book), "needs three durations of one suite", "Time against duration"
     yield times.real_audio(book), "no run on a recording: audio=FILE, or the speech clip of `rmvpe`", "Real audio"
     yield parity.sections(book), "no run compares two backends", "Parity"
     heats = [picture for walked in book.traces for picture in pictures.found.get(id(walked), {}).values()]

@@ -15,7 +15,7 @@ from suites.base.lines import Line
 
 from ..data.frame import MIB, RunData
 from .style import INK, PAPER, STYLES, WIDTH, legend_below, mark, panels
-from .times import draw_line, grid
+from .times import SLOPES, draw_line, grid
 from .words import audio_of, seconds, short, three_digits, titled
 
 # phases of a first run, in order: name, colour (Okabe and Ito), hatching
@@ -50,17 +50,19 @@ def memory(data: RunData) -> Figure | None:
     if not drawn:
         return None
     figure, axes = panels(len(drawn), 2.45 if len(drawn) > 2 else 3.0, 2, WIDTH / 2)
+    fitted = False
     for axis, (component, kind, lines) in zip(axes, drawn, strict=True):
-        _memory_panel(axis, data, lines, kind == "process")
+        fitted |= _memory_panel(axis, data, lines, kind == "process")
         axis.set(title=f"{component}: {kind}", xlabel="audio (s)")
         axis.set_ylabel("peak above start (MiB)" if kind == "process" else "peak (MiB)")
     legend_below(figure, axes)
     of = "Peak" if data.name == "memory" else f"{data.name}: peak"
-    figure.suptitle(titled(data, f"{of} memory of a fresh process, slopes of fitted lines per s of audio"))
+    figure.suptitle(titled(data, f"{of} memory of a fresh process{SLOPES if fitted else ''}"))
     return figure
 
 
-def _memory_panel(axis: Axes, data: RunData, lines: Sequence[Line], process: bool) -> None:
+def _memory_panel(axis: Axes, data: RunData, lines: Sequence[Line], process: bool) -> bool:
+    """Whether there is a fitted line."""
     slopes = []
     for backend in dict.fromkeys(line["backend"] for line in lines):
         colour, marker = STYLES[backend]
@@ -86,6 +88,7 @@ def _memory_panel(axis: Axes, data: RunData, lines: Sequence[Line], process: boo
     axis.set_xlim(0)
     if slopes:
         axis.legend(*zip(*slopes, strict=True), loc="upper left", fontsize=8, borderaxespad=0.1, handlelength=1.4)
+    return bool(slopes)
 
 
 def _own_peak(line: Line) -> float | None:

@@ -57,7 +57,7 @@ class Plot:
 
 # in the order in which they are drawn: a document may not have room for all
 PLOTS = (
-    Plot("time", "Time of one call against duration, with fitted lines", ("time",), times.time),
+    Plot("time", "Time of one call against duration", ("time",), times.time),
     Plot("speedup", "Speed-up per case and component, with intervals", ("time",), times.speedup),
     Plot("roofline", "Achieved rate against what the machine could do at best", ("roofline",), roofline.roofline),
     Plot("waterfall", "From nothing to everything, optimisation by optimisation", ("ablation",), ablation.waterfall),
@@ -77,7 +77,7 @@ PLOTS = (
         accuracy.voicing,
     ),
     Plot("breakdown", "What the time of one call is made of, on both sides", ("time",), breakdown.breakdown),
-    Plot("memory", "Peak memory against duration, with fitted lines", ("time", "memory"), phases.memory),
+    Plot("memory", "Peak memory against duration", ("time", "memory"), phases.memory),
     Plot("f0", "F0 of all backends, and their difference in cents, on", ("time",), sound.f0, per_case=True),
     Plot("spectra", "Spectrograms of both sides and of their difference, on", ("time",), sound.spectra, per_case=True),
     Plot("samples", "Distribution of the samples", ("time",), samples.samples),

@@ -21,6 +21,8 @@ from .words import SYNTHETIC, audio_of, interval, short, shown_of, some, three_d
 TWO_COLUMNS = 6
 # most rows; most durations with a tick each
 MOST_ROWS, MOST_TICKS = 12, 8
+# the end of a title where lines are fitted
+SLOPES = ", slopes of fitted lines per s of audio"
 
 
 def sweep(data: RunData) -> list[str]:
@@ -46,14 +48,14 @@ def time(data: RunData) -> Figure | None:
         found = {b: [(c, e) for c in components if (e := data.time(cases[0], c, b))] for b in data.backends}
         return _one_case(data, components, found, title, "time of one call (s)", interval)
     figure, axes = grid(len(components), 2.7, 2.35)
-    for axis, component in zip(axes, components, strict=True):
-        _time_panel(axis, data, component, cases)
+    fitted = [_time_panel(axis, data, component, cases) for axis, component in zip(axes, components, strict=True)]
     legend_below(figure, axes, len(data.backends))
-    figure.suptitle(titled(data, f"{data.name}: time of one call, slopes of fitted lines per s of audio"))
+    figure.suptitle(titled(data, f"{data.name}: time of one call{SLOPES if any(fitted) else ''}"))
     return figure
 
 
-def _time_panel(axis: Axes, data: RunData, component: str, cases: Sequence[str]) -> None:
+def _time_panel(axis: Axes, data: RunData, component: str, cases: Sequence[str]) -> bool:
+    """Whether there is a fitted line."""
     slopes = []
     for backend in data.backends:
         colour, marker = STYLES[backend]
@@ -76,6 +78,7 @@ def _time_panel(axis: Axes, data: RunData, component: str, cases: Sequence[str])
     axis.set_xlim(durations[0] / 1.25, durations[-1] * 1.25)
     plain_numbers(axis.xaxis, durations if len(durations) <= MOST_TICKS else one_two_five(*axis.get_xlim(), MOST_TICKS))
     plain_numbers(axis.yaxis, one_two_five(low, high, most=5))
+    return bool(slopes)
 
 
 def _errorbars(
@@ -134,14 +137,15 @@ def _speedup_panel(axis: Axes, data: RunData, component: str, cases: Sequence[st
             mark(axis, found.value, y, f"{label}, {component}, {audio_of(data, case)}: {times(found)}")
         axis.plot([], [], color=colour, marker=marker, ls="", label=label)
     axis.set(xscale="log", title=component, xlabel="speed-up (×)")
-    _ratio_axis(axis)
+    ratio_axis(axis)
 
 
 def _apart(index: int, count: int) -> float:
     return 0.0 if count == 1 else 0.36 * (index / (count - 1) - 0.5)
 
 
-def _ratio_axis(axis: Axes) -> None:
+def ratio_axis(axis: Axes) -> None:
+    """A logarithmic axis of ratios, with a line at 1."""
     axis.axvline(1.0, color=INK, lw=1)
     low, high = axis.get_xlim()
     axis.set_xlim(min(low / 1.05, 0.8), max(high * 1.05, 1.25))
@@ -172,7 +176,7 @@ def _one_case(
     axis.set_yticks(range(len(components)), components)
     axis.set(xscale="log", xlabel=what, ylim=(len(components) - 0.5, -0.5))
     if line is not None:
-        _ratio_axis(axis)
+        ratio_axis(axis)
     else:
         plain_numbers(axis.xaxis, one_two_five(*axis.get_xlim(), most=8))
     legend_below(figure, [axis])

@@ -65,8 +65,8 @@ def seconds(value: float) -> str:
 def interval(found: Estimate) -> str:
     """``120 ms [118, 123]``; of a single sample there is no interval."""
     scale, unit = (1e3, "ms") if found.value < 1 else (1.0, "s")
-    bounds = f" [{scale * found.low:.4g}, {scale * found.high:.4g}]" if found.rounds > 1 else ""
-    return f"{scale * found.value:.4g} {unit}{bounds}"
+    bounds = f" [{scale * found.low:.3g}, {scale * found.high:.3g}]" if found.rounds > 1 else ""
+    return f"{scale * found.value:.3g} {unit}{bounds}"
 
 
 def times(found: Estimate) -> str:

@@ -167,10 +167,15 @@ def estimate_of(e: Estimate, sources: tuple[str, ...], scale: float = 1.0, unit:
     """A value with its interval; one sample has none."""
     value, low, high = (scale * x for x in (e.value, e.low, e.high))
     if unit == "×":
-        text = f"{value:.2f}×" + ("" if e.rounds == 1 else f" [{low:.2f}, {high:.2f}]")
+        text = f"{ratio(value)}×" + ("" if e.rounds == 1 else f" [{ratio(low)}, {ratio(high)}]")
     else:
         text = significant(value) + ("" if e.rounds == 1 else f" [{significant(low)}, {significant(high)}]")
     return Num(text, sources, value, *((None, None) if e.rounds == 1 else (low, high)))
+
+
+def ratio(value: float) -> str:
+    """Two decimals, or three significant digits from 10 on."""
+    return f"{value:.2f}" if value < 10 else significant(value)
 
 
 def plain(

@@ -58,6 +58,22 @@ def environment(book: Book) -> list[doc.Section]:
     return [doc.Section("Hardware and software", [doc.Table("environment", header, rows, len(header))])]
 
 
+def in_a_line(book: Book) -> Iterator[doc.Text]:
+    """Processor, cores, GPU, system and frameworks, once for the runs that share them."""
+    found: dict[str, list[str]] = {}
+    sources: dict[str, tuple[str, ...]] = {}
+    for name, run in ((setting.name, setting.run) for setting in book.settings if setting.run.environment):
+        env, packages = run.environment, run.environment.get("packages", {})
+        gpus = dict.fromkeys(about.get("gpu_name") for about in env.get("backends", {}).values())
+        frameworks = [f"{package} {packages[package]}" for package in ("torch", "mlx") if package in packages]
+        words = (env.get("cpu"), f"{env.get('cores_physical')} cores", *gpus, env.get("os"), *frameworks)
+        text = ", ".join(filter(None, words))
+        found.setdefault(text, []).append(name)
+        sources[text] = (*sources.get(text, ()), run.file("environment.json"))
+    for text, names in found.items():
+        yield (f"Machine ({', '.join(names)}): " if len(found) > 1 else "Machine: ", doc.Num(text, sources[text]), ".")
+
+
 def _facts(run: RunData) -> dict[str, doc.Cell]:
     env, unknown = run.environment, doc.Absent("the run's environment.json does not say")
 

@@ -17,15 +17,17 @@ from ..render.document import (
     Code,
     Num,
     Paragraph,
+    Picture,
     Section,
     Text,
     counted,
     estimate_of,
     joined,
     plain,
+    ratio,
     say,
 )
-from . import accuracy, cells, parity, phases
+from . import accuracy, cells, machines, parity, phases
 
 VERDICTS = {
     0: "**Passed**: every planned case was measured, and what was compared lies within its limits.",
@@ -45,12 +47,14 @@ def exit_code(book: Book) -> int:
     return max([*codes, *(int(walked.finding is not None) for walked in book.traces)], default=2)
 
 
-def summary(book: Book) -> Section:
+def summary(book: Book, pictures: Sequence[Picture] = ()) -> Section:
+    """What fits a first screen, with its pictures; then what else is known of the whole."""
     section = Section("Summary", [Paragraph((VERDICTS[exit_code(book)],))])
-    items = [*_speed(book), *_precise(book), *_shares(book), *_memory(book), *accuracy.findings(book), *_traces(book)]
-    if items:
-        section.blocks.append(Bullets(tuple(items)))
-    section.blocks.append(Paragraph(_what(book)))
+    answers = tuple(_speed(book))
+    further = (*_precise(book), *_shares(book), *_memory(book), *accuracy.findings(book), *_traces(book))
+    section.blocks += [Bullets(answers)] if answers else []
+    section.blocks += [*pictures, *(Paragraph(text) for text in machines.in_a_line(book)), Paragraph(_what(book))]
+    section.blocks += [Bullets(further)] if further else []
     return section
 
 
@@ -106,7 +110,7 @@ def _answer(run: RunData, case: str, backend: str, gain: Estimate) -> Text:
     whole, reference = run.suite.whole or "", Code(str(run.speed_reference(backend)))
     number = cells.gain_number(run, case, whole, backend)
     source = number.sources if isinstance(number, Num) else ()
-    value, low, high = (plain(x, source, ".2f", unit="×") for x in (gain.value, gain.low, gain.high))
+    value, low, high = (Num(f"{ratio(x)}×", source, x) for x in (gain.value, gain.low, gain.high))
     if gain.high > WIDE * gain.low:
         speed = say("'s speed is unknown: {} to {} of {}'s, wider than a factor of two", low, high, reference)
     elif gain.rounds == 1:

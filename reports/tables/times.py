@@ -161,7 +161,7 @@ def slopes(book: Book) -> list[Section]:
         cases = [case for case in run.cases if case.startswith("synthetic")]
         for backend in run.backends:
             points = [(run.duration_s(c), e.value) for c in cases if (e := run.time(c, whole, backend))]
-            line = fits.line(*zip(*points, strict=True)) if len(points) > 1 else None
+            line = fits.line(*zip(*points, strict=True)) if points else None
             if line is not None:
                 sources = (run.file(f"records.jsonl#synthetic-*/{whole}/{backend}.samples_s"),)
                 facts = (plain(1e3 * line.slope, sources), plain(1e3 * line.intercept, sources))

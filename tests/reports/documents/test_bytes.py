@@ -48,6 +48,7 @@ def test_every_file_has_the_same_bytes(built):
     first, second = built
     assert {"report.md", "report.html", "tables/validation.csv"} <= set(first)
     assert {name for name in first if name.endswith(".png")} == {
+        "plots/answer.png",
         "plots/memory-growth.png",
         "plots/pipeline-spectra-synthetic-1s.png",
         "plots/trace-rmvpe-stages.png",

@@ -136,11 +136,11 @@ def test_figures_are_bounded_and_the_rest_is_told(machines, tmp_path, monkeypatc
     monkeypatch.setattr(build, "MOST_FIGURES", 5)
     pictures = build.draw(book, tmp_path)
     assert drawn[:5] == [
+        "answer.png",
         "here-rmvpe-time.png",
         "here-components-time.png",
         "there-rmvpe-time.png",
         "there-components-time.png",
-        "here-rmvpe-speedup.png",
     ]
     assert pictures.count == 5 + len(book.traces)
     absent = dict(compose(book, pictures).absent)

@@ -40,11 +40,11 @@ def run_of(suite, records, folder=None, environment=None, setting=""):
 BOTH = ("torch_cpu", "mlx_cpu")
 
 
-def pipeline(folder=None):
+def pipeline(folder=None, durations=(1, 5)):
     parts = {"f0": 0.2, "content": 0.3, "synthesis": 1.0, "convert": 1.6}
     lines = [
         record(f"synthetic-{d}s", part, backend, seconds * d * (1 + BOTH.index(backend)))
-        for d in (1, 5)
+        for d in durations
         for part, seconds in parts.items()
         for backend in BOTH
     ]

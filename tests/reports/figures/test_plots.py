@@ -170,7 +170,7 @@ def test_alternative_texts_name_case_suite_and_machine(tmp_path):
     run = run_of("memory", [record("synthetic-1s", "rmvpe", "mlx_cpu")], setting="B")
     assert {name: alt for plot in PLOTS for name, alt, _ in plot.of(run)} == {
         "growth": "Memory over many lengths in one process: memory, machine B",
-        "memory": "Peak memory against duration, with fitted lines: memory, machine B",
+        "memory": "Peak memory against duration: memory, machine B",
     }
 
 
@@ -183,11 +183,18 @@ def test_a_figure_without_a_title_or_text_is_not_written(tmp_path):
 
 # ---------------------------------------------------------------------- single figures
 def test_the_slope_is_in_the_panel():
-    figure = drawn("time", pipeline())
+    figure = drawn("time", pipeline(durations=(1, 5, 10)))
+    assert "slopes of fitted lines" in figure.get_suptitle()
     whole = next(axis for axis in figure.axes if axis.get_title() == "convert")
     slopes = [text.get_text() for text in whole.get_legend().get_texts()]
     assert [float(text.split()[0]) for text in slopes] == pytest.approx([1600, 3200], rel=0.05)
     assert all(text.endswith(" ms per s") for text in slopes)
+
+
+def test_two_durations_have_no_slope():
+    figure = drawn("time", pipeline())
+    assert "slopes" not in figure.get_suptitle()
+    assert all(axis.get_legend() is None for axis in figure.axes)
 
 
 def test_a_mark_tells_the_time_with_its_interval():
@@ -287,8 +294,8 @@ def test_a_line_weighs_relative_errors():
         assert (((other.at(durations) - values) / values) ** 2).sum() > best
 
 
-@pytest.mark.parametrize("durations", [[], [1], [2, 2]])
-def test_no_line_through_one_duration(durations):
+@pytest.mark.parametrize("durations", [[], [1], [2, 2], [1, 2], [1, 2, 2]])
+def test_no_line_through_fewer_than_three_durations(durations):
     assert fits.line(durations, [1.0] * len(durations)) is None
 
 
