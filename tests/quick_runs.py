@@ -36,7 +36,13 @@ class Inside:
     """In place of ``Worker``: the same requests and answers as JSON lines, served in this process."""
 
     def __init__(
-        self, backend: str, precision: str, threads: int, log: Path, environment: Mapping[str, str] | None = None
+        self,
+        backend: str,
+        precision: str,
+        threads: int,
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        raised: bool = False,
     ) -> None:
         assert not environment, "a process of its own is needed"
         self.backend, self.threads, self.pid, self.started = backend, threads, os.getpid(), time.monotonic()

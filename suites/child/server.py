@@ -64,9 +64,11 @@ def main() -> None:
     parser.add_argument("--precision", required=True)
     parser.add_argument("--requests", type=int, required=True, help="file descriptor to read")
     parser.add_argument("--answers", type=int, required=True, help="file descriptor to write")
+    parser.add_argument("--raised", action="store_true", help="at the highest priority that the system grants")
     args = parser.parse_args()
     _die_with_parent()
-    raise_priority()
+    if args.raised:
+        raise_priority()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     if plugins.names():  # else a worker that loads no model does without the suites
         importlib.import_module("suites.definitions")

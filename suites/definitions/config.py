@@ -57,6 +57,7 @@ class Measure(Options):
     first_calls: Annotated[int, Meta(ge=0, le=2)]
     timeout_s: Annotated[float, Meta(ge=0.001, le=10**6)]
     peaks: bool = False
+    priority: Literal["high", "normal"] = "high"
 
 
 class WeightChoice(Options):

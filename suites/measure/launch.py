@@ -31,10 +31,17 @@ class WorkerLost(RuntimeError):
 
 class Worker:
     """One child process for one backend. Waiting for it costs no CPU time.
-    What it prints is appended to ``log``. ``environment``: variables on top of ``worker_environment``."""
+    What it prints is appended to ``log``. ``environment``: variables on top of ``worker_environment``.
+    ``raised``: at the highest priority that the system grants."""
 
     def __init__(
-        self, backend: str, precision: str, threads: int, log: Path, environment: Mapping[str, str] | None = None
+        self,
+        backend: str,
+        precision: str,
+        threads: int,
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        raised: bool = False,
     ) -> None:
         self.backend, self.threads = backend, threads
         child_in, self._requests = os.pipe()
@@ -42,7 +49,7 @@ class Worker:
         self._pipes = [self._requests, self._answers]
         self._buffer = b""
         command = [sys.executable, "-m", "suites.child.server", "--backend", backend, "--precision", precision]
-        command += ["--requests", str(child_in), "--answers", str(child_out)]
+        command += ["--requests", str(child_in), "--answers", str(child_out), *(["--raised"] if raised else [])]
         self.started = time.monotonic()
         with log.open("ab") as output:
             self._process = subprocess.Popen(

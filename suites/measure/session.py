@@ -66,7 +66,8 @@ class Session:
     def start(self, backend: str, environment: Mapping[str, str] | None = None) -> Worker:
         """A new worker process, which nothing else uses yet."""
         log = self.folder / "workers.log"
-        return Worker(backend, self.config.precision, self.threads, log, environment)
+        raised = self.measure.priority == "high"
+        return Worker(backend, self.config.precision, self.threads, log, environment, raised)
 
     def hello(self, worker: Worker, clock: bool = False) -> Facts:
         """The framework's description of itself; ``clock``: also of the worker's clock and threads."""

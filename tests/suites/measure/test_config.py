@@ -121,4 +121,4 @@ def test_listing_names_everything():
 def test_planned_text():
     text = plan_text(compose_config("rmvpe", ["backends=[torch_cpu]", "durations=[5]"]))
     assert "synthetic-5s" in text
-    assert "8 records, 4 to 6 process launches of 2 to 15 rounds each" in text
+    assert "8 records, 5 to 6 process launches of 2 to 15 rounds each" in text

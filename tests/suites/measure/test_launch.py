@@ -59,4 +59,12 @@ def test_a_killed_worker_is_missed(worker):
 def test_closing_ends_it(tmp_path):
     with Worker("mlx_cpu", "fp32", 1, tmp_path / "log") as worker:
         pid = worker.pid
+        assert psutil.Process(pid).nice() == psutil.Process().nice()
     assert not psutil.pid_exists(pid)
+
+
+def test_a_raised_worker_has_at_least_the_priority_of_others(tmp_path):
+    with Worker("mlx_cpu", "fp32", 1, tmp_path / "log", raised=True) as worker:
+        worker.ask("hello", 120, threads=1)
+        granted = psutil.Process().nice()
+        assert psutil.Process(worker.pid).nice() <= granted
