@@ -26,8 +26,8 @@ from reports.figures.plots import PLOTS
 from suites.base import statistics
 from suites.child.served import ServedModel
 from suites.child.server import serve
-from suites.commands import convert, doctor
-from suites.measure import session
+from suites.commands import convert
+from suites.measure import probe, session
 from suites.measure.launch import WorkerError, WorkerLost
 from suites.trace import run as trace_run
 
@@ -90,7 +90,7 @@ def busy_machine() -> Iterator[None]:
 def workers_inside() -> Iterator[None]:
     threads, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
     with busy_machine(), pytest.MonkeyPatch.context() as patch:
-        for module in (session, trace_run, convert, doctor):
+        for module in (session, trace_run, convert, probe):
             patch.setattr(module, "Worker", Inside)
         yield
     torch.set_num_threads(threads)

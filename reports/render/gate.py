@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from typing import Any
 from xml.etree import ElementTree
 
 from suites.gate.judge import FAILED, MEANING, PASSED, Outcome, Verdict
@@ -88,12 +89,16 @@ def junit(outcome: Outcome, name: str) -> str:
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def as_json(outcome: Outcome, baseline: str, candidate: str) -> str:
+def as_data(outcome: Outcome, baseline: str, candidate: str) -> dict[str, Any]:
+    """For programs: JSON values."""
     gates = []
     for verdict in outcome.verdicts:
         figures = verdict._asdict()
         figures |= {k: None for k, v in figures.items() if isinstance(v, float) and not math.isfinite(v)}
         gates.append(dict(zip(("case", "component", "backend"), figures.pop("key"), strict=True)) | figures)
-    found: dict[str, object] = {"schema": 1, "baseline": baseline, "candidate": candidate, "verdict": outcome.word}
-    found |= {"exit_code": outcome.exit_code, "notes": outcome.notes, "gates": gates}
-    return json.dumps(found, indent=1, allow_nan=False) + "\n"
+    found: dict[str, Any] = {"schema": 1, "baseline": baseline, "candidate": candidate, "verdict": outcome.word}
+    return found | {"exit_code": outcome.exit_code, "notes": outcome.notes, "gates": gates}
+
+
+def as_json(outcome: Outcome, baseline: str, candidate: str) -> str:
+    return json.dumps(as_data(outcome, baseline, candidate), indent=1, allow_nan=False) + "\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -29,6 +30,8 @@ BACKENDS = {
 }
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# what Linux calls a GPU that these frameworks can use: NVIDIA's, also under WSL and on Jetson, and AMD's
+GPU_DEVICES = ("nvidia[0-9]*", "dxg", "nvmap", "nvhost-gpu", "kfd")
 DTYPES = {"fp32": "float32", "tf32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
@@ -57,7 +60,13 @@ def impossible(name: str) -> str | None:
         return "MPS exists on macOS only"
     if name == "torch_cuda" and sys.platform == "darwin":
         return "CUDA does not exist on macOS"
+    if backend.device in ("cuda", "gpu") and sys.platform == "linux" and not _has_gpu():
+        return "this machine shows no GPU (nothing such as /dev/nvidia0)"
     return None
+
+
+def _has_gpu() -> bool:
+    return any(any(Path("/dev").glob(pattern)) for pattern in GPU_DEVICES)
 
 
 def _installed(module: str) -> bool:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .lines import Line
 from .records import key_of
 
 PASSED, FAILED, ERROR, INTERRUPTED = 0, 1, 2, 130
+
+
+class Answer(NamedTuple):
+    """What a command found: its exit code; the text that it prints, the last line being the result in a line; and the
+    same as an object for ``--json``. ``line``: the result, where it is not the last line."""
+
+    exit_code: int
+    text: str
+    found: dict[str, Any] = {}  # noqa: RUF012  (never written to)
+    line: str = ""
 
 
 class Outcome(NamedTuple):

@@ -18,7 +18,7 @@ from rvc_mlx.files import read_file  # reads .pt without PyTorch
 from ..base.backends import BACKENDS, impossible
 from ..base.errors import UserError
 from ..base.files import in_files, read_arrays, scratch_folder, whole
-from ..base.outcome import PASSED
+from ..base.outcome import PASSED, Answer
 from ..definitions import SUITES
 from ..inputs.recordings import make_audio
 from ..inputs.weights import reduced_manifest
@@ -27,6 +27,10 @@ from ..measure.launch import Worker, WorkerError, WorkerLost
 from ..measure.session import HELLO_TIMEOUT_S
 
 HELP = "a checkpoint to .safetensors, or back to .pt"
+EXAMPLES = (
+    ("convert VOICE.pth VOICE.safetensors --check", "one file that both sides load, and proof that they do"),
+    ("convert rmvpe.safetensors rmvpe.pt --model rmvpe", "and back; refused where it is another model"),
+)
 # kind of checkpoint: the suite that loads it, and the call that --check compares
 CHECKED = {"rmvpe": ("rmvpe", "own_salience"), "hubert": ("hubert", "features"), "voice": ("synthesizer", "infer")}
 SIDES = {"rvc_mlx": "mlx_cpu", "reference_torch": "torch_cpu"}
@@ -37,13 +41,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", type=Path, metavar="IN", help=".pt, .pth, .safetensors or a Hugging Face folder")
     parser.add_argument("output", type=Path, metavar="OUT", help=".safetensors, .pt or .pth")
     kinds = ["auto", *CHECKED]
-    parser.add_argument("--model", default="auto", choices=kinds, help="which model it must be (default: auto)")
+    parser.add_argument("--model", default="auto", choices=kinds, help="which model it must be")
     parser.add_argument("--check", action="store_true", help="load both files on every side and compare results")
 
 
-def run(args: argparse.Namespace) -> int:
-    print(convert(args.input, args.output, args.model, args.check))
-    return PASSED
+def run(args: argparse.Namespace) -> Answer:
+    text = convert(args.input, args.output, args.model, args.check)
+    lines = text.splitlines()
+    found = {"input": str(args.input), "output": str(args.output), "checked": args.check, "notes": lines}
+    return Answer(PASSED, text, found, lines[0])
 
 
 def convert(source: Path, target: Path, model: str = "auto", check: bool = False) -> str:

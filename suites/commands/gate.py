@@ -6,11 +6,12 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any, TextIO
 
 from reports.render import gate as texts
 
 from ..base.errors import UserError
-from ..base.outcome import PASSED
+from ..base.outcome import PASSED, Answer
 from ..base.run_folder import RunFolder
 from ..gate.baseline import Baseline, baseline_of
 from ..gate.judge import Outcome, Policy, confirmed, judge, read_policy
@@ -19,25 +20,29 @@ from ..measure.config import compose_config
 from ..measure.runner import open_run
 
 HELP = "judge a run by a committed baseline"
+EXAMPLES = (
+    ("gate runs/base --baseline baselines/mine.json --update", "make the baseline from a run"),
+    ("gate runs/new --baseline baselines/mine.json --confirm", "exit code 1: slower, bigger or less accurate"),
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     runs = "a run folder, or the JSON of pytest-benchmark; several like ones are put together"
     confirm = "where it is slower, run the suite once more, as RUN was run, and call only what both runs show"
-    github = "annotations, and a table in the step summary (default inside GitHub Actions)"
+    github = "annotations, and a table in the step summary (default: inside GitHub Actions alone)"
     add = parser.add_argument
     add("runs", nargs="+", type=Path, metavar="RUN", help=runs)
     add("--baseline", type=Path, required=True, metavar="FILE", help="the baseline, JSON")
     add("--update", action="store_true", help="make or replace the baseline from the run")
-    add("--policy", default="default", metavar="NAME", help="a file of conf/gate (default: default)")
+    add("--policy", default="default", metavar="NAME", help="a file of conf/gate")
     add("--all", action="store_true", dest="show_all", help="print gates that simply passed too")
     add("--confirm", action="store_true", help=confirm)
-    add("--junit", type=Path, metavar="FILE", help="write the verdicts as JUnit XML")
-    add("--json", type=Path, metavar="FILE", help="write the verdicts as JSON")
+    add("--junit", type=Path, metavar="FILE", help="also write the verdicts as JUnit XML (default: nowhere)")
+    add("--json-file", type=Path, metavar="FILE", help="also write the verdicts as JSON (default: nowhere)")
     add("--github", action="store_true", help=github)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Answer:
     policy = read_policy(args.policy)
     candidate = baseline_of(args.runs)
     if args.update:
@@ -48,18 +53,18 @@ def run(args: argparse.Namespace) -> int:
         print(texts.terminal(outcome, args.show_all))
         again = repeated(args.runs[0])
         outcome = confirmed(outcome, judge(baseline, baseline_of([again]), policy), policy)
-    print(texts.terminal(outcome, args.show_all))
     title = f"Gate of {candidate.facts['suite']}"
     if args.junit:
         _write_text(args.junit, texts.junit(outcome, title))
-    if args.json:
-        _write_text(args.json, texts.as_json(outcome, str(args.baseline), candidate.name))
+    if args.json_file:
+        _write_text(args.json_file, texts.as_json(outcome, str(args.baseline), candidate.name))
     if args.github or os.environ.get("GITHUB_ACTIONS") == "true":
-        _tell_github(outcome, title)
-    return outcome.exit_code
+        _tell_github(outcome, title, sys.stderr if args.json or args.quiet else sys.stdout)
+    found = texts.as_data(outcome, str(args.baseline), candidate.name)
+    return Answer(outcome.exit_code, texts.terminal(outcome, args.show_all), found)
 
 
-def _update(args: argparse.Namespace, candidate: Baseline, policy: Policy) -> int:
+def _update(args: argparse.Namespace, candidate: Baseline, policy: Policy) -> Answer:
     if args.baseline.exists():
         print(texts.terminal(judge(read_baseline(args.baseline), candidate, policy)), end="\n\n")
     itself = judge(candidate, candidate, policy)
@@ -68,10 +73,12 @@ def _update(args: argparse.Namespace, candidate: Baseline, policy: Policy) -> in
         raise UserError(f"no baseline: {first.kind}, {first.where} {first.metric}: {first.text}")
     write_baseline(candidate, args.baseline)
     seen = [v.detectable for v in itself.verdicts if v.detectable and v.metric == "time"]
-    print(f"baseline: {args.baseline}, {len(candidate.entries)} entries; commit it")
+    text = f"baseline: {args.baseline}, {len(candidate.entries)} entries; commit it"
+    found: dict[str, Any] = {"baseline": str(args.baseline), "entries": len(candidate.entries)}
     if seen:
-        print(f"a run like it would show slowdowns of {100 * min(seen):.1f} to {100 * max(seen):.1f} %")
-    return PASSED
+        text += f"\na run like it would show slowdowns of {100 * min(seen):.1f} to {100 * max(seen):.1f} %"
+        found["detectable"] = [min(seen), max(seen)]
+    return Answer(PASSED, text, found, text.splitlines()[0])
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -82,8 +89,8 @@ def _write_text(path: Path, text: str) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
 
 
-def _tell_github(outcome: Outcome, title: str) -> None:
-    print(*texts.workflow_commands(outcome), sep="\n")
+def _tell_github(outcome: Outcome, title: str, stream: TextIO) -> None:
+    print(*texts.workflow_commands(outcome), sep="\n", file=stream)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             with Path(summary).open("a", encoding="utf-8") as file:

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..base.errors import UserError
-from ..base.outcome import FAILED, PASSED
+from ..base.outcome import FAILED, PASSED, Answer
 from ..base.run_folder import RunFolder
 
+if TYPE_CHECKING:
+    from reports.documents.build import Built
+
 HELP = "one document of one or several runs: markdown, HTML and plots"
+EXAMPLES = (
+    ("report runs/one", "the report of a run anew, from its records"),
+    ("report runs/one runs/two --out both --tables csv", "two runs side by side, and every table as a file"),
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("runs", nargs="*", type=Path, metavar="RUN", help="folders of runs or traces, or of several")
+    add("runs", nargs="*", type=Path, metavar="RUN", help="folder of a run or trace, or of several")
     add("--out", type=Path, metavar="FOLDER", help="where (default: in the only RUN, else ./report)")
     add("--name", default="report", metavar="NAME", help="of the files: NAME.md, NAME.html")
-    add("--tables", choices=("csv", "parquet"), help="every table as a file as well, in tables/")
+    add("--tables", choices=("csv", "parquet"), help="every table as a file as well, in tables/ (default: none)")
     add("--sources", action="store_true", help="print for every number the records that it is from")
-    add("--history", type=Path, metavar="FOLDER", help="all runs in it over time, with what changed")
+    add(
+        "--history",
+        type=Path,
+        metavar="FOLDER",
+        help="instead: all runs in it over time (default: none)",
+    )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Answer:
     if args.history:
         if args.runs or args.sources or args.tables:
             raise UserError("--history is a report of its own: leave out the runs, --sources and --tables")
@@ -37,13 +50,12 @@ def run(args: argparse.Namespace) -> int:
         if args.out or args.tables:
             raise UserError("--sources prints and writes nothing: leave out --out and --tables")
         text, code = check(args.runs)
-        print(text)
-        return code
+        return Answer(code, text, {"numbers": text.splitlines()[:-1]})
     own = args.runs[0] if len(args.runs) == 1 else Path("report")
     return report_of(args.runs, args.out or own, args.tables, args.name)
 
 
-def report_of(folders: list[Path], out: Path, kind: str | None = None, name: str = "report") -> int:
+def report_of(folders: list[Path], out: Path, kind: str | None = None, name: str = "report") -> Answer:
     """One report of all of them in the folder ``out``; ``kind``: its tables as csv or parquet too."""
     from reports.data import trace
     from reports.documents import trace_report
@@ -56,24 +68,33 @@ def report_of(folders: list[Path], out: Path, kind: str | None = None, name: str
         if kind:
             raise UserError(f"{out}: a trace's tables are in its stages.csv; --out FOLDER makes others elsewhere")
         path, found = trace_report.write_report(out)
-        print(trace.verdict(found).replace("`", ""), f"report: {path}", sep="\n")
-        return PASSED if found.finding is None else FAILED
+        verdict = trace.verdict(found).replace("`", "")
+        code = PASSED if found.finding is None else FAILED
+        return Answer(code, f"{verdict}\nreport: {path}", {"report": str(path), "notes": [verdict]})
     try:
         built = write_document(folders, out, name)
         written = write_tables(built.document, out / "tables", kind) if kind else []
     except OSError as error:
         raise UserError(f"cannot write the report in {out}: {error.strerror}; --out FOLDER for another place") from None
-    if kind:
-        print(f"tables: {out / 'tables'}, {len(written)} files")
-    print(*built.notes, f"report: {built.path}", sep="\n")
-    return built.exit_code
+    answer = of_built(built)
+    if not kind:
+        return answer
+    tables = [str(path) for path in written]
+    text = f"tables: {out / 'tables'}, {len(written)} files\n{answer.text}"
+    return answer._replace(text=text, found={**answer.found, "tables": tables})
 
 
-def _history(args: argparse.Namespace) -> int:
+def of_built(built: Built) -> Answer:
+    """The answer that tells of a document: its notes and its path."""
+    text = "\n".join([*built.notes, f"report: {built.path}"])
+    line = "; ".join([*built.notes[-1:], f"report: {built.path}"])
+    return Answer(built.exit_code, text, {"report": str(built.path), "notes": built.notes}, line)
+
+
+def _history(args: argparse.Namespace) -> Answer:
     from reports.documents.history import write_history
 
     from ..gate.judge import read_policy
 
     built = write_history(args.history, args.out or args.history / "history", read_policy("default"))
-    print(*built.notes, f"report: {built.path}", sep="\n")
-    return built.exit_code
+    return of_built(built)

@@ -11,11 +11,12 @@ import traceback
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from ..base import outcome, plugins
 from ..base.errors import UserError, nearest
 from ..base.files import write_whole
-from ..base.outcome import ERROR, INTERRUPTED
+from ..base.outcome import ERROR, INTERRUPTED, PASSED, Answer
 from ..base.paths import CONF
 from ..base.records import read_lines, records
 from ..base.run_folder import RunFolder
@@ -26,10 +27,17 @@ from ..inputs.recordings import read_audio
 from ..measure.config import check_names, compose_config, quoted, suite_names, to_config
 from ..measure.runner import Runner, open_run, resume_run
 from . import OVERRIDES
-from .report import report_of
+from .report import of_built, report_of
 from .trace import trace_one
 
 HELP = "measure, and write a run folder with a report"
+EXAMPLES = (
+    ("run rmvpe measure=smoke", "a tiny model, in seconds: does everything work here?"),
+    (
+        "run rmvpe 'durations=[5,30]' 'backends=[torch_cpu,mlx_cpu]' out=runs/mine",
+        "what is timed, where, and the folder",
+    ),
+)
 # of ``run all``: the overrides as the user wrote them, and the traces that are done
 STATE = "all.json"
 
@@ -42,7 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Answer:
     words = [args.suite, *args.overrides]
     resume = [text.removeprefix("resume=") for text in words if text.startswith("resume=") and text != "resume=null"]
     if resume:
@@ -59,8 +67,9 @@ def run(args: argparse.Namespace) -> int:
     return finish(open_run(compose_config(args.suite, args.overrides)))
 
 
-def finish(runner: Runner) -> int:
+def finish(runner: Runner) -> Answer:
     """Execute a run and write its report, also of a run that was interrupted."""
+    from reports.data.result import result
     from reports.documents.build import write_report
 
     interrupted = False
@@ -83,15 +92,15 @@ def finish(runner: Runner) -> int:
     except OSError as error:
         again = f"python -m suites report {runner.folder}"
         raise UserError(f"cannot write the report in {runner.folder}: {error.strerror}; then: {again}") from None
-    for line in built.notes:
-        print(line)
     if interrupted:
-        print(f"interrupted; nothing measured is lost. To go on: python -m suites run resume={runner.folder}")
-    print(f"report: {built.path}")
-    return INTERRUPTED if interrupted else built.exit_code
+        again = f"python -m suites run resume={runner.folder}"
+        built.notes.append(f"interrupted; nothing measured is lost. To go on: {again}")
+    answer = of_built(built)
+    code = INTERRUPTED if interrupted else built.exit_code
+    return answer._replace(exit_code=code, found={**result(runner.folder), "report": str(built.path)})
 
 
-def sweep(suite: str, overrides: list[str]) -> int:
+def sweep(suite: str, overrides: list[str]) -> Answer:
     """Hydra's own multirun, so that its sweepers and launchers work."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
@@ -100,25 +109,35 @@ def sweep(suite: str, overrides: list[str]) -> int:
     if suite not in suite_names():
         raise UserError(f"unknown suite {suite!r}{nearest(suite, suite_names())}")
     check_names(overrides)
-    codes: list[int] = []
+    answers: list[Answer] = []
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def job(config: DictConfig) -> None:
         own = [text for text in HydraConfig.get().overrides.task if not text.startswith("suite=")]
         try:
-            codes.append(finish(open_run(to_config(config, own))))
+            answers.append(finish(open_run(to_config(config, own))))
+            print(answers[-1].text, flush=True)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
-            codes.append(ERROR)
-        if codes[-1] == INTERRUPTED:
+            answers.append(Answer(ERROR, "", {"error": str(error)}))
+        answers[-1].found["overrides"] = own
+        if answers[-1].exit_code == INTERRUPTED:
             raise KeyboardInterrupt
 
     sys.argv = [sys.argv[0], "--multirun", *plugins.search_path(), f"suite={suite}", *map(quoted, overrides)]
     try:
         job()
     except SystemExit:  # Hydra has printed why
-        return ERROR
-    return max(codes, default=ERROR)
+        answers.append(Answer(ERROR, ""))
+    return together(answers, f"{len(answers)} runs", {})
+
+
+def together(answers: Sequence[Answer], what: str, found: dict[str, Any]) -> Answer:
+    """The answer of several runs, each of which has been printed."""
+    passed = sum(one.exit_code == PASSED for one in answers)
+    each = [{"exit_code": one.exit_code, "passed": one.exit_code == PASSED, **one.found} for one in answers]
+    code = max((one.exit_code for one in answers), default=ERROR)
+    return Answer(code, f"{what}, {passed} passed", {**found, "runs": each})
 
 
 # ---------------------------------------------------------------------- every suite and every trace, in one folder
@@ -160,32 +179,37 @@ def open_folder(overrides: Sequence[str]) -> Path:
     return folder
 
 
-def run_all(folder: Path) -> int:
+def run_all(folder: Path) -> Answer:
     """The steps that are not done, and the report of all of them."""
-    code = execute(folder)
+    done = execute(folder)
+    code = max(one.exit_code for one in done.values())
+    each = {name: {"exit_code": one.exit_code, **one.found} for name, one in done.items()}
+    found = {"folder": str(folder), "steps": each}
     if code == INTERRUPTED:
-        print(f"interrupted; to go on: python -m suites run resume={folder}")
-        return code
-    return max(code, report_of([folder], folder))
+        return Answer(code, f"interrupted; to go on: python -m suites run resume={folder}", found)
+    answer = report_of([folder], folder)
+    return answer._replace(exit_code=max(code, answer.exit_code), found=found | answer.found)
 
 
-def execute(folder: Path) -> int:
-    """The steps that are not done; one that fails does not stop the others. The largest exit code."""
-    code, wanted = 0, steps()
+def execute(folder: Path) -> dict[str, Answer]:
+    """The steps that are not done, by their folders' names; one that fails does not stop the others."""
+    done, wanted = {}, steps()
     for number, step in enumerate(wanted, 1):
         print(f"[{number}/{len(wanted)}] {step.kind} {step.name}", flush=True)
-        found = ERROR
         try:
             found = _run(step, folder) if step.kind == "run" else _trace(step, folder)
+            print(found.text, end="\n" if found.text else "", flush=True)
         except UserError as error:
             print(f"error: {step.kind} {step.name}: {error}", file=sys.stderr)
+            found = Answer(ERROR, "", {"error": str(error)})
         except Exception as error:
             traceback.print_exc()
             print(f"error: {step.kind} {step.name}: unexpected {type(error).__name__}", file=sys.stderr)
-        if found == INTERRUPTED:
-            return INTERRUPTED
-        code = max(code, found)
-    return code
+            found = Answer(ERROR, "", {"error": f"unexpected {type(error).__name__}"})
+        done[step.folder] = found
+        if found.exit_code == INTERRUPTED:
+            return done
+    return done
 
 
 def _state(folder: Path) -> dict[str, list[str]]:
@@ -195,12 +219,12 @@ def _state(folder: Path) -> dict[str, list[str]]:
         raise UserError(f"{folder / STATE}: is damaged") from None
 
 
-def _run(step: Step, folder: Path) -> int:
+def _run(step: Step, folder: Path) -> Answer:
     own = folder / step.folder
     if not RunFolder(own).exists:
         return finish(open_run(_composed(step, _state(folder)["overrides"], folder)))
     known = _finished(own)
-    return finish(resume_run(own)) if known is None else known
+    return finish(resume_run(own)) if known is None else Answer(known, "")
 
 
 def _finished(folder: Path) -> int | None:
@@ -216,14 +240,14 @@ def _finished(folder: Path) -> int | None:
     return None if code == ERROR else code
 
 
-def _trace(step: Step, folder: Path) -> int:
+def _trace(step: Step, folder: Path) -> Answer:
     """A trace that was broken off has a report as well, and is walked anew."""
     own, state = folder / step.folder, _state(folder)
     if step.name in state["traced"]:
-        return 0  # what it has found is in the report of all
+        return Answer(PASSED, "")  # what it has found is in the report of all
     if own.is_dir():
         shutil.rmtree(own)
-    code = trace_one(_composed(step, state["overrides"], folder), show_all=False)
-    if code not in (ERROR, INTERRUPTED):
+    answer = trace_one(_composed(step, state["overrides"], folder), show_all=False)
+    if answer.exit_code not in (ERROR, INTERRUPTED):
         write_whole(folder / STATE, json.dumps(state | {"traced": [*state["traced"], step.name]}) + "\n")
-    return code
+    return answer

@@ -8,7 +8,7 @@ import sys
 from tqdm import tqdm
 
 from ..base.errors import UserError, nearest
-from ..base.outcome import ERROR, FAILED, INTERRUPTED, PASSED
+from ..base.outcome import ERROR, FAILED, INTERRUPTED, PASSED, Answer
 from ..base.run_folder import RunFolder
 from ..definitions.config import Config
 from ..measure.config import compose_config
@@ -17,6 +17,10 @@ from ..trace.run import TraceRun, open_trace
 from . import OVERRIDES
 
 HELP = "walk both sides stage by stage and name the first one at fault"
+EXAMPLES = (
+    ("trace rmvpe measure=smoke", "a tiny model, in a quarter of a minute"),
+    ("trace synthesizer suite.voice=synth_v2_48k_f0 precision=fp32", "the full-size model of another voice"),
+)
 MODELS = ("rmvpe", "hubert", "synthesizer", "pipeline")
 
 
@@ -26,14 +30,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", dest="show_all", help="print every value of every stage")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Answer:
     if args.model not in (*MODELS, "all"):
         raise UserError(f"unknown model {args.model!r}{nearest(args.model, (*MODELS, 'all'))}")
-    models = MODELS if args.model == "all" else (args.model,)
-    return max(trace_one(compose_config(model, args.overrides), args.show_all) for model in models)
+    if args.model != "all":
+        return trace_one(compose_config(args.model, args.overrides), args.show_all)
+    answers = {}
+    for model in MODELS:
+        answers[model] = trace_one(compose_config(model, args.overrides), args.show_all)
+        print(answers[model].text, end="\n\n", flush=True)
+    text = "\n".join(f"{model}: {one.line}" for model, one in answers.items())
+    code = max(one.exit_code for one in answers.values())
+    return Answer(code, text, {"traces": [one.found for one in answers.values()]})
 
 
-def trace_one(config: Config, show_all: bool) -> int:
+def trace_one(config: Config, show_all: bool) -> Answer:
     from reports.data import trace as traces
     from reports.documents import trace_report
 
@@ -54,9 +65,12 @@ def trace_one(config: Config, show_all: bool) -> int:
     if stopped is not None and not RunFolder(folder).is_trace:
         raise stopped if isinstance(stopped, KeyboardInterrupt) else UserError(str(stopped))
     path, found = trace_report.write_report(folder)
-    print(traces.terminal(found, show_all))
-    print(f"report: {path}")
-    if stopped is None:
-        return PASSED if found.finding is None else FAILED
-    print(f"the trace is not complete: {str(stopped) or 'interrupted'}", file=sys.stderr)
-    return INTERRUPTED if isinstance(stopped, KeyboardInterrupt) else ERROR
+    code = PASSED if found.finding is None else FAILED
+    if stopped is not None:
+        print(f"the trace is not complete: {str(stopped) or 'interrupted'}", file=sys.stderr)
+        code = INTERRUPTED if isinstance(stopped, KeyboardInterrupt) else ERROR
+    verdict = traces.verdict(found).replace("`", "")
+    facts = {"model": found.model, "folder": str(folder), "complete": stopped is None, "verdict": verdict}
+    facts |= {"finding": found.finding and found.finding._asdict(), "values": len(found.rows), "report": str(path)}
+    text = f"{traces.terminal(found, show_all)}\nreport: {path}"
+    return Answer(code, text, facts, f"{verdict} report: {path}")

@@ -25,49 +25,54 @@ Limit = Annotated[float, Meta(ge=0)] | Literal["derived"] | None
 
 
 class Options(Struct, forbid_unknown_fields=True):
-    """A part of the configuration."""
+    """A part of the configuration. A text in a field's annotation is its meaning, as ``run SUITE --help`` and
+    ``docs/overrides.md`` tell it (``measure.options``)."""
 
 
 class Span(Options):
     """The fewest and the most of something."""
 
-    min: Count
-    max: Count
+    min: Annotated[Count, "the fewest"]
+    max: Annotated[Count, "the most"]
 
 
 class Launches(Options):
     """The fewest and the most process launches of a case."""
 
-    min: Annotated[int, Meta(ge=1, le=1000)]
-    max: Annotated[int, Meta(ge=1, le=1000)]
+    min: Annotated[int, Meta(ge=1, le=1000), "the fewest"]
+    max: Annotated[int, Meta(ge=1, le=1000), "the most"]
 
 
 class Measure(Options):
     """How thoroughly a run measures; see the comments in ``conf/measure/quick.yaml``."""
 
     name: str
-    durations: list[Duration]
-    model: Literal["full", "tiny"]
-    launches: Launches
-    rounds: Span
-    goal: Annotated[float, Meta(ge=0, le=10)]
-    seconds_per_case: Seconds
-    sample_seconds: Annotated[float, Meta(ge=0, le=10)]
-    warmup_seconds: Seconds
-    first_calls: Annotated[int, Meta(ge=0, le=2)]
-    timeout_s: Annotated[float, Meta(ge=0.001, le=10**6)]
-    peaks: bool = False
-    priority: Literal["high", "normal"] = "high"
+    durations: Annotated[list[Duration], "seconds of synthetic audio; set durations= instead"]
+    model: Annotated[Literal["full", "tiny"], "the size of synthetic weights"]
+    launches: Annotated[Launches, "fresh processes per backend, which serve all cases"]
+    rounds: Annotated[Span, "passes over all components on all backends in a launch"]
+    goal: Annotated[
+        float, Meta(ge=0, le=10), "launches end when every speed-up is known to this share (half of its interval)"
+    ]
+    seconds_per_case: Annotated[Seconds, "or when this time times the number of cases is spent on them"]
+    sample_seconds: Annotated[
+        float, Meta(ge=0, le=10), "shorter calls are made several times for one reading of the clock; 0: never"
+    ]
+    warmup_seconds: Annotated[Seconds, "longest warm-up of a call before its samples"]
+    first_calls: Annotated[int, Meta(ge=0, le=2), "first calls that are measured in a fresh process"]
+    timeout_s: Annotated[float, Meta(ge=0.001, le=10**6), "a worker that is silent for longer is ended"]
+    peaks: Annotated[bool, "measure also the best that each device does, for the roofline"] = False
+    priority: Annotated[Literal["high", "normal"], "of timed workers; high: where the system grants it"] = "high"
 
 
 class WeightChoice(Options):
     """Paths of checkpoints, and the seed of synthetic ones."""
 
-    rmvpe: str | None = None
-    hubert: str | None = None
-    voice: str | None = None
-    index: str | None = None
-    seed: Seed = 25
+    rmvpe: Annotated[str | None, "pitch model, .pt or .safetensors; null: synthetic weights"] = None
+    hubert: Annotated[str | None, "HuBERT or ContentVec, a Hugging Face folder or .pt; null: synthetic weights"] = None
+    voice: Annotated[str | None, "voice, .pth or .safetensors; null: synthetic weights"] = None
+    index: Annotated[str | None, "vectors for retrieval, .index or .npy; null: seeded where they are needed"] = None
+    seed: Annotated[Seed, "of the synthetic weights"] = 25
 
     def given(self) -> dict[str, str]:
         names = ("rmvpe", "hubert", "voice", "index")
@@ -75,68 +80,69 @@ class WeightChoice(Options):
 
 
 class Paths(Options):
-    runs: str
-    cache: str | None = None
+    runs: Annotated[str, "folder of the run folders that out= does not name"]
+    cache: Annotated[str | None, "folder of synthetic weights; null: ~/.cache/rvc-parity"] = None
 
 
 class TraceOptions(Options):
-    """Seconds of audio that a trace walks; ``plain``: also with every optimisation off; ``spread``: noise seeds."""
+    """What ``trace`` walks."""
 
-    seconds: float
-    plain: bool
-    plain_seconds: float
-    spread: bool
+    seconds: Annotated[float, "of audio that trace walks, where durations= is not given"]
+    plain: Annotated[bool, "trace walks also with every optimisation off"]
+    plain_seconds: Annotated[float, "of audio for that, on a CPU with a full-size model"]
+    spread: Annotated[bool, "trace compares the reference also with itself under other noise"]
 
 
 class Growth(Options):
     """Many different lengths in one process, and the memory that they may add."""
 
-    lengths: Count
-    shortest_s: float
-    longest_s: float
-    limit_bytes: int
-    limit_share: Share
+    lengths: Annotated[Count, "how many lengths one process is given"]
+    shortest_s: Annotated[float, "the shortest of them, seconds"]
+    longest_s: Annotated[float, "the longest of them, seconds"]
+    limit_bytes: Annotated[int, "memory that they may add: this, or"]
+    limit_share: Annotated[Share, "this share of what was held before"]
 
 
 class SuiteConfig(Options):
     name: str
     summary: str
     components: dict[str, str]
-    limits: dict[Precision, dict[str, Limit]]
-    speech_clip: bool = False
-    snr_db: Annotated[float, Meta(ge=-100, le=200)] | UnsetType = UNSET
+    limits: Annotated[
+        dict[Precision, dict[str, Limit]],
+        "largest error that passes; derived: made from the table of floors; null: shown and not judged",
+    ]
+    speech_clip: Annotated[bool, "run also on a clip of synthetic speech"] = False
+    snr_db: Annotated[
+        Annotated[float, Meta(ge=-100, le=200)] | UnsetType, "signal-to-noise ratio of the synthetic voice"
+    ] = UNSET
     trace: TraceOptions | UnsetType = UNSET
 
 
 class HubertOptions(SuiteConfig):
-    """``version``: whose voices the features are for."""
-
-    version: Literal["v1", "v2"] = "v2"
+    version: Annotated[Literal["v1", "v2"], "whose voices the features are for"] = "v2"
 
 
 class PitchOptions(SuiteConfig):
-    """``threshold``: the salience below which a frame is unvoiced."""
-
-    threshold: Share = 0.03
+    threshold: Annotated[Share, "salience below which a frame is unvoiced"] = 0.03
 
 
 class VoiceOptions(SuiteConfig):
-    """A suite that synthesises; ``voice`` names a manifest, ``version`` the content features."""
+    """A suite that synthesises."""
 
-    voice: str = "synth_v2_40k_f0"
-    speaker: Annotated[int, Meta(ge=0, le=10**6)] = 0
-    version: Literal["v1", "v2"] | UnsetType = UNSET
+    voice: Annotated[str, "the synthetic voice, a file of suites/data/manifests"] = "synth_v2_40k_f0"
+    speaker: Annotated[int, Meta(ge=0, le=10**6), "number of the speaker within the voice"] = 0
+    version: Annotated[Literal["v1", "v2"] | UnsetType, "of the content features"] = UNSET
 
 
 class ConversionOptions(VoiceOptions):
     """A suite that converts: the options of ``Pipeline.convert``."""
 
-    transpose: Annotated[float, Meta(ge=-48, le=48)] = 0
-    index_rate: Share = 0
-    protect: Annotated[float, Meta(ge=0, le=0.5)] = 0.5
-    rms_mix: Share = 1
-    threshold: Share = 0.03
-    parts_tolerance: Share = 0.03
+    transpose: Annotated[float, Meta(ge=-48, le=48), "semitones"] = 0
+    index_rate: Annotated[Share, "share of retrieved features"] = 0
+    protect: Annotated[float, Meta(ge=0, le=0.5), "protection of unvoiced frames; 0.5: off"] = 0.5
+    rms_mix: Annotated[Share, "1: the voice's own loudness, 0: the input's"] = 1
+    threshold: Annotated[Share, "salience below which a frame is unvoiced"] = 0.03
+    parts_tolerance: Annotated[Share, "the parts must add up to the whole call within this share"] = 0.03
 
 
 class MemoryOptions(ConversionOptions):
@@ -144,18 +150,17 @@ class MemoryOptions(ConversionOptions):
 
 
 class AblationOptions(ConversionOptions):
-    """``rest``: which other optimisations are on while one is measured."""
-
-    rest: Literal["all", "none"] = "all"
+    rest: Annotated[Literal["all", "none"], "which other optimisations are on while one is measured"] = "all"
 
 
 class AccuracyOptions(PitchOptions):
-    """``least``: per condition the smallest share of each figure that passes; ``f0``: a file of annotations."""
-
-    conditions: list[str] = []
-    estimators: list[str] = []
-    f0: str | None = None
-    least: dict[str, dict[str, Share | None] | None] = {}
+    conditions: Annotated[list[str], "kinds of audio in the test set"] = []
+    estimators: Annotated[list[str], "other pitch estimators beside it; [] for none"] = []
+    f0: Annotated[str | None, "true F0 of your recording audio=, a file of lines time_s,f0_hz"] = None
+    least: Annotated[
+        dict[str, dict[str, Share | None] | None],
+        "smallest share that passes, with the shipped network; null: shown and not judged",
+    ] = {}
 
 
 class Config(Options):
@@ -164,17 +169,19 @@ class Config(Options):
     suite: SuiteConfig
     measure: Measure
     paths: Paths
-    backends: str | list[str] | None
-    precision: Precision
-    profile: Profile
-    optimize: str | list[str]
-    seed: Seed
-    threads: Annotated[int, Meta(ge=1, le=1024)] | None
-    durations: Duration | list[Duration]
-    audio: str | None
+    backends: Annotated[str | list[str] | None, "where it runs; null: every backend that this machine has"]
+    precision: Annotated[Precision, "number format of both sides"]
+    profile: Annotated[Profile, "whose defaults a conversion follows"]
+    optimize: Annotated[str | list[str], "optimisations of rvc_mlx: all, none, or a list"]
+    seed: Annotated[Seed, "of the synthetic audio and of every random order"]
+    threads: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)] | None, "CPU threads on both sides; null: the number of physical cores"
+    ]
+    durations: Annotated[Duration | list[Duration], "seconds of synthetic audio, one case each"]
+    audio: Annotated[str | None, "a recording of yours in place of the synthetic audio and the speech clip"]
     weights: WeightChoice
-    out: str | None
-    resume: str | None
+    out: Annotated[str | None, "run folder; null: one named by time and suite, in paths.runs"]
+    resume: Annotated[str | None, "folder of an interrupted run, which is completed; it takes no other override"]
     overrides: list[str] = []
     # of a trace's folder
     trace: bool | UnsetType = UNSET
@@ -261,15 +268,22 @@ def _accepts(kind: Any, value: Any) -> bool:
     return type(kind) in PLAIN and isinstance(value, PLAIN[type(kind)][0])
 
 
-def _expected(kinds: Iterable[Any]) -> str:
+def described(kinds: Iterable[Any]) -> str:
+    """What these types accept, in words."""
     parts: list[str] = []
     for kind in kinds:
         if isinstance(kind, inspect.IntType | inspect.FloatType):
             text = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
-            text += f" from {kind.ge:g}" if kind.ge is not None else ""
-            parts.append(text + (f" to {kind.le:g}" if kind.le is not None else ""))
+            text += f" from {kind.ge:.12g}" if kind.ge is not None else ""
+            parts.append(text + (f" to {kind.le:.12g}" if kind.le is not None else ""))
         elif isinstance(kind, inspect.LiteralType):
             parts += map(str, kind.values)
+        elif isinstance(kind, inspect.ListType):
+            parts.append("a list")
         else:
             parts.append(PLAIN[type(kind)][1] if type(kind) in PLAIN else "another kind of value")
-    return f"{parts[0] if len(parts) == 1 else ', '.join(parts[:-1]) + ' or ' + parts[-1]} is expected"
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " or " + parts[-1]
+
+
+def _expected(kinds: Iterable[Any]) -> str:
+    return f"{described(kinds)} is expected"

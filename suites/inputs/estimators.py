@@ -7,6 +7,7 @@ Settings are the packages' documented defaults, but for the range and the step o
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.metadata
 import importlib.util
 import sys
@@ -44,6 +45,12 @@ class Estimator(NamedTuple):
         if importlib.util.find_spec(self.module) is None:
             return f"{self.package} is not installed: pip install -e '.[pitch]'"
         return None
+
+    def load(self) -> None:
+        """Import its package. Raises whatever that raises."""
+        if self.neural:
+            _without_torchaudio()
+        importlib.import_module(self.module)
 
     def facts(self) -> dict[str, Any]:
         """For the record; ``package`` with its version, where pip knows it by this name."""

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ..base.errors import UserError
 from ..base.files import scratch_folder
+from ..base.outcome import Answer
 from ..base.statistics import share_with_interval
 from ..base.words import options as named
 from ..gate.baseline import Baseline, baseline_of
@@ -67,7 +68,7 @@ def kept(path: Path, make: Any) -> Baseline:
 
 
 # ---------------------------------------------------------------------- false alarms
-def aa(words: Sequence[str]) -> int:
+def aa(words: Sequence[str]) -> Answer:
     """``selftest aa``: the same code again and again; 0 where at most 1 % of the comparisons are red."""
     o = options(words, AA_COUNT)
     overrides = [*(() if o.full else SHORT), *o.overrides]
@@ -77,8 +78,7 @@ def aa(words: Sequence[str]) -> int:
         policy = read_policy(o.policy)
         pairs, first = comparisons(baselines, policy)
         text, good = aa_summary(pairs, first, [o.suite, "measure=gate", *overrides])
-        write_summary(o, "aa", text)
-    return PASSED if good else 1
+        return answer(o, "aa", text, good)
 
 
 def comparisons(baselines: Sequence[Baseline], policy: Mapping[str, Any]) -> tuple[list[Outcome], list[Outcome]]:
@@ -145,7 +145,7 @@ class Trial(NamedTuple):
         return not self.caught and (self.verdict.detectable or 0.0) > self.size
 
 
-def power(words: Sequence[str]) -> int:
+def power(words: Sequence[str]) -> Answer:
     """``selftest power``: slowdowns of known size; 0 where enough of them are caught.
 
     A trial takes a baseline, a clean run, and for each size a run in which every call of rvc_mlx is slowed.
@@ -167,8 +167,7 @@ def power(words: Sequence[str]) -> int:
                 slowed = run(f"power-{i:02}-slowed-{100 * size:g}", size)
                 trials += [Trial(size, v) for v in injected(baseline, clean, slowed, policy)]
         text, good = power_summary(trials, [o.suite, "measure=gate", *o.overrides])
-        write_summary(o, "power", text)
-    return PASSED if good else 1
+        return answer(o, "power", text, good)
 
 
 def injected(baseline: Baseline, clean: Baseline, slowed: Baseline, policy: Mapping[str, Any]) -> Iterator[Verdict]:
@@ -209,7 +208,14 @@ def folder_of(o: Options) -> contextlib.AbstractContextManager[Path]:
     return contextlib.nullcontext(o.out)
 
 
-def write_summary(o: Options, name: str, text: str) -> None:
-    print(text, end="")
+def answer(o: Options, name: str, text: str, good: bool) -> Answer:
     if o.out is not None:
         (o.out / f"{name}.md").write_text(text)
+    return answer_of(text, PASSED if good else FAILED)
+
+
+def answer_of(text: str, exit_code: int) -> Answer:
+    """A selftest's answer: the list of its report is the result."""
+    rates = [line.removeprefix("- ") for line in text.splitlines() if line.startswith("- ")]
+    verdict = "passed" if exit_code == PASSED else "failed"
+    return Answer(exit_code, text.rstrip(), {"findings": rates}, f"{verdict}: {'; '.join(rates[:3])}")

@@ -16,12 +16,12 @@ from ..base.backends import speed_reference
 from ..base.errors import UserError
 from ..base.files import write_whole
 from ..base.lines import Record
+from ..base.outcome import Answer
 from ..base.run_folder import RunFolder
 from ..base.speed import Estimate, paired_ratio
-from ..gate.judge import PASSED
 from ..measure.config import compose_config
 from ..measure.runner import open_run
-from .alarms import folder_of, options, rate, write_summary
+from .alarms import answer, folder_of, options, rate
 
 COUNT, SHARE_HELD = 40, 0.9
 QUICK = ("measure=quick", "measure.model=tiny", "durations=[1]", "measure.peaks=false", "measure.first_calls=0")
@@ -43,7 +43,7 @@ while True:
 Pairs = dict[str, list[list[list[float]]]]
 
 
-def coverage(words: Sequence[str]) -> int:
+def coverage(words: Sequence[str]) -> Answer:
     """``selftest coverage``: 0 where at least nine tenths of the 95 % intervals hold the long-run value."""
     busy, rest = _busy(words)
     o = options(rest, COUNT, "rmvpe")
@@ -56,8 +56,7 @@ def coverage(words: Sequence[str]) -> int:
         quiet.append(_kept(folder / "long-1.json", o.suite, [*overrides, LONG]))
         settings = [o.suite, *overrides, f"one core busy {100 * busy:g} % of the time"]
         text, good = coverage_summary(quiet, runs, settings)
-        write_summary(o, "coverage", text)
-    return PASSED if good else 1
+        return answer(o, "coverage", text, good)
 
 
 def _busy(words: Sequence[str]) -> tuple[float, list[str]]:

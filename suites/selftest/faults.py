@@ -20,6 +20,7 @@ from rvc_mlx.optimize import OPTIMIZATIONS
 
 from ..base.errors import UserError
 from ..base.files import scratch_folder
+from ..base.outcome import FAILED, PASSED, Answer
 from ..base.words import options
 from ..faults import FAULTS, Fault
 from ..inputs.weights import voice_names
@@ -27,7 +28,7 @@ from ..measure.config import compose_config
 from ..measure.launch import WorkerError
 from ..trace.findings import Row, first_fault, place_of
 from ..trace.run import TraceRun
-from .alarms import rate
+from .alarms import answer_of, rate
 
 CLEAN_PAIRS = 60
 SECONDS = {"rmvpe": 0.7, "hubert": 0.6, "synthesizer": 0.6, "pipeline": 1.1}
@@ -57,7 +58,7 @@ class Outcome:
         return self.path is not None and self.expect is not None and re.fullmatch(self.expect, self.path) is not None
 
 
-def faults(words: Sequence[str]) -> int:
+def faults(words: Sequence[str]) -> Answer:
     """``selftest faults``: 0 where every fault is found, 95 % are placed and at most 1 % of clean pairs accused."""
     given = options(words, {"only": "", "clean": str(CLEAN_PAIRS), "seed": "0", "out": ""})
     chosen = [fault for fault in FAULTS.values() if re.search(given["only"], fault.key)]
@@ -70,7 +71,7 @@ def faults(words: Sequence[str]) -> int:
     outcomes = []
     clean = int(given["clean"])
     with (
-        tqdm(total=len(chosen) + clean, desc="selftest", dynamic_ncols=True) as bar,
+        tqdm(total=len(chosen) + clean, desc="selftest", dynamic_ncols=True, disable=None) as bar,
         (folder / "outcomes.jsonl").open("w") as file,
     ):
         for outcome in itertools.chain(_injected(chosen), _clean(clean, int(given["seed"]))):
@@ -80,9 +81,9 @@ def faults(words: Sequence[str]) -> int:
             bar.update()
     text, passed = summary(outcomes)
     (folder / "report.md").write_text(text)
-    print(text)
-    print(f"report: {folder / 'report.md'}")
-    return 0 if passed else 1
+    answer = answer_of(text, PASSED if passed else FAILED)
+    path = str(folder / "report.md")
+    return answer._replace(text=f"{text}\nreport: {path}", found={**answer.found, "report": path})
 
 
 def _injected(chosen: Sequence[Fault]) -> Iterator[Outcome]:

@@ -72,7 +72,7 @@ def measure(precision: str, backends: str | None, quick: bool) -> tuple[dict[str
     Raises ``UserError``: a stage differs so much that no correct variant can be meant."""
     found: dict[str, Any] = {}
     kind = "cpu"
-    for sample in tqdm(list(samples(quick)), desc="floors"):
+    for sample in tqdm(list(samples(quick)), desc="floors", disable=None):
         with scratch_folder() as folder:
             common = [f"precision={precision}", "suite.trace.spread=false", f"durations=[{sample.seconds}]"]
             common += [f"backends={backends}"] if backends else []
@@ -116,7 +116,7 @@ def measure_components(precision: str, backends: str | None, quick: bool, suites
     once += ["measure.first_calls=0", "measure.warmup_seconds=0"]
     found: dict[str, list[tuple[str, Any]]] = {}
     chosen = [sample for sample in component_samples(quick) if not suites or sample.suite in suites.split(",")]
-    for sample in tqdm(chosen, desc="components"):
+    for sample in tqdm(chosen, desc="components", disable=None):
         with scratch_folder() as folder:
             words = [*sample.overrides, *once, f"precision={precision}", f"durations=[{sample.seconds}]"]
             words += [f"out={folder / 'run'}", "threads=1" if "measure=smoke" in words else "threads=null"]

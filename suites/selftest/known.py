@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ..base.backends import BACKENDS, impossible
 from ..base.errors import UserError
+from ..base.outcome import FAILED, PASSED, Answer
 from ..base.speed import fast_logs
 from ..base.words import options
 from ..definitions.known import ALLOCATED_BYTES, SLEEP_S
@@ -36,20 +37,24 @@ class Reading(NamedTuple):
         return abs(self.error) <= self.allowed
 
 
-def known(words: Sequence[str]) -> int:
-    """0 where everything of known size is read right; ``words``: backend=NAME."""
+def known(words: Sequence[str]) -> Answer:
+    """Passed where everything of known size is read right; ``words``: backend=NAME."""
     backend = "torch_cpu" if impossible("torch_cpu") is None else "mlx_cpu"
     backend = options(words, {"backend": backend})["backend"]
     if backend not in BACKENDS:
         raise UserError(f"backend={backend}: backend=NAME is one of {', '.join(BACKENDS)}")
     found = list(readings(backend))
     width = max(len(one.what) for one in found)
-    print(f"{'':{width}}  {'known':>10}  {'read':>10}  {'off by':>8}  {'allowed':>8}")
+    lines = [f"{'':{width}}  {'known':>10}  {'read':>10}  {'off by':>8}  {'allowed':>8}"]
     for one in found:
         error, allowed = (f"{100 * share:.3g} %" for share in (one.error, one.allowed))
         verdict = "" if one.passed else "  off"
-        print(f"{one.what:{width}}  {one.known:>10}  {one.read:>10}  {error:>8}  {allowed:>8}{verdict}")
-    return 0 if all(one.passed for one in found) else 1
+        lines.append(f"{one.what:{width}}  {one.known:>10}  {one.read:>10}  {error:>8}  {allowed:>8}{verdict}")
+    passed = sum(one.passed for one in found)
+    readings_found = [{**one._asdict(), "passed": one.passed} for one in found]
+    code = PASSED if passed == len(found) else FAILED
+    line = f"{('passed', 'failed')[code]}: {passed} of {len(found)} known sizes were read right on {backend}"
+    return Answer(code, "\n".join(lines), {"backend": backend, "readings": readings_found}, line)
 
 
 def readings(backend: str) -> Iterator[Reading]:

@@ -11,7 +11,7 @@ import pytest
 from suites import definitions
 from suites.__main__ import main
 from suites.base.errors import UserError
-from suites.base.outcome import ERROR, INTERRUPTED
+from suites.base.outcome import ERROR, INTERRUPTED, Answer
 from suites.base.records import read_lines
 from suites.commands import run as command
 from suites.commands.run import STATE, execute, fitting, open_folder
@@ -34,7 +34,7 @@ class Fakes:
             raise code
         return int(code)
 
-    def finish(self, run) -> int:
+    def finish(self, run) -> Answer:
         run.session.file.close()
         code = self._code(run.folder.name)
         if code not in (ERROR, INTERRUPTED):
@@ -45,19 +45,19 @@ class Fakes:
             for path in sorted(made.rglob("*"), reverse=True):
                 path.rmdir() if path.is_dir() else path.unlink()
             made.rmdir()
-        return code
+        return Answer(code, "")
 
-    def trace(self, config, show_all: bool) -> int:
+    def trace(self, config, show_all: bool) -> Answer:
         folder = Path(config.out)
         folder.mkdir()
         (folder / "report.md").touch()  # also of a trace that was broken off
-        return self._code(folder.name)
+        return Answer(self._code(folder.name), "")
 
     def run(self, folder: Path) -> int:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(command, "finish", self.finish)
             patch.setattr(command, "trace_one", self.trace)
-            return execute(folder)
+            return max(one.exit_code for one in execute(folder).values())
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_a_run_that_lacks_a_record_is_gone_on_with(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, "resume_run", lambda own: Resumed(own))
         fakes = Fakes()
-        fakes.finish = lambda run: fakes._code(f"resumed {run.folder.name}")
+        fakes.finish = lambda run: Answer(fakes._code(f"resumed {run.folder.name}"), "")
         assert fakes.run(folder) == 0
     assert fakes.asked == ["resumed memory"]
 

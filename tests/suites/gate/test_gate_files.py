@@ -113,7 +113,7 @@ def test_gate_command(tmp_path, capsys):
     assert "would show slowdowns of" in capsys.readouterr().out
     assert main(["gate", str(make_run(tmp_path / "again", 3)), "--baseline", base]) == 0
     junit, told = tmp_path / "out" / "j.xml", tmp_path / "out" / "g.json"
-    code = main(["gate", str(bad), "--baseline", base, "--junit", str(junit), "--json", str(told), "--github"])
+    code = main(["gate", str(bad), "--baseline", base, "--junit", str(junit), "--json-file", str(told), "--github"])
     out = capsys.readouterr().out
     assert code == 1
     assert "::error title=slower%3A" in out or "::error title=slower" in out

@@ -28,11 +28,12 @@ def folder(tmp_path):
 
 
 def begun(folder):
-    return finish(open_run(compose_config("rmvpe", [*SMALL, "suite.speech_clip=false", f"out={folder}"])))
+    config = compose_config("rmvpe", [*SMALL, "suite.speech_clip=false", f"out={folder}"])
+    return finish(open_run(config)).exit_code
 
 
 def resumed(folder):
-    return finish(resume_run(folder))
+    return finish(resume_run(folder)).exit_code
 
 
 def closed(folder):
