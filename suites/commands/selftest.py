@@ -14,7 +14,8 @@ EXAMPLES = (
 )
 OPTIONS = """faults: only=PATTERN (default: all of them), clean=60, seed=0, out=FOLDER (default: in runs);
 aa, power, coverage: suite=NAME (default: components; components; rmvpe), count=NUMBER (default: 100; 4; 40),
-policy=default, full=false, out=FOLDER (default: nowhere), and any override of a run; coverage: busy=0.5; known: backend=NAME (default: torch_cpu where it is installed)"""
+policy=default, full=false, out=FOLDER (default: nowhere), and any override of a run; coverage: busy=0.5;
+known: backend=NAME (default: torch_cpu where it is installed)"""
 TESTS = {
     "faults": (faults.faults, "known ones are injected, found and placed"),
     "aa": (alarms.aa, "false alarms of gates on unchanged code"),

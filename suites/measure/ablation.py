@@ -55,6 +55,10 @@ class Pair(TimedCase):
         self.reference = OFF
         self.optimize: dict[str, list[str]] = {}
 
+    @property
+    def title(self) -> str:
+        return f"{self.case.name} {self.name}"
+
     # ------------------------------------------------------------------ what differs between the sides
     def new_worker(self, side: str) -> Worker:
         reference = self.optimisation == BLAS and side == OFF

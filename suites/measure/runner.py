@@ -25,6 +25,7 @@ from ..definitions.plan import Plan, make_plan, requested_backends
 from ..inputs.annotations import read_f0
 from ..inputs.recordings import read_audio
 from ..inputs.weights import TRAINED_WEIGHTS, Weights, cache_folder, find_weights, sha256, shipped, shipped_file
+from . import told
 from .ablation import AblationCase
 from .accuracy import AccuracyCase
 from .config import typed
@@ -69,6 +70,7 @@ class Runner:
                 else:
                     for case in cases:
                         case.execute()
+                        told.finished(self.session, case.case.name)
             finally:
                 self.session.close()
         if self.session.shows_progress and (others := self.session.others()):

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..base import environment
 from ..base.backends import device_of
-from ..base.lines import SCHEMA, Absence, Record, Sample, Unmeasured
+from ..base.lines import SCHEMA, Absence, Key, Record, Sample, Unmeasured
 from ..base.records import RecordFile
 from ..base.run_folder import RunFolder
 from ..definitions import SUITES
@@ -51,6 +51,9 @@ class Session:
         self.file = RecordFile(run.records_file)
         self.done = {line.key: line for line in run.results() if line.status not in ("error", "not_comparable")}
         self.samples = run.samples()
+        # statuses of the records so far, and the columns of the table on the terminal: see ``told``
+        self.closed: dict[Key, str] = {key: line.status for key, line in self.done.items()}
+        self.table: list[str] = []
         self._waited_s = self._parent_cpu_s = 0.0
         self._begun, self._processes = time.monotonic(), cpu_by_process()
         # for self-tests: the share by which every call of rvc_mlx is slowed, and whether progress is shown
@@ -179,10 +182,13 @@ class Session:
             "warnings": loaded.get("warnings", []),
         }
         self.file.write_line(Record(**(line | fields)))
+        self.closed[case.name, component, backend] = str(fields["status"])
 
     def unmeasured(self, case: str, component: str, backend: str, status: Absence, reason: str) -> None:
         line = Unmeasured(**self.base_record(case, component, backend), status=status, reason=reason)
         self.file.write_line(line)
+        if case != "all":
+            self.closed[case, component, backend] = status
 
 
 def poor_clock(clock: Mapping[str, float] | None) -> str | None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import time
 from collections.abc import Iterator, Sequence
-
-import pandas as pd
-from tqdm import tqdm
 
 from ..base.backends import speed_reference
 from ..base.lines import Sample
 from ..base.speed import LEAST_LAUNCHES, Estimate, estimate, paired_ratio
+from . import told
 from .launch import Worker
 from .outputs import CaseOutputs
 from .session import Facts
@@ -24,12 +23,18 @@ MOST_REPEATS = 1000
 TURN_S = 0.25
 # parity takes about as long as this many whole calls of a case on the slowest backend
 PARITY_CALLS = 12
+# columns of the table on a terminal: case, state and component; a backend's time
+WIDTHS, TIME_WIDTH = (18, 22, 10), 12
 
 
 class TimedCase(CaseOutputs):
     """One case's calls in the launches that it shares with others."""
 
     repeats: dict[str, int]
+
+    @property
+    def title(self) -> str:
+        return self.case.name
 
     def execute(self) -> None:
         execute_together([self])
@@ -225,6 +230,7 @@ def execute_together(cases: Sequence[TimedCase]) -> None:
         clock.least_s = clock.timed_s() / (number - first) * (measure.launches.min - first)
     for case in cases:
         case.close()
+        tell_times(case, None)
 
 
 class LaunchClock:
@@ -266,11 +272,10 @@ def _launch(cases: Sequence[TimedCase], number: int, judged: bool, clock: Launch
             if judged:
                 clock.parity_s += PARITY_CALLS * case.slowest_s()
             case.rounds(number, start + (clock.until - start) * (place + 1) / len(order))
+            tell_times(case, number)
             if judged:
                 case.keep_outputs(case.calls)
         if judged:
-            if cases[0].session.shows_progress:
-                tqdm.write(times_so_far(cases))
             with clock.stopped():
                 for step in (TimedCase.judge_outputs, TimedCase.add_trained):  # which loads another network
                     for case in cases:
@@ -282,16 +287,54 @@ def _launch(cases: Sequence[TimedCase], number: int, judged: bool, clock: Launch
             worker.kill()
 
 
-def times_so_far(cases: Sequence[TimedCase]) -> str:
-    """A table of what is known of the whole calls, or of all components where there is no whole one."""
-    rows = []
-    for case in cases:
-        for component in [case.suite.whole] if case.suite.whole in case.plan.components else case.plan.components:
-            row = {"case": case.case.name, "component": component}
-            for backend in case.alive():
-                one, ratio = case.time(component, backend), case.ratio(component, backend)
-                row[backend] = f"{1e3 * one.value:.3g} ms" if one else ""
-                if ratio:
-                    row[f"{backend} speed-up"] = f"{ratio.value:.2f}x"
-            rows.append(row)
-    return pd.DataFrame(rows).fillna("").to_string(index=False)
+# ---------------------------------------------------------------------- what is told meanwhile
+def tell_times(case: TimedCase, launch: int | None) -> None:
+    """On a terminal a row of what is known after a launch; None: the case is finished, which is told everywhere."""
+    session = case.session
+    if sys.stdout.isatty():
+        state = f"launch {launch + 1}" if launch is not None else told.passed(session, case.case.name)
+        for component in _shown(case):
+            _row(case, component, state)
+    elif launch is None:
+        figures = "; ".join(_sentence(case, component) for component in _shown(case))
+        told.finished(session, case.title, f"{figures}; ")
+
+
+def _shown(case: TimedCase) -> list[str]:
+    """The whole call, or where there is none what a summary would name."""
+    wanted = (case.suite.whole,) if case.suite.whole in case.plan.components else case.suite.headlines
+    return [one for one in case.plan.components if one in wanted] or list(case.plan.components)
+
+
+def _row(case: TimedCase, component: str, state: str) -> None:
+    """Under a header of its own where the backends are others than before."""
+    backends = [*case.plan.backends]
+    if case.session.table != backends:
+        case.session.table = backends
+        names = "".join(f"{name:>{TIME_WIDTH}}" for name in backends)
+        told.tell(case.session, f"{_padded('case', 'state', 'component')}{names}  speed-up (interval)")
+    times = [case.time(component, name) if name in case.alive() else None for name in backends]
+    cells = "".join(f"{'' if one is None else _ms(one.value):>{TIME_WIDTH}}" for one in times)
+    ratios = ", ".join(_ratios(case, component).values())
+    told.tell(case.session, f"{_padded(case.title, state, component)}{cells}  {ratios}")
+
+
+def _padded(*cells: str) -> str:
+    return " ".join(f"{cell:{width}}" for cell, width in zip(cells, WIDTHS, strict=True))
+
+
+def _sentence(case: TimedCase, component: str) -> str:
+    ratios, parts = _ratios(case, component), []
+    for name in case.alive():
+        one, ratio = case.time(component, name), ratios.get(name)
+        parts.append(f"{name} {_ms(one.value) if one else 'not timed'}{f', {ratio}' if ratio else ''}")
+    return f"{component} {', '.join(parts)}" if parts else f"{component} failed on every backend"
+
+
+def _ratios(case: TimedCase, component: str) -> dict[str, str]:
+    found = {name: case.ratio(component, name) for name in case.alive()}
+    return {name: f"{one.value:.2f}x ({one.low:.2f} to {one.high:.2f})" for name, one in found.items() if one}
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g} ms"
