@@ -189,7 +189,7 @@ HEAD = """\
 # Everything that can be set
 
 Made by `python -m suites.measure.options` from the types of the configuration (`suites/definitions/config.py`) and from
-`conf/`; a test keeps it current. `python -m suites run SUITE --help` tells the same of one suite. An option is given as
+`conf/`; a test keeps it current. `run SUITE --help` tells the same of one suite. An option is given as
 `name=value`; a list needs quotes in most shells: `'durations=[5,30]'`.
 
 ## Of every suite
