@@ -3,69 +3,43 @@
 from __future__ import annotations
 
 import pickle
-import pickletools
-import re
+import warnings
 import zipfile
-from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, ClassVar
 
 import torch
 
-from rvc_common import CheckpointError, RefusedError
+from rvc_common import pickles
+from rvc_common.formats import form_of
+
+_REBUILDING = ("_rebuild_tensor", "_rebuild_tensor_v2")
 
 
-class _StandIn:
-    """Takes the place of a foreign class or function: accepts every call and does nothing."""
+class _Bytes:
+    """A storage without a type, of tensors that are no arrays."""
 
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-
-    def __new__(cls, *_: Any, **__: Any) -> _StandIn:
-        return super().__new__(cls)
-
-    def __setstate__(self, _: Any) -> None: ...
+    dtype = torch.uint8
 
 
-def _plain_dict(*_: Any) -> dict[Any, Any]:
-    return {}
+class _Unpickler(pickles.Unpickler):
+    # torch.load finds the other types of storages by itself
+    tensors: ClassVar[Mapping[str, Any]] = {
+        **{f"torch._utils.{name}": getattr(torch._utils, name) for name in _REBUILDING},
+        "torch.storage.UntypedStorage": _Bytes,
+    }
 
 
-# the restricted unpickler fills nothing but plain dicts, so a stand-in would not do
-_FILLED = {"collections.defaultdict": _plain_dict}
+class _Pickles:
+    """What ``torch.load`` opens pickles with, in the place of the module ``pickle``."""
 
+    Unpickler = _Unpickler
+    UnpicklingError = pickle.UnpicklingError
 
-def _globals(file: IO[bytes]) -> set[str]:
-    """Names that one pickle asks for, from its opcodes only, as written and as Python 3 has them."""
-    names = set()
-    for opcode, argument, _ in pickletools.genops(file):
-        if opcode.name == "GLOBAL":
-            module, name = str(argument).split(" ", 1)
-            # protocol 2 writes what was renamed since by its old name, and the loader renames some back
-            names |= {f"{module}.{name}", f"{IMPORT_MAPPING.get(module, module)}.{name}"}
-            names.add(".".join(NAME_MAPPING.get((module, name), (module, name))))
-    return names
-
-
-def _foreign_globals(path: Path) -> set[str]:
-    # torch.serialization.get_unsafe_globals_in_checkpoint cannot read files from before PyTorch 1.6
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            (name,) = (n for n in archive.namelist() if n.endswith("/data.pkl"))
-            with archive.open(name) as file:
-                return _globals(file)
-    with path.open("rb") as file:
-        return set().union(*(_globals(file) for _ in range(4)))  # magic number, protocol, system, content
-
-
-def _load(path: Path, foreign: bool) -> Any:
-    if not foreign:
-        return _arrays(torch.load(path, map_location="cpu", weights_only=True))
-    inert: list[Any] = [(_FILLED.get(name, _StandIn), name) for name in sorted(_foreign_globals(path))]
-    with torch.serialization.safe_globals(inert):
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    # the other entries are the trainer's own objects
-    return {"model": _arrays(content["model"])} if isinstance(content, Mapping) and "model" in content else {}
+    @staticmethod
+    def load(file: Any, **how: Any) -> Any:
+        return _Unpickler(file, **how).load()
 
 
 def _arrays(content: Any) -> Any:
@@ -87,17 +61,17 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         return _arrays({name: file.get_tensor(name) for name in file.keys()}), file.metadata() or {}  # noqa: SIM118
 
 
-def read_file(path: Path, foreign: bool = False) -> tuple[Any, dict[str, str]]:
-    """The ``rvc_common.checkpoint.Reader`` of this package: pickles are opened with ``weights_only=True`` only."""
-    try:
-        return _read_safetensors(path) if path.suffix == ".safetensors" else (_load(path, foreign), {})
-    except Exception as error:  # a damaged file fails in arbitrary ways
-        raise _refusal_or_damage(path, error) from error
-
-
-def _refusal_or_damage(path: Path, error: Exception) -> CheckpointError:
-    text = str(error) or type(error).__name__
-    name = re.search(r"[Uu]nsupported (?:global: GLOBAL|GLOBAL|class) (\S+)", text)
-    if name and isinstance(error, pickle.UnpicklingError):
-        return RefusedError(f"{path}: refused: the pickle asks for {name[1]}, which a checkpoint does not need")
-    return CheckpointError(f"{path}: not a readable checkpoint; it may be truncated ({text.splitlines()[0][:120]})")
+def read_file(path: Path) -> tuple[Any, dict[str, str]]:
+    """The ``rvc_common.checkpoint.Reader`` of this package."""
+    form = form_of(path)
+    if form == "safetensors":
+        return _read_safetensors(path)
+    if form == "zip":  # torch.load does not compare check sums
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"Bad CRC-32 for file {damaged!r}")
+    # weights_only=True knows no protocol above 2; the unpickler given here accepts no more than it
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes that are stand-ins here
+        content = torch.load(file, map_location="cpu", weights_only=False, pickle_module=_Pickles)
+    return _arrays(pickles.wanted(content)), {}

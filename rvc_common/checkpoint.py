@@ -7,6 +7,7 @@ fairseq. Each implementation has its own ``Reader`` of files, which the function
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +15,23 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from . import CheckpointError, RefusedError
-from .config import VOCODERS, named_config
-from .keys import TITLES, article, hubert_names, normalise_keys, recognise
+from . import CheckpointError
+from .config import HIFIGAN, MRF, REFINEGAN, VOCODERS, features_of, named_config
+from .formats import AGAIN, other_kind
+from .keys import hubert_names, looks_like, normalise_keys, recognise
+from .pickles import StandIn
 
 FORMAT = "rvc-parity/1"
+_EXPECTED = {
+    "rmvpe": "RMVPE (rmvpe.pt)",
+    "hubert": "HuBERT or ContentVec (a Hugging Face folder or fairseq's .pt)",
+    "voice": "voice (the .pth that Applio or the WebUI exports)",
+    None: "RMVPE, HuBERT or a voice",
+}
+# where the weights are, by who saved them: an export, a trainer, Lightning; and what wraps a network adds to names
+_NESTED = ("weight", "model", "state_dict")
+_WRAPPED = r"(module\.|_orig_mod\.)+"
+_HUGGING_FACE = ("model.safetensors", "pytorch_model.bin")
 _HUBERT_CONFIG = {
     "do_stable_layer_norm": False,
     "feat_extract_norm": "group",
@@ -36,19 +49,11 @@ _HUBERT_CONFIG = {
 class Reader(Protocol):
     """Opens one file without running code from it."""
 
-    def __call__(self, path: Path, foreign: bool = False) -> tuple[Any, dict[str, str]]:
+    def __call__(self, path: Path) -> tuple[Any, dict[str, str]]:
         """Content and metadata of a ``.safetensors`` file, or of a pickle (which has no metadata).
 
-        Tensors become arrays of the stored dtype, except bfloat16, which NumPy lacks: float32.
-
-        Args:
-            path: an existing file.
-            foreign: classes of other libraries become inert stand-ins, and of a pickle only the entry ``model``
-                is kept.
-
-        Raises:
-            CheckpointError: truncated or unreadable file.
-            RefusedError: the pickle asks for code.
+        Tensors become arrays of the stored dtype, except bfloat16, which NumPy lacks: float32. What is neither a
+        tensor nor a plain value becomes a ``StandIn``. Raises whatever a damaged file leads to.
         """
 
 
@@ -79,28 +84,19 @@ def file_named(path: str | Path) -> Iterator[None]:
         raise (error if str(path) in str(error) else type(error)(f"{path}: {error}")) from None
 
 
-def _opened(path: Path, read: Reader, foreign: bool = False) -> tuple[Any, dict[str, str]]:
-    if path.is_dir():
-        raise CheckpointError(f"{path}: is a folder")
+def _opened(path: Path, read: Reader) -> tuple[Any, dict[str, str]]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
-    return read(path, foreign)
-
-
-def read_state_dict(path: str | Path, read: Reader) -> dict[str, np.ndarray]:
-    """Read a bare state dict (``.pt``, ``.pth`` or ``.safetensors``) as NumPy arrays, keys as stored.
-
-    Floating tensors come back as float32 (upstream often stores float16), others as stored.
-
-    Raises ``CheckpointError``: missing, truncated or malicious file, or not a bare state dict."""
-    content, _ = _opened(Path(path), read)
-    if not _is_state(content):
-        expected = "a bare state dict (expected names mapped to tensors)"
-        nested = content if isinstance(content, Mapping) else {}
-        kinds = {"weight": "a voice checkpoint", "model": "a training checkpoint"}
-        what = next((kind for key, kind in kinds.items() if _is_state(nested.get(key))), None)
-        raise CheckpointError(f"{path}: " + (f"this looks like {what}, not {expected}" if what else f"not {expected}"))
-    return _float32(content)
+    with file_named(path):
+        try:
+            return read(path)
+        except CheckpointError:
+            raise
+        except PermissionError as error:
+            raise CheckpointError(f"cannot be read ({error.strerror})") from None
+        except Exception as error:  # a pickle is a program: damaged ones fail in arbitrary ways
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise CheckpointError(f"not a readable checkpoint: truncated or damaged ({reason:.80}); {AGAIN}") from error
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -111,13 +107,21 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file")
-    if Path(path).suffix != ".safetensors":
-        return {}
+    with Path(path).open("rb") as file:
+        if file.read(9)[8:] != b"{":
+            return {}
     try:
-        with safe_open(path, "np") as file:
-            return dict(file.metadata() or {})
+        with safe_open(path, "np") as opened:
+            return dict(opened.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from None
+
+
+def read_rmvpe(path: str | Path, read: Reader) -> dict[str, np.ndarray]:
+    """RMVPE's weights, float32: a bare state dict, or the one in a training checkpoint.
+
+    Raises ``CheckpointError``: unreadable, or of another kind."""
+    return _float32(read_content(path, read, "rmvpe").state)
 
 
 def read_hubert(path: str | Path, read: Reader) -> dict[str, np.ndarray]:
@@ -138,7 +142,7 @@ def read_voice(path: str | Path, read: Reader) -> Voice:
 
 
 def as_voice(content: Content) -> Voice:
-    """What the network is built from; entries that are absent mean v1, with pitch, HiFi-GAN.
+    """What the network is built from; where an entry is absent, the weights tell.
 
     Raises ``CheckpointError``: an entry is wrong, or the speakers' embedding is missing."""
     state, fields = content.state, content.fields
@@ -148,10 +152,28 @@ def as_voice(content: Content) -> Voice:
         raise CheckpointError("weight has no emb_g.weight, which counts the speakers")
     # upstream keeps a stale count and overwrites it in the same way
     config["spk_embed_dim"] = int(embedding.shape[0])
-    version = _one_of(fields, "version", {"v1": "v1", "v2": "v2"}, "v1")
-    f0 = _one_of(fields, "f0", {0: False, 1: True, "0": False, "1": True}, 1)
-    vocoder = _one_of(fields, "vocoder", {name: name for name in VOCODERS}, VOCODERS[0])
+    version = _version(state, fields)
+    f0 = _one_of(fields, "f0", {0: False, 1: True, "0": False, "1": True}, int("enc_p.emb_pitch.weight" in state))
+    part = {"dec.mrfs.": MRF, "dec.upsample_conv_blocks.": REFINEGAN}
+    found = next((name for start, name in part.items() if any(key.startswith(start) for key in state)), HIFIGAN)
+    vocoder = _one_of(fields, "vocoder", {name: name for name in VOCODERS}, found)
     return Voice(_float32(state), config, version, f0, vocoder)
+
+
+def _version(state: Mapping[str, np.ndarray], fields: Mapping[str, Any]) -> str:
+    """``v1`` or ``v2``: which content features the voice takes.
+
+    In ddPn08's fork (revision 282fb68) it says how the voice was trained, and the width and the layer stand apart."""
+    phone = state.get("enc_p.emb_phone.weight")
+    width = None if phone is None else int(phone.shape[-1])
+    told = {256: "v1", 768: "v2"}.get(width or 0)
+    version = str(_one_of(fields, "version", {"v1": "v1", "v2": "v2"}, told or "v1"))
+    features, layer = features_of(fields["config"]), fields.get("embedder_output_layer")
+    if features is not None and features != width:
+        raise CheckpointError(f"config: emb_channels is {features}, but the weights take features of {width} values")
+    if layer is not None and layer not in ((9, 12) if width == 256 else (12,)):
+        raise CheckpointError(f"embedder_output_layer {layer!r:.60} is not supported with features of {width} values")
+    return version if features is None else told or version
 
 
 def _one_of(fields: Mapping[str, Any], name: str, known: Mapping[Any, Any], default: Any) -> Any:
@@ -169,57 +191,92 @@ def read_content(path: str | Path, read: Reader, expected: str | None = None) ->
 
     Raises ``CheckpointError``: unreadable, unknown, or of another kind."""
     path = Path(path)
-    content, metadata = _read_any(path, read)
-    state, fields = content, {}
-    if isinstance(content, Mapping) and not _is_state(content):
-        state = content.get("model" if _is_state(content.get("model")) else "weight")
-        fields = {str(k): v for k, v in content.items() if k != "weight"}
-    if not _is_state(state):
-        raise CheckpointError(f"{path}: holds no weights of a supported model")
-    kind = recognise(state)
-    if kind is None or (expected is not None and kind != expected):
-        looks = f"this looks like {article(kind)} checkpoint" if kind else "no supported kind of checkpoint"
-        raise CheckpointError(f"{path}: {looks}; expected {TITLES.get(expected or '', 'RMVPE, HuBERT or a voice')}")
-    with file_named(path):
-        if kind == "voice":
-            fields = _stored_fields(metadata) if state is content else fields
-            if "config" not in fields:
-                what = "a training checkpoint" if "model" in fields else "a bare state dict"
-                raise CheckpointError(
-                    f"this is {what}, which lacks the voice's config; give the exported voice file "
-                    "(with weight, config and version) or what `convert` made of it"
-                )
-            return Content(kind, normalise_keys(state), fields)
-        return Content(kind, hubert_names(state) if kind == "hubert" else dict(state), {})
-
-
-def _read_any(path: Path, read: Reader) -> tuple[Any, dict[str, str]]:
     if path.is_dir():
-        return _opened(_weights_in(path), read)
-    try:
-        return _opened(path, read)
-    except RefusedError as refusal:
-        # fairseq stores its own objects next to the model; stand-ins are allowed for its layout only
-        content, _ = _opened(path, read, foreign=True)
-        if not _is_state(content.get("model")) or recognise(content["model"]) != "hubert":
-            raise refusal from None
-        return content, {}
+        weights = _weights_in(path, expected)
+        content, metadata = _opened(weights, read)
+    else:
+        content, metadata = _opened(path, read)
+        _check_beside(path)
+    with file_named(path):
+        state, fields = _state_of(content)
+        kind = recognise(state)
+        if kind is None or (expected is not None and kind != expected):
+            what = looks_like(state)
+            looks = f"this looks like {what}" if what else f"no supported kind of checkpoint (with {next(iter(state))})"
+            raise CheckpointError(f"{looks}; expected {_EXPECTED[expected]}")
+        if kind != "voice":
+            return Content(kind, hubert_names(state) if kind == "hubert" else state, {})
+        fields = _stored_fields(metadata) or fields
+        if "config" not in fields:
+            what = "a training checkpoint" if fields else "a bare state dict"
+            raise CheckpointError(
+                f"this is {what}, which lacks the voice's config; give the exported voice file "
+                "(with weight, config and version) or what `convert` made of it"
+            )
+        return Content(kind, normalise_keys(state), fields)
 
 
-def _weights_in(folder: Path) -> Path:
+def _state_of(content: object) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The weights, under the names that the network itself gives them, and the entries beside them."""
+    fields: dict[str, Any] = {}
+    state = content
+    if isinstance(content, Mapping):
+        nested = next((name for name in _NESTED if isinstance(content.get(name), Mapping)), None)
+        if nested is not None:
+            state, fields = content[nested], {str(k): v for k, v in content.items() if k != nested}
+    if isinstance(state, StandIn):
+        raise CheckpointError(f"holds an object ({type(state).__name__}), not its weights; save its state_dict()")
+    if not isinstance(state, Mapping) or not state:
+        raise CheckpointError("holds no weights of a supported model")
+    odd = next((k for k, v in state.items() if not isinstance(k, str) or not isinstance(v, np.ndarray)), None)
+    if odd is not None:
+        kind = type(state[odd]).__name__
+        raise CheckpointError(f"holds no weights of a supported model: {str(odd)[:60]!r} is no plain tensor ({kind})")
+    if all(re.match(_WRAPPED, key) for key in state):
+        state = {re.sub(f"^{_WRAPPED}", "", key): value for key, value in state.items()}
+    return dict(state), fields
+
+
+def _weights_in(folder: Path, expected: str | None) -> Path:
     """The weights of a Hugging Face folder, its configuration checked."""
-    weights = next((folder / n for n in ("model.safetensors", "pytorch_model.bin") if (folder / n).is_file()), None)
+    if expected not in ("hubert", None):
+        inside = sorted(p.name for p in folder.iterdir() if p.suffix in (".pth", ".pt", ".safetensors"))
+        advice = f"give the file itself, such as {inside[0]}" if inside else "give the file itself"
+        raise CheckpointError(f"{folder}: is a folder; {advice}")
+    weights = next((folder / n for n in _HUGGING_FACE if (folder / n).is_file()), None)
     if weights is None:
-        raise CheckpointError(f"{folder}: a folder without model.safetensors or pytorch_model.bin")
+        raise CheckpointError(f"{folder}: a folder without {' or '.join(_HUGGING_FACE)}")
     try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
+        text = (folder / "config.json").read_bytes()
+        config = json.loads(text)
+        model = config.get("model_type", "hubert")
         wanted = _HUBERT_CONFIG | {"num_attention_heads": config.get("hidden_size", 768) // 64}
         different = [f"{k} is {config[k]!r}" for k, v in wanted.items() if config.get(k, v) != v]
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{folder}: config.json cannot be read ({error})") from None
+        what = other_kind(text) if isinstance(error, ValueError) else None
+        reason = f"is {what}" if what else f"cannot be read ({error})"
+        raise CheckpointError(f"{folder}: config.json {reason}") from None
+    _check_type(folder, model)
     if different:
         raise CheckpointError(f"{folder}: not HuBERT's base variant: {', '.join(different)}")
     return weights
+
+
+def _check_beside(path: Path) -> None:
+    """The weights of a Hugging Face folder may be given without it."""
+    try:
+        config = json.loads((path.parent / "config.json").read_bytes()) if path.name in _HUGGING_FACE else {}
+    except (OSError, ValueError):
+        return
+    _check_type(path, config.get("model_type", "hubert") if isinstance(config, dict) else "hubert")
+
+
+def _check_type(path: Path, model: object) -> None:
+    """WavLM, wav2vec 2.0 and others have HuBERT's names and shapes, but compute or mean something else."""
+    if model != "hubert":
+        raise CheckpointError(
+            f"{path}: config.json says that this is a {model!r:.40} model; expected {_EXPECTED['hubert']}"
+        )
 
 
 def _stored_fields(metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -243,11 +300,6 @@ def _stored_fields(metadata: Mapping[str, str]) -> dict[str, Any]:
         raise CheckpointError(f"its metadata is damaged ({error!r:.80})") from None
 
 
-def _is_state(content: object) -> bool:
-    if not isinstance(content, Mapping) or not content:
-        return False
-    return all(isinstance(k, str) and isinstance(v, np.ndarray) for k, v in content.items())
-
-
 def _float32(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {k: (v.astype(np.float32) if v.dtype.kind == "f" else v) for k, v in state.items()}
+    with np.errstate(over="ignore"):  # what becomes infinite is refused with its name
+        return {k: (v.astype(np.float32) if v.dtype.kind == "f" else v) for k, v in state.items()}

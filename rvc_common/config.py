@@ -18,6 +18,9 @@ CONFIG_NAMES = (
     "kernel_size", "p_dropout", "resblock", "resblock_kernel_sizes", "resblock_dilation_sizes", "upsample_rates",
     "upsample_initial_channel", "upsample_kernel_sizes", "spk_embed_dim", "gin_channels", "sr",
 )  # fmt: skip
+# ddPn08's fork has one more, the width of the content features (lib/rvc/checkpoints.py, revision 282fb68)
+FEATURES_NAME = "emb_channels"
+_WITH_FEATURES = (*CONFIG_NAMES[:-1], FEATURES_NAME, CONFIG_NAMES[-1])
 _LISTS = ("resblock_kernel_sizes", "upsample_rates", "upsample_kernel_sizes")
 POSTERIOR_LAYERS, POSTERIOR_KERNEL = 16, 5
 # HuBERT's width is a multiple of it, whatever the size
@@ -203,14 +206,16 @@ def named_config(config: object) -> dict[str, Any]:
     Raises ``CheckpointError``: wrong names or number of values, or an impossible value."""
     if isinstance(config, Mapping):
         wrong = [f"{n} is missing" for n in CONFIG_NAMES if n not in config]
-        wrong += [f"{n!r} is unknown" for n in config if n not in CONFIG_NAMES]
+        wrong += [f"{n!r} is unknown" for n in config if n not in (*CONFIG_NAMES, FEATURES_NAME)]
         if wrong:
             raise CheckpointError("config: " + ", ".join(wrong))
         values = {name: config[name] for name in CONFIG_NAMES}
     elif isinstance(config, list | tuple):
-        if len(config) != len(CONFIG_NAMES):
+        names = CONFIG_NAMES if len(config) != len(_WITH_FEATURES) else _WITH_FEATURES
+        if len(config) != len(names):
             raise CheckpointError(f"config has {len(config)} values instead of {len(CONFIG_NAMES)}")
-        values = dict(zip(CONFIG_NAMES, config, strict=True))
+        given = dict(zip(names, config, strict=True))
+        values = {name: given[name] for name in CONFIG_NAMES}
     else:
         raise CheckpointError(f"config must be a list or a mapping, not {type(config).__name__}")
     wrong = [f"{name} cannot be {value!r:.60}" for name, value in values.items() if not _plausible(name, value)]
@@ -220,6 +225,14 @@ def named_config(config: object) -> dict[str, Any]:
     if wrong:
         raise CheckpointError("config: " + ", ".join(wrong))
     return {name: _as_list(value) for name, value in values.items()}
+
+
+def features_of(config: object) -> Any:
+    """The width of the content features, where a configuration tells it; else None."""
+    if isinstance(config, Mapping):
+        return config.get(FEATURES_NAME)
+    known = isinstance(config, list | tuple) and len(config) == len(_WITH_FEATURES)
+    return config[_WITH_FEATURES.index(FEATURES_NAME)] if known else None  # type: ignore[index]
 
 
 def _plausible(name: str, value: object) -> bool:

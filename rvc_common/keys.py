@@ -20,6 +20,12 @@ _MARKS = {
     "hubert": r"(hubert\.)?(feature_extractor\.conv_layers|encoder\.pos_conv|encoder\.pos_conv_embed)\.",
     "voice": r"enc_p\.|emb_g\.|dec\.|flow\.flows\.",
 }
+# others that come along with them, or share HuBERT's names
+_OTHERS = {
+    "a discriminator (D_*.pth), which only training needs": r"discriminators\.",
+    "WavLM": r"wavlm\.|.*(gru_rel_pos|rel_attn_embed|grep_|relative_attention_bias)",
+    "wav2vec 2.0": r"wav2vec2\.|quantizer\.|project_q\.",
+}
 _FROM_FAIRSEQ = (
     (r"feature_extractor\.conv_layers\.(\d+)\.0\.", r"feature_extractor.conv_layers.\1.conv."),
     (r"feature_extractor\.conv_layers\.0\.2\.", "feature_extractor.conv_layers.0.layer_norm."),
@@ -37,7 +43,18 @@ _FROM_FAIRSEQ = (
 def recognise(keys: Iterable[str]) -> str | None:
     """``rmvpe``, ``hubert`` or ``voice`` by characteristic keys; None for anything else."""
     names = list(keys)
-    return next((kind for kind, mark in _MARKS.items() if any(re.match(mark, name) for name in names)), None)
+    return None if _match(_OTHERS, names) else _match(_MARKS, names)
+
+
+def looks_like(keys: Iterable[str]) -> str | None:
+    """What a checkpoint with these keys is, in words with their article; None: nobody knows."""
+    names = list(keys)
+    kind = recognise(names)
+    return f"{'an' if kind == 'rmvpe' else 'a'} {TITLES[kind]} checkpoint" if kind else _match(_OTHERS, names)
+
+
+def _match(marks: Mapping[str, str], names: list[str]) -> str | None:
+    return next((what for what, mark in marks.items() if any(re.match(mark, name) for name in names)), None)
 
 
 def normalise_keys(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -71,11 +88,6 @@ def hubert_names(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return normalise_keys({new: state[old] for old, new in names.items()})
 
 
-def article(kind: str) -> str:
-    """``kind`` of ``recognise`` in words, with its article."""
-    return f"{'an' if kind == 'rmvpe' else 'a'} {TITLES[kind]}"
-
-
 def check_keys(model: str, expected: Mapping[str, tuple[int, ...]], state: Mapping[str, np.ndarray]) -> None:
     """Compare a state dict with the expected shapes (PyTorch's axis order); batch-norm counters are ignored.
 
@@ -91,10 +103,11 @@ def check_keys(model: str, expected: Mapping[str, tuple[int, ...]], state: Mappi
     }
     found = [f"{len(v)} {how} ({', '.join(v[:3])}{', ...' if len(v) > 3 else ''})" for how, v in problems.items() if v]
     if found:
-        kind = recognise(given)
-        if kind and kind != recognise(expected):
-            found.append(f"this looks like {article(kind)} checkpoint")
+        if recognise(given) != recognise(expected) and (what := looks_like(given)):
+            found.append(f"this looks like {what}")
         raise CheckpointError(f"not a checkpoint of this {model}: " + "; ".join(found))
+    if not any(state[k].any() for k, shape in expected.items() if len(shape) > 1 and not k.endswith(("_g", "_v"))):
+        raise CheckpointError(f"a damaged checkpoint of this {model}: all of its weights are zero")
     broken = [f"{k} ({why})" for k in expected if (why := _unusable(k, state[k]))]
     if broken:
         raise CheckpointError(f"a damaged checkpoint of this {model}: {len(broken)} tensors, first {broken[0]}")
@@ -106,6 +119,8 @@ def _unusable(key: str, value: np.ndarray) -> str | None:
         return f"of type {value.dtype}"
     if not np.isfinite(value).all():
         return "has NaN or infinite values"
+    if key.endswith("running_var") and (value < 0).any():
+        return "has a negative variance"
     if key.endswith("weight_v") and value.ndim == 3:
         # the kept axis is the first one; HuBERT's positional convolution keeps the last
         axes = (0, 1) if ".pos_conv" in key else (1, 2)

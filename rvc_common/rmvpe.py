@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .checkpoint import read_state_dict
+from .checkpoint import read_rmvpe
 from .checks import check_pitch_audio
 from .model import Model, Resident, Watcher
 from .stages import CONTOUR, Carry, Event, Stage, run, walk
@@ -44,7 +44,7 @@ class RMVPE(Model):
 
     @classmethod
     def _read(cls, path: str | Path) -> tuple[dict[str, np.ndarray]]:
-        return (read_state_dict(path, cls.read_file),)
+        return (read_rmvpe(path, cls.read_file),)
 
     def mel(self, audio: np.ndarray) -> np.ndarray:
         """``[n]`` 16 kHz mono in [-1, 1] to natural-log mel ``[128, F]``, F = 1 + n // 160."""

@@ -1,14 +1,11 @@
 """What checkpoint files hold, read without PyTorch and without running code from them.
 
 A ``.pt`` file is a zip of one pickle and raw tensor storages; before PyTorch 1.6 it was a row of
-pickles with the storages behind them. The pickles are opened with an unpickler that accepts a few
-names (how a tensor is rebuilt, its storage types, an ordered dict) and refuses every other one,
-so a hostile file has nothing to call.
+pickles with the storages behind them. What the pickles may name is decided in ``rvc_common.pickles``.
 """
 
 from __future__ import annotations
 
-import collections
 import io
 import math
 import pickle
@@ -16,14 +13,12 @@ import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import numpy as np
 
-from rvc_common import CheckpointError, RefusedError
-
-LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-
+from rvc_common import CheckpointError, pickles
+from rvc_common.formats import LEGACY_MAGIC, LEGACY_PROTOCOL, SAFETENSORS_TYPES, form_of
 
 _STORAGE_TYPES = {
     "FloatStorage": "<f4",
@@ -36,13 +31,15 @@ _STORAGE_TYPES = {
     "ByteStorage": "<u1",
     "BoolStorage": "?",
     "BFloat16Storage": "bfloat16",
+    "ComplexFloatStorage": "<c8",
+    "ComplexDoubleStorage": "<c16",
+    # of tensors that are no arrays; only their sizes matter
+    "UntypedStorage": "<u1",
+    "QInt8Storage": "<i1",
+    "QUInt8Storage": "<u1",
+    "QInt32Storage": "<i4",
 }
-_SAFETENSORS_TYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "bfloat16", "BOOL": "?",
-    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "<u1",
-}  # fmt: skip
-# PyTorch's own loader refuses these even where a caller allows them
-_NEVER = ("sys", "os", "posix", "nt")
+_REBUILDING = ("_rebuild_tensor", "_rebuild_tensor_v2")
 
 
 def _values(raw: bytes, kind: str) -> np.ndarray:
@@ -51,7 +48,7 @@ def _values(raw: bytes, kind: str) -> np.ndarray:
     return np.frombuffer(raw, kind)
 
 
-class _Storage:
+class _Storage(pickles.Inert):
     """Read when a tensor first needs it: an old-style file has its data behind the pickle."""
 
     def __init__(self, key: str, kind: str, count: int, fetch: Callable[[str], bytes]) -> None:
@@ -66,7 +63,7 @@ class _Storage:
         return self.data
 
 
-class _Tensor:
+class _Tensor(pickles.Inert):
     def __init__(self, storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> None:
         self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
 
@@ -79,47 +76,25 @@ class _Tensor:
         return np.lib.stride_tricks.as_strided(data[offset:], size, steps, writeable=False).copy()
 
 
-class _StandIn:
-    """Takes the place of a foreign class or function: accepts every call and does nothing."""
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-
-    def __new__(cls, *_: Any, **__: Any) -> _StandIn:
-        return super().__new__(cls)
-
-    def __setstate__(self, _: Any) -> None: ...
-
-    def __setitem__(self, _: Any, __: Any) -> None: ...
-
-    def append(self, _: Any) -> None: ...
+def _tensor(storage: _Storage, *view: Any) -> _Tensor:
+    return _Tensor(storage, *view)
 
 
-def _parameter(data: _Tensor, *_: Any) -> _Tensor:
-    return data
+class _Unpickler(pickles.Unpickler):
+    tensors: ClassVar[Mapping[str, Any]] = {f"torch._utils.{name}": _tensor for name in _REBUILDING}
 
-
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch._utils", "_rebuild_tensor"): _Tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _Tensor,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-} | {("torch", name): name for name in _STORAGE_TYPES}
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: IO[bytes], fetch: Callable[[str], bytes], foreign: bool) -> None:
-        super().__init__(file)
-        self.fetch, self.foreign = fetch, foreign
+    def __init__(self, file: IO[bytes], fetch: Callable[[str], bytes]) -> None:
+        super().__init__(file, encoding="utf-8")
+        self.fetch = fetch
         self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ALLOWED:
-            return _ALLOWED[module, name]
-        if self.foreign and module not in _NEVER:
-            return _StandIn
-        raise RefusedError(f"refused: the pickle asks for {module}.{name}, which a checkpoint does not need")
+        # the module says on which device it was
+        return name if module.startswith("torch") and name in _STORAGE_TYPES else super().find_class(module, name)
 
-    def persistent_load(self, pid: Any) -> _Storage:
+    def persistent_load(self, pid: Any) -> Any:
+        if pid[0] == "module":  # a whole network, in files of before PyTorch 1.6
+            return pid[1]
         _, kind, key, _, count, *view = pid
         if view and view[0] is not None:
             raise pickle.UnpicklingError("a storage that is a view of another one")
@@ -139,37 +114,27 @@ def _arrays(content: Any) -> Any:
     return content
 
 
-def _finish(content: Any, foreign: bool) -> Any:
-    if foreign:  # an optimizer's history may be several times the model, and nobody asks for it
-        content = {"model": content["model"]} if isinstance(content, Mapping) and "model" in content else {}
-    return _arrays(content)
-
-
-def _read_zip(path: Path, foreign: bool) -> Any:
+def _read_zip(path: Path) -> Any:
     with zipfile.ZipFile(path) as archive:
-        pickles = [n for n in archive.namelist() if n.endswith("/data.pkl")]
-        if len(pickles) != 1:
-            raise CheckpointError("not a readable .pt archive (no data.pkl inside)")
-        root = pickles[0].removesuffix("/data.pkl")
-        unpickler = _Unpickler(
-            io.BytesIO(archive.read(pickles[0])), lambda key: archive.read(f"{root}/data/{key}"), foreign
-        )
-        return _finish(unpickler.load(), foreign)
+        (name,) = (n for n in archive.namelist() if n.endswith("/data.pkl"))
+        root = name.removesuffix("/data.pkl")
+        unpickler = _Unpickler(io.BytesIO(archive.read(name)), lambda key: archive.read(f"{root}/data/{key}"))
+        return _arrays(pickles.wanted(unpickler.load()))
 
 
-def _read_legacy(path: Path, foreign: bool) -> Any:
+def _read_legacy(path: Path) -> Any:
     raw: dict[str, bytes] = {}
     with path.open("rb") as file:
-        head = [_Unpickler(file, raw.__getitem__, False).load() for _ in range(3)]
+        head = [_Unpickler(file, raw.__getitem__).load() for _ in range(3)]
         if head[:2] != [LEGACY_MAGIC, LEGACY_PROTOCOL] or not head[2]["little_endian"]:
-            raise CheckpointError("not a readable .pt file (a pickle, but not one of PyTorch)")
-        unpickler = _Unpickler(file, raw.__getitem__, foreign)
+            raise CheckpointError("not a readable checkpoint: of another version of PyTorch's format or byte order")
+        unpickler = _Unpickler(file, raw.__getitem__)
         content = unpickler.load()
-        for key in _Unpickler(file, raw.__getitem__, False).load():
+        for key in _Unpickler(file, raw.__getitem__).load():
             (count,) = struct.unpack("<q", file.read(8))
             kind = unpickler.storages[key].kind
             raw[key] = file.read(count * (2 if kind == "bfloat16" else np.dtype(kind).itemsize))
-    return _finish(content, foreign)
+    return _arrays(pickles.wanted(content))
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -177,25 +142,16 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]
 
     # the library's NumPy loader does not support bfloat16
     tensors = {
-        name: _values(entry["data"], _SAFETENSORS_TYPES[entry["dtype"]]).reshape(entry["shape"])
+        name: _values(entry["data"], SAFETENSORS_TYPES[entry["dtype"]]).reshape(entry["shape"])
         for name, entry in deserialize(path.read_bytes())
     }
     with safe_open(path, "np") as file:
         return tensors, file.metadata() or {}
 
 
-def read_file(path: Path, foreign: bool = False) -> tuple[Any, dict[str, str]]:
+def read_file(path: Path) -> tuple[Any, dict[str, str]]:
     """The ``rvc_common.checkpoint.Reader`` of this package."""
-    try:
-        if path.suffix == ".safetensors":
-            return _read_safetensors(path)
-        if zipfile.is_zipfile(path):
-            return _read_zip(path, foreign), {}
-        with path.open("rb") as file:
-            if file.read(1) != b"\x80":
-                raise CheckpointError("not a readable .pt archive (truncated or not a checkpoint)")
-        return _read_legacy(path, foreign), {}
-    except CheckpointError as error:
-        raise type(error)(f"{path}: {error}") from None
-    except Exception as error:  # a pickle is a program: damaged ones fail in arbitrary ways
-        raise CheckpointError(f"{path}: not a readable checkpoint; it may be truncated ({error!r:.120})") from error
+    form = form_of(path)
+    if form == "safetensors":
+        return _read_safetensors(path)
+    return (_read_zip(path) if form == "zip" else _read_legacy(path)), {}

@@ -65,8 +65,9 @@ def fairseq_table() -> dict[str, str]:
 def reading(side: str) -> SimpleNamespace:
     """The functions of ``rvc_common.checkpoint`` that read, with one side's way of opening files."""
     read = importlib.import_module(f"{side}.files").read_file
-    names = ("read_content", "read_hubert", "read_state_dict", "read_voice")
+    names = ("read_content", "read_hubert", "read_rmvpe", "read_voice")
     bound = {name: partial(getattr(checkpoint, name), read=read) for name in names}
+    bound["read_file"] = lambda path: read(path)[0]
     return SimpleNamespace(read_metadata=checkpoint.read_metadata, **bound)
 
 
