@@ -121,7 +121,7 @@ def read_rmvpe(path: str | Path, read: Reader) -> dict[str, np.ndarray]:
     """RMVPE's weights, float32: a bare state dict, or the one in a training checkpoint.
 
     Raises ``CheckpointError``: unreadable, or of another kind."""
-    return _float32(read_content(path, read, "rmvpe").state)
+    return float32(read_content(path, read, "rmvpe").state)
 
 
 def read_hubert(path: str | Path, read: Reader) -> dict[str, np.ndarray]:
@@ -130,7 +130,7 @@ def read_hubert(path: str | Path, read: Reader) -> dict[str, np.ndarray]:
     Takes a Hugging Face folder or its weights file, fairseq's ``.pt`` and our ``.safetensors``.
 
     Raises ``CheckpointError``: unreadable, of another kind, or a HuBERT variant that is not the base model."""
-    return _float32(read_content(path, read, "hubert").state)
+    return float32(read_content(path, read, "hubert").state)
 
 
 def read_voice(path: str | Path, read: Reader) -> Voice:
@@ -157,7 +157,7 @@ def as_voice(content: Content) -> Voice:
     part = {"dec.mrfs.": MRF, "dec.upsample_conv_blocks.": REFINEGAN}
     found = next((name for start, name in part.items() if any(key.startswith(start) for key in state)), HIFIGAN)
     vocoder = _one_of(fields, "vocoder", {name: name for name in VOCODERS}, found)
-    return Voice(_float32(state), config, version, f0, vocoder)
+    return Voice(float32(state), config, version, f0, vocoder)
 
 
 def _version(state: Mapping[str, np.ndarray], fields: Mapping[str, Any]) -> str:
@@ -300,6 +300,7 @@ def _stored_fields(metadata: Mapping[str, str]) -> dict[str, Any]:
         raise CheckpointError(f"its metadata is damaged ({error!r:.80})") from None
 
 
-def _float32(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def float32(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A state as the networks take it; whole numbers as they are."""
     with np.errstate(over="ignore"):  # what becomes infinite is refused with its name
         return {k: (v.astype(np.float32) if v.dtype.kind == "f" else v) for k, v in state.items()}

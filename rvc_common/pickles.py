@@ -73,7 +73,7 @@ _PLAIN: dict[str, Any] = {
     "collections.defaultdict": lambda *_: {},
     "builtins.set": lambda *values: set(*values),
     "builtins.frozenset": lambda *values: frozenset(*values),
-    "builtins.bytearray": lambda *_: bytearray(),
+    "builtins.bytearray": lambda *values: bytearray(*values),
     "builtins.complex": lambda *parts: complex(*parts),
     "_codecs.encode": _bytes,
     "numpy.dtype": np.dtype,
@@ -132,3 +132,12 @@ def wanted(content: Any) -> Any:
     if isinstance(content, Mapping) and "model" in content:
         return {k: v for k, v in content.items() if "optim" not in str(k)}
     return content
+
+
+def holds_stand_in(value: Any) -> bool:
+    """Whether a value is, or holds at any depth, what another library's objects became."""
+    if isinstance(value, Mapping):
+        return any(map(holds_stand_in, (*value, *value.values())))
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(map(holds_stand_in, value))
+    return isinstance(value, StandIn) or (isinstance(value, type) and issubclass(value, StandIn))

@@ -9,11 +9,12 @@ from __future__ import annotations
 from rvc_common.config import SynthesizerConfig
 from rvc_common.stages import Carry, Stage, group, leaf
 
+from .keys import FLOW_KERNEL as KERNEL
+from .keys import FLOW_LAYERS as LAYERS
+from .keys import FLOWS
 from .layers import Weights
 from .runtime import mx
 from .text_encoder import apply_mask
-
-FLOWS, LAYERS, KERNEL = 4, 3, 5
 
 
 def _gate(first: mx.array, second: mx.array, offset: mx.array, other: mx.array) -> mx.array:

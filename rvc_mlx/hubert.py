@@ -21,40 +21,13 @@ from rvc_common.stages import FEATURES, SAMPLES, Carry, Stage, group, leaf, plus
 from . import attention
 from .files import read_file
 from .gru import has_compiler
-from .keys import Shapes
+from .keys import KERNELS, POSITION_GROUPS, POSITION_KERNEL, STRIDES, hubert_shapes
 from .layers import Layer, Weights
 from .layouts import ChannelsLast
 from .model import Model
 from .runtime import mx
 
-KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
-POSITION_KERNEL, POSITION_GROUPS = 128, 16
 NORM_EPS = 1e-5
-
-
-def state_shapes(config: HubertConfig) -> dict[str, tuple[int, ...]]:
-    """Every key of the checkpoint and its shape (PyTorch's layouts)."""
-    shapes, c, first = Shapes(), config.channels, config.conv_channels
-    for i, kernel in enumerate(KERNELS):
-        shapes.layer(f"feature_extractor.conv_layers.{i}.conv", first, 1 if i == 0 else first, kernel, bias=0)
-    shapes.layer("feature_extractor.conv_layers.0.layer_norm", first)
-    shapes.layer("feature_projection.layer_norm", first)
-    shapes.layer("feature_projection.projection", c, first)
-    position = "encoder.pos_conv_embed.conv"
-    shapes |= {f"{position}.bias": (c,), f"{position}.weight_g": (1, 1, POSITION_KERNEL)}
-    shapes[f"{position}.weight_v"] = (c, c // POSITION_GROUPS, POSITION_KERNEL)
-    shapes.layer("encoder.layer_norm", c)
-    for i in range(config.layers):
-        layer = f"encoder.layers.{i}"
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            shapes.layer(f"{layer}.attention.{name}", c, c)
-        shapes.layer(f"{layer}.layer_norm", c)
-        shapes.layer(f"{layer}.feed_forward.intermediate_dense", config.filter_channels, c)
-        shapes.layer(f"{layer}.feed_forward.output_dense", c, config.filter_channels)
-        shapes.layer(f"{layer}.final_layer_norm", c)
-    if config.projected is not None:
-        shapes.layer("final_proj", config.projected, c)
-    return dict(shapes)
 
 
 def gelu(x: mx.array) -> mx.array:
@@ -209,7 +182,7 @@ class Hubert(Model, hubert.Hubert):
         optimize: Iterable[str] | str = "all",
     ) -> None:
         self.config = config
-        check_keys("HuBERT", state_shapes(config) | config.unused_shapes(state), state)
+        check_keys("HuBERT", hubert_shapes(config) | config.unused_shapes(state), state)
         self._place("hubert", dtype, device, optimize)
         with self.on_device(None):
             self.network = Network(config, Weights(state, self.dtype, self.optimize))

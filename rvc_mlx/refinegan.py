@@ -13,13 +13,14 @@ import numpy as np
 from rvc_common.config import SynthesizerConfig
 from rvc_common.stages import Carry, Stage, group, leaf
 
+from .keys import REFINEGAN_DILATIONS as DILATIONS
+from .keys import REFINEGAN_KERNELS as KERNELS
 from .layers import Weights
 from .runtime import mx
 from .source import InterpolatedSource
 from .vocoder import branches, condition, residual_stages
 
 SLOPE = 0.2
-KERNELS, DILATIONS = (3, 7, 11), (1, 3, 5)
 SINC_ZEROS, ROLLOFF, KAISER_BETA = 64, 0.9475937167399596, 14.769656459379492
 
 

@@ -22,7 +22,7 @@ from rvc_common.stages import BANDS, BINS, FEATURES, Carry, Stage, leaf, run
 from .audio import LogMel
 from .files import read_file
 from .gru import BiGRU
-from .keys import Shapes
+from .keys import rmvpe_shapes
 from .layers import Weights
 from .layouts import RmvpeLayout
 from .model import Model
@@ -51,43 +51,6 @@ class RMVPEConfig(rvc_common.config.RMVPEConfig):
         return -(-(sides + bottom + upsampling + 1) // FRAME_MULTIPLE) * FRAME_MULTIPLE
 
 
-def state_shapes(config: RMVPEConfig) -> dict[str, tuple[int, ...]]:
-    """Every key of the state dict and its shape (PyTorch's layouts), counters left out."""
-    shapes = Shapes()
-
-    def norm(name: str, c: int) -> None:
-        shapes.update({f"{name}.{x}": (c,) for x in ("weight", "bias", "running_mean", "running_var")})
-
-    def blocks(name: str, c_in: int, c_out: int) -> None:
-        for j in range(config.blocks):
-            a = c_in if j == 0 else c_out
-            shapes.layer(f"{name}.{j}.conv.0", c_out, a, 3, 3, bias=0)
-            norm(f"{name}.{j}.conv.1", c_out)
-            shapes.layer(f"{name}.{j}.conv.3", c_out, c_out, 3, 3, bias=0)
-            norm(f"{name}.{j}.conv.4", c_out)
-            if a != c_out:
-                shapes.layer(f"{name}.{j}.shortcut", c_out, a, 1, 1)
-
-    widths = [config.width * 2**i for i in range(config.levels + 1)]
-    norm("unet.encoder.bn", 1)
-    for i, (a, b) in enumerate(zip([1, *widths], widths[:-1], strict=False)):
-        blocks(f"unet.encoder.layers.{i}.conv", a, b)
-    for i in range(config.inter_layers):
-        blocks(f"unet.intermediate.layers.{i}.conv", widths[-2] if i == 0 else widths[-1], widths[-1])
-    for i, (a, b) in enumerate(zip(widths[::-1], widths[-2::-1], strict=False)):
-        shapes.layer(f"unet.decoder.layers.{i}.conv1.0", a, b, 3, 3, bias=0)
-        norm(f"unet.decoder.layers.{i}.conv1.1", b)
-        blocks(f"unet.decoder.layers.{i}.conv2", 2 * b, b)
-    shapes.layer("cnn", 3, config.width, 3, 3)
-    gates = 3 * config.hidden
-    for end in ("", "_reverse"):
-        shapes[f"fc.0.gru.weight_ih_l0{end}"] = (gates, 3 * N_MELS)
-        shapes[f"fc.0.gru.weight_hh_l0{end}"] = (gates, config.hidden)
-        shapes[f"fc.0.gru.bias_ih_l0{end}"] = shapes[f"fc.0.gru.bias_hh_l0{end}"] = (gates,)
-    shapes.layer("fc.1", N_BINS, 2 * config.hidden)
-    return dict(shapes)
-
-
 class RMVPE(Model, rmvpe.RMVPE):
     __doc__ = rmvpe.RMVPE.__doc__
     read_file = staticmethod(read_file)
@@ -104,7 +67,7 @@ class RMVPE(Model, rmvpe.RMVPE):
         check_choice("profile", profile, PROFILES)
         self.profile, self.chunk = profile, CHUNK_FRAMES if profile == "applio" else 0
         self.config = RMVPEConfig.from_state_dict(state)
-        check_keys("RMVPE", state_shapes(self.config), state)
+        check_keys("RMVPE", rmvpe_shapes(self.config), state)
         self._place("rmvpe", dtype, device, optimize)
         with self.on_device(None):
             self._build(state)

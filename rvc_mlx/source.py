@@ -21,7 +21,6 @@ from .layers import Weights
 from .runtime import mx
 
 SINE_AMPLITUDE, NOISE_DEVIATION = 0.1, 0.003
-HARMONICS_MRF = 9
 
 
 def sine(f0: np.ndarray, sample_rate: int, hop: int, start: np.ndarray) -> mx.array:

@@ -12,11 +12,10 @@ import math
 from rvc_common.config import SynthesizerConfig
 from rvc_common.stages import FEATURES, HEADS, SCORES, Carry, Stage, group, leaf, residual
 
+from .keys import WINDOW
 from .layers import Weights
 from .runtime import mx
 
-WINDOW = 10
-PITCH_CODES = 256
 NORM_EPS = 1e-5
 MASKED_SCORE = -1e4
 SLOPE = 0.1

@@ -12,9 +12,10 @@ from rvc_common import stages
 from rvc_common.config import MRF, SynthesizerConfig
 from rvc_common.stages import Stage, group, leaf, plus
 
+from .keys import HARMONICS_MRF, noise_convolution
 from .layers import Layer, Weights
 from .runtime import mx
-from .source import HARMONICS_MRF, HarmonicSource
+from .source import HarmonicSource
 
 SLOPE, LAST_SLOPE = 0.1, 0.01
 
@@ -53,18 +54,6 @@ def upsampling(config: SynthesizerConfig, i: int, profile: str) -> tuple[int, in
     # upstream's rule for odd rates takes the kernel to be twice the rate, whatever it is
     excess = rate + extra if extra else kernel - rate
     return excess // 2, extra
-
-
-def noise_convolution(config: SynthesizerConfig, i: int, profile: str) -> tuple[int, int, int]:
-    """Kernel, stride and padding that bring the source to the rate after the i-th level.
-
-    The stride is what later levels upsample by. The padding is half of it, rounded down; Applio's
-    kernel is the stride plus both paddings, the WebUI's is two strides. The last level needs neither.
-    """
-    stride = math.prod(config.upsample_rates[i + 1 :])
-    padding = stride // 2
-    kernel = 2 * stride if profile == "webui" and stride > 1 else stride + 2 * padding
-    return kernel, stride, padding
 
 
 class HiFiGAN:

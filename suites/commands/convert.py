@@ -12,8 +12,14 @@ from typing import Any
 import numpy as np
 
 from rvc_common import checkpoint
+from rvc_common.checks import PROFILES
+from rvc_common.config import HubertConfig, RMVPEConfig, SynthesizerConfig
 from rvc_common.keys import check_keys
-from rvc_mlx.files import read_file  # reads .pt without PyTorch
+from rvc_common.pickles import holds_stand_in
+
+# neither needs a framework
+from rvc_mlx.files import read_file
+from rvc_mlx.keys import hubert_shapes, rmvpe_shapes, state_shapes
 
 from ..base.backends import BACKENDS, impossible
 from ..base.errors import UserError
@@ -21,7 +27,6 @@ from ..base.files import in_files, read_arrays, scratch_folder, whole
 from ..base.outcome import PASSED, Answer
 from ..definitions import SUITES
 from ..inputs.recordings import make_audio
-from ..inputs.weights import reduced_manifest
 from ..measure.config import compose_config
 from ..measure.launch import Worker, WorkerError, WorkerLost
 from ..measure.session import HELLO_TIMEOUT_S
@@ -56,16 +61,14 @@ def convert(source: Path, target: Path, model: str = "auto", check: bool = False
     """Read, recognise, write, read back and compare every value; one line, and one per side checked.
     Stored dtypes are kept, so that the way back is exact; only bfloat16 becomes float32.
 
-    Raises ``UserError``: unreadable, another model, an ending that is not known, or a side whose results differ."""
+    Raises ``UserError``: unreadable, another model, what no side would load, an ending that is not known, or a side
+    whose results differ."""
     expected = None if model == "auto" else model
     try:
         content = checkpoint.read_content(source, read_file, expected)
-        if content.kind == "rmvpe":
-            check_keys("RMVPE", _expected(content.state), content.state)
-        elif content.kind == "voice":
-            checkpoint.as_voice(content)  # whatever else it needs to be one
         stored = checkpoint.read_metadata(source).get("profile") if source.is_file() else None
         profile = stored or _profile(content.fields)
+        _check_loadable(content, profile)
         if source.resolve() == target.resolve():
             raise UserError(f"{target}: is the input itself")
         left_out = _write(content, source, target, profile)
@@ -75,7 +78,8 @@ def convert(source: Path, target: Path, model: str = "auto", check: bool = False
         raise UserError(text if str(source) in text or str(target) in text else f"{source}: {text}") from None
     values = sum(v.size for v in content.state.values())
     summary = f"{target}: {content.kind}, {len(content.state)} tensors, {values:,} values, all equal to {source}"
-    lines = [summary, *([f"left out, since JSON cannot hold them: {', '.join(left_out)}"] if left_out else [])]
+    why = "JSON cannot hold them" if target.suffix == ".safetensors" else "they are objects of other programs"
+    lines = [summary, *([f"left out, since {why}: {', '.join(left_out)}"] if left_out else [])]
     return "\n".join(lines + (check_sides(content.kind, source, target, profile) if check else []))
 
 
@@ -85,8 +89,9 @@ def _write(content: checkpoint.Content, source: Path, target: Path, profile: str
     from safetensors.numpy import save_file
 
     if target.suffix in (".pt", ".pth"):
-        _write_torch(_voice_file(content) if content.kind == "voice" else content.state, target)
-        return []
+        left_out = sorted(name for name, value in content.fields.items() if holds_stand_in(value))
+        _write_torch(_voice_file(content, left_out) if content.kind == "voice" else content.state, target)
+        return left_out
     if target.suffix != ".safetensors":
         raise UserError(f"{target}: write .safetensors, .pt or .pth")
     metadata = {
@@ -95,7 +100,7 @@ def _write(content: checkpoint.Content, source: Path, target: Path, profile: str
         "source": source.resolve().name,
         "source_sha256": _digest(source),
     }
-    left_out: list[str] = []
+    left_out = []
     if content.kind == "voice":
         fields, left_out = _voice_metadata(content)
         metadata |= fields | {"profile": profile}
@@ -121,7 +126,7 @@ def _voice_metadata(content: checkpoint.Content) -> tuple[dict[str, str], list[s
     }, sorted(set(extras) - set(kept))
 
 
-def _voice_file(content: checkpoint.Content) -> dict[str, Any]:
+def _voice_file(content: checkpoint.Content, left_out: list[str]) -> dict[str, Any]:
     """The ``.pth`` that either upstream reads."""
     voice, config = checkpoint.as_voice(content), checkpoint.named_config(content.fields["config"])
     own = {"config": list(config.values()), "version": voice.version, "f0": int(voice.f0), "sr": config["sr"]}
@@ -130,7 +135,7 @@ def _voice_file(content: checkpoint.Content) -> dict[str, Any]:
     return (
         {"weight": content.state}
         | own
-        | {k: v for k, v in content.fields.items() if k not in ("config", "version", "f0", "vocoder")}
+        | {k: v for k, v in content.fields.items() if k not in ("config", "version", "f0", "vocoder", *left_out)}
     )
 
 
@@ -148,14 +153,28 @@ def _profile(fields: dict[str, Any]) -> str:
     return "webui" if "info" in fields and not any(name in fields for name in applio) else "applio"
 
 
-def _expected(state: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
-    """RMVPE's keys and shapes at the width that the checkpoint itself shows."""
-    first = state.get("unet.encoder.layers.0.conv.0.conv.0.weight")
-    recurrent = state.get("fc.0.gru.weight_hh_l0")
-    plain = first is not None and recurrent is not None and first.ndim == 4 and recurrent.ndim == 2
-    sizes = (first.shape[0], recurrent.shape[-1]) if plain else (16, 256)  # type: ignore[union-attr]
-    tensors = reduced_manifest(*sizes)["tensors"]
-    return {t["key"]: tuple(t["shape"]) for t in tensors if not t["key"].endswith("num_batches_tracked")}
+def _check_loadable(content: checkpoint.Content, profile: str) -> None:
+    """Refuse what no side loads, under neither profile.
+
+    Raises ``CheckpointError``: as loading it with ``profile`` would."""
+    state = checkpoint.float32(content.state)
+    if content.kind == "rmvpe":
+        check_keys("RMVPE", rmvpe_shapes(RMVPEConfig.from_state_dict(state)), state)
+    elif content.kind == "hubert":
+        config = HubertConfig.from_state_dict(state)
+        check_keys("HuBERT", hubert_shapes(config) | config.unused_shapes(state), state)
+    else:
+        voice = checkpoint.as_voice(content)
+        made = SynthesizerConfig.make(voice.config, voice.state, voice.version, voice.f0, voice.vocoder)
+        refusals = []
+        for one in sorted(PROFILES, key=lambda name: name != profile):
+            try:
+                made.check_upsampling(one)
+                check_keys("synthesizer", state_shapes(made, one) | made.unused_shapes(state), state)
+                return
+            except checkpoint.CheckpointError as error:
+                refusals.append(error)
+        raise refusals[0]
 
 
 def _digest(source: Path) -> str:

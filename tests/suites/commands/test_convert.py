@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -11,9 +12,10 @@ import checkpoints as made
 import numpy as np
 import pytest
 import torch
-from small_models import facts, voice_state
+from small_models import facts, hubert_state, voice_state
 
 from rvc_common.checkpoint import read_metadata
+from rvc_common.config import named_config
 from suites.base.errors import UserError
 from suites.commands import convert as module
 from suites.commands.convert import convert
@@ -25,6 +27,13 @@ READING = [made.reading(side) for side in ("reference_torch", "rvc_mlx")]
 def checkpoint(tmp_path, tiny_state):
     torch.save({k: torch.from_numpy(v) for k, v in tiny_state.items()}, tmp_path / "a.pt")
     return tmp_path / "a.pt"
+
+
+def save_voice(path, name="synth_v2_40k_f0", dtype=torch.float16, **fields):
+    """A voice that loads, with a stale count of speakers as upstream's have it."""
+    config = facts(name)[0]
+    config[15] = 109
+    return made.save_voice(path, name, dtype, **{"state": voice_state(name), "config": config} | fields)
 
 
 def assert_bits(given: dict, expected: dict):
@@ -57,7 +66,7 @@ def test_bad_targets(tmp_path, checkpoint, name, message):
 
 
 def test_another_model(tmp_path, checkpoint):
-    made.save_voice(tmp_path / "v.pth")
+    save_voice(tmp_path / "v.pth")
     with pytest.raises(UserError, match="this looks like a voice checkpoint; expected RMVPE"):
         convert(tmp_path / "v.pth", tmp_path / "a.safetensors", "rmvpe")
     with pytest.raises(UserError, match="this looks like an RMVPE checkpoint; expected voice"):
@@ -74,13 +83,49 @@ def test_incomplete_rmvpe(tmp_path, tiny_state):
         convert(tmp_path / "a.pt", tmp_path / "a.safetensors")
 
 
+DAMAGE = {
+    "missing": (lambda state, key: {k: v for k, v in state.items() if k != key}, "1 missing"),
+    "unexpected": (lambda state, key: state | {"more.weight": np.ones(2, np.float32)}, "1 unexpected"),
+    "misshapen": (lambda state, key: state | {key: state[key][..., :-1]}, "1 misshapen"),
+    "integers": (lambda state, key: state | {key: state[key].astype(np.int32)}, "of type int32"),
+    "infinite": (lambda state, key: state | {key: np.full(state[key].shape, 1e300)}, "has NaN or infinite values"),
+    "zero": (lambda state, key: {k: v * 0 for k, v in state.items()}, "all of its weights are zero"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+@pytest.mark.parametrize("kind", ["voice", "hubert", "rmvpe"])
+def test_what_no_side_loads(tmp_path, tiny_state, kind, name):
+    spoil, message = DAMAGE[name]
+    state = {"voice": voice_state("synth_v2_40k_f0"), "hubert": hubert_state(), "rmvpe": tiny_state}[kind]
+    state = spoil(
+        state, next(k for k in reversed(state) if k.endswith(".weight") and k != "emb_g.weight" and state[k].ndim > 1)
+    )
+    if kind == "voice":
+        save_voice(tmp_path / "a.pth", dtype=torch.float64, state=state)
+    else:
+        torch.save(made.tensors(state), tmp_path / "a.pth")
+    with pytest.raises(UserError, match=rf"a\.pth: .*{message}"):
+        convert(tmp_path / "a.pth", tmp_path / "a.safetensors")
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_objects_of_trainers_are_left_out(tmp_path):
+    source = save_voice(tmp_path / "v.pth", args=argparse.Namespace(a=1), kind=[torch.float16], epoch=3, tags={"a"})
+    assert "left out, since they are objects of other programs: args, kind" in convert(source, tmp_path / "w.pth")
+    again = torch.load(tmp_path / "w.pth", weights_only=True)
+    assert {name: again.get(name) for name in ("epoch", "tags", "args", "kind")} == {
+        "epoch": 3, "tags": {"a"}, "args": None, "kind": None,
+    }  # fmt: skip
+
+
 EXTRAS = {"epoch": 3, "model_name": "Zoë", "loss": float("inf"), "nested": {"a": [1, {"b": 2.5}], "t": True, "n": None}}
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 @pytest.mark.parametrize("name", ["synth_v2_40k_f0", "synth_v2_32k_f0_mrf", "synth_v2_48k_nof0", "synth_v1_40k_f0"])
 def test_voice_there_and_back(tmp_path, name, dtype):
-    source = made.save_voice(tmp_path / "v.pth", name, dtype, **EXTRAS)
+    source = save_voice(tmp_path / "v.pth", name, dtype, **EXTRAS)
     convert(source, tmp_path / "v.safetensors")
     convert(tmp_path / "v.safetensors", tmp_path / "w.pth")
     before, after = (torch.load(p, weights_only=True) for p in (source, tmp_path / "w.pth"))
@@ -91,23 +136,23 @@ def test_voice_there_and_back(tmp_path, name, dtype):
     for voice in voices[1:]:
         assert voice[1:] == voices[0][1:]
         assert all(np.array_equal(voice.state[k], v) for k, v in voices[0].state.items())
-    size = sum(v.nbytes for v in made.toy_state(name).values()) * (2 if dtype == torch.float32 else 1)
+    size = sum(v.nbytes for v in voice_state(name).values()) * (2 if dtype == torch.float32 else 1)
     assert (tmp_path / "v.safetensors").stat().st_size < size + 100_000
 
 
 def test_metadata_of_a_voice(tmp_path):
-    source = made.save_voice(tmp_path / "v.pth", **EXTRAS, odd=(1, 2), blob=torch.ones(2))
+    source = save_voice(tmp_path / "v.pth", **EXTRAS, odd=(1, 2), blob=torch.ones(2))
     text = convert(source, tmp_path / "v.safetensors")
     assert "left out, since JSON cannot hold them: blob, odd" in text
     metadata = read_metadata(tmp_path / "v.safetensors")
     assert (metadata["version"], metadata["f0"], metadata["vocoder"]) == ("v2", "1", "HiFi-GAN")
     assert (metadata["sample_rate"], metadata["profile"], metadata["model"]) == ("40000", "applio", "voice")
-    assert json.loads(metadata["config"]) == made.manifest("synth_v2_40k_f0")["config"]
+    assert json.loads(metadata["config"]) == named_config(facts("synth_v2_40k_f0")[0]) | {"spk_embed_dim": 109}
     assert json.loads(metadata["extras"]) == EXTRAS | {"sr": 40000}
 
 
 def test_export_of_the_webui(tmp_path):
-    made.save_voice(tmp_path / "v.pth", info="200epoch", sr="40k")
+    save_voice(tmp_path / "v.pth", info="200epoch", sr="40k")
     convert(tmp_path / "v.pth", tmp_path / "v.safetensors")
     assert read_metadata(tmp_path / "v.safetensors")["profile"] == "webui"
     convert(tmp_path / "v.safetensors", tmp_path / "w.safetensors")
@@ -117,8 +162,8 @@ def test_export_of_the_webui(tmp_path):
 
 
 def test_in_memory_names_come_back_as_on_disk(tmp_path):
-    state = made.toy_state("synth_v2_40k_f0")
-    made.save_voice(tmp_path / "v.pth", state=made.in_memory_names(state))
+    state = voice_state("synth_v2_40k_f0")
+    save_voice(tmp_path / "v.pth", state=made.in_memory_names(state))
     convert(tmp_path / "v.pth", tmp_path / "v.safetensors")
     convert(tmp_path / "v.safetensors", tmp_path / "w.pth")
     assert_bits(torch.load(tmp_path / "w.pth", weights_only=True)["weight"], made.tensors(state, torch.float16))
@@ -126,12 +171,12 @@ def test_in_memory_names_come_back_as_on_disk(tmp_path):
 
 @pytest.mark.parametrize("layout", ["fairseq", "folder"])
 def test_hubert_there_and_back(tmp_path, layout):
-    state = made.toy_state("hubert_contentvec")
+    state = dict(hubert_state())
     state["final_proj.weight"] = state["final_proj.weight"].astype(np.float16)
     if layout == "fairseq":
         source = made.save_fairseq(tmp_path / "h.pt", state)
     else:
-        source = made.save_folder(tmp_path / "h", state)
+        source = made.save_folder(tmp_path / "h", state, hidden_size=128, num_attention_heads=2)
     assert "hubert, 213 tensors" in convert(source, tmp_path / "h.safetensors")
     convert(tmp_path / "h.safetensors", tmp_path / "i.pt")
     assert_bits(torch.load(tmp_path / "i.pt", weights_only=True), made.tensors(state))
@@ -148,7 +193,7 @@ def test_hostile_voice(tmp_path):
         def __reduce__(self):
             return (os.system, (f"touch {tmp_path / 'was_run'}",))
 
-    made.save_voice(tmp_path / "v.pth", note=Evil())
+    save_voice(tmp_path / "v.pth", note=Evil())
     with pytest.raises(UserError, match="refused: the pickle asks for"):
         convert(tmp_path / "v.pth", tmp_path / "v.safetensors")
     assert not (tmp_path / "was_run").exists()
@@ -162,7 +207,7 @@ def test_check_on_every_side(tmp_path, checkpoint):
 
 
 def test_check_notices_a_difference_of_one_bit(tmp_path, monkeypatch):
-    source = made.save_voice(tmp_path / "v.pth")
+    source = save_voice(tmp_path / "v.pth")
 
     def results(worker, kind, path, folder, profile):
         return {"audio": np.full((1, 8), 1.0 if path.suffix == ".pth" else last)}
@@ -181,7 +226,7 @@ def test_check_of_a_voice_runs_it(tmp_path, backend, monkeypatch):
     """Under the profile that it was exported with: this one's rates run in the WebUI alone."""
     monkeypatch.setattr(module, "SIDES", {"side": backend})
     name, whole = "odd_v2_30k_f0_webui", {"info": "200epoch", "sr": "30k"}
-    source = made.save_voice(tmp_path / "v.pth", name, state=voice_state(name), config=facts(name)[0], **whole)
+    source = save_voice(tmp_path / "v.pth", name, state=voice_state(name), config=facts(name)[0], **whole)
     text = convert(source, tmp_path / "v.safetensors", check=True)
     assert "side: loads both, and gives bit for bit the same infer [1, " in text
 
@@ -197,7 +242,7 @@ def test_check_says_what_is_not_installed(tmp_path, checkpoint, monkeypatch):
 
 
 def test_command_line(tmp_path):
-    made.save_voice(tmp_path / "v.pth")
+    save_voice(tmp_path / "v.pth")
     argv = [sys.executable, "-m", "suites", "convert", str(tmp_path / "v.pth"), str(tmp_path / "v.safetensors")]
     done = subprocess.run([*argv, "--model", "voice"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from rvc_common.config import RMVPEConfig
+from rvc_mlx.keys import rmvpe_shapes
 from suites.base.errors import UserError
 from suites.inputs import recipe
 from suites.inputs.weights import (
@@ -24,10 +26,7 @@ def test_full_size_is_the_manifest():
 
 
 def test_reduced_sizes_follow_the_architecture(tiny_state):
-    pytest.importorskip("mlx")
-    from rvc_mlx.rmvpe import RMVPEConfig, state_shapes
-
-    shapes = state_shapes(RMVPEConfig(width=4, hidden=64))
+    shapes = rmvpe_shapes(RMVPEConfig(width=4, hidden=64))
     assert shapes == {k: v.shape for k, v in tiny_state.items() if not k.endswith("num_batches_tracked")}
 
 
