@@ -4,12 +4,8 @@ Needs NumPy and small libraries, neither framework. What decides a result inside
 index search, is written once per implementation and is not here.
 """
 
-__all__ = ["CheckpointError", "RefusedError"]
+__all__ = ["CheckpointError"]
 
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be read, or that belongs to another model."""
-
-
-class RefusedError(CheckpointError):
-    """A pickle that asks for code."""

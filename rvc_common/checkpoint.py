@@ -22,11 +22,19 @@ from .keys import hubert_names, looks_like, normalise_keys, recognise
 from .pickles import StandIn
 
 FORMAT = "rvc-parity/1"
+DEFAULT_EMBEDDER = "contentvec"
 _EXPECTED = {
     "rmvpe": "RMVPE (rmvpe.pt)",
     "hubert": "HuBERT or ContentVec (a Hugging Face folder or fairseq's .pt)",
     "voice": "voice (the .pth that Applio or the WebUI exports)",
     None: "RMVPE, HuBERT or a voice",
+}
+# Applio's content models; the last one is every project's default, and has the name of its file too
+_EMBEDDERS = {
+    **{f"{language}-hubert-base": language for language in ("chinese", "japanese", "korean")},
+    "spin-v2": r"\bspin\b.*\bv2",
+    "spin": r"\bspin\b",
+    DEFAULT_EMBEDDER: r"content-?vec|checkpoint-best-legacy|^hubert(-base)?(-?768)?(-pt)?$",
 }
 # where the weights are, by who saved them: an export, a trainer, Lightning; and what wraps a network adds to names
 _NESTED = ("weight", "model", "state_dict")
@@ -58,13 +66,17 @@ class Reader(Protocol):
 
 
 class Voice(NamedTuple):
-    """A voice: ``state`` float32 with weight norm as ``.weight_g``/``.weight_v``, ``config`` by name."""
+    """A voice: ``state`` float32 with weight norm as ``.weight_g``/``.weight_v``, ``config`` by name.
+
+    ``embedder``: the content model that it was trained with, where the file says so.
+    """
 
     state: dict[str, np.ndarray]
     config: dict[str, Any]
     version: str
     f0: bool
     vocoder: str
+    embedder: str | None = None
 
 
 class Content(NamedTuple):
@@ -157,7 +169,9 @@ def as_voice(content: Content) -> Voice:
     part = {"dec.mrfs.": MRF, "dec.upsample_conv_blocks.": REFINEGAN}
     found = next((name for start, name in part.items() if any(key.startswith(start) for key in state)), HIFIGAN)
     vocoder = _one_of(fields, "vocoder", {name: name for name in VOCODERS}, found)
-    return Voice(float32(state), config, version, f0, vocoder)
+    named = fields.get("embedder_model") or fields.get("embedder_name")  # Applio's entry, ddPn08's
+    embedder = embedder_called(named) if isinstance(named, str) else None
+    return Voice(float32(state), config, version, f0, vocoder, embedder)
 
 
 def _version(state: Mapping[str, np.ndarray], fields: Mapping[str, Any]) -> str:
@@ -260,6 +274,30 @@ def _weights_in(folder: Path, expected: str | None) -> Path:
     if different:
         raise CheckpointError(f"{folder}: not HuBERT's base variant: {', '.join(different)}")
     return weights
+
+
+def embedder_called(name: str) -> str:
+    """One spelling for the names that projects give to a content model, or to its file or folder."""
+    plain = re.sub(r"[\W_]+", "-", name.rstrip("/\\").replace("\\", "/").rpartition("/")[2].lower()).strip("-")
+    return next((known for known, pattern in _EMBEDDERS.items() if re.search(pattern, plain)), plain)
+
+
+def embedder_of(path: str | Path) -> str | None:
+    """Which content model a file or folder holds, by its names alone; None: weights that were made up."""
+    path = Path(path)
+    metadata = {} if path.is_dir() else read_metadata(path)
+    if "recipe" in metadata:
+        return None
+    folder = path if path.is_dir() else path.parent
+    own = folder if path.is_dir() or path.name in _HUGGING_FACE else path.with_suffix("")
+    names = [metadata.get("source", ""), *(part for part in folder.parts if part.startswith("models--")), own.name]
+    found = [embedder_called(name) for name in names if name]
+    return next((name for name in found if name in _EMBEDDERS), found[-1])
+
+
+def same_embedder(given: str, wanted: str) -> bool:
+    """Whether a content model may be the one that a voice wants; one of no known name is taken for the default."""
+    return given == wanted or (wanted == DEFAULT_EMBEDDER and given not in _EMBEDDERS)
 
 
 def _check_beside(path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import CheckpointError
+from .checkpoint import embedder_called
 from .contour import fit_f0, read_f0
 from .decoders import shown
 from .pipeline import Pipeline
@@ -55,6 +56,7 @@ def parser(side: Side) -> argparse.ArgumentParser:
     models = convert.add_argument_group("models")
     models.add_argument("--voice", type=Path, required=True, help="voice: .pth of Applio or the WebUI, or .safetensors")
     models.add_argument("--hubert", type=Path, required=True, help="ContentVec/HuBERT: folder, .pt or .safetensors")
+    models.add_argument("--embedder", metavar="NAME", help="which content model --hubert is, if not as its name says")
     models.add_argument("--rmvpe", type=Path, help="rmvpe.pt or .safetensors; voices without pitch need none")
     models.add_argument("--index", type=Path, help="the voice's .index (needs faiss) or .npy of vectors")
     knobs = convert.add_argument_group("knobs")
@@ -95,6 +97,7 @@ def load(side: Side, args: argparse.Namespace) -> Pipeline:
     if voice.has_f0 and args.rmvpe is None and args.f0 is None:
         raise ValueError("this voice needs pitch: give --rmvpe FILE (rmvpe.pt of either project) or --f0 FILE")
     hubert = package.Hubert.from_checkpoint(args.hubert, **options)
+    hubert.embedder = embedder_called(args.embedder) if args.embedder else hubert.embedder
     needed = voice.has_f0 and args.f0 is None
     rmvpe = package.RMVPE.from_checkpoint(args.rmvpe, profile=args.profile, **options) if needed else None
     return package.Pipeline(hubert, rmvpe, voice, profile=args.profile)

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from .checkpoint import read_hubert
+from .checkpoint import embedder_of, read_hubert
 from .checks import check_content_audio
 from .config import HubertConfig
 from .keys import normalise_keys
@@ -27,6 +27,8 @@ class Hubert(Model):
     """Content features of 16 kHz mono audio, 50 frames a second. NumPy in, NumPy out."""
 
     config: HubertConfig
+    # which content model it is, by the name of its file; may be set where that is another one
+    embedder: str | None = None
     # the seven convolutions
     extracting: tuple[Stage, ...]
 
@@ -37,6 +39,12 @@ class Hubert(Model):
 
     @abstractmethod
     def __init__(self, state: Mapping[str, np.ndarray], config: HubertConfig, **options: Any) -> None: ...
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, **options: Any) -> Self:
+        model = super().from_checkpoint(path, **options)
+        model.embedder = embedder_of(path)
+        return model
 
     @classmethod
     def _read(cls, path: str | Path) -> tuple[dict[str, np.ndarray]]:

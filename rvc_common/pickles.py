@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import RefusedError
+from . import CheckpointError
 
 
 class Inert:
@@ -123,7 +123,7 @@ class Unpickler(pickle.Unpickler):
         if found is not None:
             return found
         if full.partition(".")[0] in _HOSTILE or full in _HOSTILE_NAMES:
-            raise RefusedError(f"refused: the pickle asks for {full}, which a checkpoint does not need")
+            raise CheckpointError(f"refused: the pickle asks for {full}, which a checkpoint does not need")
         return type(full, (StandIn,), {})
 
 

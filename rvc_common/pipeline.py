@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from . import steps
+from .checkpoint import same_embedder
 from .checks import PROFILES, check_choice
 from .index import Searched
 from .model import Watcher
@@ -80,6 +81,12 @@ class Pipeline:
         if width != voice.phone_channels:
             raise ValueError(
                 f"this HuBERT makes {width} values a frame, this {voice.version} voice takes {voice.phone_channels}"
+            )
+        given, wanted = self.hubert.embedder, voice.embedder
+        if None not in (given, wanted) and not same_embedder(given, wanted):
+            raise ValueError(
+                f"this voice was trained with the content model {wanted}, and {given} is given: give that one, or say "
+                f"that it is the one with --embedder {wanted} (in suites weights.embedder={wanted})"
             )
         if voice.sample_rate * HOP_SAMPLES != voice.hop_samples * SAMPLE_RATE:
             raise ValueError(

@@ -39,6 +39,8 @@ class Synthesizer(Model):
 
     config: SynthesizerConfig
     profile: str
+    # the content model that it was trained with, where its file says so
+    embedder: str | None = None
     # stages to the prior's mean and deviation, from there to ``z``, and on to audio
     prior: Stages
     latent: Stages
@@ -94,13 +96,16 @@ class Synthesizer(Model):
         version: str = "v2",
         f0: bool = True,
         vocoder: str = "HiFi-GAN",
+        embedder: str | None = None,
         **options: Any,
     ) -> Self:
         """Build from upstream's keys and its 18 configuration values. ``options``: the constructor's.
 
         Raises ``CheckpointError``: missing, unexpected or misshapen keys, or an impossible configuration."""
         state = normalise_keys(state)
-        return cls(state, SynthesizerConfig.make(config, state, version, f0, vocoder), **options)
+        model = cls(state, SynthesizerConfig.make(config, state, version, f0, vocoder), **options)
+        model.embedder = embedder
+        return model
 
     @classmethod
     def _read(cls, path: str | Path) -> Voice:

@@ -125,7 +125,7 @@ def test_both_sides_read_the_same_voice(tmp_path, style, dtype, enc_q, zipped):
 
 def test_absent_entries_have_meanings(reader, tmp_path):
     path = made.save_voice(tmp_path / "a.pth", "synth_v1_40k_f0", version=None, f0=None, sr=None)
-    assert reader.read_voice(path)[2:] == ("v1", True, "HiFi-GAN")
+    assert reader.read_voice(path)[2:] == ("v1", True, "HiFi-GAN", None)
 
 
 FIELDS = {

@@ -63,24 +63,34 @@ def convert(source: Path, target: Path, model: str = "auto", check: bool = False
 
     Raises ``UserError``: unreadable, another model, what no side would load, an ending that is not known, or a side
     whose results differ."""
-    expected = None if model == "auto" else model
+    content, profile = read_checked(source, None if model == "auto" else model)
+    if source.resolve() == target.resolve():
+        raise UserError(f"{target}: is the input itself")
     try:
-        content = checkpoint.read_content(source, read_file, expected)
-        stored = checkpoint.read_metadata(source).get("profile") if source.is_file() else None
-        profile = stored or _profile(content.fields)
-        _check_loadable(content, profile)
-        if source.resolve() == target.resolve():
-            raise UserError(f"{target}: is the input itself")
         left_out = _write(content, source, target, profile)
         _compare(content, checkpoint.read_content(target, read_file, content.kind), target)
     except checkpoint.CheckpointError as error:
-        text = str(error)
-        raise UserError(text if str(source) in text or str(target) in text else f"{source}: {text}") from None
+        raise UserError(str(error)) from None
     values = sum(v.size for v in content.state.values())
     summary = f"{target}: {content.kind}, {len(content.state)} tensors, {values:,} values, all equal to {source}"
     why = "JSON cannot hold them" if target.suffix == ".safetensors" else "they are objects of other programs"
     lines = [summary, *([f"left out, since {why}: {', '.join(left_out)}"] if left_out else [])]
     return "\n".join(lines + (check_sides(content.kind, source, target, profile) if check else []))
+
+
+def read_checked(source: Path, expected: str | None) -> tuple[checkpoint.Content, str]:
+    """A checkpoint that some side would load, and the profile under which; ``expected``: as ``read_content``'s.
+
+    Raises ``UserError``: none would; names the file and the reason."""
+    try:
+        with checkpoint.file_named(source):
+            content = checkpoint.read_content(source, read_file, expected)
+            stored = checkpoint.read_metadata(source).get("profile") if source.is_file() else None
+            profile = stored or _profile(content.fields)
+            _check_loadable(content, profile)
+    except checkpoint.CheckpointError as error:
+        raise UserError(str(error)) from None
+    return content, profile
 
 
 def _write(content: checkpoint.Content, source: Path, target: Path, profile: str) -> list[str]:

@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from rvc_common.index import read_index
+
 from ..base import outcome, plugins
 from ..base.errors import UserError, nearest
 from ..base.files import write_whole
@@ -27,6 +29,7 @@ from ..inputs.recordings import read_audio
 from ..measure.config import check_names, compose_config, quoted, suite_names, to_config
 from ..measure.runner import Runner, open_run, resume_run
 from . import OVERRIDES
+from .convert import read_checked
 from .report import of_built, report_of
 from .trace import trace_one
 
@@ -159,13 +162,11 @@ def open_folder(overrides: Sequence[str]) -> Path:
 
     Raises ``UserError``: it holds something already, or an override fits no suite."""
     first = compose_config("pipeline", [word for word in overrides if not word.startswith("audio=")])
+    _check_weights(first)
     out = next((word.removeprefix("out=") for word in overrides if word.startswith("out=")), None)
     folder = Path(out).expanduser() if out else Path(first.paths.runs) / f"{datetime.now():%Y%m%d-%H%M%S}-all"
     for config in [_composed(step, overrides, folder) for step in steps()]:  # an error now, not after hours of work
         requested_backends(config)
-        for name, path in config.weights.given().items():
-            if not Path(path).expanduser().exists():
-                raise UserError(f"weights.{name}={path}: no such file")
     audio = [word.removeprefix("audio=") for word in overrides if word.startswith("audio=")]
     if audio and audio[-1] != "null":
         read_audio(audio[-1])
@@ -177,6 +178,17 @@ def open_folder(overrides: Sequence[str]) -> Path:
     except OSError as error:
         raise UserError(f"cannot write the run folder {folder}: {error.strerror}; set out=FOLDER") from None
     return folder
+
+
+def _check_weights(config: Config) -> None:
+    for name, path in config.weights.given().items():
+        try:
+            if name == "index":
+                read_index(Path(path).expanduser())
+            else:
+                read_checked(Path(path).expanduser(), name)
+        except (UserError, ValueError) as error:
+            raise UserError(f"weights.{name}={str(error).removeprefix('index ')}") from None
 
 
 def run_all(folder: Path) -> Answer:

@@ -66,12 +66,13 @@ class Measure(Options):
 
 
 class WeightChoice(Options):
-    """Paths of checkpoints, and the seed of synthetic ones."""
+    """Paths of checkpoints, which content model ``hubert`` is, and the seed of synthetic ones."""
 
     rmvpe: Annotated[str | None, "pitch model, .pt or .safetensors; null: synthetic weights"] = None
     hubert: Annotated[str | None, "HuBERT or ContentVec, a Hugging Face folder or .pt; null: synthetic weights"] = None
     voice: Annotated[str | None, "voice, .pth or .safetensors; null: synthetic weights"] = None
     index: Annotated[str | None, "vectors for retrieval, .index or .npy; null: seeded where they are needed"] = None
+    embedder: Annotated[str | None, "which content model hubert is; null: as its name says"] = None
     seed: Annotated[Seed, "of the synthetic weights"] = 25
 
     def given(self) -> dict[str, str]:
@@ -187,9 +188,9 @@ class Config(Options):
     trace: bool | UnsetType = UNSET
 
     def settings(self, index: Path | None) -> dict[str, Any]:
-        """The suite's options with seed, profile and index: what a call depends on besides the model."""
+        """The suite's options with seed, profile, index and embedder: what a call depends on besides the model."""
         own = {"seed": self.seed, "profile": self.profile, "index": str(index) if index else None}
-        return msgspec.to_builtins(self.suite) | own
+        return msgspec.to_builtins(self.suite) | own | {"embedder": self.weights.embedder}
 
     def plain(self) -> dict[str, Any]:
         """Dictionaries and lists, as ``config.yaml`` holds them."""

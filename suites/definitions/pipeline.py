@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from rvc_common.checkpoint import embedder_called
+
 from ..inputs.recordings import SAMPLE_RATE, Audio
 from ..metrics import parity
 from ..metrics.limits import Limits
@@ -56,9 +58,11 @@ prefixed("knobs")
 
 
 class Models(Loaded):
-    def __init__(self, package: ModuleType, loaded: Loaded, profile: str) -> None:
+    def __init__(self, package: ModuleType, loaded: Loaded, settings: Settings) -> None:
         super().__init__(*loaded.parts)
-        self.pipeline = package.Pipeline(*self.parts, profile=profile)
+        if settings.get("embedder"):
+            self.hubert.embedder = embedder_called(settings["embedder"])
+        self.pipeline = package.Pipeline(*self.parts, profile=settings["profile"])
 
     def with_windows(self, windows: Mapping[str, float] | None) -> Any:
         """The pipeline, cutting long audio otherwise."""
@@ -149,7 +153,7 @@ class Pipeline(Stack):
     def load(
         self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings
     ) -> Models:
-        return Models(package, super().load(package, paths, options, settings), settings["profile"])
+        return Models(package, super().load(package, paths, options, settings), settings)
 
     def calls(self, model: Any, given: Results, settings: Settings) -> Calls:
         return {

@@ -165,6 +165,7 @@ def test_suites_get_the_overrides_that_they_can_use():
         ("measure=smok", "did you mean 'smoke'"),
         ("weights.voice=nothing.pth", "weights.voice=nothing.pth: no such file"),
         ("weights.index=nothing.index", "weights.index=nothing.index: no such file"),
+        (f"weights.rmvpe={__file__}", "test_run.py: not a readable checkpoint"),
         ("audio=nothing.wav", "nothing.wav"),
     ],
 )
