@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from . import CheckpointError
-from .config import HIFIGAN, MRF, REFINEGAN, VOCODERS, features_of, named_config
+from .config import HIFIGAN, MRF, REFINEGAN, VOCODERS, features_of, matrix_shape, named_config
 from .formats import AGAIN, other_kind
 from .keys import hubert_names, looks_like, normalise_keys, recognise
 from .pickles import StandIn
@@ -159,11 +159,11 @@ def as_voice(content: Content) -> Voice:
     Raises ``CheckpointError``: an entry is wrong, or the speakers' embedding is missing."""
     state, fields = content.state, content.fields
     config = named_config(fields["config"])
-    embedding = state.get("emb_g.weight")
-    if embedding is None or embedding.ndim != 2:
+    embedding = matrix_shape(state, "emb_g.weight")
+    if embedding is None:
         raise CheckpointError("weight has no emb_g.weight, which counts the speakers")
     # upstream keeps a stale count and overwrites it in the same way
-    config["spk_embed_dim"] = int(embedding.shape[0])
+    config["spk_embed_dim"] = embedding[0]
     version = _version(state, fields)
     f0 = _one_of(fields, "f0", {0: False, 1: True, "0": False, "1": True}, int("enc_p.emb_pitch.weight" in state))
     part = {"dec.mrfs.": MRF, "dec.upsample_conv_blocks.": REFINEGAN}
@@ -178,9 +178,8 @@ def _version(state: Mapping[str, np.ndarray], fields: Mapping[str, Any]) -> str:
     """``v1`` or ``v2``: which content features the voice takes.
 
     In ddPn08's fork (revision 282fb68) it says how the voice was trained, and the width and the layer stand apart."""
-    phone = state.get("enc_p.emb_phone.weight")
-    width = None if phone is None else int(phone.shape[-1])
-    told = {256: "v1", 768: "v2"}.get(width or 0)
+    _, width = matrix_shape(state, "enc_p.emb_phone.weight") or (0, 0)
+    told = {256: "v1", 768: "v2"}.get(width)
     version = str(_one_of(fields, "version", {"v1": "v1", "v2": "v2"}, told or "v1"))
     features, layer = features_of(fields["config"]), fields.get("embedder_output_layer")
     if features is not None and features != width:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -21,7 +22,18 @@ CONFIG_NAMES = (
 # ddPn08's fork has one more, the width of the content features (lib/rvc/checkpoints.py, revision 282fb68)
 FEATURES_NAME = "emb_channels"
 _WITH_FEATURES = (*CONFIG_NAMES[:-1], FEATURES_NAME, CONFIG_NAMES[-1])
+# far above any voice's: a damaged value must not make a network that fills the memory before it is compared
+_MOST_LAYERS, _MOST_STAGES, _LONGEST_KERNEL = 128, 32, 4096
 _LISTS = ("resblock_kernel_sizes", "upsample_rates", "upsample_kernel_sizes")
+# sizes, the tensors that tell them by their number of rows, and how many rows there are for each
+_TOLD = (
+    ("hidden_channels", "enc_p.emb_phone.weight", 1),
+    ("filter_channels", "enc_p.encoder.ffn_layers.0.conv_1.weight", 1),
+    ("inter_channels", "enc_p.proj.weight", 2),
+    ("upsample_initial_channel", "dec.conv_pre.weight", 1),
+    ("upsample_initial_channel", "dec.conv_pre.weight_v", 1),
+    ("upsample_initial_channel", "dec.mel_conv.weight_v", 0.5),
+)
 POSTERIOR_LAYERS, POSTERIOR_KERNEL = 16, 5
 # HuBERT's width is a multiple of it, whatever the size
 HEAD_CHANNELS = 64
@@ -77,14 +89,24 @@ class SynthesizerConfig:
             raise CheckpointError(f"the vocoder {vocoder} exists only with pitch")
         if str(named["resblock"]) != "1":
             raise CheckpointError(f"resblock {named['resblock']!r} is not supported, only '1'")
-        speakers, phone = state.get("emb_g.weight"), state.get("enc_p.emb_phone.weight")
-        width = (768 if version == "v2" else 256) if phone is None else phone.shape[-1]
+        speakers = matrix_shape(state, "emb_g.weight")
+        if speakers is not None and speakers[1] != named["gin_channels"]:
+            raise CheckpointError(
+                f"config: gin_channels is {named['gin_channels']}, but emb_g.weight has {speakers[1]}"
+            )
+        _, width = matrix_shape(state, "enc_p.emb_phone.weight") or (0, 768 if version == "v2" else 256)
         if width == (256 if version == "v2" else 768):
             raise CheckpointError(f"version {version}, but the weights take features of {width} values")
         numbers = [name for name, kind in cls.__annotations__.items() if kind == "int" and name in named]
         sizes = {name: int(named[name]) for name in numbers}
+        for name, key, share in _TOLD:
+            rows = state[key].shape[:1] if key in state else ()
+            if rows and rows[0] != sizes[name] * share:
+                raise CheckpointError(
+                    f"config: {name} is {sizes[name]}, which does not fit {key} {list(state[key].shape)}"
+                )
         return cls(
-            **sizes | {"spk_embed_dim": named["spk_embed_dim"] if speakers is None else speakers.shape[0]},
+            **sizes | {"spk_embed_dim": named["spk_embed_dim"] if speakers is None else speakers[0]},
             resblock_kernel_sizes=tuple(named["resblock_kernel_sizes"]),
             resblock_dilation_sizes=tuple(tuple(d) for d in named["resblock_dilation_sizes"]),
             upsample_rates=tuple(named["upsample_rates"]),
@@ -167,10 +189,10 @@ class RMVPEConfig:
     def from_state_dict(cls, state: Mapping[str, np.ndarray]) -> Self:
         """Read the two sizes that may be reduced (width, hidden) from a state dict's shapes."""
         first = state.get("unet.encoder.layers.0.conv.0.conv.0.weight")
-        recurrent = state.get("fc.0.gru.weight_hh_l0")
-        if first is None or recurrent is None or first.ndim != 4 or recurrent.ndim != 2:
+        recurrent = matrix_shape(state, "fc.0.gru.weight_hh_l0")
+        if first is None or first.ndim != 4 or not first.size or recurrent is None:
             return cls()
-        return cls(width=first.shape[0], hidden=recurrent.shape[1])
+        return cls(width=first.shape[0], hidden=recurrent[1])
 
 
 @dataclass(frozen=True)
@@ -186,18 +208,24 @@ class HubertConfig:
     @classmethod
     def from_state_dict(cls, state: Mapping[str, np.ndarray]) -> Self:
         """Read the sizes from a state dict's shapes; ``projected`` is None where ``final_proj`` is absent."""
-        projection = state.get("feature_projection.projection.weight")
-        dense = state.get("encoder.layers.0.feed_forward.intermediate_dense.weight")
-        final = state.get("final_proj.weight")
-        projected = final.shape[0] if final is not None else (256 if "final_proj.bias" in state else None)
-        if projection is None or dense is None or projection.ndim != 2 or projection.shape[0] % HEAD_CHANNELS:
+        projection = matrix_shape(state, "feature_projection.projection.weight")
+        dense = matrix_shape(state, "encoder.layers.0.feed_forward.intermediate_dense.weight")
+        final, has_final = matrix_shape(state, "final_proj.weight"), any(key.startswith("final_proj.") for key in state)
+        projected = final[0] if final else (cls.projected if has_final else None)
+        if projection is None or dense is None or projection[0] % HEAD_CHANNELS:
             return cls(projected=projected)
-        numbers = [int(k.split(".")[2]) for k in state if k.startswith("encoder.layers.") and k.split(".")[2].isdigit()]
-        return cls(projection.shape[1], projection.shape[0], dense.shape[0], max(numbers) + 1, projected)
+        numbers = {key.split(".")[2] for key in state if re.match(r"encoder\.layers\.[0-9]+\.", key)}
+        return cls(projection[1], projection[0], dense[0], len(numbers), projected)
 
     def unused_shapes(self, state: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
         """The training mask, where a checkpoint has it."""
         return {"masked_spec_embed": (self.channels,)} if "masked_spec_embed" in state else {}
+
+
+def matrix_shape(state: Mapping[str, np.ndarray], key: str) -> tuple[int, int] | None:
+    """Of a tensor that tells a size; None where it is absent, empty or no matrix."""
+    value = state.get(key)
+    return (value.shape[0], value.shape[1]) if value is not None and value.ndim == 2 and value.size else None
 
 
 def named_config(config: object) -> dict[str, Any]:
@@ -237,9 +265,12 @@ def features_of(config: object) -> Any:
 
 def _plausible(name: str, value: object) -> bool:
     if name in _LISTS:
-        return isinstance(value, list | tuple) and len(value) > 0 and all(_is_count(n) for n in value)
+        few = isinstance(value, list | tuple) and 0 < len(value) <= _MOST_STAGES
+        return few and all(_is_count(n, _LONGEST_KERNEL) for n in value)  # type: ignore[attr-defined]
     if name == "resblock_dilation_sizes":
         return isinstance(value, list | tuple) and all(_plausible(_LISTS[0], row) for row in value)
+    if name in ("n_layers", "kernel_size"):
+        return _is_count(value, _MOST_LAYERS)
     if name == "resblock":
         return str(value) in ("1", "2")
     if name == "p_dropout":
@@ -247,8 +278,8 @@ def _plausible(name: str, value: object) -> bool:
     return _is_count(value)
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+def _is_count(value: object, most: int = 2**31 - 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= most
 
 
 def _as_list(value: Any) -> Any:

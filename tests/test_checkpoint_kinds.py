@@ -70,6 +70,8 @@ CONFIGS = {
     "unknown": (lambda c: c | {"n_head": 2}, "'n_head' is unknown"),
     "text": (lambda c: c | {"sr": "40k"}, "sr cannot be '40k'"),
     "negative": (lambda c: c | {"n_layers": -6}, "n_layers cannot be -6"),
+    "layers": (lambda c: c | {"n_layers": 10**5}, "n_layers cannot be 100000"),
+    "kernels": (lambda c: c | {"upsample_rates": [10**6] * 4}, "upsample_rates cannot be"),
     "bool": (lambda c: c | {"hidden_channels": True}, "hidden_channels cannot be True"),
     "nested": (lambda c: c | {"upsample_rates": [10, [2]]}, r"upsample_rates cannot be \[10, \[2\]\]"),
     "scalar": (lambda c: c | {"upsample_rates": 10}, "upsample_rates cannot be 10"),

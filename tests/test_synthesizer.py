@@ -350,6 +350,24 @@ def test_values_that_no_network_can_use_are_refused(side, key, value, message):
 
 
 @pytest.mark.parametrize("side", ["reference_torch", "rvc_mlx"])
+@pytest.mark.parametrize(
+    "name", ["hidden_channels", "filter_channels", "inter_channels", "upsample_initial_channel", "gin_channels"]
+)
+def test_a_size_that_contradicts_the_weights_is_told_before_a_network_is_made(side, name):
+    config = dict(zip(CONFIG_NAMES, facts("synth_v2_40k_f0")[0], strict=True)) | {name: 10**9}
+    with pytest.raises(CheckpointError, match=f"config: {name} is 1000000000, "):
+        module(side, "synthesizer").Synthesizer.from_state_dict(voice_state("synth_v2_40k_f0"), config, **SIDES[side])
+
+
+@pytest.mark.parametrize("side", ["reference_torch", "rvc_mlx"])
+@pytest.mark.parametrize("key", ["emb_g.weight", "enc_p.emb_phone.weight"])
+def test_a_number_in_the_place_of_a_matrix(side, key):
+    state = voice_state("synth_v2_40k_f0") | {key: np.float32(1).reshape(())}
+    with pytest.raises(CheckpointError):
+        module(side, "synthesizer").Synthesizer.from_state_dict(state, *facts("synth_v2_40k_f0"), **SIDES[side])
+
+
+@pytest.mark.parametrize("side", ["reference_torch", "rvc_mlx"])
 def test_a_version_that_contradicts_the_weights_is_refused(side):
     state = voice_state("synth_v2_40k_f0") | {"enc_p.emb_phone.weight": np.ones((48, 768), np.float32)}
     config, _, f0, vocoder = facts("synth_v2_40k_f0")
