@@ -47,6 +47,8 @@ def _arrays(content: Any) -> Any:
     if isinstance(content, torch.Tensor):
         tensor = content.detach()
         return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    if isinstance(content, pickles.Array):
+        return content.value
     if isinstance(content, Mapping):
         return {k: _arrays(v) for k, v in content.items()}
     if isinstance(content, list | tuple):

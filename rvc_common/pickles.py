@@ -8,10 +8,13 @@ weights.
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
@@ -42,17 +45,38 @@ class StandIn(Inert):
     def add(self, _: Any) -> None: ...
 
 
-def _scalar(dtype: np.dtype[Any], data: bytes = b"") -> Any:
-    return (np.frombuffer(data, dtype, 1) if data else np.zeros(1, dtype))[0].item()
+class _Dtype(StandIn):
+    """NumPy's own could be given a state that makes it read past its memory; this one knows plain numbers and text."""
+
+    def __init__(self, kind: object = "", *_: Any) -> None:
+        self.kind = kind if isinstance(kind, str) and re.fullmatch(r"[biufcSU][0-9]{1,3}", kind) else None
+
+    def __setstate__(self, state: Any) -> None:
+        if self.kind and state[1] in ("<", ">"):
+            self.kind = state[1] + self.kind.lstrip("<>")
 
 
-def _array(*_: Any) -> np.ndarray:
-    """Filled by its state, as NumPy pickles it."""
-    return np.empty(0, np.int8)
+class Array(Inert):
+    """A NumPy array as it is pickled: empty at first, then filled by its state. ``value``: a stand-in if it cannot."""
+
+    value: Any = StandIn()
+
+    def __setstate__(self, state: Any) -> None:
+        *_, shape, dtype, in_columns, data = state
+        if isinstance(data, bytes) and isinstance(dtype, _Dtype):
+            self.value = _from_buffer(data, dtype, shape, "F" if in_columns else "C")
 
 
-def _from_buffer(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], order: str, *_: Any) -> np.ndarray:
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if order == "F" else "C").copy()
+def _from_buffer(data: bytes, dtype: Any, shape: tuple[int, ...], order: str, *_: Any) -> Any:
+    if not isinstance(dtype, _Dtype) or not dtype.kind:
+        return StandIn()
+    return np.frombuffer(bytes(data), dtype.kind).reshape(shape, order="F" if order == "F" else "C").copy()
+
+
+def _scalar(dtype: Any, data: bytes = b"") -> Any:
+    if not isinstance(dtype, _Dtype) or not dtype.kind or not isinstance(data, bytes):
+        return StandIn()
+    return np.frombuffer(data, dtype.kind, 1)[0].item() if data else ""
 
 
 def _bytes(text: str, _: str = "latin1") -> bytes:
@@ -76,9 +100,9 @@ _PLAIN: dict[str, Any] = {
     "builtins.bytearray": lambda *values: bytearray(*values),
     "builtins.complex": lambda *parts: complex(*parts),
     "_codecs.encode": _bytes,
-    "numpy.dtype": np.dtype,
+    "numpy.dtype": lambda *arguments: _Dtype(*arguments),
     "numpy._core.multiarray.scalar": _scalar,
-    "numpy._core.multiarray._reconstruct": _array,
+    "numpy._core.multiarray._reconstruct": lambda *_: Array(),
     "numpy._core.numeric._frombuffer": _from_buffer,
     "torch.Size": lambda *sizes: tuple(*sizes),
     "torch._utils._rebuild_parameter": _first,
@@ -116,6 +140,23 @@ class Unpickler(pickle.Unpickler):
     """``tensors``: an implementation's own meanings of names, those of storages and of what rebuilds tensors."""
 
     tensors: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, file: BinaryIO, **how: Any) -> None:
+        super().__init__(file, **how)
+        self._file = file
+
+    def load(self) -> Any:
+        """What one pickle makes.
+
+        Raises ``UnpicklingError`` or others: it is damaged."""
+        start, size = self._file.tell(), self._file.seek(0, io.SEEK_END)
+        self._file.seek(start)
+        for code, argument, _ in pickletools.genops(self._file):
+            # pickle makes room for every place below one that is named, whatever the number
+            if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(str(argument)) > size:
+                raise pickle.UnpicklingError(f"a pickle of {size} bytes with {argument} places")
+        self._file.seek(start)
+        return super().load()
 
     def find_class(self, module: str, name: str) -> Any:
         full = f"{_RENAMED.get(module, module)}.{name}"

@@ -13,7 +13,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
@@ -83,7 +83,7 @@ def _tensor(storage: _Storage, *view: Any) -> _Tensor:
 class _Unpickler(pickles.Unpickler):
     tensors: ClassVar[Mapping[str, Any]] = {f"torch._utils.{name}": _tensor for name in _REBUILDING}
 
-    def __init__(self, file: IO[bytes], fetch: Callable[[str], bytes]) -> None:
+    def __init__(self, file: BinaryIO, fetch: Callable[[str], bytes]) -> None:
         super().__init__(file, encoding="utf-8")
         self.fetch = fetch
         self.storages: dict[str, _Storage] = {}
@@ -107,6 +107,8 @@ def _arrays(content: Any) -> Any:
     """Tensors to arrays, at any depth of plain containers; mappings become plain dicts."""
     if isinstance(content, _Tensor):
         return content.array()
+    if isinstance(content, pickles.Array):
+        return content.value
     if isinstance(content, Mapping):
         return {k: _arrays(v) for k, v in content.items()}
     if isinstance(content, list | tuple):

@@ -125,6 +125,22 @@ def test_reading_outside_a_storage_is_refused(tmp_path):
         reading("rvc_mlx").read_rmvpe(tmp_path / "b.pt")
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_damaged_number_does_not_fill_the_memory(side, tmp_path, zipped):
+    """Python's pickle makes room for all places below the one that is named: 2 GB here."""
+    torch.save({"a": torch.zeros(4)}, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+    path, put = tmp_path / ("b.pt" if zipped else "a.pt"), (b"q\x00", b"r\xff\xff\xff\x07")
+    if zipped:
+        with zipfile.ZipFile(tmp_path / "a.pt") as old, zipfile.ZipFile(path, "w") as new:
+            for name in old.namelist():
+                data = old.read(name)
+                new.writestr(name, data.replace(*put, 1) if name.endswith("data.pkl") else data)
+    else:
+        path.write_bytes(path.read_bytes().replace(*put))
+    with pytest.raises(side.CheckpointError, match=r"truncated or damaged \(UnpicklingError: a pickle of"):
+        load(side, path)
+
+
 def test_a_state_dict_of_nothing_known(side, tmp_path):
     torch.save({"weight": {"a": torch.zeros(1)}, "version": "v2"}, tmp_path / "voice.pth")
     with pytest.raises(
