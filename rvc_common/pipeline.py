@@ -82,8 +82,8 @@ class Pipeline:
             raise ValueError(
                 f"this HuBERT makes {width} values a frame, this {voice.version} voice takes {voice.phone_channels}"
             )
-        given, wanted = self.hubert.embedder, voice.embedder
-        if None not in (given, wanted) and not same_embedder(given, wanted):
+        given, wanted = (getattr(model, "embedder", None) for model in (self.hubert, voice))
+        if given and wanted and not same_embedder(given, wanted):
             raise ValueError(
                 f"this voice was trained with the content model {wanted}, and {given} is given: give that one, or say "
                 f"that it is the one with --embedder {wanted} (in suites weights.embedder={wanted})"
