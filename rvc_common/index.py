@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from .formats import other_kind
+
 
 class Searched(Protocol):
     """An index that can be searched."""
@@ -63,6 +65,12 @@ def _read_file(path: Path, name: str) -> Stored:
             return Stored(np.load(path, allow_pickle=False))
         except (ValueError, EOFError, OSError) as error:
             raise ValueError(f"{name}: not a readable .npy file ({error})") from None
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head.startswith((b"PK\x03\x04", b"\x80")):
+        raise ValueError(f"{name}: not an index but a checkpoint")
+    if not head.startswith((b"I", b"\x93NUMPY")) and (other := other_kind(head)):
+        raise ValueError(f"{name}: not an index but {other}")
     try:
         import faiss
     except ImportError:

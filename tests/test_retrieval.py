@@ -171,6 +171,8 @@ def unusable(folder: Path) -> dict[str, tuple[Path, str]]:
     return found | {
         "cut": (folder / "cut.index", "not a readable faiss index"),
         "other": (folder / "other.index", "not a readable faiss index"),
+        "checkpoint": (folder / "voice.index", "not an index but a checkpoint"),
+        "page": (folder / "page.index", "not an index but a web page"),
         "text": (folder / "text.npy", r"not a readable \.npy file"),
         "cube": (folder / "cube.npy", r"must hold vectors \[V, D\], not \[2, 3, 4\]"),
         "empty": (folder / "empty.npy", r"must hold vectors \[V, D\], not \[0, 16\]"),
@@ -180,6 +182,8 @@ def unusable(folder: Path) -> dict[str, tuple[Path, str]]:
 
 @BOTH
 def test_files_that_cannot_be_used_are_named(side, tmp_path):
+    (tmp_path / "voice.index").write_bytes(b"PK\x03\x04" + bytes(20))
+    (tmp_path / "page.index").write_text("<!doctype html>")
     for name, (path, why) in unusable(tmp_path).items():
         with pytest.raises(ValueError, match=rf"index {path}:? .*{why}" if name != "missing" else why):
             module(side, "retrieval").load_bank(path)
