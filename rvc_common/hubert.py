@@ -26,6 +26,7 @@ WEBUI_V1_LAYERS = 9
 class Hubert(Model):
     """Content features of 16 kHz mono audio, 50 frames a second. NumPy in, NumPy out."""
 
+    title = "HuBERT"
     config: HubertConfig
     # which content model it is, by the name of its file; may be set where that is another one
     embedder: str | None = None
@@ -85,13 +86,21 @@ class Hubert(Model):
         """What follows ``extract``: ``[H, 512]`` or ``[B, H, 512]`` to ``[.., H, 768 or 256]``."""
         with self.on_device("encode"):
             carry: Carry = {"x": self.to_device(extracted.reshape(-1, *extracted.shape[-2:]))}
-            return self._result(self._encoding(version, profile), carry, np.ndim(extracted) == 3)
+            return self._result(self._encoding(version, profile), carry, np.ndim(extracted) == 3, None, extracted)
 
     def _result(
-        self, stages: tuple[Stage, ...], carry: Carry, batched: bool, watch: Watcher | None = None
+        self,
+        stages: tuple[Stage, ...],
+        start: Carry,
+        batched: bool,
+        watch: Watcher | None = None,
+        given: np.ndarray | None = None,
     ) -> np.ndarray:
+        carry = dict(start)
         self.run(stages, carry, watch)
         result = self.to_host(carry["x"])
+        if watch is None:
+            self.finite(result, lambda seen: self.run(stages, dict(start), seen), given)
         return result if batched else result[0]
 
     def resident(self, audio: np.ndarray, version: str = "v2", profile: str = "applio") -> Resident:

@@ -11,9 +11,10 @@ from typing import Any, Self
 import numpy as np
 
 from .checkpoint import Reader, file_named
+from .decoders import shown
+from .finite import NonFiniteError, Watcher, first_stage, is_finite
 from .stages import Carry, Event, Layout, Stage, run, walk
 
-Watcher = Callable[[str, np.ndarray], None]
 # the framework's arrays by name, in PyTorch's axis order; a list holds pieces along the last axis
 Outputs = Mapping[str, Any]
 
@@ -21,6 +22,9 @@ Outputs = Mapping[str, Any]
 class Model(ABC):
     """A network on a device. Each implementation supplies the methods that move and compute arrays."""
 
+    title: str  # what messages call it
+    file: str | Path | None = None  # where it was loaded from
+    dtype: Any  # the framework's own, of the network
     # opens checkpoints; each implementation has its own
     read_file: Reader
     layout: Layout
@@ -42,7 +46,9 @@ class Model(ABC):
 
         Raises ``CheckpointError``: unreadable file, or keys and shapes of another model."""
         with file_named(path):
-            return cls.from_state_dict(*cls._read(path), **options)
+            model = cls.from_state_dict(*cls._read(path), **options)
+        model.file = path
+        return model
 
     @classmethod
     @abstractmethod
@@ -57,6 +63,23 @@ class Model(ABC):
     def settle(self, carry: Carry) -> Carry:
         """The carry with every array computed, where the framework is lazy."""
         return carry
+
+    def finite(self, result: np.ndarray, again: Callable[[Watcher], object], *given: np.ndarray | None) -> np.ndarray:
+        """``result``, which a call made of ``given``; ``again``: the same call, watched. A call that a user watches is
+        not checked: the watcher sees every value.
+
+        Raises ``NonFiniteError``: the result, or ``ValueError``: what was given, has NaN or infinite values."""
+        if is_finite(result):
+            return result
+        if not all(array is None or is_finite(np.asarray(array)) for array in given):
+            raise ValueError(f"{self.title}: the input has NaN or infinite values")
+        raise self.non_finite(first_stage(again))
+
+    def non_finite(self, where: str) -> NonFiniteError:
+        name = self.title if self.file is None else f"{self.title} {shown(self.file)}"
+        half = str(self.dtype).endswith(".float16")
+        hint = "; float16 ends at 65504: try float32" if half else ""
+        return NonFiniteError(f"{name}: computes NaN or infinite values, {where}{hint}")
 
     def stepped(self, events: Iterator[Event]) -> Iterator[Event]:
         """The events of a walk with the model's layout; the work happens on its device."""
@@ -93,6 +116,13 @@ class Resident:
         return self.model.compute(self, self.work)
 
     def host(self, found: Outputs) -> dict[str, np.ndarray]:
-        """The outputs as NumPy arrays, half precision widened."""
+        """The outputs as NumPy arrays, half precision widened.
+
+        Raises ``NonFiniteError``: they have NaN or infinite values; the call that copies says which stage makes them.
+        """
         with self.model.on_device(None):
-            return {name: self.model.to_host(value) for name, value in found.items()}
+            arrays = {name: self.model.to_host(value) for name, value in found.items()}
+        for name, array in arrays.items():
+            if not is_finite(array):
+                raise self.model.non_finite(f"in {name}")
+        return arrays

@@ -42,10 +42,10 @@ def kept(noise: int | Draw) -> Draw:
 
 
 class Draws:
-    """Hands out the arrays of one conversion in order."""
+    """Hands out the arrays of one conversion in order, from ``index`` on."""
 
-    def __init__(self, noise: int | Draw) -> None:
-        self.index = 0
+    def __init__(self, noise: int | Draw, index: int = 0) -> None:
+        self.index = index
         self.draw: Draw = noise if callable(noise) else seeded(noise)
 
     def __call__(self, kind: str, shape: tuple[int, ...]) -> np.ndarray:

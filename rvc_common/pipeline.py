@@ -7,24 +7,45 @@ everything between them runs here, in NumPy on the host.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import steps
 from .checkpoint import same_embedder
 from .checks import PROFILES, check_choice
+from .finite import is_silent
 from .index import Searched
 from .model import Watcher
 from .noise import Draw, Draws
 from .stages import CONTOUR, PHONE, SIGNAL, Axes, Carry, Event, Stage, run, walk
 from .steps import HOP_SAMPLES, SAMPLE_RATE, Windows
 
-LARGEST_TRANSPOSITION = 48
+
+class Range(NamedTuple):
+    """What a knob may be, both ends included."""
+
+    low: float
+    high: float
+    unit: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}{self.unit}"
+
+
+RANGES = {
+    "transpose": Range(-48, 48, " semitones"),
+    "index_rate": Range(0, 1),
+    "protect": Range(0, 0.5),
+    "rms_mix": Range(0, 1),
+    "autotune": Range(0, 1),
+    "propose_hz": Range(1, 8000, " Hz"),
+}
 
 
 @dataclass(frozen=True)
@@ -93,6 +114,16 @@ class Pipeline:
                 f"this voice makes {voice.hop_samples} samples per 10 ms, which is not {voice.sample_rate} Hz"
             )
 
+    def load_index(self, index: np.ndarray | Searched | str | Path | None) -> Searched:
+        """An index that ``convert`` takes, loaded once for several recordings.
+
+        Raises ``ValueError``: it cannot be read, or its vectors are not as wide as this voice's features."""
+        bank, width = self.load_bank(index, self.hubert.device), self.synthesizer.phone_channels
+        if bank.width != width:
+            name = f"index {index}" if isinstance(index, str | Path) else "the index"
+            raise ValueError(f"{name} holds vectors of {bank.width} values, this voice takes {width}")
+        return bank
+
     def convert(
         self,
         audio: np.ndarray,
@@ -131,11 +162,15 @@ class Pipeline:
                 ``f0`` (before any change), ``pitchf``, ``pitch``; per segment ``segment.i.features``,
                 ``.retrieved``, ``.phone``, ``.audio``, ``.trimmed``; ``joined``, ``audio``.
 
-        Raises ``ValueError``: audio, rate or a knob that cannot be used."""
+        Warns where the result is silent and the recording is not.
+
+        Raises ``ValueError``: audio, rate or a knob that cannot be used; ``NonFiniteError``: a model computes NaN."""
         given = (transpose, index, index_rate, protect, rms_mix, speaker, f0, noise)
         knobs = Knobs(*given, autotune=autotune, propose_hz=propose_hz, exhaustive=exhaustive)
         for stages, carry, prefix in self._passes(audio, sr, knobs):
             run(stages, carry, watch, prefix)
+        if is_silent(carry["audio"]) and not is_silent(carry["filtered"]):
+            warnings.warn("the converted audio is silent, and the recording is not", stacklevel=2)
         return carry["audio"], self.synthesizer.sample_rate
 
     def walk(self, audio: np.ndarray, sr: int, **knobs: Any) -> Iterator[Event]:
@@ -156,11 +191,7 @@ class Pipeline:
         """What a conversion begins with."""
         _check(audio, sr, knobs)
         retrieves = knobs.index is not None and knobs.index_rate > 0
-        bank = self.load_bank(knobs.index, self.hubert.device) if retrieves else None
-        if bank is not None and bank.width != self.synthesizer.phone_channels:
-            name = f"index {knobs.index}" if isinstance(knobs.index, str | Path) else "the index"
-            width = self.synthesizer.phone_channels
-            raise ValueError(f"{name} holds vectors of {bank.width} values, this voice takes {width}")
+        bank = self.load_index(knobs.index) if retrieves else None
         carry: Carry = {"samples": steps.resample(audio, sr), "knobs": knobs, "bank": bank}
         return carry | {"draws": Draws(knobs.noise), "parts": []}
 
@@ -271,8 +302,6 @@ class Pipeline:
             if joined.size == 0:
                 length_ms = 1000 * c["filtered"].size / SAMPLE_RATE
                 raise ValueError(f"audio of {length_ms:.0f} ms is too short: nothing is left after conversion")
-            if not np.isfinite(joined).all():
-                raise ValueError("the conversion gave NaN or infinite values; in half precision, try float32")
             return joined
 
         def finish(c: Carry) -> np.ndarray:
@@ -313,17 +342,17 @@ def _check(audio: np.ndarray, sr: int, knobs: Knobs) -> None:
         raise ValueError(f"audio has {np.count_nonzero(~np.isfinite(audio))} NaN or infinite samples")
     if audio.size * SAMPLE_RATE // sr <= steps.FILTER_EDGE:
         raise ValueError(f"audio of {audio.size} samples at {sr} Hz is too short to convert")
-    for name in ("index_rate", "rms_mix", "autotune"):
+    check_knobs(knobs)
+
+
+def check_knobs(knobs: Knobs) -> None:
+    """Check what can be checked without a recording and a voice.
+
+    Raises ``ValueError``: a value outside of its range, which the message states, or values that exclude each other."""
+    for name, allowed in RANGES.items():
         value = getattr(knobs, name)
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name}={value}: 0 to 1 is expected")
-    if not 0 <= knobs.protect <= 0.5:
-        raise ValueError(f"protect={knobs.protect}: 0 to 0.5 is expected")
-    if not abs(knobs.transpose) <= LARGEST_TRANSPOSITION:
-        expected = f"-{LARGEST_TRANSPOSITION} to {LARGEST_TRANSPOSITION} semitones are expected"
-        raise ValueError(f"transpose={knobs.transpose}: {expected}")
-    if knobs.propose_hz is not None and not 0 < knobs.propose_hz < SAMPLE_RATE:
-        raise ValueError(f"propose_hz={knobs.propose_hz}: a frequency in Hz is expected")
+        if value is not None and not allowed.low <= value <= allowed.high:  # NaN neither
+            raise ValueError(f"{name}={value}: expected {allowed}")
     if knobs.autotune > 0 and (knobs.transpose or knobs.propose_hz is not None):
         raise ValueError("autotune takes the place of transpose and propose_hz, as in Applio: give one or the other")
 

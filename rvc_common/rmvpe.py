@@ -13,6 +13,7 @@ import numpy as np
 
 from .checkpoint import read_rmvpe
 from .checks import check_pitch_audio
+from .finite import is_finite
 from .model import Model, Resident, Watcher
 from .stages import CONTOUR, Carry, Event, Stage, run, walk
 from .steps import HOP_SAMPLES
@@ -24,6 +25,7 @@ FRAME_MULTIPLE = 32
 class RMVPE(Model):
     """Pitch of 16 kHz mono audio, 100 frames a second. NumPy in, NumPy out."""
 
+    title = "RMVPE"
     profile: str
     # audio to mel, and that padded
     front: tuple[Stage, ...]
@@ -39,7 +41,8 @@ class RMVPE(Model):
     _salience: Callable[..., Any]  # frames to ``[B, F, 360]``; ``chunk`` as in ``salience``
     _network: Callable[[Any], tuple[tuple[Stage, ...], Carry]]  # stages for a part of a block, and their first carry
     _gru: Callable[[Any], Any]  # ``[B, T, 384] -> [B, T, 512]``
-    _cents: Callable[[Any, float], np.ndarray]  # ``[F, 360]`` and the threshold to cents ``[F]``
+    # ``[F, 360]`` and the threshold to cents ``[F]``; NaN where a salience of the frame is NaN or infinite
+    _cents: Callable[[Any, float], np.ndarray]
     _hertz: Callable[[np.ndarray], np.ndarray]  # from cents above 10 Hz; 0 stays 0 (unvoiced)
 
     @classmethod
@@ -48,8 +51,10 @@ class RMVPE(Model):
 
     def mel(self, audio: np.ndarray) -> np.ndarray:
         """``[n]`` 16 kHz mono in [-1, 1] to natural-log mel ``[128, F]``, F = 1 + n // 160."""
+        audio = check_pitch_audio(audio)
         with self.on_device("mel"):
-            return self.to_host(self._mel(self.to_wide(check_pitch_audio(audio))))
+            result = self.to_host(self._mel(self.to_wide(audio)))
+        return self.finite(result, lambda watch: self.report(self.walk(audio), watch))
 
     def salience(self, mel: np.ndarray, chunk: int | None = None) -> np.ndarray:
         """``[128, F] -> [F, 360]`` or ``[B, 128, F] -> [B, F, 360]``, values in (0, 1).
@@ -62,8 +67,10 @@ class RMVPE(Model):
             raise ValueError(f"mel must be [128, F] or [B, 128, F], not {list(mel.shape)}")
         if chunk and (chunk < FRAME_MULTIPLE or chunk % FRAME_MULTIPLE):
             raise ValueError(f"chunk must be a positive multiple of {FRAME_MULTIPLE}, not {chunk}")
+        batch = mel.reshape(-1, *mel.shape[-2:])
         with self.on_device("salience"):
-            result = self.to_host(self._salience(self._batch(mel.reshape(-1, *mel.shape[-2:])), chunk))
+            result = self.to_host(self._salience(self._batch(batch), chunk))
+        self.finite(result, lambda watch: self.trace(batch, watch, chunk), mel)
         return result if mel.ndim == 3 else result[0]
 
     def decode(self, salience: np.ndarray, threshold: float = 0.03) -> np.ndarray:
@@ -79,16 +86,21 @@ class RMVPE(Model):
         if salience.ndim != 2 or salience.shape[1] != N_BINS:
             raise ValueError(f"salience must be [F, {N_BINS}], not {list(salience.shape)}")
         with self.on_device("cents"):
-            return self._cents(self.to_wide(salience), threshold)
+            cents = self._cents(self.to_wide(salience), threshold)
+        if not is_finite(cents):
+            raise ValueError("salience has NaN or infinite values")
+        return cents
 
     def f0(self, audio: np.ndarray, threshold: float = 0.03) -> np.ndarray:
         """``[n]`` 16 kHz mono to Hz ``[F]``, float64, 100 frames a second, 0 where unvoiced."""
+        audio = check_pitch_audio(audio)
         with self.on_device("f0"):
-            carry: Carry = {"x": self.to_wide(check_pitch_audio(audio))}
+            carry: Carry = {"x": self.to_wide(audio)}
             run(self.front, carry)
             # decoded block by block: the salience of an hour is half a gigabyte
             cents = [self._cents(self._block(block)[0], threshold) for block in self._split(carry["x"][None])]
-        return self._hertz(np.concatenate(cents)[: _frames(audio)])
+        f0 = self._hertz(np.concatenate(cents)[: _frames(audio)])
+        return self.finite(f0, lambda watch: self.report(self.walk(audio, threshold), watch))
 
     def resident(self, call: str, array: np.ndarray) -> Resident:
         """``mel`` of audio ``[n]``, ``network`` of mel ``[128, F]`` or ``gru`` of ``[B, T, 384]``, on the device."""

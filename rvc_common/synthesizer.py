@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -37,6 +38,7 @@ class Part(NamedTuple):
 class Synthesizer(Model):
     """Content features and pitch to audio in a voice. NumPy in, NumPy out."""
 
+    title = "voice"
     config: SynthesizerConfig
     profile: str
     # the content model that it was trained with, where its file says so
@@ -156,8 +158,13 @@ class Synthesizer(Model):
     def _call(self, call: str, watch: Watcher | None, *arguments: Any) -> dict[str, np.ndarray]:
         with self.on_device(call):
             part: Part = getattr(self, f"_{call}")(*arguments)
+            again = _repeated(part.noise)
             found = part.work(self._drawing(part.inputs, part.noise), watch)
-            return {name: self.to_host(value) for name, value in found.items()}
+            arrays = {name: self.to_host(value) for name, value in found.items()}
+            for array in arrays.values() if watch is None else ():
+                given = [one for one in arguments if isinstance(one, np.ndarray)]
+                self.finite(array, lambda seen: part.work(self._drawing(part.inputs, again()), seen), *given)
+        return arrays
 
     def _encode(self, phone: np.ndarray, lengths: np.ndarray, pitch: np.ndarray | None = None) -> Part:
         def work(carry: Carry, watch: Watcher | None) -> Outputs:
@@ -215,9 +222,14 @@ class Synthesizer(Model):
         ``watch(path, array)`` is called after every stage, arrays in PyTorch's layouts.
         """
         with self.on_device("infer"):
+            again = _repeated(noise)
             carry = self._entered(phone, lengths, pitch, f0, speaker, noise, rate)
             self.run((*self.prior, *self.latent), carry, watch)
-            return self.to_host(self._audio(carry, watch)["audio"])
+            audio = self.to_host(self._audio(carry, watch)["audio"])
+        if watch is None:
+            rest = (phone, lengths, pitch, f0, speaker)
+            self.finite(audio, lambda seen: self.infer(*rest, again(), rate, seen), phone)
+        return audio
 
     def walk(self, *arguments: Any, **named: Any) -> Iterator[Event]:
         """``infer`` stage by stage, the decoder in one piece; see ``stages.walk``. Arguments: those of ``infer``."""
@@ -267,3 +279,10 @@ class Synthesizer(Model):
         """The decoder: ``audio [B, N]``, or its pieces along N."""
         self.run(self.decoding, carry, watch)
         return {"audio": self._mono(carry["x"])}
+
+
+def _repeated(noise: Noise | None) -> Callable[[], Any]:
+    """Makes the noise that a call begins with now, for another call like it."""
+    if not isinstance(noise, Draws):
+        return lambda: noise
+    return partial(Draws, noise.draw, noise.index)

@@ -115,7 +115,7 @@ def test_any_rate(sides, voice, sr):
         (np.zeros(16000, np.float32), {"speaker": 9}, "speakers 0 to 3"),
         (np.zeros(16000, np.float32), {"transpose": 49}, "-48 to 48 semitones"),
         (np.zeros(16000, np.float32), {"transpose": float("nan")}, "-48 to 48 semitones"),
-        (np.zeros(16000, np.float32), {"propose_hz": 0}, "a frequency in Hz"),
+        (np.zeros(16000, np.float32), {"propose_hz": 0}, "1 to 8000 Hz"),
         (np.zeros(16000, np.float32), {"autotune": 1, "transpose": 1}, "one or the other"),
     ],
 )

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from suites.base import outcome
 from suites.base.errors import UserError
 from suites.base.lines import Line, restored
 from suites.base.records import read_lines
@@ -220,12 +221,27 @@ def spread_text(line: Line) -> str:
     )
 
 
+def unjudged(trace: Trace) -> str | None:
+    """Why a trace could not be completed; None: it could, or found a fault before."""
+    path = findings.lost_at(trace.rows)
+    if path is None or trace.finding is not None:
+        return None
+    model = f"{trace.backends[1]}, {weights(trace)}: computes NaN or infinite values"
+    return f"{model}, first in stage {path}; nothing after it can be compared"
+
+
+def exit_code(trace: Trace) -> int:
+    return outcome.FAILED if trace.finding else outcome.ERROR if unjudged(trace) else outcome.PASSED
+
+
 def verdict(trace: Trace) -> str:
     found, wrong = trace.finding, findings.reference_faults(trace.rows)
     other, reference = trace.backends
     shared = sum(bool(row.get("shared")) for row in trace.rows)
     if found is not None:
         text = found.sentence
+    elif (lost := unjudged(trace)) is not None:
+        text = f"Not judged: {lost}."
     elif wrong is not None:
         text = f"No stage of {other} is at fault: what differs beyond rounding is {reference}'s own error."
     else:

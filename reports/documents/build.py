@@ -199,7 +199,7 @@ def notes(book: Book, document: Document) -> list[str]:
     if len(absent) > MOST_ABSENCES:
         lines.append(f"and {len(absent) - MOST_ABSENCES} more; see the notes below the tables")
     for walked in book.traces:
-        if walked.finding is not None:
+        if traces.exit_code(walked):
             lines.append(f"{walked.label or walked.model}: {traces.verdict(walked)}".replace("`", ""))
     if len(book.runs) + len(book.traces) > 1:
         passed, measured = (sum(run.counts[i] for run in book.runs) for i in range(2))

@@ -165,7 +165,7 @@ def problems(book: Book) -> list[doc.Section]:
         where = f"{run.setting} {run.name}: ".lstrip() if len(book.runs) > 1 else ""
         items += [(where, *text) if where else text for text in _of_run(run)]
     for walked in book.traces:
-        if walked.finding is not None:
+        if trace.exit_code(walked):
             text = doc.Num(trace.verdict(walked), (walked.file("records.jsonl"),))
             items.append((f"{walked.setting} trace of {walked.model}: ".lstrip(), text))
     nothing = ("Nothing: every planned case has its record.",)

@@ -42,9 +42,9 @@ MANY = 5
 
 
 def exit_code(book: Book) -> int:
-    """The worst of all runs; a trace that found a fault counts as a failure."""
+    """The worst of all runs; a trace that found a fault, or could not be completed, counts too."""
     codes = [run.outcome.exit_code for run in book.runs]
-    return max([*codes, *(int(walked.finding is not None) for walked in book.traces)], default=2)
+    return max([*codes, *(trace.exit_code(walked) for walked in book.traces)], default=2)
 
 
 def summary(book: Book, pictures: Sequence[Picture] = ()) -> Section:

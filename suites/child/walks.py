@@ -169,6 +169,7 @@ class ReferenceWalk:
             "shape": list(array.shape),
             "operation": self.operation(self.chain.event.whole_path),
             "exact": array.dtype.kind in EXACT_KINDS,
+            "finite": finite,
             "unit": max(self.least_unit, unit_of(self.chain.event.carry[name])),
             "rms": float(np.sqrt(np.mean(np.square(wide)))) if array.size and finite else 0.0,
             "peak": float(np.abs(wide).max()) if array.size and finite else 0.0,

@@ -8,7 +8,7 @@ import sys
 from tqdm import tqdm
 
 from ..base.errors import UserError, nearest
-from ..base.outcome import ERROR, FAILED, INTERRUPTED, PASSED, Answer
+from ..base.outcome import ERROR, INTERRUPTED, PASSED, Answer
 from ..base.run_folder import RunFolder
 from ..definitions.config import Config
 from ..measure.config import compose_config
@@ -65,7 +65,9 @@ def trace_one(config: Config, show_all: bool) -> Answer:
     if stopped is not None and not RunFolder(folder).is_trace:
         raise stopped if isinstance(stopped, KeyboardInterrupt) else UserError(str(stopped))
     path, found = trace_report.write_report(folder)
-    code = PASSED if found.finding is None else FAILED
+    code = traces.exit_code(found)
+    if stopped is None and (lost := traces.unjudged(found)):
+        print(f"error: {lost}", file=sys.stderr)
     if stopped is not None:
         print(f"the trace is not complete: {str(stopped) or 'interrupted'}", file=sys.stderr)
         code = INTERRUPTED if isinstance(stopped, KeyboardInterrupt) else ERROR

@@ -21,7 +21,9 @@ class WorkerError(RuntimeError):
     """The request failed in the worker, which is still running. ``kind``: the name of the exception there."""
 
     def __init__(self, kind: str, message: str) -> None:
-        super().__init__(f"{kind}: {message}" if kind not in ("CheckpointError", "ValueError") else message)
+        super().__init__(
+            f"{kind}: {message}" if kind not in ("CheckpointError", "NonFiniteError", "ValueError") else message
+        )
         self.kind = kind
 
 

@@ -89,6 +89,12 @@ def reference_faults(rows: Iterable[Row]) -> str | None:
     return f"{sentence[0].upper()}{sentence[1:]} (probe {wrong[0]['probe']!r}, {wrong[0]['variant']}).{more}"
 
 
+def lost_at(rows: Iterable[Row]) -> str | None:
+    """The first stage at which the reference is not finite, so that nothing after it was compared; None: nowhere."""
+    wrong = (row for row in rows if row["status"] == REFERENCE_WRONG)
+    return next((row["path"] for row in wrong if (row["where"] or {}).get("facts", {}).get("finite") is False), None)
+
+
 def find(rows: Sequence[Row]) -> Finding | None:
     """The stage at fault, the innermost one known: the plain variant's stages are finer.
 

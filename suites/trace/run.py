@@ -225,7 +225,13 @@ class TraceRun:
         with in_files(probe.inputs) as files:
             pair.ask(pair.reference, "prepare", inputs=files)
             seeds = [self.config.seed + i for i in range(SPREAD_SEEDS)]
-            answer = pair.ask(pair.reference, "trace_spread", seeds=seeds, settings=probe.settings, sample_rate=rate)
+            ask = {"seeds": seeds, "settings": probe.settings, "sample_rate": rate}
+            try:
+                answer = pair.ask(pair.reference, "trace_spread", **ask)
+            except WorkerError as error:
+                if error.kind == "NonFiniteError":  # its rows say where
+                    return
+                raise
         key = {"suite": self.config.suite.name, "case": probe.name, "component": "noise", "backend": self.reference}
         self.file.write_line(Spread(schema=SCHEMA, seeds=seeds, spread=answer["spread"], **key))
 

@@ -102,8 +102,8 @@ class ProbeTrace:
                     yield from self._whole(self.last, PIECES)
                 return
             yield from self._judged(step, reached["entries"])
-            if self.last is not None and self.last.status == REFERENCE_WRONG and "reason" in self.last.added:
-                return  # the reference is not finite: what follows has nothing to be compared with
+            if not all(entry.get("finite", True) for entry in reached["entries"].values()):
+                return  # the reference is not: what follows has nothing to be compared with
             last = path
 
     def _reference_at(self, path: str | None, leaf: bool) -> Facts:
@@ -136,7 +136,7 @@ class ProbeTrace:
 
     def _row(self, path: str, name: str, entry: Facts, limit: Facts, judged: Facts) -> Stage:
         added, where = judged["added"], judged.get("where")
-        times = self.tolerances.reference_error(path, name, entry)
+        times = self.tolerances.reference_error(path, name, entry) if entry.get("finite", True) else math.inf
         status = FAULT if exceeds(added, limit) else OK
         if times == math.inf or (times is not None and status == OK):
             status, where = REFERENCE_WRONG, _wrong_reference(path, entry, times)
@@ -199,12 +199,16 @@ class ProbeTrace:
 def _wrong_reference(path: str, entry: Facts, times: float) -> Facts:
     """Which operation of the reference is wrong, on which shape, and by how much."""
     layer = entry.get("operation")
-    how = "is not finite, and its own float64 is"
+    how = "is not finite" + (", and its own float64 is" if entry.get("only_exact_finite") else "")
     if math.isfinite(times):
         how = FAR.format(error=entry["floor_added"]["max_abs"], times=times)
     operation = f"`{path}`" + (f", {layer}," if layer else "")
     sentence = WRONG.format(operation=operation, shape=entry["shape"], how=how)
-    return {"kind": "reference", "sentence": sentence, "facts": {"operation": layer, "times": times}}
+    return {
+        "kind": "reference",
+        "sentence": sentence,
+        "facts": {"operation": layer, "times": times, "finite": math.isfinite(times)},
+    }
 
 
 def device_kind(backend: str) -> str:

@@ -174,3 +174,16 @@ def test_the_transposed_convolution_that_loses_terms_on_two_threads(frames):
         assert "ConvTranspose1d(512, 256, kernel_size=(16,), stride=(9,), padding=(3,))" in str(row.where)
     else:
         assert row.added["max_abs"] < 1e-4
+
+
+@pytest.mark.parametrize("exact", [1.0, torch.inf])
+def test_a_reference_that_is_not_finite_ends_the_walk_wherever_else_it_is_right(exact):
+    """Whatever its own float64 is: nothing can be compared, and the other side is not blamed for the same values."""
+    sides = [wrong_at(rmvpe("reference_torch"), TRANSPOSED, lambda made: made * torch.inf) for _ in range(2)]
+    pair = Models(
+        sides[0], wrong_at(rmvpe("reference_torch", dtype="float64"), TRANSPOSED, lambda made: made * exact), sides[1]
+    )
+    rows = list(ProbeTrace(pair, Probe("clip", {"audio": AUDIO}), findings.PLAIN, Tolerances("rmvpe", {})).rows())
+    assert rows[-1].path == TRANSPOSED
+    assert by_status(rows, FAULT) == []
+    assert findings.lost_at([msgspec.to_builtins(row) for row in rows]) == TRANSPOSED
