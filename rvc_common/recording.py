@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from .decoders import PADDING_S, decode, shown
+from .outputs import OutputError, whole
 
 
 def read_recording(path: str | Path) -> np.ndarray:
@@ -33,6 +34,16 @@ def read_recording(path: str | Path) -> np.ndarray:
     return np.concatenate(found.blocks)
 
 
+def check_recording(path: str | Path) -> None:
+    """Check that there is something to read, without decoding it.
+
+    Raises ``ValueError``: missing, not a file, empty, or it cannot be opened."""
+    name = f"audio {shown(path)}"
+    with opened(path, name) as file:
+        if not file.read(1):
+            raise ValueError(f"{name}: is empty")
+
+
 def opened(path: str | Path, name: str) -> BinaryIO:
     """A file to read from; ``name`` begins the message of every error.
 
@@ -48,38 +59,24 @@ def opened(path: str | Path, name: str) -> BinaryIO:
         raise ValueError(f"{name}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def check_output(path: Path) -> None:
-    """Check the output's path before the conversion starts.
-
-    Raises ``ValueError``: an ending that cannot be written, or a folder that does not exist."""
-    if path.suffix.lower() not in (".wav", ".flac"):
-        raise ValueError(f"output {path}: write .wav or .flac")
-    if not path.parent.is_dir():
-        raise ValueError(f"output {path}: there is no folder {path.parent}")
-
-
 def check_space(path: Path, seconds: float, sample_rate: int) -> None:
     """Check before the conversion that the disk can hold its result.
 
-    Raises ``ValueError``: too little space; the message states how much is needed."""
-    needed, free = int(seconds * sample_rate * 3), shutil.disk_usage(path.parent).free
+    Raises ``OutputError``: too little space; the message states how much is needed."""
+    folder = next(one for one in path.resolve().parents if one.is_dir())
+    needed, free = int(seconds * sample_rate * 3), shutil.disk_usage(folder).free
     if path.suffix.lower() == ".wav" and free < needed:  # how far .flac packs is not known before
-        raise ValueError(f"output {path}: {needed >> 10} KiB are needed, {free >> 10} KiB are free on that disk")
+        raise OutputError(path, f"{needed >> 10} KiB are needed, {free >> 10} KiB are free on that disk")
 
 
 def write_recording(path: Path, audio: np.ndarray, sample_rate: int) -> None:
     """``[n]`` float32 as 24 bits, int16 as 16; the file appears whole or not at all.
 
-    Raises ``ValueError``: the disk is full or the folder cannot be written."""
+    Raises ``OutputError``: the disk is full or the folder cannot be written."""
     import soundfile
 
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        soundfile.write(part, audio, sample_rate, subtype="PCM_16" if audio.dtype == np.int16 else "PCM_24")
+    how = {"format": path.suffix[1:].upper(), "subtype": "PCM_16" if audio.dtype == np.int16 else "PCM_24"}
+    with whole(path, soundfile.LibsndfileError) as part:
+        soundfile.write(part, audio, sample_rate, **how)
         if soundfile.info(part).frames != audio.size:
-            raise ValueError(f"output {path}: could not be written whole; is the disk full?")
-        part.replace(path)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise ValueError(f"output {path}: cannot be written ({error}); is the disk full?") from None
-    finally:
-        part.unlink(missing_ok=True)
+            raise OutputError(path, "could not be written whole; is the disk full?")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from rvc_common.outputs import whole
 from suites.base.files import read_arrays
 from suites.inputs import recipe
 
@@ -75,11 +76,16 @@ def pack(path: Path) -> Path:
     content = io.BytesIO()
     np.savez(content, **arrays, meta=np.array(json.dumps(meta)))
     packed = path.with_name(f"{path.name}.xz")
-    packed.write_bytes(lzma.compress(content.getvalue(), filters=FILTERS))
+    with whole(packed) as part:
+        part.write_bytes(lzma.compress(content.getvalue(), filters=FILTERS))
     path.unlink()
     return packed
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        print(pack(Path(name)))
+    try:
+        for name in sys.argv[1:]:
+            print(pack(Path(name)))
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from reports.figures.sound import CONTOUR_SECONDS, FRAMES_PER_S, LEVELS, MEL_RANGE
+from rvc_common.outputs import whole
 from suites.base.files import read_arrays
 from suites.base.records import RECORDS
 
@@ -43,7 +44,7 @@ def compress_arrays(path: Path) -> None:
     arrays = read_arrays(path)
     if "mel" in arrays:
         arrays["mel"] = as_drawn(arrays["mel"])
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as file:
+    with whole(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_LZMA) as file:
         for name, values in arrays.items():
             content = io.BytesIO()
             np.save(content, values, allow_pickle=False)
@@ -56,10 +57,15 @@ def publish(folder: Path) -> None:
     for path in sorted(folder.glob("*/*.npz")):
         compress_arrays(path)
     records = folder / RECORDS
-    (folder / f"{RECORDS}.xz").write_bytes(lzma.compress(records.read_bytes(), preset=9 | lzma.PRESET_EXTREME))
+    with whole(folder / f"{RECORDS}.xz") as part:
+        part.write_bytes(lzma.compress(records.read_bytes(), preset=9 | lzma.PRESET_EXTREME))
     records.unlink()
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        publish(Path(name))
+    try:
+        for name in sys.argv[1:]:
+            publish(Path(name))
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -31,6 +31,7 @@ import torch
 
 from reference_torch.layers import check_device
 from rvc_common import CheckpointError
+from rvc_common.outputs import check_folder, check_output, named_path, whole
 from tools.training.export import as_model, export
 from tools.training.scores import best_threshold, draw_curves, evaluate, fill_card, score, versus
 from tools.training.step import STEPS_AT_ONCE, Recipe, State, Stepper, TrainingError, load_state
@@ -47,7 +48,8 @@ class Log:
         self.path = path
         if path.exists():  # steps after the resumed state will be logged again
             kept = [line for line in path.read_text("utf-8").splitlines() if json.loads(line).get("step", 0) <= step]
-            path.write_text("".join(f"{line}\n" for line in kept), "utf-8")
+            with whole(path) as part:
+                part.write_text("".join(f"{line}\n" for line in kept), "utf-8")
 
     def __call__(self, **entry: Any) -> None:
         with self.path.open("a", encoding="utf-8") as file:
@@ -180,7 +182,7 @@ def write_checkpoint(state: State, arguments: argparse.Namespace, log: Log) -> N
 def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add, recipe = command.add_argument, Recipe()
-    add("--out", type=Path, help="folder of state.pt, log.jsonl and rmvpe-small.safetensors")
+    add("--out", type=named_path, help="folder of state.pt, log.jsonl and rmvpe-small.safetensors")
     add("--steps", type=int, default=0, help="number of steps; the learning rate is zero at the last")
     add("--total-minutes", type=float, default=0, help="time for all calls together, to count steps by")
     add("--minutes", type=float, default=0, help="time for the steps of this call; the checkpoint comes on top")
@@ -207,9 +209,9 @@ def parser() -> argparse.ArgumentParser:
     add("--check-batches", type=int, default=32, help=text)
     add("--export", action="store_true", help="only write the checkpoint, from OUT/state.pt")
     text = "only score files, the others against the first"
-    add("--score", type=Path, nargs="+", metavar="CHECKPOINT", help=text)
-    add("--curves", type=Path, nargs=2, metavar=("LOG", "PNG"), help="only draw a log")
-    add("--card", type=Path, metavar="README", help="with --score: write it into a model card as well")
+    add("--score", type=named_path, nargs="+", metavar="CHECKPOINT", help=text)
+    add("--curves", type=named_path, nargs=2, metavar=("LOG", "PNG"), help="only draw a log")
+    add("--card", type=named_path, metavar="README", help="with --score: write it into a model card as well")
     return command
 
 
@@ -218,6 +220,10 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise TrainingError("--card goes with --score CHECKPOINT")
     if arguments.out is None and not arguments.score:
         raise TrainingError("give --out, the folder to work in")
+    if arguments.card:
+        check_output(arguments.card, inputs=arguments.score)
+    if arguments.out and not arguments.score:
+        check_folder(arguments.out)
     for name in ("width", "hidden", "batch", "frames", "check_batches"):
         if getattr(arguments, name) < 1:
             raise TrainingError(f"--{name.replace('_', '-')} must be positive")
@@ -246,6 +252,7 @@ def set_up(arguments: argparse.Namespace) -> None:
 
 def dispatch(arguments: argparse.Namespace) -> int:
     if arguments.curves:
+        check_output(arguments.curves[1], (".png",), arguments.curves[:1])
         draw_curves(*arguments.curves)
         return DONE
     check_arguments(arguments)

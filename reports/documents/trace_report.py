@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from suites.base.files import write_whole
 from suites.metrics import floors
 
 from ..data import trace as traces
@@ -39,7 +40,7 @@ def write_report(folder: Path) -> tuple[Path, Trace]:
     path = write(document(trace, [picture] if picture else []), folder)
     lines = [[*walk, *line] for walk, rows in traces.by_walk(trace).items() for line in traces.full_lines(rows)]
     headings = ["variant", "probe", *_distinct(traces.ALL_HEADINGS)]
-    pd.DataFrame(lines, columns=headings).to_csv(folder / "stages.csv", index=False)
+    write_whole(folder / "stages.csv", pd.DataFrame(lines, columns=headings).to_csv(index=False))
     return path, trace
 
 
@@ -73,7 +74,7 @@ def document(trace: Trace, pictures: Sequence[doc.Picture]) -> doc.Document:
 
 
 def _summary(trace: Trace) -> doc.Section:
-    state = "**Passed**: " if trace.finding is None else "**Failed**: "
+    state = "**Failed**: " if traces.exit_code(trace) else "**Passed**: "
     facts = (doc.Code(str(trace.config[name])) for name in ("precision", "profile"))
     texts = (traces.weights(trace), trace.environment.get("audio", "unknown"), traces.used_optimisations(trace))
     environment = (doc.Num(str(text), (trace.file("environment.json"),)) for text in texts)

@@ -27,6 +27,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from PIL import Image
 
+from rvc_common.outputs import whole
+
 # of what has no style of its own, such as a plugin's backend
 SPARE = (("#E69F00", "d"), ("#000000", "H"), ("#CC6677", "8"), ("#44AA99", "X"))
 
@@ -204,7 +206,9 @@ def _save_png(figure: Figure, path: Path) -> None:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    picture.quantize(PNG_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture = picture.quantize(PNG_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    with whole(path) as part:
+        picture.save(part, "PNG", optimize=True)
 
 
 def _compact(svg: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rvc_common.outputs import whole
 from suites.base.errors import UserError, nearest
 
 from .document import Absent, Document, Num, Table, Text, distinct, inlines, words_of
@@ -37,10 +38,11 @@ def write_tables(document: Document, folder: Path, kind: str = "csv") -> list[Pa
     paths = []
     for table, name in zip(tables, names, strict=True):
         path, rows = folder / f"{name}.{kind}", tidy(table)
-        if kind == "csv":
-            rows.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
-        else:
-            rows.to_parquet(path, engine="pyarrow", index=False)
+        with whole(path) as part:
+            if kind == "csv":
+                rows.to_csv(part, index=False, lineterminator="\n", encoding="utf-8")
+            else:
+                rows.to_parquet(part, engine="pyarrow", index=False)
         paths.append(path)
     return paths
 

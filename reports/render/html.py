@@ -15,6 +15,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from suites.base.files import write_whole
 from suites.gate.judge import FAILED, MEANING, PASSED, UNJUDGED, WORDS
 
 from . import document as doc
@@ -89,9 +90,8 @@ def write(document: doc.Document, folder: Path, name: str = "report") -> Path:
     """``name``.md and ``name``.html in the folder that holds the document's pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.md"
-    # undecodable bytes in file names and messages must not prevent the report
-    path.write_text(markdown.render(document), encoding="utf-8", errors="replace")
-    (folder / f"{name}.html").write_text(render(document, folder), encoding="utf-8", errors="replace")
+    write_whole(path, markdown.render(document))
+    write_whole(folder / f"{name}.html", render(document, folder))
     return path
 
 

@@ -9,21 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Where to write a file that is there whole or not at all, whenever the process ends."""
-    part = path.with_name(path.name + ".part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+from rvc_common.outputs import whole
 
 
 def write_whole(path: Path, text: str) -> None:
+    """Bytes of file names and messages that are no text become question marks, and prevent nothing.
+
+    Raises ``OutputError``: it cannot be written."""
     with whole(path) as part:
-        part.write_text(text)
+        part.write_text(text, encoding="utf-8", errors="replace")
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from reports.render import gate as texts
+from rvc_common.outputs import check_folder, named_path
 
 from ..base.outcome import ERROR, PASSED, Answer
 from ..gate.baseline import baseline_of
@@ -20,15 +20,17 @@ EXAMPLES = (
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("before", type=Path, metavar="RUN", help="a run folder, or a baseline")
-    parser.add_argument("after", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument("before", type=named_path, metavar="RUN", help="a run folder, or a baseline")
+    parser.add_argument("after", type=named_path, metavar="RUN", help="a run folder")
     parser.add_argument("--policy", default="default", metavar="NAME", help="a file of conf/gate")
     parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="also write a report with plots there (default: nowhere)"
+        "--out", type=named_path, metavar="FOLDER", help="also write a report with plots there (default: nowhere)"
     )
 
 
 def run(args: argparse.Namespace) -> Answer:
+    if args.out:
+        check_folder(args.out)
     policy = read_policy(args.policy)
     before = baseline_of([args.before]) if args.before.is_dir() else read_baseline(args.before)
     after = baseline_of([args.after])

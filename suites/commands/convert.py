@@ -15,6 +15,7 @@ from rvc_common import checkpoint
 from rvc_common.checks import PROFILES
 from rvc_common.config import HubertConfig, RMVPEConfig, SynthesizerConfig
 from rvc_common.keys import check_keys
+from rvc_common.outputs import check_output, named_path, whole
 from rvc_common.pickles import holds_stand_in
 
 # neither needs a framework
@@ -23,7 +24,7 @@ from rvc_mlx.keys import hubert_shapes, rmvpe_shapes, state_shapes
 
 from ..base.backends import BACKENDS, impossible
 from ..base.errors import UserError
-from ..base.files import in_files, read_arrays, scratch_folder, whole
+from ..base.files import in_files, read_arrays, scratch_folder
 from ..base.outcome import PASSED, Answer
 from ..definitions import SUITES
 from ..inputs.recordings import make_audio
@@ -39,12 +40,13 @@ EXAMPLES = (
 # kind of checkpoint: the suite that loads it, and the call that --check compares
 CHECKED = {"rmvpe": ("rmvpe", "own_salience"), "hubert": ("hubert", "features"), "voice": ("synthesizer", "infer")}
 SIDES = {"rvc_mlx": "mlx_cpu", "reference_torch": "torch_cpu"}
+ENDINGS = (".safetensors", ".pt", ".pth")
 CHECK_SECONDS, CHECK_SEED, TIMEOUT_S = 1.0, 11, 300.0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", type=Path, metavar="IN", help=".pt, .pth, .safetensors or a Hugging Face folder")
-    parser.add_argument("output", type=Path, metavar="OUT", help=".safetensors, .pt or .pth")
+    parser.add_argument("input", type=named_path, metavar="IN", help=".pt, .pth, .safetensors or a Hugging Face folder")
+    parser.add_argument("output", type=named_path, metavar="OUT", help=".safetensors, .pt or .pth")
     kinds = ["auto", *CHECKED]
     parser.add_argument("--model", default="auto", choices=kinds, help="which model it must be")
     parser.add_argument("--check", action="store_true", help="load both files on every side and compare results")
@@ -61,11 +63,10 @@ def convert(source: Path, target: Path, model: str = "auto", check: bool = False
     """Read, recognise, write, read back and compare every value; one line, and one per side checked.
     Stored dtypes are kept, so that the way back is exact; only bfloat16 becomes float32.
 
-    Raises ``UserError``: unreadable, another model, what no side would load, an ending that is not known, or a side
-    whose results differ."""
+    Raises ``UserError``: unreadable, another model, what no side would load, or a side whose results differ;
+    ``OutputError``: the target cannot be written, or is the source."""
+    check_output(target, ENDINGS, (source,))
     content, profile = read_checked(source, None if model == "auto" else model)
-    if source.resolve() == target.resolve():
-        raise UserError(f"{target}: is the input itself")
     try:
         left_out = _write(content, source, target, profile)
         _compare(content, checkpoint.read_content(target, read_file, content.kind), target)
@@ -73,7 +74,7 @@ def convert(source: Path, target: Path, model: str = "auto", check: bool = False
         raise UserError(str(error)) from None
     values = sum(v.size for v in content.state.values())
     summary = f"{target}: {content.kind}, {len(content.state)} tensors, {values:,} values, all equal to {source}"
-    why = "JSON cannot hold them" if target.suffix == ".safetensors" else "they are objects of other programs"
+    why = "JSON cannot hold them" if target.suffix.lower() == ".safetensors" else "they are objects of other programs"
     lines = [summary, *([f"left out, since {why}: {', '.join(left_out)}"] if left_out else [])]
     return "\n".join(lines + (check_sides(content.kind, source, target, profile) if check else []))
 
@@ -98,12 +99,10 @@ def _write(content: checkpoint.Content, source: Path, target: Path, profile: str
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    if target.suffix in (".pt", ".pth"):
+    if target.suffix.lower() in (".pt", ".pth"):
         left_out = sorted(name for name, value in content.fields.items() if holds_stand_in(value))
         _write_torch(_voice_file(content, left_out) if content.kind == "voice" else content.state, target)
         return left_out
-    if target.suffix != ".safetensors":
-        raise UserError(f"{target}: write .safetensors, .pt or .pth")
     metadata = {
         "format": checkpoint.FORMAT,
         "model": content.kind,
@@ -114,11 +113,8 @@ def _write(content: checkpoint.Content, source: Path, target: Path, profile: str
     if content.kind == "voice":
         fields, left_out = _voice_metadata(content)
         metadata |= fields | {"profile": profile}
-    try:
-        with whole(target) as part:
-            save_file({k: np.asarray(v, order="C") for k, v in content.state.items()}, part, metadata=metadata)
-    except SafetensorError as error:
-        raise UserError(f"cannot write {target}: {error}") from None
+    with whole(target, SafetensorError) as part:
+        save_file({k: np.asarray(v, order="C") for k, v in content.state.items()}, part, metadata=metadata)
     return left_out
 
 
@@ -208,11 +204,8 @@ def _write_torch(content: dict[str, Any], target: Path) -> None:
             return {k: tensors(v) for k, v in value.items()}
         return torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
 
-    try:
-        with whole(target) as part:
-            torch.save(tensors(content), part)
-    except RuntimeError as error:  # what torch.save makes of a folder that is missing or a full disk
-        raise UserError(f"cannot write {target}: {error}".splitlines()[0]) from None
+    with whole(target, RuntimeError) as part:  # what torch.save makes of a full disk
+        torch.save(tensors(content), part)
 
 
 def _compare(written: checkpoint.Content, again: checkpoint.Content, target: Path) -> None:

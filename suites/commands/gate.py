@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from reports.render import gate as texts
+from rvc_common.outputs import check_output, named_path
 
 from ..base.errors import UserError
+from ..base.files import write_whole
 from ..base.outcome import PASSED, Answer
 from ..base.run_folder import RunFolder
 from ..gate.baseline import Baseline, baseline_of
@@ -31,18 +33,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     confirm = "where it is slower, run the suite once more, as RUN was run, and call only what both runs show"
     github = "annotations, and a table in the step summary (default: inside GitHub Actions alone)"
     add = parser.add_argument
-    add("runs", nargs="+", type=Path, metavar="RUN", help=runs)
-    add("--baseline", type=Path, required=True, metavar="FILE", help="the baseline, JSON")
+    add("runs", nargs="+", type=named_path, metavar="RUN", help=runs)
+    add("--baseline", type=named_path, required=True, metavar="FILE", help="the baseline, JSON")
     add("--update", action="store_true", help="make or replace the baseline from the run")
     add("--policy", default="default", metavar="NAME", help="a file of conf/gate")
     add("--all", action="store_true", dest="show_all", help="print gates that simply passed too")
     add("--confirm", action="store_true", help=confirm)
-    add("--junit", type=Path, metavar="FILE", help="also write the verdicts as JUnit XML (default: nowhere)")
-    add("--json-file", type=Path, metavar="FILE", help="also write the verdicts as JSON (default: nowhere)")
+    add("--junit", type=named_path, metavar="FILE", help="also write the verdicts as JUnit XML (default: nowhere)")
+    add("--json-file", type=named_path, metavar="FILE", help="also write the verdicts as JSON (default: nowhere)")
     add("--github", action="store_true", help=github)
 
 
 def run(args: argparse.Namespace) -> Answer:
+    _check_outputs(args)
     policy = read_policy(args.policy)
     candidate = baseline_of(args.runs)
     if args.update:
@@ -55,9 +58,9 @@ def run(args: argparse.Namespace) -> Answer:
         outcome = confirmed(outcome, judge(baseline, baseline_of([again]), policy), policy)
     title = f"Gate of {candidate.facts['suite']}"
     if args.junit:
-        _write_text(args.junit, texts.junit(outcome, title))
+        _write(args.junit, texts.junit(outcome, title))
     if args.json_file:
-        _write_text(args.json_file, texts.as_json(outcome, str(args.baseline), candidate.name))
+        _write(args.json_file, texts.as_json(outcome, str(args.baseline), candidate.name))
     if args.github or os.environ.get("GITHUB_ACTIONS") == "true":
         _tell_github(outcome, title, sys.stderr if args.json or args.quiet else sys.stdout)
     found = texts.as_data(outcome, str(args.baseline), candidate.name)
@@ -81,12 +84,18 @@ def _update(args: argparse.Namespace, candidate: Baseline, policy: Policy) -> An
     return Answer(PASSED, text, found, text.splitlines()[0])
 
 
-def _write_text(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Check the files that are to be written, before a run is judged; none may overwrite what is read."""
+    read = [*args.runs, *([] if args.update else [args.baseline])]
+    for path in (args.baseline if args.update else None, args.junit, args.json_file):
+        if path is not None:
+            check_output(path, inputs=read, makes_folder=True)
+            read.append(path)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text)
 
 
 def _tell_github(outcome: Outcome, title: str, stream: TextIO) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rvc_common.outputs import check_folder, check_output, named_path
+
 from ..base.errors import UserError
-from ..base.outcome import FAILED, PASSED, Answer
+from ..base.outcome import Answer
 from ..base.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -22,14 +26,14 @@ EXAMPLES = (
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("runs", nargs="*", type=Path, metavar="RUN", help="folder of a run or trace, or of several")
-    add("--out", type=Path, metavar="FOLDER", help="where (default: in the only RUN, else ./report)")
+    add("runs", nargs="*", type=named_path, metavar="RUN", help="folder of a run or trace, or of several")
+    add("--out", type=named_path, metavar="FOLDER", help="where (default: in the only RUN, else ./report)")
     add("--name", default="report", metavar="NAME", help="of the files: NAME.md, NAME.html")
     add("--tables", choices=("csv", "parquet"), help="every table as a file as well, in tables/ (default: none)")
     add("--sources", action="store_true", help="print for every number the records that it is from")
     add(
         "--history",
-        type=Path,
+        type=named_path,
         metavar="FOLDER",
         help="instead: all runs in it over time (default: none)",
     )
@@ -67,15 +71,13 @@ def report_of(folders: list[Path], out: Path, kind: str | None = None, name: str
     if len(folders) == 1 and out == folders[0] and RunFolder(out).is_trace:
         if kind:
             raise UserError(f"{out}: a trace's tables are in its stages.csv; --out FOLDER makes others elsewhere")
-        path, found = trace_report.write_report(out)
+        with _writing(out, name, folders):
+            path, found = trace_report.write_report(out)
         verdict = trace.verdict(found).replace("`", "")
-        code = PASSED if found.finding is None else FAILED
-        return Answer(code, f"{verdict}\nreport: {path}", {"report": str(path), "notes": [verdict]})
-    try:
+        return Answer(trace.exit_code(found), f"{verdict}\nreport: {path}", {"report": str(path), "notes": [verdict]})
+    with _writing(out, name, folders):
         built = write_document(folders, out, name)
         written = write_tables(built.document, out / "tables", kind) if kind else []
-    except OSError as error:
-        raise UserError(f"cannot write the report in {out}: {error.strerror}; --out FOLDER for another place") from None
     answer = of_built(built)
     if not kind:
         return answer
@@ -91,10 +93,25 @@ def of_built(built: Built) -> Answer:
     return Answer(built.exit_code, text, {"report": str(built.path), "notes": built.notes}, line)
 
 
+@contextlib.contextmanager
+def _writing(out: Path, name: str, folders: Sequence[Path]) -> Iterator[None]:
+    """A report is written inside, if it can be: that is known before the runs are read."""
+    try:
+        if not (out.is_file() and out in folders):  # reading says that this is no run
+            check_folder(out)
+            for ending in (".md", ".html"):
+                check_output(out / f"{name}{ending}", makes_folder=True)
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write the report in {out}: {error.strerror}; --out FOLDER for another place") from None
+
+
 def _history(args: argparse.Namespace) -> Answer:
     from reports.documents.history import write_history
 
     from ..gate.judge import read_policy
 
-    built = write_history(args.history, args.out or args.history / "history", read_policy("default"))
+    out = args.out or args.history / "history"
+    with _writing(out, "report", ()):
+        built = write_history(args.history, out, read_policy("default"))
     return of_built(built)

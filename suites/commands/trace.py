@@ -8,7 +8,7 @@ import sys
 from tqdm import tqdm
 
 from ..base.errors import UserError, nearest
-from ..base.outcome import ERROR, INTERRUPTED, PASSED, Answer
+from ..base.outcome import ERROR, INTERRUPTED, Answer
 from ..base.run_folder import RunFolder
 from ..definitions.config import Config
 from ..measure.config import compose_config

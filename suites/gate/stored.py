@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 from ..base.errors import UserError
+from ..base.files import write_whole
 from .baseline import DAMAGE, Baseline, Entry, Key
 from .checks import is_positive
 
@@ -28,7 +29,7 @@ def write_baseline(baseline: Baseline, path: Path) -> None:
     stored = {"schema": SCHEMA, "kind": "baseline", "made": baseline.made, "facts": baseline.facts}
     stored |= {"fingerprint": baseline.fingerprint, "entries": entries}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(stored, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(stored, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def read_baseline(path: Path) -> Baseline:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from rvc_common.outputs import whole
+
 from ..base.backends import parity_reference
-from ..base.files import read_arrays, whole
+from ..base.files import read_arrays
 from ..base.run_folder import RunFolder
 from ..definitions.accuracy import judged
 from ..definitions.config import AccuracyOptions

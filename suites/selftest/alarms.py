@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from rvc_common.outputs import check_folder, named_path
+
 from ..base.errors import UserError
-from ..base.files import scratch_folder
+from ..base.files import scratch_folder, write_whole
 from ..base.outcome import Answer
 from ..base.statistics import share_with_interval
 from ..base.words import options as named
@@ -44,7 +46,9 @@ def options(words: Sequence[str], count: int, suite: str = "components") -> Opti
     own = named((word for word in words if word not in rest), defaults)
     if not own["count"].isdigit() or int(own["count"]) < 1:
         raise UserError(f"count={own['count']}: a whole number from 1 is expected")
-    out = Path(own["out"]) if own["out"] else None
+    out = named_path(own["out"]) if own["out"] else None
+    if out is not None:
+        check_folder(out)
     return Options(own["suite"], int(own["count"]), out, own["policy"], own["full"] == "true", rest)
 
 
@@ -210,7 +214,7 @@ def folder_of(o: Options) -> contextlib.AbstractContextManager[Path]:
 
 def answer(o: Options, name: str, text: str, good: bool) -> Answer:
     if o.out is not None:
-        (o.out / f"{name}.md").write_text(text)
+        write_whole(o.out / f"{name}.md", text)
     return answer_of(text, PASSED if good else FAILED)
 
 

@@ -9,17 +9,17 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 from tqdm import tqdm
 
+from rvc_common.outputs import check_folder, named_path
 from rvc_mlx.optimize import OPTIMIZATIONS
 
 from ..base.errors import UserError
-from ..base.files import scratch_folder
+from ..base.files import scratch_folder, write_whole
 from ..base.outcome import FAILED, PASSED, Answer
 from ..base.words import options
 from ..faults import FAULTS, Fault
@@ -66,7 +66,8 @@ def faults(words: Sequence[str]) -> Answer:
         raise UserError(f"only={given['only']}: no fault of that name; all of them: {', '.join(FAULTS)}")
     if not given["clean"].isdigit():
         raise UserError(f"clean={given['clean']}: a whole number is expected")
-    folder = Path(given["out"] or f"runs/{datetime.now():%Y%m%d-%H%M%S}-selftest-faults")
+    folder = named_path(given["out"] or f"runs/{datetime.now():%Y%m%d-%H%M%S}-selftest-faults")
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     outcomes = []
     clean = int(given["clean"])
@@ -80,7 +81,7 @@ def faults(words: Sequence[str]) -> Answer:
             file.flush()
             bar.update()
     text, passed = summary(outcomes)
-    (folder / "report.md").write_text(text)
+    write_whole(folder / "report.md", text)
     answer = answer_of(text, PASSED if passed else FAILED)
     path = str(folder / "report.md")
     return answer._replace(text=f"{text}\nreport: {path}", found={**answer.found, "report": path})

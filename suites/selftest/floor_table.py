@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 import msgspec
 from tqdm import tqdm
 
+from rvc_common.outputs import check_output
+
 from ..base import environment
 from ..base.backends import DTYPES
 from ..base.errors import UserError, nearest
-from ..base.files import scratch_folder
+from ..base.files import scratch_folder, write_whole
 from ..base.records import read_lines, records, records_file
 from ..base.words import options
 from ..inputs.weights import voice_names
@@ -141,6 +143,7 @@ def update(words: list[str]) -> str:
     precision, backends, quick = given["precision"], given["backends"] or None, given["quick"] == "true"
     if precision not in DTYPES:
         raise UserError(f"precision={precision}{nearest(precision, DTYPES)}")
+    check_output(floors.TABLE)
     stored = floors.stored()
     if "stages" in given["what"]:
         import torch
@@ -172,7 +175,7 @@ def _machine_text(made: Mapping[str, str]) -> str:
 
 
 def _store(table: dict[str, Any]) -> None:
-    floors.TABLE.write_text(json.dumps(table, indent=0, sort_keys=True) + "\n")
+    write_whole(floors.TABLE, json.dumps(table, indent=0, sort_keys=True) + "\n")
     floors.stored.cache_clear()
 
 

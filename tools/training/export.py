@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from reference_torch.rmvpe import RMVPE, Network
-from suites.base.files import whole
+from rvc_common.outputs import whole
 from tools.voices.batch import make_batch
 from tools.voices.draw import Draw
 
@@ -56,6 +56,7 @@ def export(state: State, path: Path, batches: int) -> dict[str, Any]:
     ``batches``: held-out batches per condition for the scores. The same state gives the same bytes.
 
     Raises ``TrainingError``: the file would be too large, or its weights are not finite."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     recipe, device = state.recipe, state.device
@@ -88,7 +89,7 @@ def export(state: State, path: Path, batches: int) -> dict[str, Any]:
     facts |= {"torch": torch.__version__, "device": name, "threshold_before_shift": threshold}
     # one entry: the format keeps no order of several
     metadata = {"about": json.dumps({"training": facts, "scores": scores, "license": "MIT"})}
-    with whole(path) as part:
+    with whole(path, SafetensorError) as part:
         save_file(arrays, part, metadata)
     told = {"event": "export", "file_bytes": path.stat().st_size, "seconds": round(state.seconds, 1), **facts}
     return told | {

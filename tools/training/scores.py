@@ -15,6 +15,8 @@ import torch
 
 from reference_torch.rmvpe import RMVPE
 from rvc_common.checkpoint import read_metadata
+from rvc_common.outputs import whole
+from suites.base.files import write_whole
 from tools.voices.batch import CLEAN, TRAINING, Conditions, make_batch
 from tools.voices.draw import Draw
 
@@ -149,7 +151,7 @@ def fill_card(text: str, card: Path) -> None:
     old = card.read_text("utf-8")
     if BEGIN not in old or END not in old:
         raise TrainingError(f"{card}: lacks the line {BEGIN} or {END}")
-    card.write_text(f"{old.split(BEGIN)[0]}{BEGIN}\n{text}\n{END}{old.split(END)[1]}", "utf-8")
+    write_whole(card, f"{old.split(BEGIN)[0]}{BEGIN}\n{text}\n{END}{old.split(END)[1]}")
 
 
 def _facts(path: Path) -> str:
@@ -200,5 +202,6 @@ def draw_curves(log: Path, out: Path) -> None:
     axes[2].set(xlabel="step", ylabel="raw pitch accuracy, %, at the best threshold")
     if checks:
         axes[2].legend()
-    figure.savefig(out, dpi=110)
+    with whole(out) as part:
+        figure.savefig(part, dpi=110, format="png")
     pyplot.close(figure)

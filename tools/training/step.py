@@ -14,8 +14,8 @@ from torch import nn
 
 from reference_torch.audio import LogMel
 from reference_torch.rmvpe import Network, RMVPEConfig
+from rvc_common.outputs import whole
 from rvc_common.stages import run
-from suites.base.files import whole
 from tools.voices.batch import make_batch, salience
 from tools.voices.draw import Draw
 
@@ -95,7 +95,7 @@ class State:
             "loss_sum": self.loss_sum,
             **{name: getattr(self, name).state_dict() for name in PARTS},
         }
-        with whole(path) as part:
+        with whole(path, RuntimeError) as part:  # what torch.save makes of a full disk
             torch.save(content, part)
 
 

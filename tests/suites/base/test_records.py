@@ -343,7 +343,7 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "plan.json"
     write_whole(path, "old")
 
-    def cut(self, text):
+    def cut(self, text, **_):
         with self.open("w") as file:
             file.write(text[:2])
         raise KeyboardInterrupt

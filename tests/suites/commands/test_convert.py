@@ -57,7 +57,11 @@ def test_there_and_back(tmp_path, checkpoint, tiny_state):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("a.pt", "is the input itself"), ("a.bin", r"write \.safetensors"), ("nowhere/a.safetensors", "nowhere")],
+    [
+        ("a.pt", "is the same file as"),
+        ("a.bin", r"write \.safetensors or \.pt or \.pth"),
+        ("nowhere/a.safetensors", "nowhere does"),
+    ],
 )
 def test_bad_targets(tmp_path, checkpoint, name, message):
     with pytest.raises((UserError, OSError), match=message):
