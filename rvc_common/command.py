@@ -166,15 +166,15 @@ def jobs_of(args: argparse.Namespace) -> list[Job]:
     Raises ``ValueError``: no recordings, or two that would become one file; ``OutputError``: an output that cannot be
     written, or that would overwrite an input."""
     models = [path for path in (args.voice, args.hubert, args.rmvpe, args.index, args.f0) if path is not None]
-    if missing := [path for path in models if not path.exists()]:
+    if missing := [path for path in models if not _is(path.exists)]:
         raise ValueError(f"{shown(missing[0])}: no such file")
-    if len(args.inputs) == 1 and not args.inputs[0].is_dir() and not args.output.is_dir():
+    if len(args.inputs) == 1 and not _is(args.inputs[0].is_dir) and not _is(args.output.is_dir):
         check_output(args.output, WRITTEN, (*args.inputs, *models))
         return [Job(args.inputs[0], args.output)]
     recordings = [path for given in args.inputs for path in _recordings(given)]
     if args.f0 and len(recordings) > 1:
         raise ValueError(f"--f0 is the pitch of one recording, and {len(recordings)} are to be converted")
-    if args.output.suffix.lower() in SOUND and not args.output.is_dir():
+    if args.output.suffix.lower() in SOUND and not _is(args.output.is_dir):
         raise ValueError(f"output {shown(args.output)}: several recordings need a folder")
     check_folder(args.output)
     jobs: dict[str, Job] = {}
@@ -184,13 +184,13 @@ def jobs_of(args: argparse.Namespace) -> list[Job]:
         other = jobs.setdefault(job.output.name.casefold(), job)
         if other is not job:
             raise ValueError(f"{shown(other.input)} and {shown(path)} would both become {shown(job.output)}")
-        check_output(job.output, WRITTEN, (*recordings, *models) if job.output.exists() else (), makes_folder=True)
+        check_output(job.output, WRITTEN, (*recordings, *models) if _is(job.output.exists) else (), makes_folder=True)
     return list(jobs.values())
 
 
 def _recordings(given: Path) -> list[Path]:
     """A file, or those in a folder that are recordings by their endings."""
-    if not given.is_dir():
+    if not _is(given.is_dir):
         return [given]
     files = sorted(path for path in given.iterdir() if not path.name.startswith(".") and path.is_file())
     found = [path for path in files if path.suffix.lower() in SOUND]
@@ -201,6 +201,13 @@ def _recordings(given: Path) -> list[Path]:
             f"{shown(given)}: {other} files are left out, which by their endings are no recordings", stacklevel=2
         )
     return found
+
+
+def _is(check: Callable[[], bool]) -> bool:
+    """Asks a path, which may be one that cannot be: a name that is too long, or links in a circle."""
+    with contextlib.suppress(OSError):
+        return check()
+    return False
 
 
 def knobs_of(args: argparse.Namespace) -> Knobs:
@@ -255,14 +262,13 @@ class Conversion:
                 samples = read_recording(job.input)
             if samples is None:
                 continue
-            with Progress(self.args.quiet) as progress:
-                progress.says("loading")
-                # once, and not before there is something to convert; an error of a model ends everything
-                loaded = loaded or load(self.side, self.args, self.knobs)
-                line = ""
-                with self.alone(job):
+            if loaded is None:  # not before there is something to convert; an error of a model ends everything
+                with Progress(self.args.quiet) as progress:
+                    progress.says("loading")
+                    loaded = load(self.side, self.args, self.knobs)
+            with self.alone(job):
+                with Progress(self.args.quiet) as progress:
                     line = self.convert(job, samples, *loaded, progress)
-            if line:
                 print(line, flush=True)
                 self.written += 1
         return PASSED if self.written == len(self.jobs) else ERROR
@@ -318,7 +324,9 @@ class Progress:
 
 
 def warn(message: object, *_: object, **__: object) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    from tqdm import tqdm
+
+    tqdm.write(f"warning: {message}", file=sys.stderr)  # above a progress bar
 
 
 def tell(error: BaseException, verbose: bool, name: str = "") -> None:

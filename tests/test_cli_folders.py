@@ -91,6 +91,8 @@ def test_a_missing_recording_costs_only_itself(files, songs, tmp_path, capsys): 
         (["songs/a.wav"], "songs/a.wav", "is the same file as"),
         (["songs/a.wav"], "", "the name is empty"),
         (["songs/a.wav"], "voice.wav", "is the same file as"),
+        (["songs/a.wav"], f"{'n' * 252}.wav", "wav: File name too long"),
+        (["songs"], f"{'n' * 256}", "nnn: File name too long"),
     ],
 )
 def test_names_are_refused_before_the_work(inputs, output, message, files, songs, tmp_path, capsys):  # noqa: F811

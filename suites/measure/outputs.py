@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from rvc_common.outputs import whole
+
 from ..base.backends import parity_reference
 from ..base.files import read_arrays
 from ..base.lines import Output, Sample, Warmup, Work, Workload
@@ -258,7 +260,8 @@ class CaseOutputs(MeasuredCase):
         for backend, made in found.items():
             path = RunFolder(self.session.folder).audio_file(self.case.name, backend)
             path.parent.mkdir(exist_ok=True)
-            soundfile.write(path, *made, subtype="PCM_24")
+            with whole(path, soundfile.LibsndfileError) as part:
+                soundfile.write(part, *made, format="WAV", subtype="PCM_24")
         if found:
             rate = next(iter(found.values()))[1]
             signals = {backend: samples for backend, (samples, _) in found.items()}
@@ -268,7 +271,8 @@ class CaseOutputs(MeasuredCase):
         if arrays:
             path = RunFolder(self.session.folder).array_file(name, self.case.name)
             path.parent.mkdir(exist_ok=True)
-            np.savez_compressed(path, **arrays)
+            with whole(path) as part, part.open("wb") as file:
+                np.savez_compressed(file, **arrays)
 
 
 def late_work(samples: Collection[Sample]) -> str | None:
