@@ -226,11 +226,10 @@ class RMVPE(Model, rmvpe.RMVPE):
         inside = (bins >= 0) & (bins < N_BINS)
         weights = np.where(inside, np.take_along_axis(values, bins.clip(0, N_BINS - 1), axis=1), np.float32(0))
         bin_cents = np.where(inside, CENTS_FIRST_BIN + CENTS_PER_BIN * bins, 0.0)
-        top = values.max(axis=1, initial=0.0)
-        finite = np.isfinite(top)
-        voiced = finite & (top > threshold)
-        total = np.where(voiced, weights.sum(axis=1, dtype=np.float32), np.float32(1))
-        return np.where(finite, np.where(voiced, (weights * bin_cents).sum(axis=1) / total, 0.0), np.nan)
+        unvoiced = values.max(axis=1, initial=0.0) <= threshold  # NaN is not
+        total = np.where(unvoiced, np.float32(1), weights.sum(axis=1, dtype=np.float32))
+        with np.errstate(invalid="ignore"):
+            return np.where(unvoiced, 0.0, (weights * bin_cents).sum(axis=1) / total)
 
     def _hertz(self, cents: np.ndarray) -> np.ndarray:
         return np.where(cents == 0, 0.0, 10.0 * 2.0 ** (cents / 1200.0))

@@ -177,16 +177,19 @@ class RMVPE(Model, rmvpe.RMVPE):
         inside = (bins >= 0) & (bins < N_BINS)
         nearby = mx.where(inside, mx.take_along_axis(salience, mx.clip(bins, 0, N_BINS - 1), axis=1), 0.0)
         # a CPU's maximum is NaN where there is any; a GPU's may pass over it, a sum does not
-        sums = [salience.sum(axis=1)] if self.on_gpu else []
-        mx.eval(nearby, bins, *sums)
+        sums = salience.sum(axis=1) if self.on_gpu else None
+        if sums is not None:
+            mx.eval(nearby, bins, sums)
         window = np.array(nearby)
         # a bin outside has weight zero, so its cents do not matter
         weighted = (window * (CENTS_FIRST_BIN + CENTS_PER_BIN * np.array(bins).astype(np.float64))).sum(axis=1)
-        top = window.max(axis=1, initial=0.0)
-        finite = np.isfinite(np.array(sums[0]) if sums else top)
-        voiced = finite & (top > threshold)
-        total = np.where(voiced, window.sum(axis=1, dtype=np.float32), np.float32(1))
-        return np.where(finite, np.where(voiced, weighted / total, 0.0), np.nan)
+        unvoiced = window.max(axis=1, initial=0.0) <= threshold  # NaN is not
+        total = np.where(unvoiced, np.float32(1), window.sum(axis=1, dtype=np.float32))
+        with np.errstate(invalid="ignore"):
+            cents = np.where(unvoiced, 0.0, weighted / total)
+        if sums is not None:
+            cents[~np.isfinite(np.array(sums))] = np.nan
+        return cents
 
     def _hertz(self, cents: np.ndarray) -> np.ndarray:
         return np.where(cents == 0, 0.0, 10.0 * 2.0 ** (cents / 1200.0))

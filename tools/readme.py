@@ -11,6 +11,7 @@ from reports.render.document import Cell, Code, counted, plain, say
 from reports.render.markdown import text
 from reports.tables import cells, parity, phases
 from reports.tables.summary import is_faster, is_slower, sweep
+from suites.base.files import write_whole
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = sorted(path.parent for path in (ROOT / "reports" / "benchmarks").glob("*/BENCHMARKS.md"))
@@ -99,4 +100,4 @@ def filled(readme: str) -> str:
 
 if __name__ == "__main__":
     path = ROOT / "README.md"
-    path.write_text(filled(path.read_text("utf-8")), "utf-8")
+    write_whole(path, filled(path.read_text("utf-8")))

@@ -357,3 +357,16 @@ def test_a_wrong_reference_is_told_everywhere_and_is_no_failure(tmp_path):
     assert "**Passed**" in path.read_text()
     assert "reference wrong" in path.read_text()
     assert (tmp_path / "trace" / "stages.csv").read_text().count("reference wrong") == 1
+
+
+def test_a_reference_that_is_not_finite_leaves_the_trace_unjudged(tmp_path):
+    where = {"kind": "reference", "sentence": "the reference is wrong here", "facts": {"finite": False, "times": "inf"}}
+    lines = [record("filtered"), record("segment.0.audio.dec.ups.0", status=REFERENCE_WRONG, where=where)]
+    path, trace = write_report(write(tmp_path / "trace", lines))
+    told = "computes NaN or infinite values, first in stage segment.0.audio.dec.ups.0; nothing after it can be compared"
+    assert told in str(reports.unjudged(trace))
+    assert told in path.read_text()
+    assert "**Failed**" in path.read_text()
+    assert reports.exit_code(trace) == 2
+    _, trace = write_report(write(tmp_path / "other", [record("cuts", times=5.0), *lines]))
+    assert (reports.unjudged(trace), reports.exit_code(trace)) == (None, 1)
