@@ -142,12 +142,15 @@ class Session:
     def others(self) -> str:
         """A sentence on the processes that took processor time beside this run; empty where they took little."""
         all_s = (time.monotonic() - self._begun) * (os.cpu_count() or 1)
-        taken = {key: one - self._processes.get(key, 0.0) for key, one in cpu_by_process().items()}
-        shares = {key: one / all_s for key, one in taken.items() if key[0] != os.getpid()}
+        names, before = {}, {key: seconds for key, (_, seconds) in self._processes.items()}
+        shares = {}
+        for key, (name, seconds) in cpu_by_process().items():
+            if key[0] != os.getpid():
+                names[key], shares[key] = name, (seconds - before.get(key, 0.0)) / all_s
         first = sorted(shares, key=lambda key: -shares[key])[:MOST_NAMED]
         if sum(shares.values()) < LITTLE_SHARE:
             return ""
-        named = ", ".join(f"{name} (process {pid}) {100 * shares[pid, name]:.0f} %" for pid, name in first)
+        named = ", ".join(f"{names[key]} (process {key[0]}) {100 * shares[key]:.0f} %" for key in first)
         return f"other work took {100 * sum(shares.values()):.0f} % of the processors' time: {named}"
 
     # ------------------------------------------------------------------ samples and records
@@ -200,12 +203,13 @@ def poor_clock(clock: Mapping[str, float] | None) -> str | None:
     return f"{text}: samples of {1e3 * SHORT_SAMPLE_S:g} ms are coarse"
 
 
-def cpu_by_process() -> dict[tuple[int, str], float]:
-    """Processor seconds of every process that runs now, by number and name."""
+def cpu_by_process() -> dict[tuple[int, float], tuple[str, float]]:
+    """Name and processor seconds of every process that runs now, by number and start: names change while they run,
+    and numbers come again."""
     found = {}
-    for process in psutil.process_iter(["name", "cpu_times"]):
+    for process in psutil.process_iter(["name", "cpu_times", "create_time"]):
         if times := process.info["cpu_times"]:
-            found[process.pid, process.info["name"]] = times.user + times.system
+            found[process.pid, process.info["create_time"]] = process.info["name"], times.user + times.system
     return found
 
 
