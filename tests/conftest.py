@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import lzma
@@ -20,6 +21,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one core each: their spinning threads
 
 # torch first: loaded after rvc_mlx, it would take some of its BLAS calls to MLX's fast BLAS
 import torch  # noqa: F401
+
+
+def pytest_collection_finish() -> None:
+    """What was imported is no garbage; a collection, of which runs make many, need not look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

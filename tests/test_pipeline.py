@@ -46,7 +46,9 @@ def test_sides_agree_when_f0_is_handed_over(voice, knobs, windows):
 @pytest.mark.parametrize("name", VOICES)
 def test_every_voice_with_its_own_f0(sides, voice, name):
     results = [
-        module(side, "pipeline").Pipeline(parts.hubert, parts.rmvpe, synthesizer(side, name)).convert(voice, 16000)
+        module(side, "pipeline")
+        .Pipeline(parts.hubert, parts.rmvpe, synthesizer(side, name))
+        .convert(voice[:24000], 16000)
         for side, parts in zip(PAIR, sides, strict=True)
     ]
     (want, rate), (got, other) = results
@@ -56,7 +58,7 @@ def test_every_voice_with_its_own_f0(sides, voice, name):
 
 
 def test_the_webuis_rules(voice):
-    results = [pipeline(side, profile="webui").convert(voice, 16000) for side in PAIR]
+    results = [pipeline(side, profile="webui").convert(voice[:24000], 16000) for side in PAIR]
     assert all(audio.dtype == np.int16 for audio, _ in results)
     assert snr_db(results[1][0], results[0][0]) > 45
     assert np.abs(results[0][0]).max() <= 0.99 * 32768
@@ -86,7 +88,7 @@ def test_the_same_seed_twice_and_another(sides, side, voice):
     assert np.abs(first - other).max() > 1e-3
 
 
-@pytest.mark.parametrize("sr", [8000, 22050, 44100, 192000])
+@pytest.mark.parametrize("sr", [8000, 44100, 192000])
 def test_any_rate(sides, voice, sr):
     given = soxr.resample(voice[:24000], 16000, sr, quality="VHQ")
     (want, _), (got, _) = (model.convert(given, sr) for model in sides)
@@ -133,14 +135,14 @@ def test_short_and_silent_recordings(sides, side):
 
 @BOTH
 def test_f0_of_the_recording_or_of_the_padded_one(sides, side, voice):
-    model, seen = sides[PAIR.index(side)], {}
-    model.convert(voice, 16000, watch=lambda n, v: seen.update({n: v}))
-    want, _ = model.convert(voice, 16000)
-    assert (model.convert(voice, 16000, f0=seen["f0"])[0] == want).all()
+    model, given, seen = sides[PAIR.index(side)], voice[:16000], {}
+    model.convert(given, 16000, watch=lambda n, v: seen.update({n: v}))
+    want, _ = model.convert(given, 16000)
+    assert (model.convert(given, 16000, f0=seen["f0"])[0] == want).all()
     own: dict[str, np.ndarray] = {}
-    model.convert(voice, 16000, f0=seen["f0"][100:501], watch=lambda n, v: own.update({n: v}))
+    model.convert(given, 16000, f0=seen["f0"][100:201], watch=lambda n, v: own.update({n: v}))
     assert own["f0"].size == seen["f0"].size - 1
-    assert (own["f0"][100:500] == seen["f0"][100:500]).all()
+    assert (own["f0"][100:200] == seen["f0"][100:200]).all()
 
 
 @BOTH

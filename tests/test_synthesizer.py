@@ -30,14 +30,19 @@ def rounding(exact: np.ndarray, reference: np.ndarray) -> float:
     return max(float(np.abs(reference - exact).max()), float(np.finfo(np.float32).eps * np.abs(exact).max()))
 
 
+@functools.cache
+def reference_and_truth(name: str) -> tuple[np.ndarray, np.ndarray]:
+    models = synthesizer("reference_torch", name), synthesizer("reference_torch", name, dtype="float64")
+    want, truth = (model.infer(**inputs(model, frames=26, batch=3), noise=5) for model in models)
+    return want, truth
+
+
 @pytest.mark.parametrize("name", VOICES)
 @pytest.mark.parametrize("side", ["rvc_mlx", "plain"])
 def test_every_voice_with_batch_speakers_and_padding(side, name):
-    reference, exact = synthesizer("reference_torch", name), synthesizer("reference_torch", name, dtype="float64")
-    ours = synthesizer(side, name)
-    arguments = inputs(reference, frames=26, batch=3)
-    want, got, truth = (model.infer(**arguments, noise=5) for model in (reference, ours, exact))
-    assert got.shape == want.shape == (3, 26 * reference.hop_samples)
+    (want, truth), ours = reference_and_truth(name), synthesizer(side, name)
+    got = ours.infer(**inputs(ours, frames=26, batch=3), noise=5)
+    assert got.shape == want.shape == (3, 26 * ours.hop_samples)
     assert np.abs(got - truth).max() <= FACTOR * rounding(truth, want)
 
 
@@ -105,6 +110,9 @@ def test_rates_that_neither_project_runs_are_refused(side, profile, f0, rates, k
         build(voice_state("synth_v2_40k_f0"), config, "v2", f0, "HiFi-GAN", profile=profile, **SIDES[side])
 
 
+STOCK = SynthesizerConfig.make(facts("synth_v2_40k_f0")[0], voice_state("synth_v2_40k_f0"), "v2", True, "HiFi-GAN")
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     profile=st.sampled_from(["applio", "webui"]),
@@ -117,10 +125,8 @@ def test_exactly_the_rates_that_run_are_accepted(profile, f0, levels):
     """Each level's convolutions run, and with pitch the two that are added have the same length."""
     rates, kernels = zip(*levels, strict=True)
     small = {"upsample_initial_channel": 16, "resblock_kernel_sizes": (3,), "resblock_dilation_sizes": ((1,),)}
-    config = dataclasses.replace(
-        synthesizer("reference_torch", "synth_v2_40k_f0").config,
-        **small | {"has_f0": f0, "upsample_rates": rates, "upsample_kernel_sizes": kernels},
-    )
+    given = small | {"has_f0": f0, "upsample_rates": rates, "upsample_kernel_sizes": kernels}
+    config = dataclasses.replace(STOCK, **given)
     decoder, x, runs = HiFiGAN(config, profile), torch.zeros(1, 16, 9), True
     source = torch.zeros(1, 1, 9 * config.hop_samples)
     try:

@@ -91,7 +91,7 @@ def against(run: RunData, line: Line) -> Num | Absent:
     if other is None or other["status"] == "error":
         return Absent(run.why(line["case"], line["component"], reference))
     ours, theirs = _above(line), _above(other) if other.get("cold") else []
-    if not ours or not theirs or max(theirs) <= 0:
+    if not ours or not theirs or min(theirs) <= 0:
         return Absent("this system cannot tell a call's peak from the load's")
     sources = (run.source(line, "cold"), run.source(other, "cold"))
     value, low, high = max(ours) / max(theirs), min(ours) / max(theirs), max(ours) / min(theirs)

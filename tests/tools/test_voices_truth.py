@@ -23,10 +23,16 @@ def clean() -> list[Batch]:
     return [make(seed) for seed in range(3)]
 
 
+def between(x: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Values at ascending ``places`` that lie between samples."""
+    low, high = max(0, int(places[0])), min(x.size, int(places[-1]) + 2)
+    return np.interp(places, np.arange(low, high), x[low:high])
+
+
 def correlation(x: np.ndarray, centre: int, lag: float, width: int) -> float:
     """Normalised correlation of two stretches of ``width`` samples, ``lag`` apart around ``centre``."""
     first = centre - lag / 2 - width / 2 + np.arange(width)
-    a, b = (np.interp(start, np.arange(x.size), x) for start in (first, first + lag))
+    a, b = (between(x, places) for places in (first, first + lag))
     return float((a * b).sum() / max(np.sqrt((a * a).sum() * (b * b).sum()), 1e-12))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import made_suites
 import pytest
+from quick_runs import figures
 
 from suites import definitions
 from suites.__main__ import main
@@ -54,7 +55,7 @@ class Fakes:
         return Answer(self._code(folder.name), "")
 
     def run(self, folder: Path) -> int:
-        with pytest.MonkeyPatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch, figures():
             patch.setattr(command, "finish", self.finish)
             patch.setattr(command, "trace_one", self.trace)
             return max(one.exit_code for one in execute(folder).values())

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from command import strict
 from command import suites as run_suites
-from quick_runs import busy_machine, workers_inside
+from quick_runs import figures, workers_inside
 
 from suites.base.records import read_lines, records
 from suites.child.served import named
@@ -35,8 +35,7 @@ def finished(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param) / "run"
     words = ["measure=smoke", "durations=[1]", "suite.speech_clip=false", "backends=[torch_cpu,mlx_cpu]"]
     words += ["threads=1", "measure.warmup_seconds=0", "measure.first_calls=1"]  # tests run beside each other
-    # one with processes of its own; the protocol is the same for all
-    with busy_machine() if request.param == "pipeline" else workers_inside():
+    with workers_inside(), figures("time", "speedup", "memory"):
         done = run_suites("run", request.param, *words, f"out={folder}")
     assert done.returncode == 0, done.stdout + done.stderr
     return SUITES[request.param], folder

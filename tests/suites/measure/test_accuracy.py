@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from command import strict
+from quick_runs import workers_inside
 from safetensors.numpy import save_file
 
 from suites.__main__ import main
@@ -37,7 +38,8 @@ def network(tmp_path_factory, tiny_state):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, network):
     folder = tmp_path_factory.mktemp("accuracy") / "run"
-    code = main(["run", "accuracy", *SMALL, *TWO, f"weights.rmvpe={network}", f"out={folder}"])
+    with workers_inside():
+        code = main(["run", "accuracy", *SMALL, *TWO, f"weights.rmvpe={network}", f"out={folder}"])
     return folder, code
 
 

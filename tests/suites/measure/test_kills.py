@@ -115,7 +115,8 @@ def _command(words: Sequence[str]) -> list[str]:
 
 def _run(words: Sequence[str]) -> tuple[int, str]:
     """Exit code, and the last line that tells why."""
-    done = subprocess.run(_command(words), cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S)
+    with workers_inside():
+        done = suites("run", *words)
     lines = (done.stdout + done.stderr).splitlines()
     told = [x.strip() for x in lines if x.startswith("error")][-1:]
     # of a fault of the program: where it was, and what

@@ -22,6 +22,7 @@ from quick_runs import Inside, busy_machine, figures, workers_inside
 from suites.base.records import read_lines, records
 from suites.measure import session
 from suites.measure.launch import Worker
+from suites.measure.timed import TimedCase
 
 # one thread each: these runs stand beside other tests
 BOTH = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "threads=1"]
@@ -172,16 +173,20 @@ def test_killed_parent_takes_its_workers_along(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_killed_worker_costs_its_own_case_only(tmp_path):
-    folder = tmp_path / "r"
+def test_a_killed_worker_costs_its_own_case_only(tmp_path, monkeypatch):
+    folder, take_turn, turns = tmp_path / "r", TimedCase._take_turn, []
+
+    def killing(self, backend, *more):
+        turns.append(backend)
+        if len(turns) == 4:
+            psutil.Process(self.workers["mlx_cpu"].pid).kill()
+        take_turn(self, backend, *more)
+
+    monkeypatch.setattr(TimedCase, "_take_turn", killing)
     durations = ["durations=[1,1.5]", "measure.rounds.min=3", "measure.rounds.max=3"]
-    process = start("run", "rmvpe", *SMALL, *durations, f"out={folder}")
-    wait_for_samples(folder, 6)
-    for child in psutil.Process(process.pid).children():
-        if "mlx_cpu" in " ".join(child.cmdline()):
-            child.kill()
-    out, _ = process.communicate(timeout=200)
-    assert process.returncode == 2
+    with busy_machine(), figures():
+        done = suites("run", "rmvpe", *SMALL, *durations, f"out={folder}")
+    assert done.returncode == 2
     status = {(r["case"], r["backend"]): r["status"] for r in records(read_lines(folder / "records.jsonl"))}
     assert status == {
         ("synthetic-1s", "torch_cpu"): "passed",
@@ -189,7 +194,7 @@ def test_a_killed_worker_costs_its_own_case_only(tmp_path):
         ("synthetic-1.5s", "torch_cpu"): "passed",
         ("synthetic-1.5s", "mlx_cpu"): "passed",
     }
-    assert "killed by SIGKILL" in out
+    assert "killed by SIGKILL" in done.stdout
     with workers_inside(), figures():
         done = suites("run", f"resume={folder}")
     assert done.returncode == 0, done.stderr

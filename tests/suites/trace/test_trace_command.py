@@ -54,6 +54,7 @@ def test_a_clean_trace_passes_and_leaves_its_records(capsys, tmp_path):
     assert main(["trace", "hubert", *SMALL, f"out={tmp_path / 't'}"]) == 2  # never over another one
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_published_fault_is_placed_told_and_pinned(capsys, tmp_path, injected):
     injected("rmvpe/transposed-zero-padded")
     code, out = trace(capsys, "rmvpe", *SMALL, f"out={tmp_path / 't'}")
@@ -65,6 +66,7 @@ def test_the_published_fault_is_placed_told_and_pinned(capsys, tmp_path, injecte
     assert main(["report", str(tmp_path / "t")]) == 1
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_plain_walk_names_the_innermost_stage(capsys, tmp_path, injected):
     injected("rmvpe/kernel-transposed")
     code, out = trace(capsys, "rmvpe", *SMALL, f"out={tmp_path / 't'}")
@@ -131,6 +133,7 @@ def test_a_lost_worker_is_no_verdict(capsys, tmp_path, monkeypatch):
 
 
 # ---------------------------------------------------------------------- the self-test
+@pytest.mark.usefixtures("quick")
 def test_a_few_faults_and_clean_pairs(capsys, tmp_path):
     words = ["only=(rmvpe/f0-late|synthesizer/(flip-after|level|tile-halo))$", "clean=1"]
     assert main(["selftest", "faults", *words, f"out={tmp_path}"]) == 0
