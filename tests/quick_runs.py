@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import gc
 import io
 import json
 import math
@@ -121,7 +120,6 @@ def workers_inside() -> Iterator[None]:
         for module in (session, trace_run, convert, probe):
             patch.setattr(module, "Worker", Inside)
         patch.setattr(Model, "from_checkpoint", classmethod(_load_once))
-        patch.setattr(gc, "freeze", lambda: None)  # what this process holds is no model
         yield
     torch.set_num_threads(threads)
     torch.backends.cudnn.allow_tf32 = tf32

@@ -45,12 +45,10 @@ def test_sides_agree_when_f0_is_handed_over(voice, knobs, windows):
 
 @pytest.mark.parametrize("name", VOICES)
 def test_every_voice_with_its_own_f0(sides, voice, name):
-    results = [
-        module(side, "pipeline")
-        .Pipeline(parts.hubert, parts.rmvpe, synthesizer(side, name))
-        .convert(voice[:24000], 16000)
-        for side, parts in zip(PAIR, sides, strict=True)
-    ]
+    results = []
+    for side, parts in zip(PAIR, sides, strict=True):
+        model = module(side, "pipeline").Pipeline(parts.hubert, parts.rmvpe, synthesizer(side, name), windows=SHORT)
+        results.append(model.convert(voice[:16000], 16000))
     (want, rate), (got, other) = results
     assert rate == other
     assert snr_db(got, want) >= 50
@@ -83,7 +81,7 @@ def test_small_pieces_change_nothing_but_rounding(name, voice):
 @BOTH
 def test_the_same_seed_twice_and_another(sides, side, voice):
     model = sides[PAIR.index(side)]
-    first, again, other = (model.convert(voice[:16000], 16000, noise=seed)[0] for seed in (1, 1, 2))
+    first, again, other = (model.convert(voice[:8000], 16000, noise=seed)[0] for seed in (1, 1, 2))
     assert (first == again).all()
     assert np.abs(first - other).max() > 1e-3
 
