@@ -18,6 +18,8 @@ import numpy as np
 from reports.figures.sound import CONTOUR_SECONDS, FRAMES_PER_S, LEVELS, MEL_RANGE
 from rvc_common.outputs import whole
 from suites.base.files import read_arrays
+from suites.base.errors import UserError
+from suites.base.lock import Lock
 from suites.base.records import RECORDS
 
 NOT_PUBLISHED = ("report.md", "report.html", "stages.csv", "workers.log", "plots", "audio")
@@ -65,7 +67,8 @@ def publish(folder: Path) -> None:
 if __name__ == "__main__":
     try:
         for name in sys.argv[1:]:
-            publish(Path(name))
-    except OSError as error:
+            with Lock(Path(name)):  # not while it is measured
+                publish(Path(name))
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

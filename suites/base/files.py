@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from rvc_common.outputs import whole
+
+from .errors import UserError
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -26,10 +29,17 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 @contextlib.contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """A folder for arrays on their way between processes, in memory where the system has such a place."""
+def scratch_folder(in_memory: bool = True) -> Iterator[Path]:
+    """A folder for arrays on their way between processes, in memory where the system has such a place.
+
+    Raises ``UserError``: no temporary folder can be written."""
     memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(prefix="rvc-parity-", dir=memory if memory.is_dir() else None) as name:
+    place = memory if in_memory and os.access(memory, os.W_OK) else None
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="rvc-parity-", dir=place)
+    except OSError as error:
+        raise UserError(f"no temporary folder can be written ({error.strerror or error}); set TMPDIR=FOLDER") from None
+    with folder as name:
         yield Path(name)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import zipfile
 from collections.abc import Iterator
@@ -23,6 +25,19 @@ CONFIG, ENVIRONMENT, PLAN = "config.yaml", "environment.json", "plan.json"
 NO_PLAN = {"suite": "", "backends": [], "keys": []}
 # what every configuration has
 CONFIGURED = ("suite", "precision", "profile", "overrides")
+
+
+def own_folder(wanted: Path) -> Path:
+    """A new folder of that name, with a number at its end where there is one already.
+
+    Raises ``OSError``: it cannot be made."""
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        folder = wanted.with_name(wanted.name + (f"-{number}" if number > 1 else ""))
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            break
+    return folder
 
 
 class StoredPlan(msgspec.Struct):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..base.errors import UserError
 from ..base.outcome import PASSED, Answer
 from ..metrics import floors
 from ..selftest.floor_table import DEFAULTS, show, update
@@ -22,6 +23,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Answer:
+    if args.overrides and not args.update:
+        raise UserError(f"{args.overrides[0]}: options count with --update only; without it the stored table is shown")
     text = update(args.overrides) if args.update else show()
     table = floors.stored()
     kinds = {

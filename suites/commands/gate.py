@@ -14,7 +14,7 @@ from rvc_common.outputs import check_output, named_path
 from ..base.errors import UserError
 from ..base.files import write_whole
 from ..base.outcome import PASSED, Answer
-from ..base.run_folder import RunFolder
+from ..base.run_folder import RunFolder, own_folder
 from ..gate.baseline import Baseline, baseline_of
 from ..gate.judge import Outcome, Policy, confirmed, judge, read_policy
 from ..gate.stored import read_baseline, write_baseline
@@ -114,8 +114,7 @@ def repeated(folder: Path) -> Path:
         raise UserError(f"{folder}: only a run can be repeated; leave out --confirm")
     stored = RunFolder(folder).config()
     words = [word for word in stored["overrides"] if not word.startswith(("out=", "resume="))]
-    names = (f"{folder.name}-again{end}" for end in ("", *(f"-{i}" for i in range(2, 100))))
-    again = next(path for name in names if not (path := folder.with_name(name)).exists())
+    again = own_folder(folder.resolve().with_name(f"{folder.resolve().name}-again"))
     print(f"once more, to confirm: {again}")
     runner = open_run(compose_config(stored["suite"]["name"], [*words, f"out={again}"]))
     runner.execute()

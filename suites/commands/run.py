@@ -18,10 +18,11 @@ from rvc_common.index import read_index
 from ..base import outcome, plugins
 from ..base.errors import UserError, nearest
 from ..base.files import write_whole
+from ..base.lock import Lock
 from ..base.outcome import ERROR, INTERRUPTED, PASSED, Answer
 from ..base.paths import CONF
 from ..base.records import read_lines, records
-from ..base.run_folder import RunFolder
+from ..base.run_folder import RunFolder, own_folder
 from ..definitions import SUITES, Step, steps
 from ..definitions.config import Config
 from ..definitions.plan import requested_backends
@@ -81,7 +82,6 @@ def finish(runner: Runner) -> Answer:
     except KeyboardInterrupt:
         interrupted = True
     except UserError:
-        runner.discard_if_empty()
         raise
     except OSError as error:  # such as a full disk
         again = f"what was measured is kept; to go on: python -m suites run resume={runner.folder}"
@@ -171,10 +171,14 @@ def open_folder(overrides: Sequence[str]) -> Path:
     if audio and audio[-1] != "null":
         read_audio(audio[-1])
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise UserError(f"{folder} holds something already; to complete it: run resume={folder}")
-        write_whole(folder / STATE, json.dumps({"overrides": list(overrides)}) + "\n")
+        if out:
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            folder = own_folder(folder)
+        with Lock(folder) as lock:
+            if not lock.is_alone:
+                raise UserError(f"{folder} holds something already; to complete it: run resume={folder}")
+            write_whole(folder / STATE, json.dumps({"overrides": list(overrides)}) + "\n")
     except OSError as error:
         raise UserError(f"cannot write the run folder {folder}: {error.strerror}; set out=FOLDER") from None
     return folder
@@ -193,13 +197,14 @@ def _check_weights(config: Config) -> None:
 
 def run_all(folder: Path) -> Answer:
     """The steps that are not done, and the report of all of them."""
-    done = execute(folder)
-    code = max(one.exit_code for one in done.values())
-    each = {name: {"exit_code": one.exit_code, **one.found} for name, one in done.items()}
-    found = {"folder": str(folder), "steps": each}
-    if code == INTERRUPTED:
-        return Answer(code, f"interrupted; to go on: python -m suites run resume={folder}", found)
-    answer = report_of([folder], folder)
+    with Lock(folder):
+        done = execute(folder)
+        code = max(one.exit_code for one in done.values())
+        each = {name: {"exit_code": one.exit_code, **one.found} for name, one in done.items()}
+        found = {"folder": str(folder), "steps": each}
+        if code == INTERRUPTED:
+            return Answer(code, f"interrupted; to go on: python -m suites run resume={folder}", found)
+        answer = report_of([folder], folder)
     return answer._replace(exit_code=max(code, answer.exit_code), found=found | answer.found)
 
 
@@ -258,7 +263,8 @@ def _trace(step: Step, folder: Path) -> Answer:
     if step.name in state["traced"]:
         return Answer(PASSED, "")  # what it has found is in the report of all
     if own.is_dir():
-        shutil.rmtree(own)
+        with Lock(own):  # else another process is at work in it
+            shutil.rmtree(own)
     answer = trace_one(_composed(step, state["overrides"], folder), show_all=False)
     if answer.exit_code not in (ERROR, INTERRUPTED):
         write_whole(folder / STATE, json.dumps(state | {"traced": [*state["traced"], step.name]}) + "\n")

@@ -57,11 +57,12 @@ def trace_one(config: Config, show_all: bool) -> Answer:
 
         trace = TraceRun(config, progress)
         trace.check_audio()
-        folder = open_trace(config)  # not before it is known that there is something to trace
-        try:
-            trace.execute(folder)
-        except (KeyboardInterrupt, WorkerLost) as error:  # what was walked until then is kept
-            stopped = error
+        with open_trace(config) as lock:  # not before it is known that there is something to trace
+            folder = lock.folder
+            try:
+                trace.execute(folder)
+            except (KeyboardInterrupt, WorkerLost) as error:  # what was walked until then is kept
+                stopped = error
     if stopped is not None and not RunFolder(folder).is_trace:
         raise stopped if isinstance(stopped, KeyboardInterrupt) else UserError(str(stopped))
     path, found = trace_report.write_report(folder)

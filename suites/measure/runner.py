@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -16,9 +15,11 @@ import yaml
 from ..base import environment
 from ..base.backends import impossible
 from ..base.errors import UserError
-from ..base.files import write_whole
+from ..base.files import scratch_folder, write_whole
+from ..base.lines import Line
+from ..base.lock import Lock
 from ..base.records import RECORDS, read_lines, records_file
-from ..base.run_folder import CONFIG, ENVIRONMENT, PLAN, RunFolder, StoredPlan
+from ..base.run_folder import CONFIG, ENVIRONMENT, PLAN, RunFolder, StoredPlan, own_folder
 from ..definitions import SUITES
 from ..definitions.config import AccuracyOptions, Config
 from ..definitions.plan import Plan, make_plan, requested_backends
@@ -50,21 +51,31 @@ PROTOCOLS: dict[str, Any] = {
 class Runner:
     """Plans a run, resumes it where it was interrupted, and measures its cases one after another."""
 
-    def __init__(self, config: Config, folder: Path, *, resumed: bool) -> None:
-        self.config, self.folder, self.resumed = config, folder, resumed
-        self.session = Session(config, folder)
+    def __init__(self, config: Config, lock: Lock, *, resumed: bool) -> None:
+        self.config, self.lock, self.folder, self.resumed = config, lock, lock.folder, resumed
+        with lock.kept():
+            self.session = Session(config, self.folder)
         self.suite = self.session.suite
 
     # ------------------------------------------------------------------ the whole run
     def execute(self) -> None:
+        """Measure what has no record yet, and leave the folder to others. A run that never began leaves none."""
+        with self.lock:
+            try:
+                self._execute()
+            except UserError:
+                self._discard_if_empty()
+                raise
+
+    def _execute(self) -> None:
         self._check_audio()
         plan = self.plan()
         with (
-            tempfile.TemporaryDirectory(prefix="rvc-parity-") as scratch,
+            scratch_folder(in_memory=False) as scratch,
             Progress([case.seconds for case in plan.cases], self.session.shows_progress) as progress,
         ):
             try:
-                cases = self._cases(plan, Path(scratch), progress)
+                cases = self._cases(plan, scratch, progress)
                 if self.suite.protocol == "timed":
                     execute_together(list(cases))
                 else:
@@ -252,12 +263,13 @@ class Runner:
                     yield PROTOCOLS[self.suite.protocol](self.session, case, audio, plan, folder, progress)
             progress.case_ended(measured=bool(missing))
 
-    def discard_if_empty(self) -> None:
+    def _discard_if_empty(self) -> None:
         """Remove the files of a run that ended before it measured anything."""
-        if not self.resumed and not self.session.samples:
+        if not self.resumed and not any(map(_is_result, read_lines(self.session.file.path))):
             self.session.file.close()
             for name in RUN_FILES:
                 (self.folder / name).unlink(missing_ok=True)
+            self.lock.release()
             with contextlib.suppress(OSError):  # the folder holds something else too
                 self.folder.rmdir()
 
@@ -282,27 +294,35 @@ def open_run(config: Config) -> Runner:
     return Runner(config, new_folder(config, config.suite.name), resumed=False)
 
 
-def new_folder(config: Config, title: str) -> Path:
+def new_folder(config: Config, title: str) -> Lock:
     """``out=``, or ``<time>-<title>`` under ``paths.runs`` with a number where that exists; holds the configuration.
 
     Raises ``UserError``: it cannot be written, or already holds something."""
-    name = f"{datetime.now():%Y%m%d-%H%M%S}-{title}"
-    names = (name + end for end in ("", *(f"-{i}" for i in range(2, 100))))
-    runs = Path(config.paths.runs)
-    folder = Path(config.out) if config.out else next(runs / name for name in names if not (runs / name).exists())
+    folder = Path(config.out or Path(config.paths.runs) / f"{datetime.now():%Y%m%d-%H%M%S}-{title}")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stored = records_file(folder)
-        if stored.exists() and any(line["kind"] in ("sample", "trace") for line in read_lines(stored)):
-            raise UserError(f"{folder} already holds a run; to complete it: run resume={folder}")
-        if any(folder.iterdir()) and not stored.exists():
-            raise UserError(f"{folder} holds something that is not a run; give out= a folder of its own")
-        for file in RUN_FILES:  # of a run that never began
-            (folder / file).unlink(missing_ok=True)
-        write_whole(folder / CONFIG, yaml.safe_dump(config.plain(), sort_keys=False))
+        if config.out:
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            folder = own_folder(folder)
+        lock = Lock(folder)
+        with lock.kept():
+            stored = records_file(folder)
+            if stored.exists() and any(map(_is_result, read_lines(stored))):
+                again = "" if RunFolder(folder).is_trace else f"to complete it: run resume={folder}; "
+                raise UserError(f"{folder} already holds a run; {again}for a new one give out= another folder")
+            if not lock.is_alone and not stored.exists():
+                raise UserError(f"{folder} holds something that is not a run; give out= a folder of its own")
+            for file in RUN_FILES:  # of a run that never began
+                (folder / file).unlink(missing_ok=True)
+            write_whole(folder / CONFIG, yaml.safe_dump(config.plain(), sort_keys=False))
     except OSError as error:
         raise UserError(f"cannot write the run folder {folder}: {error.strerror}; set out=FOLDER") from None
-    return folder
+    return lock
+
+
+def _is_result(line: Line) -> bool:
+    """Whether something was measured, or could not be; not only that a backend is not there."""
+    return line["kind"] != "record" or line["case"] != "all"
 
 
 def resume_run(folder: Path) -> Runner:
@@ -318,13 +338,19 @@ def resume_run(folder: Path) -> Runner:
         config = typed(found)
     except (ValueError, TypeError, KeyError):
         raise UserError(f"resume={folder / CONFIG}: is damaged") from None
-    if not run.is_planned:  # interrupted before anything was measured
-        run.records_file.unlink(missing_ok=True)
-        return Runner(config, folder, resumed=False)
-    then, now = environment.fingerprint(stored), environment.fingerprint(environment.describe())
-    changed = [name for name in then if then[name] != now[name]]
-    if changed:
-        raise UserError(
-            f"resume={folder}: made on another machine or with other software ({', '.join(changed)} differ)"
-        )
-    return Runner(config, folder, resumed=True)
+    try:
+        lock = Lock(folder)
+    except UserError as error:
+        raise UserError(f"resume={error}") from None
+    except OSError as error:
+        raise UserError(f"resume={folder}: cannot write the run folder: {error.strerror}") from None
+    with lock.kept():
+        if not run.is_planned:  # interrupted before anything was measured
+            if run.records_file.is_file() and any(map(_is_result, read_lines(run.records_file))):
+                raise UserError(f"resume={folder}: holds records, but its {PLAN} is missing")
+            run.records_file.unlink(missing_ok=True)
+            return Runner(config, lock, resumed=False)
+        then, now = environment.fingerprint(stored), environment.fingerprint(environment.describe())
+        if changed := ", ".join(name for name in then if then[name] != now[name]):
+            raise UserError(f"resume={folder}: made on another machine or with other software ({changed} differ)")
+    return Runner(config, lock, resumed=True)

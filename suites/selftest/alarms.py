@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,11 +11,12 @@ from tqdm import tqdm
 
 from rvc_common.outputs import check_folder, named_path
 
-from ..base.errors import UserError
 from ..base.files import scratch_folder, write_whole
+from ..base.lock import Lock
 from ..base.outcome import Answer
 from ..base.statistics import share_with_interval
 from ..base.words import options as named
+from ..base.words import whole_number
 from ..gate.baseline import Baseline, baseline_of
 from ..gate.judge import FAILED, MEANING, PASSED, UNJUDGED, Outcome, Verdict, confirmed, judge, read_policy
 from ..gate.stored import read_baseline, write_baseline
@@ -44,17 +44,16 @@ def options(words: Sequence[str], count: int, suite: str = "components") -> Opti
     defaults = {"suite": suite, "count": str(count), "out": "", "policy": "default", "full": "false"}
     rest = [word for word in words if word.partition("=")[0] not in defaults]
     own = named((word for word in words if word not in rest), defaults)
-    if not own["count"].isdigit() or int(own["count"]) < 1:
-        raise UserError(f"count={own['count']}: a whole number from 1 is expected")
     out = named_path(own["out"]) if own["out"] else None
     if out is not None:
         check_folder(out)
-    return Options(own["suite"], int(own["count"]), out, own["policy"], own["full"] == "true", rest)
+    times = whole_number("count", own["count"], 1)
+    return Options(own["suite"], times, out, own["policy"], own["full"] == "true", rest)
 
 
 def measured(suite: str, overrides: Sequence[str], slow: float = 0.0) -> Baseline:
     """A run like any other, reduced to a baseline; ``slow``: the share that every call of rvc_mlx takes longer."""
-    with tempfile.TemporaryDirectory(prefix="rvc-parity-") as scratch:
+    with scratch_folder(in_memory=False) as scratch:
         config = compose_config(suite, ["measure=gate", *overrides, f"out={scratch}/run"])
         run = open_run(config)
         run.session.shows_progress = False
@@ -204,12 +203,16 @@ def rate(what: str, count: int, total: int) -> str:
     return f"- {what}: {share_with_interval(count, total) if total else 'none were tried'}"
 
 
-def folder_of(o: Options) -> contextlib.AbstractContextManager[Path]:
+@contextlib.contextmanager
+def folder_of(o: Options) -> Iterator[Path]:
     """Where what was measured is kept: the user's folder, to go on later, or one for this time."""
     if o.out is None:
-        return scratch_folder()
-    o.out.mkdir(parents=True, exist_ok=True)
-    return contextlib.nullcontext(o.out)
+        with scratch_folder() as folder:
+            yield folder
+    else:
+        o.out.mkdir(parents=True, exist_ok=True)
+        with Lock(o.out):
+            yield o.out
 
 
 def answer(o: Options, name: str, text: str, good: bool) -> Answer:

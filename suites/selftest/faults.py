@@ -20,8 +20,10 @@ from rvc_mlx.optimize import OPTIMIZATIONS
 
 from ..base.errors import UserError
 from ..base.files import scratch_folder, write_whole
+from ..base.lock import Lock
 from ..base.outcome import FAILED, PASSED, Answer
-from ..base.words import options
+from ..base.run_folder import own_folder
+from ..base.words import options, whole_number
 from ..faults import FAULTS, Fault
 from ..inputs.weights import voice_names
 from ..measure.config import compose_config
@@ -61,21 +63,26 @@ class Outcome:
 def faults(words: Sequence[str]) -> Answer:
     """``selftest faults``: 0 where every fault is found, 95 % are placed and at most 1 % of clean pairs accused."""
     given = options(words, {"only": "", "clean": str(CLEAN_PAIRS), "seed": "0", "out": ""})
-    chosen = [fault for fault in FAULTS.values() if re.search(given["only"], fault.key)]
+    try:
+        chosen = [fault for fault in FAULTS.values() if re.search(given["only"], fault.key)]
+    except re.error as error:
+        raise UserError(f"only={given['only']}: not a regular expression ({error})") from None
     if not chosen:
         raise UserError(f"only={given['only']}: no fault of that name; all of them: {', '.join(FAULTS)}")
-    if not given["clean"].isdigit():
-        raise UserError(f"clean={given['clean']}: a whole number is expected")
+    clean, seed = (whole_number(name, given[name]) for name in ("clean", "seed"))
     folder = named_path(given["out"] or f"runs/{datetime.now():%Y%m%d-%H%M%S}-selftest-faults")
-    check_folder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    if given["out"]:
+        check_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+    else:
+        folder = own_folder(folder)
     outcomes = []
-    clean = int(given["clean"])
     with (
+        _alone(folder),
         tqdm(total=len(chosen) + clean, desc="selftest", dynamic_ncols=True, disable=None) as bar,
         (folder / "outcomes.jsonl").open("w") as file,
     ):
-        for outcome in itertools.chain(_injected(chosen), _clean(clean, int(given["seed"]))):
+        for outcome in itertools.chain(_injected(chosen), _clean(clean, seed)):
             outcomes.append(outcome)
             file.write(json.dumps(vars(outcome)) + "\n")
             file.flush()
@@ -85,6 +92,14 @@ def faults(words: Sequence[str]) -> Answer:
     answer = answer_of(text, PASSED if passed else FAILED)
     path = str(folder / "report.md")
     return answer._replace(text=f"{text}\nreport: {path}", found={**answer.found, "report": path})
+
+
+def _alone(folder: Path) -> Lock:
+    lock = Lock(folder)
+    with lock.kept():
+        if not lock.is_alone:
+            raise UserError(f"{folder} holds something already; give out= a folder of its own")
+    return lock
 
 
 def _injected(chosen: Sequence[Fault]) -> Iterator[Outcome]:

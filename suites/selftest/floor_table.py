@@ -20,6 +20,7 @@ from ..base.errors import UserError, nearest
 from ..base.files import scratch_folder, write_whole
 from ..base.records import read_lines, records, records_file
 from ..base.words import options
+from ..definitions import SUITES
 from ..inputs.weights import voice_names
 from ..measure.config import compose_config
 from ..measure.runner import open_run
@@ -141,7 +142,12 @@ def update(words: list[str]) -> str:
     """
     given = options(words, DEFAULTS)
     precision, backends, quick = given["precision"], given["backends"] or None, given["quick"] == "true"
-    if precision not in DTYPES:
+    known = {"precision": DTYPES, "what": ("stages", "components"), "suites": tuple(SUITES)}
+    for name in known:
+        for word in filter(None, given[name].split(",")):
+            if word not in known[name]:
+                raise UserError(f"{name}={word}{nearest(word, known[name])}")
+    if precision not in DTYPES:  # a list of them
         raise UserError(f"precision={precision}{nearest(precision, DTYPES)}")
     check_output(floors.TABLE)
     stored = floors.stored()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from math import exp
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..base.backends import BACKENDS, impossible
-from ..base.errors import UserError
+from ..base.errors import UserError, nearest
+from ..base.files import scratch_folder
 from ..base.outcome import FAILED, PASSED, Answer
 from ..base.speed import fast_logs
 from ..base.words import options
@@ -42,7 +42,7 @@ def known(words: Sequence[str]) -> Answer:
     backend = "torch_cpu" if impossible("torch_cpu") is None else "mlx_cpu"
     backend = options(words, {"backend": backend})["backend"]
     if backend not in BACKENDS:
-        raise UserError(f"backend={backend}: backend=NAME is one of {', '.join(BACKENDS)}")
+        raise UserError(f"backend={backend}{nearest(backend, BACKENDS)}")
     found = list(readings(backend))
     width = max(len(one.what) for one in found)
     lines = [f"{'':{width}}  {'known':>10}  {'read':>10}  {'off by':>8}  {'allowed':>8}"]
@@ -59,8 +59,8 @@ def known(words: Sequence[str]) -> Answer:
 
 def readings(backend: str) -> Iterator[Reading]:
     """Every known size and its reading."""
-    with tempfile.TemporaryDirectory(prefix="rvc-parity-") as scratch:
-        log = Path(scratch) / "log"
+    with scratch_folder() as scratch:
+        log = scratch / "log"
         with _started(backend, log, _calibrated()) as worker:
             (sleep,) = _fast(worker, "sleep")
             yield Reading("a sleep", _ms(SLEEP_S), _ms(sleep), sleep / SLEEP_S - 1, TIME_SHARE)

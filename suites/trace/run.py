@@ -17,6 +17,7 @@ from ..base.backends import BACKENDS, impossible, parity_reference
 from ..base.errors import UserError
 from ..base.files import in_files, scratch_folder, write_whole
 from ..base.lines import SCHEMA, Spread, Stage
+from ..base.lock import Lock
 from ..base.records import RecordFile, records_file
 from ..base.run_folder import ENVIRONMENT
 from ..definitions import SUITES
@@ -271,6 +272,6 @@ def _works(name: str) -> bool:
             return False
 
 
-def open_trace(config: Config) -> Path:
+def open_trace(config: Config) -> Lock:
     """A new folder ``<time>-trace-<model>`` under ``runs``, or ``out=``."""
     return new_folder(msgspec.structs.replace(config, trace=True), f"trace-{config.suite.name}")

@@ -11,7 +11,7 @@ import pytest
 
 from suites.base.errors import UserError
 from suites.base.lines import Record, Sample, Spread, Stage, Unmeasured
-from suites.base.run_folder import RunFolder
+from suites.base.run_folder import RunFolder, own_folder
 
 
 @pytest.fixture
@@ -48,6 +48,15 @@ def test_a_trace(trace):
     assert trace.plan().keys == []
     assert {type(line) for line in trace.lines()} == {Stage, Spread}
     assert (trace.results(), trace.samples()) == ([], {})
+
+
+def test_names_of_own_folders_never_collide(tmp_path):
+    made = [own_folder(tmp_path / "runs" / "now-rmvpe") for _ in range(12)]
+    assert [path.name for path in made[:3]] == ["now-rmvpe", "now-rmvpe-2", "now-rmvpe-3"]
+    assert len({path for path in made if path.is_dir()}) == 12
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        own_folder(tmp_path / "file" / "run")
 
 
 def test_a_folder_of_runs(run, trace, tmp_path):

@@ -19,6 +19,7 @@ import torch
 from command import ROOT, strict, suites
 from quick_runs import Inside, busy_machine, figures, workers_inside
 
+from suites.base.lock import Lock
 from suites.base.records import read_lines, records
 from suites.measure import session
 from suites.measure.launch import Worker
@@ -104,10 +105,36 @@ def test_resuming_a_finished_run_adds_nothing(finished, tmp_path):
     assert (folder / "records.jsonl").read_bytes() == before
 
 
-def test_a_run_folder_is_not_overwritten(finished):
-    done = suites("run", "rmvpe", *SMALL, f"out={finished[0]}")
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("kept", ['"sample"', '"record"'])
+def test_a_run_folder_is_not_overwritten(finished, tmp_path, kept):
+    """Some suites leave no samples, an interrupted run no record."""
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    lines = (folder / "records.jsonl").read_text().splitlines(keepends=True)
+    (folder / "records.jsonl").write_text("".join(line for line in lines if kept in line))
+    before = contents(folder)
+    done = suites("run", "rmvpe", *SMALL, f"out={folder}")
     assert done.returncode == 2
     assert "already holds a run; to complete it: run resume=" in error_line(done)
+    (folder / "plan.json").rename(tmp_path / "plan.json")
+    assert "holds records, but its plan.json is missing" in error_line(suites("run", f"resume={folder}"))
+    (tmp_path / "plan.json").rename(folder / "plan.json")
+    assert contents(folder) == before
+
+
+def test_nothing_gets_between_a_run_and_its_folder(finished, tmp_path):
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    before = contents(folder)
+    with Lock(folder):
+        run, trace = ["run", "rmvpe", *SMALL], ["trace", "rmvpe", "measure=smoke"]
+        for words in (["run", f"resume={folder}"], *([*own, f"out={folder}"] for own in (run, trace, ["run", "all"]))):
+            done = suites(*words)
+            assert done.returncode == 2
+            assert f"{folder}: process {os.getpid()} on " in error_line(done)
+    assert contents(folder) == before
 
 
 @pytest.mark.usefixtures("quick")

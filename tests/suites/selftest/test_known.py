@@ -31,5 +31,5 @@ def test_a_slowdown_of_known_size_is_as_long_as_it_says(tmp_path):
 
 
 def test_options():
-    with pytest.raises(UserError, match="backend=NAME"):
+    with pytest.raises(UserError, match="backend=torch_tpu; did you mean 'torch_cpu'"):
         known.known(["backend=torch_tpu"])
