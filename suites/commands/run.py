@@ -25,9 +25,9 @@ from ..base.records import read_lines, records
 from ..base.run_folder import RunFolder, own_folder
 from ..definitions import SUITES, Step, steps
 from ..definitions.config import Config
-from ..definitions.plan import requested_backends
 from ..inputs.recordings import read_audio
-from ..measure.config import check_names, compose_config, quoted, suite_names, to_config
+from ..measure.config import check_sweep, compose_config, suite_names, to_config
+from ..measure.overrides import quoted
 from ..measure.runner import Runner, open_run, resume_run
 from . import OVERRIDES
 from .convert import read_checked
@@ -111,7 +111,7 @@ def sweep(suite: str, overrides: list[str]) -> Answer:
 
     if suite not in suite_names():
         raise UserError(f"unknown suite {suite!r}{nearest(suite, suite_names())}")
-    check_names(overrides)
+    check_sweep(suite, overrides)
     answers: list[Answer] = []
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -163,15 +163,12 @@ def open_folder(overrides: Sequence[str]) -> Path:
     Raises ``UserError``: it holds something already, or an override fits no suite."""
     first = compose_config("pipeline", [word for word in overrides if not word.startswith("audio=")])
     _check_weights(first)
-    out = next((word.removeprefix("out=") for word in overrides if word.startswith("out=")), None)
-    folder = Path(out).expanduser() if out else Path(first.paths.runs) / f"{datetime.now():%Y%m%d-%H%M%S}-all"
-    for config in [_composed(step, overrides, folder) for step in steps()]:  # an error now, not after hours of work
-        requested_backends(config)
-    audio = [word.removeprefix("audio=") for word in overrides if word.startswith("audio=")]
-    if audio and audio[-1] != "null":
-        read_audio(audio[-1])
+    folder = Path(first.out or Path(first.paths.runs) / f"{datetime.now():%Y%m%d-%H%M%S}-all")
+    configs = [_composed(step, overrides, folder) for step in steps()]  # an error now, not after hours of work
+    if audio := next((config.audio for config in configs if config.audio), None):
+        read_audio(audio)
     try:
-        if out:
+        if first.out:
             folder.mkdir(parents=True, exist_ok=True)
         else:
             folder = own_folder(folder)

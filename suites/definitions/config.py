@@ -5,6 +5,7 @@ A suite's own options are a subclass of ``SuiteConfig``, named by its definition
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -88,9 +89,9 @@ class Paths(Options):
 class TraceOptions(Options):
     """What ``trace`` walks."""
 
-    seconds: Annotated[float, "of audio that trace walks, where durations= is not given"]
+    seconds: Annotated[Duration, "of audio that trace walks, where durations= is not given"]
     plain: Annotated[bool, "trace walks also with every optimisation off"]
-    plain_seconds: Annotated[float, "of audio for that, on a CPU with a full-size model"]
+    plain_seconds: Annotated[Duration, "of audio for that, on a CPU with a full-size model"]
     spread: Annotated[bool, "trace compares the reference also with itself under other noise"]
 
 
@@ -98,9 +99,9 @@ class Growth(Options):
     """Many different lengths in one process, and the memory that they may add."""
 
     lengths: Annotated[Count, "how many lengths one process is given"]
-    shortest_s: Annotated[float, "the shortest of them, seconds"]
-    longest_s: Annotated[float, "the longest of them, seconds"]
-    limit_bytes: Annotated[int, "memory that they may add: this, or"]
+    shortest_s: Annotated[Duration, "the shortest of them, seconds"]
+    longest_s: Annotated[Duration, "the longest of them, seconds"]
+    limit_bytes: Annotated[int, Meta(ge=0), "memory that they may add: this, or"]
     limit_share: Annotated[Share, "this share of what was held before"]
 
 
@@ -235,19 +236,34 @@ def _check(name: str, value: Any, info: Any) -> None:
         if _accepts(kind, value):
             return
     words = [str(word) for kind in kinds for word in getattr(kind, "values", ())]
-    raise UserError(f"{name}={value}" + (nearest(str(value), words) if words else f": {_expected(kinds)}"))
+    text = shown(value)
+    raise UserError(
+        f"{name}={text}" + (nearest(text, words) if words and isinstance(value, str) else f": {_expected(kinds)}")
+    )
+
+
+def shown(value: Any) -> str:
+    """A value as it is written on the command line; text that looks like another value in quotes."""
+    if isinstance(value, str):
+        looks_otherwise = value in ("", "null", "true", "false") or re.fullmatch(r"[-+.\deE]+", value)
+        return f"'{value}'" if looks_otherwise else value
+    if isinstance(value, list):
+        return f"[{','.join(map(shown, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {shown(item)}" for key, item in value.items()) + "}"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _check_fields(prefix: str, value: Mapping[str, Any], fields: Iterable[Any]) -> None:
     known = {field.name: field for field in fields}
     for key in value:
         if key not in known:
-            raise UserError(f"{prefix}{key}={value[key]}{nearest(str(value[key]), known)}")
+            raise UserError(f"{prefix}{key}: there is no such option{nearest(str(key), known)}")
     for key, field in known.items():
         if key in value:
             _check(prefix + key, value[key], field.type)
         elif field.required:
-            raise UserError(f"{prefix}{key}=None: a value is needed")
+            raise UserError(f"{prefix}{key}: a value is needed")
 
 
 # types without a range: what they accept, and its name in a message
@@ -256,6 +272,13 @@ PLAIN: dict[Any, tuple[type, str]] = {
     inspect.BoolType: (bool, "true or false"),
     inspect.NoneType: (type(None), "null"),
     inspect.AnyType: (object, "anything"),
+}
+
+
+CONTAINERS: dict[Any, str] = {
+    inspect.ListType: "a list in brackets",
+    inspect.DictType: "a mapping in braces",
+    inspect.StructType: "a mapping in braces",
 }
 
 
@@ -282,7 +305,7 @@ def described(kinds: Iterable[Any]) -> str:
         elif isinstance(kind, inspect.ListType):
             parts.append("a list")
         else:
-            parts.append(PLAIN[type(kind)][1] if type(kind) in PLAIN else "another kind of value")
+            parts.append(PLAIN[type(kind)][1] if type(kind) in PLAIN else CONTAINERS[type(kind)])
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " or " + parts[-1]
 
 

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from msgspec import UNSET
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+
+from rvc_mlx.optimize import OPTIMIZATIONS
 
 from ..base import plugins
 from ..base.errors import UserError, nearest
 from ..base.paths import CONF
 from ..definitions import SUITES
 from ..definitions.config import AccuracyOptions, Config, parsed
+from ..definitions.plan import requested_backends
 from ..inputs.estimators import ESTIMATORS
 from ..inputs.testset import CONDITIONS
 from ..inputs.weights import ODD_RATES, voice_names
 from ..metrics.pitch import SHARES
+from .overrides import PATHS, checked, quoted
 
-# values of these are file names: quoted for Hydra, whose grammar has its own use for spaces and brackets
-WEIGHTS = ("rmvpe", "hubert", "voice", "index")
-PATHS = ("audio", "out", "suite.f0", *(f"weights.{name}" for name in WEIGHTS), "paths.runs", "paths.cache")
+# of a sweep's runs, before the first one
+MOST_CHECKED = 100
 
 
 def suite_names() -> list[str]:
@@ -41,35 +45,54 @@ def compose_config(suite: str, overrides: list[str]) -> Config:
     Raises ``UserError``: an unknown suite, measure or override, or a value that does not fit."""
     if suite not in suite_names():
         raise UserError(f"unknown suite {suite!r}{nearest(suite, suite_names())}")
-    for text in overrides:
-        _check_form(text)
-    try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            return to_config(
-                compose("config", [*plugins.search_path(), f"suite={suite}", *map(quoted, overrides)]), overrides
-            )
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_explain(error, overrides)) from error
+    checked(suite, overrides)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            composed = compose("config", [*plugins.search_path(), f"suite={suite}", *map(quoted, overrides)])
+            OmegaConf.resolve(composed)
+        except Exception as error:  # Hydra has many kinds for a value that does not fit
+            raise UserError(_explain(error, overrides)) from error
+    return to_config(composed, overrides)
 
 
-def quoted(override: str) -> str:
-    """A file name as Hydra wants it; everything else, and what is quoted already, as it is."""
-    name, _, value = override.partition("=")
-    if name not in PATHS or value in ("", "null") or value[0] in "'\"" or "${" in value:
-        return override
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{name}='{escaped}'"
+def check_sweep(suite: str, overrides: list[str]) -> None:
+    """Refuse a sweep before its first run, where one of its runs would be refused.
+
+    Raises ``UserError``: as ``compose_config``; or several runs have the same folder."""
+    found = checked(suite, overrides, sweep=True)
+    hydras = [word for word in overrides if word.startswith("hydra")]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            whole = compose("config", [*plugins.search_path(), f"suite={suite}", *hydras], return_hydra_config=True)
+        except Exception as error:
+            raise UserError(_explain(error, hydras)) from error
+    own = [one for one in found if not one.is_hydra_override()]
+    if open_ended := [one for one in own if one.is_sweep_override() and not one.is_discrete_sweep()]:
+        if BasicSweeper.__name__ in whole.hydra.sweeper._target_:
+            raise UserError(f"{open_ended[0].input_line}: Hydra's own sweeper takes a=1,2, choice() and range() only")
+        return  # the sweeper will choose
+    first = BasicSweeper.split_arguments(own, MOST_CHECKED)[0]
+    runs = [compose_config(suite, words) for words in first]
+    folders = [config.out for config in runs if config.out]
+    if len(set(folders)) < len(folders):
+        raise UserError(f"out={folders[0]}: each run of a sweep needs a folder of its own, such as out='x/${{seed}}'")
 
 
-def check_names(overrides: list[str]) -> None:
-    """For a sweep, whose values only Hydra can read: at least the names must exist.
-
-    Raises ``UserError``: an unknown name, with the nearest known one."""
-    for text in overrides:
-        _check_form(text)
-        name = text.partition("=")[0].lstrip("+~")
-        if name not in _known_keys() and not name.startswith("hydra"):
-            raise UserError(f"unknown override {name!r}{nearest(name, _known_keys())}")
+def _explain(error: Exception, overrides: list[str]) -> str:
+    """One line out of Hydra's several."""
+    told = f"{error}\n{error.__cause__}"
+    if option := re.search(r"Could not find '(\w+)/([^']+)'", told):
+        folder, name = option.groups()
+        if folder == "hydra":
+            return f"{' '.join(overrides)}: Hydra knows no such {name.partition('/')[0]}"
+        return f"{folder}={name}: there is no such {folder}{nearest(name, sorted(plugins.conf_files(folder)))}"
+    unset = re.search(r"Environment variable '[^']*' not found", told)
+    key, inner = (re.search(text, told) for text in (r"Could not override '([^']+)'", r"Key '([^']+)' is not in"))
+    named = [word for word in overrides if key and word.partition("=")[0].lstrip("+~") == key[1]]
+    wrong = " ".join(named or [word for word in overrides if "${" in word] or overrides)
+    if key and inner:
+        return f"{wrong}: there is no {inner[1]!r} in {key[1]}"
+    return f"{wrong}: {unset[0] if unset else told.splitlines()[0]}"
 
 
 def to_config(composed: DictConfig, overrides: list[str]) -> Config:
@@ -77,7 +100,29 @@ def to_config(composed: DictConfig, overrides: list[str]) -> Config:
     plain = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(plain, dict)
     plain.pop("hydra", None)
-    return typed({str(key): value for key, value in plain.items()} | {"overrides": overrides})
+    for path in PATHS:
+        _expand_home(plain, path)
+    config = typed({str(key): value for key, value in plain.items()} | {"overrides": overrides})
+    known = [*yaml.safe_load(plugins.conf_files("suite")[config.suite.name].read_text())["components"]]
+    for name in config.suite.components:
+        if name not in known:
+            raise UserError(f"suite.components.{name}: there is no such component{nearest(name, known)}")
+    if not config.suite.components:
+        raise UserError("suite.components={} leaves nothing to run")
+    requested_backends(config)
+    return config
+
+
+def _expand_home(plain: dict[Any, Any], path: str) -> None:
+    """``~`` at the start of a file name: no shell expands it behind ``name=``."""
+    *outer, name = path.split(".")
+    for part in outer:
+        plain = plain[part] if isinstance(plain.get(part), dict) else {}
+    if isinstance(value := plain.get(name), str) and value.startswith("~"):
+        try:
+            plain[name] = str(Path(value).expanduser())
+        except RuntimeError:
+            raise UserError(f"{path}={value}: this home folder is not known; write the whole path") from None
 
 
 def typed(plain: Mapping[str, Any]) -> Config:
@@ -90,6 +135,9 @@ def typed(plain: Mapping[str, Any]) -> Config:
     if voice is not None and voice not in (known := (*voice_names(), ODD_RATES)):
         raise UserError(f"suite.voice={voice}{nearest(voice, known)}")
     _check_files(config)
+    for word in [config.optimize] if isinstance(config.optimize, str) else config.optimize:
+        if word not in (known := (*OPTIMIZATIONS, *(("all", "none") if isinstance(config.optimize, str) else ()))):
+            raise UserError(f"optimize={word}{nearest(word, known)}")
     if isinstance(suite, AccuracyOptions):
         _check_accuracy(suite, config.audio)
     judged = [figure.name for figure in SUITES[suite.name].judged]
@@ -97,6 +145,11 @@ def typed(plain: Mapping[str, Any]) -> Config:
         for name in limits:
             if name not in judged:
                 raise UserError(f"suite.limits.{policy}.{name}: no such figure is judged{nearest(name, judged)}")
+    growth = getattr(suite, "growth", UNSET)
+    if growth is not UNSET and growth.shortest_s > growth.longest_s:
+        raise UserError(
+            f"suite.growth: shortest_s={growth.shortest_s} and longest_s={growth.longest_s} do not fit together"
+        )
     for name, span in (("rounds", measure.rounds), ("launches", measure.launches)):
         if span.min > span.max:
             raise UserError(f"measure.{name}: min={span.min} and max={span.max} do not fit together")
@@ -125,49 +178,3 @@ def _check_files(config: Config) -> None:
             raise UserError(f"weights.{weights}: the suite {name} does not load it; leave it out")
     if config.audio is not None and not suite.takes_audio:
         raise UserError(f"audio={config.audio}: the suite {name} makes its own inputs; leave it out")
-
-
-def _check_form(text: str) -> None:
-    if "=" not in text and not text.startswith("~"):
-        raise UserError(f"{text!r} is not an override; write name=value")
-
-
-def _explain(error: Exception, overrides: list[str]) -> str:
-    """One line out of Hydra's several, with a suggestion."""
-    first = str(error).splitlines()[0]
-    option = re.search(r"Could not find '(\w+)/([^']+)'", str(error))
-    if option:
-        folder, name = option.groups()
-        known = sorted(plugins.conf_files(folder))
-        return f"{folder}={name}: there is no such {folder}{nearest(name, known)}"
-    key = re.search(r"Could not override '([^']+)'", str(error)) or re.search(
-        r"Key '([^']+)' is not in struct", str(error)
-    )
-    if key:
-        return f"unknown override {key[1]!r}{nearest(key[1], _known_keys())}"
-    wrong = next((text for text in overrides if _refused(text)), " ".join(overrides))
-    return f"{wrong}: {first}"
-
-
-def _refused(override: str) -> bool:
-    try:
-        OverridesParser.create().parse_override(quoted(override))
-    except HydraException:
-        return True
-    return False
-
-
-def _known_keys() -> list[str]:
-    """Dotted names of everything that can be overridden."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = OmegaConf.to_container(compose("config"), resolve=False)
-
-    def walk(node: Any, prefix: str) -> list[str]:
-        if not isinstance(node, dict):
-            return []
-        found = []
-        for name, child in node.items():
-            found += [prefix + str(name), *walk(child, f"{prefix}{name}.")]
-        return found
-
-    return walk(composed, "")

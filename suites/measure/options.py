@@ -28,7 +28,8 @@ from ..definitions.config import Config, Options, described
 from ..inputs.estimators import ESTIMATORS
 from ..inputs.testset import CONDITIONS
 from ..inputs.weights import voice_names
-from .config import WEIGHTS, compose_config, measure_names, quoted, suite_names
+from .config import compose_config, measure_names, suite_names
+from .overrides import WEIGHTS, quoted
 
 FILES = ("audio", *(f"weights.{name}" for name in WEIGHTS))
 DOCUMENT = ROOT / "docs" / "overrides.md"

@@ -42,6 +42,8 @@ class TraceRun:
     """One model on two sides, walked on every probe in every variant; rows go to ``records.jsonl`` at once."""
 
     def __init__(self, config: Config, report: Callable[[str], None] = lambda text: None) -> None:
+        if config.durations == [] and config.audio is None:
+            raise UserError("durations=[] leaves nothing to trace")
         self.config, self.report = config, report
         self.suite = SUITES[config.suite.name]
         # the two sides take turns: a second thread of each would only spin while the other works
