@@ -10,6 +10,7 @@ Three ways to take the steps, all with the same arithmetic (PyTorch's gates r, z
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import sys
 import warnings
@@ -137,9 +138,31 @@ def _kernel(kind: str) -> Any:
     )
 
 
+@functools.cache
+def compiler_fault() -> str | None:
+    """Why ``mx.compile`` does not work on this CPU; None where it does.
+
+    It builds C++ at run time, in the temporary folder, so only a build tells: the folder may be missing, read-only,
+    another user's, or forbid programs."""
+    if sys.platform == "linux" and shutil.which("g++") is None:
+        return "there is no g++"
+    # no two users build the same: one that another left there would be found ready
+    own = 1 + os.getuid() % 2**16 / 2**16
+    try:
+        mx.eval(mx.compile(lambda x: mx.add(mx.multiply(x, own, stream=mx.cpu), x, stream=mx.cpu))(mx.ones(2)))
+    except RuntimeError as error:
+        return f"{error!s:.160}".splitlines()[0]
+    return None
+
+
 def has_compiler() -> bool:
-    """Whether ``mx.compile`` works on this CPU: it builds C++ at run time."""
-    return sys.platform == "darwin" or shutil.which("g++") is not None
+    """Whether ``mx.compile`` works on this CPU; warns where it does not."""
+    if (fault := compiler_fault()) is None:
+        return True
+    place = os.environ.get("TMPDIR", "/tmp")
+    needs = f"it needs g++, and to write and load programs in the temporary folder (TMPDIR, here {place})"
+    warnings.warn(f"MLX cannot compile for this CPU and runs slower without; {needs}: {fault}", stacklevel=2)
+    return False
 
 
 class BiGRU:

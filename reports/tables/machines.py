@@ -110,11 +110,16 @@ def runs(book: Book) -> list[doc.Section]:
         commit, load = env.get("commit") or "", env.get("load_average_1min")
         dirty = " with uncommitted changes" if env.get("commit_clean") is False else ""
         dirty += " as stated, not read from git" if env.get("commit_stated") else ""
+        code = commit[:12] + dirty if commit else ""
+        if version := env.get("version"):
+            code += f"{', ' if code else ''}version {version}"
+        if around := env.get("working_repository"):  # not the measured code
+            code += f"; started in the repository {around['name']} {(around['commit'] or '')[:12]}"
         passed, measured = run.counts
         facts: list[doc.Cell] = [
             doc.say("{} of {}", doc.plain(passed, (records,)), doc.plain(measured, (records,))),
             doc.Num(when[:16].replace("T", " "), (records,)) if when else doc.Absent(),
-            doc.Num(commit[:12] + dirty, (run.file("environment.json#commit"),)) if commit else doc.Absent(),
+            doc.Num(code, (run.file("environment.json#commit"),)) if code else doc.Absent(),
             doc.Absent() if load is None else doc.plain(load, (run.file("environment.json#load_average_1min"),), ".2f"),
         ]
         weights = "; ".join(

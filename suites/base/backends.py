@@ -78,7 +78,10 @@ def _installed(module: str) -> bool:
 
 def worker_environment(precision: str, threads: int) -> dict[str, str]:
     """Environment of a worker process: what must be set before a framework is imported."""
-    return os.environ | {
+    own = dict(os.environ)
+    if place := own.get("TMPDIR"):  # the worker has another working folder
+        own["TMPDIR"] = str(Path(place).absolute())
+    return own | {
         **dict.fromkeys(THREAD_VARIABLES, str(threads)),
         "MLX_ENABLE_TF32": "1" if precision == "tf32" else "0",
         "PYTHONUNBUFFERED": "1",

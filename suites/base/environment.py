@@ -12,11 +12,9 @@ from typing import Any
 
 import psutil
 
-from . import plugins
-from .paths import PACKAGE
+from . import plugins, provenance
 
 PACKAGES = ("mlx", "mlx-cpu", "mlx-metal", "mlx-cuda-12", "mlx-cuda-13", "mkl", "torch", "numpy", "hydra-core")
-COMMIT_STATED = "RVC_PARITY_COMMIT"  # for a copy of a checkout that has no git
 
 
 def physical_cores() -> int:
@@ -35,7 +33,7 @@ def cpu_name() -> str:
 
 def _output(*command: str) -> str | None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, cwd=PACKAGE)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
@@ -62,19 +60,11 @@ def describe() -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "python": platform.python_version(),
         "packages": versions(),
-        **_commit(),
+        **provenance.package(),
+        **provenance.working_repository(),
         **({"plugins": list(plugins.names())} if plugins.names() else {}),
         "load_average_1min": os.getloadavg()[0],
     }
-
-
-def _commit() -> dict[str, Any]:
-    """From git; else from the variable ``RVC_PARITY_COMMIT``, and then ``commit_stated`` is set."""
-    status = _output("git", "status", "--porcelain", "--untracked-files=no")
-    if status is not None:
-        return {"commit": _output("git", "rev-parse", "HEAD"), "commit_clean": status == ""}
-    stated = os.environ.get(COMMIT_STATED)
-    return {"commit": stated, "commit_clean": None} | ({"commit_stated": True} if stated else {})
 
 
 def fingerprint(environment: dict[str, Any]) -> dict[str, Any]:

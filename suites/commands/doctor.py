@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..base import environment
 from ..base.backends import BACKENDS
+from ..base.errors import UserError
 from ..base.outcome import ERROR, PASSED, Answer
 from ..inputs.weights import cache_folder
 from ..measure import probe
@@ -52,18 +52,21 @@ def _backend(name: str, facts: Facts) -> Iterator[tuple[str, str]]:
         return
     parts = [f"{k} {facts[k]}" for k in (BACKENDS[name].framework, "gpu_name", "blas", "blas_gflops") if facts.get(k)]
     yield OK, f"{name}: {', '.join(parts)}"
+    if facts.get("compiler_fault"):
+        yield SLOW, f"{name} cannot compile, and takes its steps one by one: {facts['compiler_fault']}"
     if facts.get("slow_blas"):
         yield SLOW, f"{name} runs on MLX's slow reference BLAS (30 to 50 times slower): pip install mkl"
 
 
 def _surroundings(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if sys.platform == "linux" and shutil.which("g++") is None:
-        text = "no g++: MLX compiles CPU kernels at run time; without it the GRU steps are slower (apt install g++)"
-        yield SLOW, text
     load = float(facts["load_average_1min"])
     if load > 0.5 * (os.cpu_count() or 1):
         yield SLOW, f"load average {load:.1f}: other programs are running, and times will scatter"
-    cache = cache_folder(None)
+    try:
+        cache = cache_folder(None)
+    except UserError as error:
+        yield SLOW, str(error)
+        return
     nearest = next(p for p in (cache, *cache.parents) if p.exists())
     free = shutil.disk_usage(nearest).free
     yield OK if free > 2**30 else SLOW, f"weights cache {cache}: {free / 2**30:.0f} GiB free"

@@ -6,12 +6,14 @@ import hashlib
 import json
 import lzma
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..base.errors import UserError
+from ..base.files import write_whole
 from ..base.paths import DATA, PACKAGE, ROOT
 from . import recipe
 
@@ -112,9 +114,16 @@ def voice_names() -> list[str]:
 
 
 def cache_folder(configured: str | None) -> Path:
-    if configured:
-        return Path(configured).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rvc-parity"
+    """Absolute, because workers have another working folder.
+
+    Raises ``UserError``: none is configured, and no home folder is known."""
+    try:
+        default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rvc-parity"
+    except RuntimeError:  # an unknown user without HOME
+        default = None
+    if not configured and default is None:
+        raise UserError("no home folder is known for cached weights; set paths.cache=FOLDER or XDG_CACHE_HOME")
+    return Path(configured or str(default)).expanduser().absolute()
 
 
 def manifest_of(model: str, size: str, voice: str | None) -> dict[str, Any]:
@@ -138,13 +147,16 @@ def find_weights(model: str, path: str | None, seed: int, size: str, voice: str 
         return Weights(real.resolve(), f"{model}: {real.name}", sha256(real))
     stem = voice if model == "voice" else model
     target = cache / f"{stem}-{size}-seed{seed}-recipe{recipe.RECIPE_VERSION}.safetensors"
-    if not target.is_file():
+
+    def make(part: Path) -> None:
         from safetensors.numpy import save_file
 
         manifest = manifest_of(model, size, voice)
-        state = recipe.make_state_dict(manifest, seed)
-        _write_cached(target, lambda part: save_file(state, part, metadata=metadata(model, manifest)))
-    return Weights(target, f"{stem}: synthetic, seed {seed}, {size} size (time and parity only)", sha256(target))
+        save_file(recipe.make_state_dict(manifest, seed), part, metadata=metadata(model, manifest))
+        _sort_metadata(part)
+
+    label = f"{stem}: synthetic, seed {seed}, {size} size (time and parity only)"
+    return Weights(target, label, _cached(target, make))
 
 
 def shipped(cache: Path) -> Weights:
@@ -156,8 +168,7 @@ def shipped(cache: Path) -> Weights:
         raise UserError(f"the trained RMVPE {ASSETS[0] / SHIPPED} is missing; name another one: weights.rmvpe=FILE")
     if path.suffix == ".xz":
         packed, path = path, cache / sha256(path)[:12] / SHIPPED
-        if not path.is_file():
-            _write_cached(path, lambda part: part.write_bytes(lzma.decompress(packed.read_bytes())))
+        _cached(path, lambda part: part.write_bytes(lzma.decompress(packed.read_bytes())))
     return Weights(path, f"rmvpe: {SHIPPED}, trained, reduced width", sha256(path))
 
 
@@ -180,6 +191,37 @@ def metadata(model: str, manifest: dict[str, Any]) -> dict[str, str]:
     return found
 
 
+def _sort_metadata(path: Path) -> None:
+    """Safetensors writes metadata in any order: sorted, the same weights are the same file, whoever made it."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+        assert len(text) == size
+        file.seek(8)
+        file.write(text)
+
+
+def _cached(target: Path, write: Callable[[Path], object]) -> str:
+    """The checksum of a cached file, made where it is missing or no longer what was written.
+
+    Runs that make it at once make the same."""
+    note = target.with_name(f"{target.name}.sha256")
+    try:
+        if target.is_file():
+            found, known = sha256(target), note.read_bytes() if note.is_file() else None
+            if known == found.encode():
+                return found
+            if known is not None:
+                print(f"cached file {target} is not what was written: made anew", file=sys.stderr)
+        _write_cached(target, write)
+        write_whole(note, found := sha256(target))
+    except OSError as error:
+        raise UserError(f"cannot use the cached file {target}: {error.strerror}; set paths.cache=FOLDER") from None
+    return found
+
+
 def _write_cached(target: Path, write: Callable[[Path], object]) -> None:
     from safetensors import SafetensorError
 
@@ -190,7 +232,8 @@ def _write_cached(target: Path, write: Callable[[Path], object]) -> None:
             write(part)
             part.rename(target)  # whole or not at all
     except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot write the cached weights {target}: {error}; set paths.cache=FOLDER") from None
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write the cached weights {target}: {why}; set paths.cache=FOLDER") from None
 
 
 def sha256(path: Path) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.types import Glob, Override
 from msgspec import UNSET
 from omegaconf import DictConfig, OmegaConf
 
@@ -67,15 +69,25 @@ def check_sweep(suite: str, overrides: list[str]) -> None:
         except Exception as error:
             raise UserError(_explain(error, hydras)) from error
     own = [one for one in found if not one.is_hydra_override()]
+    if any(isinstance(one.value(), Glob) for one in own):
+        return  # Hydra finds the files
     if open_ended := [one for one in own if one.is_sweep_override() and not one.is_discrete_sweep()]:
         if BasicSweeper.__name__ in whole.hydra.sweeper._target_:
             raise UserError(f"{open_ended[0].input_line}: Hydra's own sweeper takes a=1,2, choice() and range() only")
         return  # the sweeper will choose
-    first = BasicSweeper.split_arguments(own, MOST_CHECKED)[0]
-    runs = [compose_config(suite, words) for words in first]
+    # of each name the last word, as Hydra's sweeper has it
+    choices = {one.get_key_element(): _values(one) for one in own}
+    runs = [compose_config(suite, list(words)) for words in islice(product(*choices.values()), MOST_CHECKED)]
     folders = [config.out for config in runs if config.out]
     if len(set(folders)) < len(folders):
         raise UserError(f"out={folders[0]}: each run of a sweep needs a folder of its own, such as out='x/${{seed}}'")
+
+
+def _values(override: Override) -> list[str]:
+    """As one word for each value."""
+    if not override.is_sweep_override():
+        return [override.input_line or ""]
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
 
 
 def _explain(error: Exception, overrides: list[str]) -> str:

@@ -68,7 +68,7 @@ class Runner:
                 raise
 
     def _execute(self) -> None:
-        self._check_audio()
+        self._check_files()
         plan = self.plan()
         with (
             scratch_folder(in_memory=False) as scratch,
@@ -87,8 +87,12 @@ class Runner:
         if self.session.shows_progress and (others := self.session.others()):
             print(others)
 
-    def _check_audio(self) -> None:
-        """Refuse a file that cannot be used before any process is started."""
+    def _check_files(self) -> None:
+        """Refuse a file or folder that cannot be used before any process is started."""
+        for name, path in self.config.weights.given().items():
+            if not Path(path).expanduser().exists():
+                raise UserError(f"weights.{name}={path}: no such file")
+        cache_folder(self.config.paths.cache)
         if self.config.audio is not None and not self.resumed:
             read_audio(self.config.audio)
         if isinstance(self.config.suite, AccuracyOptions) and self.config.suite.f0 is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -111,7 +112,7 @@ class Session:
         if backend not in self.loaded:
             self.loaded[backend] = self.load(worker)
             for text in self.loaded[backend]["warnings"]:
-                tqdm.write(f"{backend}: {text}")
+                tqdm.write(f"{backend}: {text}", file=sys.stderr)
         return worker
 
     def drop(self, backend: str) -> None:

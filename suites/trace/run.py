@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from tqdm import tqdm
 
 from ..base import environment
 from ..base.backends import BACKENDS, impossible, parity_reference
@@ -54,6 +56,7 @@ class TraceRun:
         self.workers: dict[str, Worker] = {}
         self.facts: dict[str, Facts] = {}
         self.optimize: list[str] = []
+        self.warned: set[str] = set()
         self.rows: list[Stage] = []
         self.folder: Path
 
@@ -102,6 +105,10 @@ class TraceRun:
         loaded = self.workers[name].ask(
             "load", self.timeout_s, suite=self.config.suite.name, paths=paths, optimize=optimize, settings=self.settings
         )
+        for text in loaded["warnings"]:
+            if text not in self.warned:
+                self.warned.add(text)
+                tqdm.write(f"{name}: {text}", file=sys.stderr)
         return dict(loaded["facts"])
 
     @property

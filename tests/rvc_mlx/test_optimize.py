@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from command import ROOT
 
 from rvc_mlx import RMVPE, gru, rmvpe
 from rvc_mlx.optimize import OPTIMIZATIONS, resolve
@@ -123,6 +129,29 @@ def test_a_wrong_kernel_is_not_used(monkeypatch, error):
     with pytest.warns(UserWarning, match="not used"):
         model = gru.BiGRU(bigru_state(64, 24), "g", mx.float32, frozenset({"gru_kernel"}))
     assert model.used == frozenset()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a temporary folder is made unusable")
+def test_a_temporary_folder_in_which_nothing_can_be_built(tmp_path):
+    """In a process of its own: a build that works once is kept."""
+    (tmp_path / "file").touch()
+    code = "import warnings; warnings.simplefilter('always'); from rvc_mlx import gru; print(gru.has_compiler())"
+    places = [str(tmp_path / "none"), str(tmp_path / "file")]
+    for place, works in [*((p, "False") for p in places), *([(str(tmp_path), "True")] if shutil.which("g++") else [])]:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=os.environ | {"TMPDIR": place}
+        )
+        assert done.stdout.strip() == works, done.stderr
+        assert (f"programs in the temporary folder (TMPDIR, here {place})" in done.stderr) == (works == "False")
+
+
+def test_without_gplusplus_nothing_is_built(monkeypatch):
+    monkeypatch.setattr(gru.shutil, "which", lambda name: None)
+    monkeypatch.setattr(gru.sys, "platform", "linux")
+    gru.compiler_fault.cache_clear()
+    with pytest.warns(UserWarning, match=r"needs g\+\+.*: there is no g\+\+"):
+        assert not gru.has_compiler()
+    gru.compiler_fault.cache_clear()
 
 
 def test_a_missing_compiler_is_not_claimed(tiny_state, monkeypatch):

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
-from rvc_mlx import runtime
+from rvc_mlx import gru, runtime
 from rvc_mlx.runtime import mx
 
 from ..roofline import fastest
@@ -44,6 +44,7 @@ class MlxAdapter(Adapter):
             return {"available": False, "reason": f"this MLX ({facts['mlx']}) sees no GPU"}
         if self.device == "cpu":
             facts |= {"blas_gflops": self._matmul_gflops(), "slow_blas": runtime.is_slow_blas()}
+            facts |= {"compiler_fault": fault} if (fault := gru.compiler_fault()) else {}
         return {"available": True, **facts}
 
     def _matmul_gflops(self, size: int = 512) -> float:

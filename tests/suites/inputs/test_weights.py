@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -12,10 +15,12 @@ from suites.base.errors import UserError
 from suites.inputs import recipe
 from suites.inputs.weights import (
     MANIFESTS,
+    cache_folder,
     find_weights,
     reduced_hubert,
     reduced_manifest,
     reduced_voice,
+    shipped,
     voice_manifest,
 )
 
@@ -35,7 +40,50 @@ def test_made_once(tmp_path, monkeypatch):
     monkeypatch.setattr(recipe, "make_state_dict", lambda *_: pytest.fail("made twice"))
     assert find_weights("rmvpe", None, 3, "tiny", None, tmp_path) == first
     assert "synthetic, seed 3" in first.label
-    assert [p.name for p in tmp_path.iterdir()] == [first.path.name]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [first.path.name, f"{first.path.name}.sha256"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"x" * 4000])
+def test_a_damaged_file_is_made_anew_and_told(tmp_path, damage, capsys):
+    first = find_weights("voice", None, 3, "tiny", "synth_v2_40k_f0", tmp_path)
+    whole = first.path.read_bytes()
+    first.path.write_bytes(damage)
+    assert find_weights("voice", None, 3, "tiny", "synth_v2_40k_f0", tmp_path) == first
+    assert first.path.read_bytes() == whole  # whoever made it
+    told = capsys.readouterr().err
+    assert told == f"cached file {first.path} is not what was written: made anew\n"
+
+
+def test_the_shipped_network_is_unpacked_anew_where_it_is_damaged(tmp_path, capsys):
+    first = shipped(tmp_path)
+    if not first.path.is_relative_to(tmp_path):
+        pytest.skip("it is not packed here")
+    first.path.write_bytes(first.path.read_bytes()[:-1])
+    assert shipped(tmp_path) == first
+    assert "made anew" in capsys.readouterr().err
+
+
+def test_runs_that_fill_the_cache_at_once_make_the_same(tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        found = [pool.submit(find_weights, "voice", None, 5, "tiny", "synth_v2_40k_f0", tmp_path) for _ in range(4)]
+        assert len({one.result() for one in found}) == 1
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_cache_folder_is_absolute_or_refused(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    assert cache_folder(None) == tmp_path / "cache" / "rvc-parity"
+    assert cache_folder("own") == tmp_path / "own"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    assert cache_folder("own") == tmp_path / "own"
+    with pytest.raises(UserError, match=r"no home folder is known .*; set paths\.cache=FOLDER"):
+        cache_folder(None)
 
 
 def test_the_file_holds_the_recipe(tmp_path):

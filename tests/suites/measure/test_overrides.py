@@ -133,4 +133,5 @@ def test_a_sweep_is_checked_before_its_first_run(words, message):
 
 def test_sweeps_that_are_right():
     check_sweep("rmvpe", ["seed=1,2", "out='x y/${seed}'", "hydra.sweep.dir=/tmp"])
-    check_sweep("rmvpe", ["seed=range(1,4)"])
+    check_sweep("rmvpe", ["seed=range(1,4)", "out=${paths.runs}/s${seed}", "measure=smoke"])
+    check_sweep("rmvpe", ["measure=glob(s*)"])

@@ -1,0 +1,33 @@
+"""Temporary folders where none can be written."""
+
+from __future__ import annotations
+
+import tempfile
+
+import pytest
+
+from suites.base.backends import worker_environment
+from suites.base.errors import UserError
+from suites.base.files import scratch_folder
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_no_temporary_folder_is_one_line(monkeypatch, in_memory):
+    with scratch_folder(in_memory) as folder:
+        assert folder.is_dir()
+    assert not folder.exists()
+
+    def none(**_):
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", none)
+    with pytest.raises(UserError, match=r"^no temporary folder can be written .*; set TMPDIR=FOLDER$"):
+        scratch_folder(in_memory).__enter__()
+
+
+def test_workers_have_the_same_temporary_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", "inner")
+    assert worker_environment("fp32", 1)["TMPDIR"] == str(tmp_path / "inner")
+    monkeypatch.delenv("TMPDIR")
+    assert "TMPDIR" not in worker_environment("fp32", 1)
