@@ -17,8 +17,8 @@ import numpy as np
 
 from reports.figures.sound import CONTOUR_SECONDS, FRAMES_PER_S, LEVELS, MEL_RANGE
 from rvc_common.outputs import whole
-from suites.base.files import read_arrays
 from suites.base.errors import UserError
+from suites.base.files import read_arrays
 from suites.base.lock import Lock
 from suites.base.records import RECORDS
 

@@ -35,9 +35,12 @@ def run(args: argparse.Namespace) -> Answer:
         raise UserError(f"unknown model {args.model!r}{nearest(args.model, (*MODELS, 'all'))}")
     if args.model != "all":
         return trace_one(compose_config(args.model, args.overrides), args.show_all)
+    configs = {model: compose_config(model, args.overrides) for model in MODELS}
+    if out := configs[MODELS[0]].out:
+        raise UserError(f"out={out}: several traces need a folder each; leave it out, or set paths.runs=FOLDER")
     answers = {}
-    for model in MODELS:
-        answers[model] = trace_one(compose_config(model, args.overrides), args.show_all)
+    for model, config in configs.items():
+        answers[model] = trace_one(config, args.show_all)
         print(answers[model].text, end="\n\n", flush=True)
     text = "\n".join(f"{model}: {one.line}" for model, one in answers.items())
     code = max(one.exit_code for one in answers.values())

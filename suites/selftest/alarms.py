@@ -51,6 +51,12 @@ def options(words: Sequence[str], count: int, suite: str = "components") -> Opti
     return Options(own["suite"], times, out, own["policy"], own["full"] == "true", rest)
 
 
+def _checked(o: Options, overrides: Sequence[str]) -> Mapping[str, Any]:
+    """The policy; it and the overrides are refused before the first run."""
+    compose_config(o.suite, ["measure=gate", *overrides])
+    return read_policy(o.policy)
+
+
 def measured(suite: str, overrides: Sequence[str], slow: float = 0.0) -> Baseline:
     """A run like any other, reduced to a baseline; ``slow``: the share that every call of rvc_mlx takes longer."""
     with scratch_folder(in_memory=False) as scratch:
@@ -75,10 +81,10 @@ def aa(words: Sequence[str]) -> Answer:
     """``selftest aa``: the same code again and again; 0 where at most 1 % of the comparisons are red."""
     o = options(words, AA_COUNT)
     overrides = [*(() if o.full else SHORT), *o.overrides]
+    policy = _checked(o, overrides)
     with folder_of(o) as folder:
         numbers = tqdm(range(o.times + 2), desc="runs", disable=None)
         baselines = [kept(folder / f"run-{i:03}.json", lambda: measured(o.suite, overrides)) for i in numbers]
-        policy = read_policy(o.policy)
         pairs, first = comparisons(baselines, policy)
         text, good = aa_summary(pairs, first, [o.suite, "measure=gate", *overrides])
         return answer(o, "aa", text, good)
@@ -156,7 +162,7 @@ def power(words: Sequence[str]) -> Answer:
     """
     o = options(words, POWER_TRIALS)
     trials: list[Trial] = []
-    policy = read_policy(o.policy)
+    policy = _checked(o, o.overrides)
     with folder_of(o) as folder, tqdm(total=o.times * (2 + len(POWER_SIZES)), desc="runs", disable=None) as bar:
 
         def run(name: str, slow: float = 0.0) -> Baseline:

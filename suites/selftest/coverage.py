@@ -6,7 +6,6 @@ import contextlib
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from tqdm import tqdm
 
 from ..base.backends import speed_reference
 from ..base.errors import UserError
-from ..base.files import write_whole
+from ..base.files import scratch_folder, write_whole
 from ..base.lines import Record
 from ..base.outcome import Answer
 from ..base.run_folder import RunFolder
@@ -48,6 +47,7 @@ def coverage(words: Sequence[str]) -> Answer:
     busy, rest = _busy(words)
     o = options(rest, COUNT, "rmvpe")
     overrides = ["suite.speech_clip=false"] * (o.suite in ("rmvpe", "hubert")) + [*QUICK, *o.overrides]
+    compose_config(o.suite, overrides)  # what is wrong is told before the first run
     with folder_of(o) as folder:
         quiet = [_kept(folder / "long-0.json", o.suite, [*overrides, LONG])]
         with other_work(busy):
@@ -93,7 +93,7 @@ def _kept(path: Path, suite: str, overrides: Sequence[str]) -> Pairs:
 
 
 def _measured(suite: str, overrides: Sequence[str]) -> Pairs:
-    with tempfile.TemporaryDirectory(prefix="rvc-parity-") as scratch:
+    with scratch_folder(in_memory=False) as scratch:
         run = open_run(compose_config(suite, [*overrides, f"out={scratch}/run"]))
         run.session.shows_progress = False
         run.execute()

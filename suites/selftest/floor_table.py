@@ -149,6 +149,7 @@ def update(words: list[str]) -> str:
                 raise UserError(f"{name}={word}{nearest(word, known[name])}")
     if precision not in DTYPES:  # a list of them
         raise UserError(f"precision={precision}{nearest(precision, DTYPES)}")
+    compose_config("rmvpe", [f"backends={backends}"] if backends else [])
     check_output(floors.TABLE)
     stored = floors.stored()
     if "stages" in given["what"]:

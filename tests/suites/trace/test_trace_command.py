@@ -89,7 +89,7 @@ def test_the_synthesizer_tells_what_correlation_means(capsys, tmp_path):
         (["trace", "rmvpe", "backends=[mlx_cpu]"], "a trace needs two"),
         (["trace", "rmvpe", "backends=[torch_cpu,mlx_cqu]"], "did you mean"),
         (["trace", "rmvpe", "weights.rmvpe=/nowhere.pt"], "no such file"),
-        (["trace", "hubert", "optimize=[fast]", "measure=smoke"], "unknown optimisation 'fast'"),
+        (["trace", "hubert", "optimize=[fast]", "measure=smoke"], "optimize=fast; known: fold_norm"),
         (["selftest", "faults", "only=nothing-like-it"], "no fault of that name"),
         (["selftest", "faults", "often=3"], "unknown option 'often'"),
         (["selftest", "faults", "clean=many"], "whole number"),
