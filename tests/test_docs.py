@@ -16,7 +16,7 @@ import rvc_mlx
 from rvc_common.command import Side, parser
 from rvc_common.pipeline import Pipeline
 from suites.__main__ import parse
-from suites.measure.config import check_names, compose_config
+from suites.measure.config import check_sweep, compose_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
@@ -84,7 +84,7 @@ def module_is_understood(module: str, *words: str) -> None:
         overrides = getattr(args, "overrides", [])
         suite = getattr(args, "suite", getattr(args, "model", "all"))
         if getattr(args, "multirun", False):
-            check_names(overrides)
+            check_sweep(suite, overrides)
         elif args.command in ("run", "plan", "trace") and suite != "all" and suite.islower() and "=" not in suite:
             compose_config(suite, overrides)
     elif module in PORTS:
