@@ -19,7 +19,7 @@ import numpy as np
 from . import steps
 from .checkpoint import same_embedder
 from .checks import PROFILES, check_choice
-from .finite import is_silent
+from .finite import is_finite, is_silent
 from .index import Searched
 from .model import Watcher
 from .noise import Draw, Draws
@@ -302,6 +302,8 @@ class Pipeline:
             if joined.size == 0:
                 length_ms = 1000 * c["filtered"].size / SAMPLE_RATE
                 raise ValueError(f"audio of {length_ms:.0f} ms is too short: nothing is left after conversion")
+            if not is_finite(joined):  # of a call that is watched, or of models of one's own
+                raise ValueError("the conversion gave NaN or infinite values; in half precision, try float32")
             return joined
 
         def finish(c: Carry) -> np.ndarray:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import pytest
 from command import strict
 from command import suites as run_suites
-from quick_runs import figures, workers_inside
+from quick_runs import figures
 
 from rvc_mlx.optimize import OPTIMIZATIONS
 from suites.base.records import read_lines, records
@@ -31,8 +29,8 @@ def finished(request, tmp_path_factory):
         words += ["~suite.components.rmvpe", "~suite.components.mel"]
     else:
         words += ["~suite.components.pipeline"]
-    # ablation changes the environment of processes, and the first run in a process is what cold_start measures
-    with workers_inside() if request.param == "memory" else contextlib.nullcontext(), figures("first"):
+    # processes of their own: ablation changes their environment, the others measure a process from its start
+    with figures("first"):
         done = run_suites("run", request.param, *words)
     assert done.returncode == 0, done.stdout + done.stderr
     return request.param, folder

@@ -19,8 +19,8 @@ from suites.definitions.base import Probe
 from suites.measure.launch import WorkerError
 from suites.metrics.audio import compare_audio
 from suites.metrics.floors import Tolerances
-from suites.trace.findings import first_fault
-from suites.trace.walk import FAULT, OK, WHOLE, Pair, ProbeTrace
+from suites.trace.findings import first_fault, lost_at
+from suites.trace.walk import FAULT, OK, REFERENCE_WRONG, WHOLE, Pair, ProbeTrace
 
 IDENTITY = {"suite": "none", "backend": "mlx_cpu", "reference": "torch_cpu", "precision": "fp32", "profile": "applio"}
 Change = Callable[[tuple[Stage, ...]], tuple[Stage, ...]]
@@ -192,11 +192,11 @@ def test_what_is_not_finite_fails_on_either_side(value):
     bad = after("b.1", holes(value))
     ours = fault_of(rows_of(bad))
     assert (ours.path, ours.where and ours.where["kind"]) == ("b.1", "not finite")
-    theirs = fault_of(rows_of(STAGES, reference=bad))
-    assert theirs.path == "b.1"
-    assert "reference" in theirs.added["reason"]
-    both = fault_of(rows_of(bad, reference=bad))
-    assert both.path == "b.1"
+    for other in (STAGES, bad):  # a reference that is not finite is wrong, and ends the walk
+        rows = rows_of(other, reference=bad)
+        assert [(row.path, row.status) for row in rows if row.status != OK] == [("b.1", REFERENCE_WRONG)]
+        assert "NaN or infinite" in rows[-1].added["reason"]
+        assert lost_at(map(msgspec.to_builtins, rows)) == "b.1"
 
 
 @pytest.mark.parametrize("change", [lambda x: x[..., :-1], lambda x: x.transpose(0, 2, 1), lambda x: x[0]])
