@@ -12,7 +12,7 @@ from tqdm import tqdm
 START_WEIGHT = 10.0
 UNKNOWN_SECONDS = 10.0
 # the report, after the last case
-REPORT_S = 8.0
+REPORT_S = 4.0
 FORM = "{percentage:3.0f}%|{bar}| {elapsed}{postfix} {desc}"
 
 

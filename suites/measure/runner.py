@@ -69,6 +69,7 @@ class Runner:
 
     def _execute(self) -> None:
         self._check_files()
+        told.tell(self.session, f"{self.suite.name}: starting workers; run folder {self.folder}")
         plan = self.plan()
         with (
             scratch_folder(in_memory=False) as scratch,
