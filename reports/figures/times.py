@@ -21,6 +21,7 @@ from .words import SYNTHETIC, audio_of, interval, short, shown_of, some, three_d
 TWO_COLUMNS = 6
 # most rows; most durations with a tick each
 MOST_ROWS, MOST_TICKS = 12, 8
+RATIO = "speed-up (×)"
 # the end of a title where lines are fitted
 SLOPES = ", slopes of fitted lines per s of audio"
 
@@ -46,7 +47,8 @@ def time(data: RunData) -> Figure | None:
     if len(cases) == 1:
         title = titled(data, f"{data.name}: time of one call, {audio_of(data, cases[0])}")
         found = {b: [(c, e) for c in components if (e := data.time(cases[0], c, b))] for b in data.backends}
-        return _one_case(data, components, found, title, "time of one call (s)", interval)
+        audio = audio_of(data, cases[0])
+        return in_rows(components, found, {b: b for b in found}, title, "time of one call (s)", interval, audio)
     figure, axes = grid(len(components), 2.7, 2.35)
     fitted = [_time_panel(axis, data, component, cases) for axis, component in zip(axes, components, strict=True)]
     legend_below(figure, axes, len(data.backends))
@@ -113,7 +115,9 @@ def speedup(data: RunData) -> Figure | None:
     if len(cases) == 1 and len(components) > 1:
         found = {b: [(c, e) for c in components if (e := data.speedup(cases[0], c, b))] for b in data.backends}
         title = titled(data, f"{title}, {audio_of(data, cases[0])}")
-        return _one_case(data, components, {b: f for b, f in found.items() if f}, title, "speed-up (×)", times, 1.0)
+        found = {backend: gains for backend, gains in found.items() if gains}
+        labels = {backend: over(data, backend) for backend in found}
+        return in_rows(components, found, labels, title, RATIO, times, audio_of(data, cases[0]))
     figure, axes = grid(len(components), 0.32 * len(cases) + 1.15, 0.3 * len(cases) + 1.1)
     columns = 2 if len(components) <= TWO_COLUMNS else 3
     for i, (axis, component) in enumerate(zip(axes, components, strict=True)):
@@ -129,14 +133,14 @@ def _speedup_panel(axis: Axes, data: RunData, component: str, cases: Sequence[st
     backends = [b for b in data.backends if data.speed_reference(b)]
     for k, backend in enumerate(backends):
         colour, marker = STYLES[backend]
-        label = f"{backend} over {data.speed_reference(backend)}"
+        label = over(data, backend)
         rows = [(i + _apart(k, len(backends)), case) for i, case in enumerate(cases)]
         points = [(y, case, e) for y, case in rows if (e := data.speedup(case, component, backend))]
         _errorbars(axis, [y for y, *_ in points], [e for *_, e in points], colour, marker, "x")
         for y, case, found in points:
             mark(axis, found.value, y, f"{label}, {component}, {audio_of(data, case)}: {times(found)}")
         axis.plot([], [], color=colour, marker=marker, ls="", label=label)
-    axis.set(xscale="log", title=component, xlabel="speed-up (×)")
+    axis.set(xscale="log", title=component, xlabel=RATIO)
     ratio_axis(axis)
 
 
@@ -152,33 +156,37 @@ def ratio_axis(axis: Axes) -> None:
     plain_numbers(axis.xaxis, one_two_five(*axis.get_xlim(), most=5))
 
 
-def _one_case(
-    data: RunData,
-    components: Sequence[str],
+def in_rows(
+    names: Sequence[str],
     found: dict[str, list[tuple[str, Estimate]]],
+    labels: dict[str, str],
     title: str,
     what: str,
     describe: Callable[[Estimate], str],
-    line: float | None = None,
+    audio: str = "",
 ) -> Figure:
-    """One row per component: for a run of a single case, which has no duration axis."""
-    figure, axis = plt.subplots(figsize=(WIDTH, 1.3 + 0.27 * len(components)), layout="constrained")
+    """One row per name: for what has no duration axis. Backends stand side by side in a row; ``labels``: in the legend,
+    with the reference where the estimates are ratios; ``audio``: what the points are of."""
+    figure, axis = plt.subplots(figsize=(WIDTH, 1.3 + 0.27 * len(names)), layout="constrained")
     for k, (backend, estimates) in enumerate(found.items()):
         colour, marker = STYLES[backend]
-        for component, one in estimates:
-            y = components.index(component) + _apart(k, len(found))
+        for name, one in estimates:
+            y = names.index(name) + _apart(k, len(found))
             spread = reach(one.low, one.value, one.high)
             axis.errorbar(one.value, y, xerr=spread, color=colour, marker=marker, ls="", ms=5.5, capsize=2.5)
-            mark(axis, one.value, y, f"{backend}, {component}, {audio_of(data, data.cases[0])}: {describe(one)}")
-        reference = data.speed_reference(backend) if line is not None else None
-        label = f"{backend} over {reference}" if reference else backend
-        axis.plot([], [], color=colour, marker=marker, ls="", label=label)
-    axis.set_yticks(range(len(components)), components)
-    axis.set(xscale="log", xlabel=what, ylim=(len(components) - 0.5, -0.5))
-    if line is not None:
+            mark(axis, one.value, y, f"{', '.join(filter(None, [labels[backend], name, audio]))}: {describe(one)}")
+        axis.plot([], [], color=colour, marker=marker, ls="", label=labels[backend])
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xscale="log", xlabel=what, ylim=(len(names) - 0.5, -0.5))
+    if what == RATIO:
         ratio_axis(axis)
     else:
         plain_numbers(axis.xaxis, one_two_five(*axis.get_xlim(), most=8))
     legend_below(figure, [axis])
     figure.suptitle(title)
     return figure
+
+
+def over(run: RunData, backend: str) -> str:
+    """A backend and the reference whose time its speed-up divides."""
+    return f"{backend} over {run.speed_reference(backend)}"

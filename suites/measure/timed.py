@@ -314,7 +314,7 @@ def _row(case: TimedCase, component: str, state: str) -> None:
         names = "".join(f"{name:>{TIME_WIDTH}}" for name in backends)
         told.tell(case.session, f"{_padded('case', 'state', 'component')}{names}  speed-up (interval)")
     times = [case.time(component, name) if name in case.alive() else None for name in backends]
-    cells = "".join(f"{'' if one is None else _ms(one.value):>{TIME_WIDTH}}" for one in times)
+    cells = "".join(f"{'' if one is None else _shown_s(one.value):>{TIME_WIDTH}}" for one in times)
     ratios = ", ".join(_ratios(case, component).values())
     told.tell(case.session, f"{_padded(case.title, state, component)}{cells}  {ratios}")
 
@@ -327,7 +327,7 @@ def _sentence(case: TimedCase, component: str) -> str:
     ratios, parts = _ratios(case, component), []
     for name in case.alive():
         one, ratio = case.time(component, name), ratios.get(name)
-        parts.append(f"{name} {_ms(one.value) if one else 'not timed'}{f', {ratio}' if ratio else ''}")
+        parts.append(f"{name} {_shown_s(one.value) if one else 'not timed'}{f', {ratio}' if ratio else ''}")
     return f"{component} {', '.join(parts)}" if parts else f"{component} failed on every backend"
 
 
@@ -336,5 +336,5 @@ def _ratios(case: TimedCase, component: str) -> dict[str, str]:
     return {name: f"{one.value:.2f}x ({one.low:.2f} to {one.high:.2f})" for name, one in found.items() if one}
 
 
-def _ms(seconds: float) -> str:
-    return f"{1e3 * seconds:.3g} ms"
+def _shown_s(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g} ms" if seconds < 0.9995 else f"{seconds:.3g} s"

@@ -32,9 +32,9 @@ def test_a_single_run_has_a_row_for_each_component():
     figure = answer(book)
     assert labels(figure) == run.components
     gain = run.speedup(run.cases[-1], "f0", "mlx_cpu")
-    (text,) = (text for *_, text in figure.named_marks if ", f0: " in text)
+    (text,) = (text for *_, text in figure.named_marks if ", f0, " in text)
     assert f"{gain.value:.3g} ×" in text
-    assert text.startswith("mlx_cpu over torch_cpu")
+    assert text.startswith("mlx_cpu over torch_cpu, f0, ")
 
 
 def test_several_runs_have_a_row_each(tmp_path):

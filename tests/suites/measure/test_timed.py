@@ -11,7 +11,7 @@ from quick_runs import Inside
 
 from suites.base.records import read_lines, records
 from suites.measure import session
-from suites.measure.timed import LaunchClock, TimedCase
+from suites.measure.timed import LaunchClock, TimedCase, _shown_s
 
 WORDS = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "threads=1", "durations=[0.5,0.6]", "suite.speech_clip=false"]
 WORDS += ["measure.launches={min: 2, max: 2}", "measure.warmup_seconds=0", "measure.first_calls=1"]
@@ -93,3 +93,10 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(tmp_path, monkeypatch):
     assert suites("run", f"resume={tmp_path / 'r'}").returncode == 0
     closed = [line for line in records(read_lines(tmp_path / "r" / "records.jsonl")) if "workload" in line]
     assert {tuple(line["launches"]) for line in closed} == {(0, 0, 1, 1, 2, 2)}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(6.153, "6.15 s"), (0.9996, "1 s"), (0.9994, "999 ms"), (2e-4, "0.2 ms")]
+)
+def test_times_have_no_exponent(seconds, shown):
+    assert _shown_s(seconds) == shown
