@@ -91,7 +91,6 @@ def draw(book: Book, out: Path) -> Pictures:
         for plot in PLOTS
         for run in book.runs
         if plot.name != "memory" or any(run is one for one in memory)
-        if plot.name != "speedup" or len(book.runs) > 1 or len(run.cases) > 1  # else the same as the answer
         for job in plot.of(run)
     ]
     for run, name, alt, make in jobs:

@@ -35,15 +35,6 @@ def test_the_stored_run_gives_the_stored_report(run):
     assert write_report(run).path.read_text() == (STORED / "expected.md").read_text()
 
 
-def test_one_case_of_one_run_has_its_speed_ups_in_one_figure(run):
-    path = run / "records.jsonl"
-    path.write_text("".join(line for line in path.open() if '"synthetic-1.5s"' not in line))
-    text = write_report(run).path.read_text()
-    assert "plots/answer.png" in text
-    assert "plots/speedup.png" not in text
-    assert "plots/time.png" in text
-
-
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures have tests of their own, and take seconds."""
