@@ -131,7 +131,7 @@ class Keyed(Struct, tag_field="kind", omit_defaults=True, kw_only=True):
 class Sample(Keyed, tag="sample", kw_only=True):
     """One timed call, written when it was taken."""
 
-    round: Count
+    round: Annotated[Count, Meta(description="of several samples of a round the one with the least ``others`` counts")]
     seconds: Annotated[Positive, Meta(description="of one call: the mean, where one clock reading held several")]
     launch: Count
     calls: Several

@@ -125,11 +125,19 @@ def results(lines: Iterable[Keyed]) -> list[Record | Unmeasured]:
 
 
 def samples_of(lines: Iterable[Keyed]) -> dict[Key, dict[int, Sample]]:
+    """The sample that counts of every round."""
     found: dict[Key, dict[int, Sample]] = {}
     for line in lines:
         if isinstance(line, Sample):
-            found.setdefault(line.key, {})[line.round] = line
+            keep_sample(found, line)
     return found
+
+
+def keep_sample(found: dict[Key, dict[int, Sample]], line: Sample) -> None:
+    """Of a round that was timed again, the sample that other work disturbed least counts; of equals the first."""
+    rounds = found.setdefault(line.key, {})
+    if line.round not in rounds or line.others < rounds[line.round].others:
+        rounds[line.round] = line
 
 
 def records(lines: Iterable[Line]) -> list[Line]:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ..base import environment
 from ..base.backends import device_of
 from ..base.lines import SCHEMA, Absence, Key, Record, Sample, Unmeasured
-from ..base.records import RecordFile
+from ..base.records import RecordFile, keep_sample
 from ..base.run_folder import RunFolder
 from ..definitions import SUITES
 from ..definitions.config import Config
@@ -174,7 +174,7 @@ class Session:
         """Write one sample of round ``number``; ``facts``: launch, calls (``seconds`` is their mean), rest_s."""
         place: Facts = {"schema": SCHEMA, "case": case.name, "component": component, "backend": backend}
         line = Sample(**place, round=number, seconds=seconds, **facts)
-        self.samples.setdefault(line.key, {})[number] = line
+        keep_sample(self.samples, line)
         self.file.write_line(line)
 
     def record(self, case: Case, component: str, backend: str, **fields: Any) -> None:

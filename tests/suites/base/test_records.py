@@ -147,6 +147,12 @@ def test_samples_by_round(record):
     assert [(line.launch, line.calls, line.others) for line in found.values()] == [(0, 1, 0.0), (3, 1, 0.0)]
 
 
+def test_of_a_round_that_was_timed_again_the_least_disturbed_sample_counts(record):
+    key = ("c", "f0", "mlx_cpu")
+    lines = [sample(0, s) | {"others": share} for s, share in ((0.3, 0.2), (0.2, 0.01), (0.1, 0.3), (0.4, 0.01))]
+    assert [line.seconds for line in samples_of(map(typed, lines))[key].values()] == [0.2]
+
+
 def test_a_backend_that_started_after_all_is_no_error(record):
     broken = typed(unmeasured("error", case="all", component="all", backend=record["backend"]))
     assert results([broken]) == [broken]

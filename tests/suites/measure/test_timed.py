@@ -10,6 +10,7 @@ from command import suites
 from quick_runs import Inside
 
 from suites.base.records import read_lines, records
+from suites.definitions.plan import Plan
 from suites.measure import session
 from suites.measure.timed import LaunchClock, TimedCase, _shown_s
 
@@ -44,6 +45,30 @@ def test_a_launch_is_one_process_per_backend_for_all_cases(started, tmp_path):
     lines = done.stdout.splitlines()
     assert lines[0].startswith("rmvpe: starting workers; run folder ")
     assert [line.split()[0] for line in lines[1:3]] == ["synthetic-0.5s:", "synthetic-0.6s:"]
+
+
+@pytest.mark.parametrize(
+    ("shares", "kept"), [([0.0], 0.0), ([0.2, 0.04, 0.0], 0.04), ([0.3, 0.06, 0.2], 0.06), ([0.3, 0.3, 0.3], 0.3)]
+)
+def test_a_disturbed_turn_is_taken_again(shares, kept):
+    """At most three times; every sample is written, and the least disturbed one counts."""
+    left, written = list(shares), []
+
+    class Told:
+        def ask_timed(self, worker, do, timeout_s, calls):
+            assert (do, calls) == ("time", {"f0": 2})
+            return {"others": left.pop(0), "calls": {"f0": {"seconds": {"f0": 1.0}, "rest_s": 0.0}}}
+
+        def sample(self, case, component, backend, number, seconds, facts):
+            written.append(facts["others"])
+
+    case = TimedCase.__new__(TimedCase)
+    case.session, case.workers, case.repeats, case.case = Told(), {"mlx_cpu": None}, {"f0": 2}, None
+    case.plan = Plan("rmvpe", (), ("f0",), ("mlx_cpu",))
+    case.timeout_s = 1.0
+    case._take_turn("mlx_cpu", ["f0"], 0, 0)
+    assert written == shares[: len(shares) - len(left)]
+    assert min(written) == kept
 
 
 def test_a_worker_that_is_lost_costs_its_case_and_is_replaced_for_the_next_one(started, tmp_path, monkeypatch):
