@@ -180,7 +180,7 @@ def test_ctrl_c_loses_nothing(tmp_path):
     done = finish_quickly(folder)
     assert done.returncode == 0, done.stderr + done.stdout
     assert sample_lines(folder)[: len(kept)] == kept
-    keys = [(s["component"], s["backend"], s["round"]) for s in sample_lines(folder)]
+    keys = [(s["component"], s["backend"], s["round"], s["seconds"]) for s in sample_lines(folder)]
     assert len(keys) == len(set(keys))
     for line in records(read_lines(folder / "records.jsonl")):
         assert set(line["rounds"]) >= {0, 1}
