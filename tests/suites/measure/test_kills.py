@@ -70,7 +70,7 @@ def flaws(folder: Path, whole: Path) -> list[str]:
     """What a completed run has lost, doubled, or looks different in from an unbroken one."""
     lines, found = list(read_lines(records_file(folder))), []
     # a round that other work disturbed is timed again, but no two samples took equally long
-    taken = [(x["case"], x["component"], x["backend"], x["round"], x["seconds"]) for x in lines if x["kind"] == "sample"]
+    taken = [(*_key(x), x["round"], x["seconds"]) for x in lines if x["kind"] == "sample"]
     if len(taken) != len(set(taken)):
         found.append("a sample was written twice")
     keys = [sorted((r["case"], r["component"], r["backend"], r["status"]) for r in _closed(f)) for f in (folder, whole)]
