@@ -26,6 +26,8 @@ from reports.documents import build, trace_report
 from reports.figures.plots import PLOTS
 from rvc_common.model import Model
 from suites.base import statistics
+from suites.base.backends import BACKENDS
+from suites.child.port import ServedPort
 from suites.child.served import ServedModel
 from suites.child.server import serve
 from suites.commands import convert
@@ -69,7 +71,9 @@ class Inside:
     ) -> None:
         assert not environment, "a process of its own is needed"
         self.backend, self.threads, self.pid, self.started = backend, threads, os.getpid(), time.monotonic()
-        self._log, self._alive, self._model = log, True, ServedModel(backend, precision)
+        port = BACKENDS[backend].port
+        self._log, self._alive = log, True
+        self._model = ServedModel(backend, precision) if port is None else ServedPort(backend, precision, port)
 
     def ask(self, do: str, timeout_s: float, **arguments: Any) -> dict[str, Any]:
         if not self._alive:

@@ -5,20 +5,26 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from .errors import UserError
+from .ports import WRITTEN, Port, port_of
 
 
 class Backend(NamedTuple):
     """``package``: the port. ``framework``: a name in ``child.adapters.ADAPTERS``.
     ``requires``: the module whose absence means that the framework is not installed. ``timed_against``: the backends on
-    the same kind of device whose time a ratio may name; the first one that is present."""
+    the same kind of device whose time a ratio may name; the first one that is present. ``port``: of a backend that a
+    user's adapter makes."""
 
     package: str
     framework: str
     device: str
     requires: str
     timed_against: tuple[str, ...] = ()
+    port: Port | None = None
 
 
 BACKENDS = {
@@ -28,6 +34,26 @@ BACKENDS = {
     "mlx_cpu": Backend("rvc_mlx", "mlx", "cpu", "mlx.core", ("torch_cpu",)),
     "mlx_gpu": Backend("rvc_mlx", "mlx", "gpu", "mlx.core", ("torch_cuda", "torch_mps")),
 }
+
+PORTED = "port"
+GPU_REFERENCES = ("torch_cuda", "torch_mps")
+
+
+def register_ports(ports: Mapping[str, Any]) -> None:
+    """Make backends of a configuration's ``ports`` known.
+
+    Raises ``UserError``: one of them cannot be, or has the name of another backend."""
+    for name, given in ports.items():
+        port = port_of(name, given)
+        if name in BACKENDS and BACKENDS[name].port is None:
+            raise UserError(f"{WRITTEN}.{name}: is one of the backends already; give yours another name")
+        against = ("torch_cpu",) if port.device == "cpu" else GPU_REFERENCES
+        BACKENDS[name] = Backend(name, PORTED, port.device, "numpy", against, port)
+
+
+def is_port(name: str) -> bool:
+    return name in BACKENDS and BACKENDS[name].port is not None
+
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # what Linux calls a GPU that these frameworks can use: NVIDIA's, also under WSL and on Jetson, and AMD's
@@ -48,12 +74,14 @@ def speed_reference(backend: str, present: list[str]) -> str | None:
 
 def parity_reference(present: list[str]) -> str:
     """The backend that the others are compared with: PyTorch, on the CPU where that is present, else the first."""
-    return next((name for name in ("torch_cpu", "torch_cuda", "torch_mps") if name in present), present[0])
+    return next((name for name in ("torch_cpu", *GPU_REFERENCES) if name in present), present[0])
 
 
 def impossible(name: str) -> str | None:
     """Why a backend cannot run here, as far as is known without importing a framework."""
     backend = BACKENDS[name]
+    if backend.port is not None:
+        return None  # its adapter will tell
     if not _installed(backend.requires):
         return f"{backend.framework} is not installed"
     if name == "torch_mps" and sys.platform != "darwin":

@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 
 from . import plugins
+from .backends import register_ports
 from .errors import UserError
 from .files import read_arrays
 from .lines import Key, Keyed, Record, Sample, Unmeasured
@@ -94,6 +95,7 @@ class RunFolder:
         needed = self.environment().get("plugins", [])
         if not set(needed) <= set(plugins.names()):
             raise UserError(f"{self.path}: needs {plugins.VARIABLE}={','.join(needed)}")
+        register_ports(config.get("ports", {}))
         return dict(config)
 
     def environment(self) -> Facts:

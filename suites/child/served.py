@@ -39,13 +39,10 @@ LATE_CALLS = 5
 
 def named(name: str, result: Result) -> Results:
     """A call's arrays, in host memory, by the names that parity uses: ``name``, or ``name.part`` of several."""
-    from ..definitions.base import OnDevice
-
-    if isinstance(result, OnDevice):
-        result = result.host()
-    if isinstance(result, dict):
-        return {f"{name}.{part}": array for part, array in result.items()}
-    return {name: result}
+    found: Any = result.host() if hasattr(result, "host") else result  # in place of ``OnDevice``, which ports lack
+    if isinstance(found, dict):
+        return {f"{name}.{part}": array for part, array in found.items()}
+    return {name: found}
 
 
 class ServedModel:
@@ -55,8 +52,10 @@ class ServedModel:
 
     def __init__(self, backend: str, precision: str) -> None:
         self._backend, self._precision = BACKENDS[backend], precision
-        check_framework(self._backend.framework)
+        if self._backend.port is None:
+            check_framework(self._backend.framework)
         self._suite: Suite
+        self._suite_name = ""
         self._settings: dict[str, Any] = {}
         self._model: Any = None
         self._exact_model: Any = None
@@ -86,18 +85,15 @@ class ServedModel:
         return facts | {"import_s": import_s, "pid": os.getpid(), "priority": priority}
 
     def load(self, request: Request) -> Answer:
-        from ..definitions import SUITES
-
         base = rss_bytes()
         reset_peak()
-        package = importlib.import_module(self._backend.package)
-        options = self._adapter.load_options(DTYPES[self._precision], request["optimize"])
-        self._suite, self._settings = SUITES[request["suite"]], request["settings"]
+        self._suite_name, self._settings = request["suite"], request["settings"]
         self._checkpoints, self._exact_model, self._kept = request["paths"], None, {}
+        make = self._loader(request)
         start = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            self._model = self._suite.load(package, self._checkpoints, options, self._settings)
+            self._model = make()
             self._adapter.synchronize()
         self._check_device()
         load_s = time.perf_counter() - start
@@ -109,8 +105,20 @@ class ServedModel:
             "base_rss_bytes": base,
             "peak_rss_load_bytes": peak_rss_bytes(),
             "warnings": shown,
-            "facts": self._suite.facts(self._model),
+            "facts": self._loaded_facts(),
         }
+
+    def _loader(self, request: Request) -> Callable[[], Any]:
+        """What makes the model, once everything that it needs is imported."""
+        from ..definitions import SUITES
+
+        package = importlib.import_module(self._backend.package)
+        options = self._adapter.load_options(DTYPES[self._precision], request["optimize"])
+        self._suite = SUITES[request["suite"]]
+        return lambda: self._suite.load(package, self._checkpoints, options, self._settings)
+
+    def _loaded_facts(self) -> Answer:
+        return self._suite.facts(self._model)
 
     def prepare(self, request: Request) -> Answer:
         self._inputs = {name: np.load(path) for name, path in request["inputs"].items()}
@@ -243,6 +251,22 @@ class ServedModel:
         name = request["component"]
         result = self._kept[name] if name in self._kept else self._call(name)()
         np.savez(request["path"], **named(name, result))  # type: ignore[arg-type]  # names are not its options
+        return {}
+
+    def draws(self, request: Request) -> Answer:
+        """Write to a file the noise that a call takes, in the order in which it is drawn: a port has no generator of
+        ours."""
+        from rvc_common.noise import seeded
+
+        taken: list[np.ndarray] = []
+        draw = seeded(self._settings["seed"])
+
+        def kept(index: int, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+            taken.append(draw(index, kind, shape))
+            return taken[-1]
+
+        self._suite.calls(self._model, self._inputs, {**self._settings, "noise": kept})[request["component"]]()
+        np.savez(request["path"], *taken)
         return {}
 
     def rounding(self, request: Request) -> Answer:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..base import plugins
+from ..base.ports import Port
 from .served import REQUESTS, ServedModel
 
 HIGHEST_PRIORITY = -20
@@ -30,12 +31,20 @@ def serve(model: ServedModel, requests: Iterable[str], answers: TextIO) -> None:
         try:
             if request["do"] not in REQUESTS:
                 raise ValueError(f"unknown request {request['do']!r}")
-            answer = {"ok": True, **REQUESTS[request["do"]](model, request)}
+            answer = {"ok": True, **getattr(model, request["do"])(request)}
         except Exception as error:  # the parent decides what an error means; it gets all of it
             traceback.print_exc()
             answer = {"ok": False, "kind": type(error).__name__, "message": str(error)}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
+
+
+def _model(backend: str, precision: str, port: str | None) -> ServedModel:
+    if port is None:
+        return ServedModel(backend, precision)
+    from .port import ServedPort
+
+    return ServedPort(backend, precision, Port(*json.loads(port)))
 
 
 def _die_with_parent() -> None:
@@ -58,7 +67,8 @@ def raise_priority() -> None:
         Path("/proc/self/autogroup").write_text(str(HIGHEST_PRIORITY))
 
 
-def main() -> None:
+def main(port: str | None = None) -> None:
+    """``port``: as JSON, of a backend that a user's adapter makes (``base.ports.Port``)."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--backend", required=True)
     parser.add_argument("--precision", required=True)
@@ -70,10 +80,10 @@ def main() -> None:
     if args.raised:
         raise_priority()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    if plugins.names():  # else a worker that loads no model does without the suites
+    if port is None and plugins.names():  # else a worker that loads no model does without the suites
         importlib.import_module("suites.definitions")
     with os.fdopen(args.requests) as requests, os.fdopen(args.answers, "w") as answers:
-        serve(ServedModel(args.backend, args.precision), requests, answers)
+        serve(_model(args.backend, args.precision, port), requests, answers)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # tearing PyTorch down takes most of a second

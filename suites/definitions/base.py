@@ -108,6 +108,11 @@ class Suite:
     # inputs that the parity reference makes for all backends: input name, and the result that it is
     shared: ClassVar[tuple[tuple[str, str], ...]] = ()
     extras: ClassVar[tuple[str, ...]] = ()  # calls that only parity needs; never timed
+    # For ports: the model that ``load`` is asked for (None: the suite's own name); of each call the inputs and settings
+    # that it takes, "noise" for all that is drawn; and calls that are made of others in a row, each with what it makes.
+    model: ClassVar[str | None] = None
+    takes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    composed: ClassVar[Mapping[str, tuple[tuple[str, str], ...]]] = {}
     # a trace takes no more: the longest recording that the pipeline does not cut, with its padding; None: any
     longest_traced_s: ClassVar[float | None] = None
     pipeline_step: ClassVar[str | None] = None  # the step of the pipeline that is this model

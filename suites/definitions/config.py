@@ -182,6 +182,7 @@ class Config(Options):
     durations: Annotated[Duration | list[Duration], "seconds of synthetic audio, one case each"]
     audio: Annotated[str | None, "a recording of yours in place of the synthetic audio and the speech clip"]
     weights: WeightChoice
+    ports: Annotated[dict[str, dict[str, Any]], "ports of yours, written +backends.NAME.adapter=MODULE:CLASS"]
     out: Annotated[str | None, "run folder; null: one named by time and suite, in paths.runs"]
     resume: Annotated[str | None, "folder of an interrupted run, which is completed; it takes no other override"]
     overrides: list[str] = []

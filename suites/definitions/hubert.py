@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -47,6 +47,12 @@ class Hubert(Suite):
     )
     judged = figures(MAX_ABS, "extract_max_abs", "encode_max_abs", "features_max_abs")
     details = (*columns("extract", *COMPARED), *columns("encode", *COMPARED), *columns("features", *COMPARED))
+
+    takes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "extract": ("audio",),
+        "encode": ("extracted", "version", "profile"),
+        "features": ("audio", "version", "profile"),
+    }
 
     def load(self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings) -> Any:
         return package.Hubert.from_checkpoint(paths["hubert"], **options)

@@ -6,19 +6,17 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from rvc_common.checkpoint import embedder_called
 
 from ..inputs.recordings import SAMPLE_RATE, Audio
-from ..metrics import parity
 from ..metrics.limits import Limits
-from ..metrics.parity import Figures, NotComparable
+from ..metrics.parity import Figures
 from ..metrics.registry import (
     CENTS,
-    COMPARED,
     CORR,
     COUNT,
     DELAY,
@@ -32,7 +30,8 @@ from ..metrics.registry import (
     prefixed,
 )
 from . import rmvpe
-from .base import Calls, Probe, Results, Samples, Settings, Steps, Validated, compared, floor_of, sound_figures
+from .base import Calls, Probe, Results, Samples, Settings, Steps, Validated, compared
+from .pipeline_figures import convert_figures, f0_figures, filter_figures, joined, with_knobs
 from .stack import Loaded, Stack
 
 HOP_SAMPLES = 160
@@ -43,9 +42,9 @@ INDEX_VECTORS = 256
 KEPT_FRAMES = 5
 # of the clip that a trace turns the knobs on
 OTHER_RATE = 22050
-# an undecided frame that moved by more than this fell the other way
-FLIPPED_CENTS = 1.0
 # which part of the call a reported step ends; those of segments are reported as segment.NUMBER.NAME
+# of a conversion by a port: the audio at 16 kHz, and the settings of ``Pipeline.convert``
+PORT_TAKES = ("audio", "transpose", "index", "index_rate", "protect", "rms_mix", "speaker", "threshold")
 PARTS = {"filtered": "filter", "cuts": "filter", "padded": "filter", "f0": "f0", "pitch": "f0"}
 PARTS |= {"joined": "finish", "audio": "finish"}
 SEGMENT_PARTS = {"features": "content", "phone": "blend", "audio": "synthesis"}
@@ -150,6 +149,11 @@ class Pipeline(Stack):
         Figure("knobs_snr_db", SNR_DB, "SNR dB, knobs", "convert"),
     )
 
+    takes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "convert": (*PORT_TAKES, "noise"),
+        "given_f0": (*PORT_TAKES, "f0", "noise"),
+    }
+
     def load(
         self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings
     ) -> Models:
@@ -221,13 +225,13 @@ class Pipeline(Stack):
         return "convert"
 
     def figures(self, name: str, results: Results, reference: Results, limits: Limits, settings: Settings) -> Figures:
-        judges = {"filter": _filter_figures, "f0": _f0_figures, "convert": _convert_figures}
+        judges = {"filter": filter_figures, "f0": f0_figures, "convert": convert_figures}
         if name in judges:
             return judges[name](results, reference, limits, settings)
         path, figure, floor = STEPS[name]
-        ours, theirs = _joined(results, path), _joined(reference, path)
+        ours, theirs = joined(results, path), joined(reference, path)
         figures = compared(path, ours, reference | theirs, limits, {figure: f"{name}_{figure}"}, floor)
-        return _with_knobs(figures, results, reference, limits) if name == "blend" else figures
+        return with_knobs(figures, results, reference, limits) if name == "blend" else figures
 
     def timing_fault(self, component: str, samples: Samples, settings: Settings) -> str | None:
         """Parts that do not add up to the whole were not parts of it, or something runs between them."""
@@ -235,6 +239,8 @@ class Pipeline(Stack):
             return None
         for number, whole in samples[self.whole].items():
             total = sum(taken.get(number, 0.0) for part, taken in samples.items() if part != self.whole)
+            if total == 0:  # a port that is timed as a whole
+                return None
             if abs(total / whole - 1.0) > settings["parts_tolerance"]:
                 return f"the parts add up to {100 * total / whole:.1f} % of the whole in round {number}"
         return None
@@ -245,13 +251,17 @@ class Pipeline(Stack):
         # the clip was padded on both sides; what is drawn is the clip itself
         edge = (results[reference]["convert.padded"].size - audio.samples.size) // 2 // HOP_SAMPLES
         part = slice(edge, edge + min(audio.samples.size // HOP_SAMPLES, rmvpe.CONTOUR_FRAMES))
-        arrays = {f"f0.{backend}": found["convert.f0"][part] for backend, found in results.items()}
+        arrays = {
+            f"f0.{backend}": found["convert.f0"][part] for backend, found in results.items() if "convert.f0" in found
+        }
         arrays["mel"] = results[reference]["salience.mel"][:, part].astype(np.float16)
         if audio.f0_hz is not None:
             arrays["f0.truth"] = audio.f0_hz[: part.stop - part.start]
         return arrays
 
-    def sound(self, results: Results) -> tuple[np.ndarray, int]:
+    def sound(self, results: Results) -> tuple[np.ndarray, int] | None:
+        if "convert.audio" not in results:
+            return None
         return results["convert.audio"], int(results["convert.sample_rate"])
 
 
@@ -289,7 +299,7 @@ def _knobs(model: Models, settings: Settings, given: Results | None = None) -> d
     knobs |= {name: settings[name] for name in ("autotune",) if name in settings}
     if given is not None and "own_f0" in given and model.synthesizer.has_f0:
         knobs["f0"] = given["own_f0"]
-    return knobs | {"noise": settings["seed"]}
+    return knobs | {"noise": settings.get("noise", settings["seed"])}
 
 
 def _front(model: Models, audio: np.ndarray, settings: Settings) -> dict[str, np.ndarray]:
@@ -314,88 +324,3 @@ def _head(given: Results, seconds: int, settings: Settings) -> tuple[np.ndarray,
     padding = given["padded"].size - given["audio"].size
     f0 = given["f0"][: (audio.size + padding) // HOP_SAMPLES] if "f0" in given else None
     return audio, settings, f0
-
-
-# ---------------------------------------------------------------------- in the parent
-def _joined(results: Results, path: str) -> Results:
-    """A step of the conversion with given F0, over all its segments."""
-    if path == "audio":
-        return {path: results["given_f0.audio"]}
-    name = "audio" if path == "segments" else path
-    pieces: list[np.ndarray] = []
-    while f"given_f0.segment.{len(pieces)}.{name}" in results:
-        pieces.append(results[f"given_f0.segment.{len(pieces)}.{name}"])
-    if not pieces:
-        raise NotComparable(f"the conversion reported no {name}")
-    return {path: np.concatenate(pieces, axis=pieces[0].ndim - 1 if name == "audio" else -2)}
-
-
-def _with_knobs(figures: Figures, results: Results, reference: Results, limits: Limits) -> Figures:
-    """Retrieval and protection do something only where they are switched on."""
-    name = "knobs.segment.0.phone"
-    mixed = parity.compare(results[name], reference[name])["max_abs"]
-    check = limits.check("knobs_blend_max_abs", mixed, floor_of(reference, "phone", "max_abs"), "blend_max_abs")
-    return figures | {"knobs_max_abs": mixed, "limits": figures["limits"] | check}
-
-
-def _relative(ours: np.ndarray, theirs: np.ndarray) -> float:
-    largest, level = parity.compare(ours, theirs)["max_abs"], float(np.abs(theirs).max())
-    return largest / level if level > 0 else (0.0 if largest == 0 else np.inf)
-
-
-def _filter_figures(results: Results, reference: Results, limits: Limits, settings: Settings) -> Figures:
-    ours, theirs = results["given_f0.filtered"], reference["given_f0.filtered"]
-    figures = parity.compare(ours, theirs) | {"filtered_relative": _relative(ours, theirs)}
-    figures["padded_relative"] = _relative(results["given_f0.padded"], reference["given_f0.padded"])
-    cuts = (np.asarray(found["given_f0.cuts"]).ravel() for found in (results, reference))
-    figures["cut_mismatches"] = len(set(next(cuts).tolist()) ^ set(next(cuts).tolist()))
-    checks = limits.check("cut_mismatches", figures["cut_mismatches"], 0)
-    for name in ("filtered_relative", "padded_relative"):
-        checks |= limits.check(name, figures[name], limit="filtered_relative")
-    return figures | {"limits": checks}
-
-
-def _f0_view(found: Results) -> Results:
-    """The names that ``rmvpe.f0_figures`` knows, at the frames that the pipeline reports."""
-    frames = found["convert.f0"].size
-    kept = ("moved_salience", "exact_network", "floor_network", "moved_f0", "exact_f0", "floor_f0")
-    view = {name: found[name][:frames] for name in kept if name in found}
-    return view | {"f0": found["convert.f0"], "own_salience": found["salience.salience"][:frames]}
-
-
-def _f0_figures(results: Results, reference: Results, limits: Limits, settings: Settings) -> Figures:
-    ours, theirs = _f0_view(results), _f0_view(reference)
-    figures = rmvpe.f0_figures(ours, theirs, limits, settings["threshold"])
-    return figures | {"flipped_frames": _flipped(ours, theirs, settings["threshold"])}
-
-
-def _flipped(ours: Results, theirs: Results, threshold: float) -> int:
-    """Undecided frames that fell the other way; F0 of another length is reported by the component ``f0``."""
-    if ours["f0"].shape != theirs["f0"].shape:
-        return 0
-    error = parity.compare(ours["own_salience"], theirs["own_salience"])["max_abs"]
-    undecided = parity.undecided_frames(theirs["own_salience"], threshold, error)
-    a, b = ours["f0"][undecided], theirs["f0"][undecided]
-    both = (a > 0) & (b > 0)
-    cents = np.abs(1200.0 * np.log2(a[both] / b[both]))
-    return int(np.count_nonzero((a > 0) != (b > 0)) + np.count_nonzero(cents > FLIPPED_CENTS))
-
-
-def _convert_figures(results: Results, reference: Results, limits: Limits, settings: Settings) -> Figures:
-    if results["convert.sample_rate"] != reference["convert.sample_rate"]:
-        raise NotComparable("the sample rates differ")
-    figures = compared("given_f0.audio", results, reference, limits, {"snr_db": "given_f0_snr_db"}, "audio")
-    own = parity.compare(results["convert.audio"], reference["convert.audio"])
-    knobs = parity.compare(results["knobs.audio"], reference["knobs.audio"])
-    rate = int(reference["convert.sample_rate"])
-    figures |= sound_figures("given_f0.audio", results, reference, rate)
-    audible = sound_figures("convert.audio", results, reference, rate)
-    figures |= {f"own_{name}": value for name, value in audible.items()}
-    for prefix, found in (("own", own), ("knobs", knobs)):
-        figures |= {f"{prefix}_{metric.name}": found[metric.name] for metric in COMPARED}
-    checks = limits.check("knobs_snr_db", parity.level(knobs, "snr_db"), floor_of(reference, "audio", "snr_db"))
-    has_f0 = "convert.f0" in reference
-    if not has_f0 or not _flipped(_f0_view(results), _f0_view(reference), settings["threshold"]):
-        for name in ("snr_db", "corr"):
-            checks |= limits.check(f"own_{name}", parity.level(own, name), floor_of(reference, "audio", name))
-    return figures | {"limits": figures["limits"] | checks}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from msgspec import UNSET
 
-from ..base.backends import BACKENDS
+from ..base.backends import BACKENDS, is_port
 from ..base.errors import UserError, nearest
 from .config import AccuracyOptions, Config, MemoryOptions
 
@@ -29,13 +29,16 @@ class Plan(NamedTuple):
     absent: frozenset[tuple[str, str]] = frozenset()  # components that a backend does not have
     external: tuple[str, ...] = ()  # estimators, one record a case and component
 
+    def having(self, component: str) -> list[str]:
+        """The backends that have a component."""
+        return [backend for backend in self.backends if (component, backend) not in self.absent]
+
     def expected(self) -> Iterator[tuple[str, str, str]]:
         """Every (case, component, backend) that must end with a record."""
         for case in self.cases:
             for component in self.components:
-                for backend in self.backends:
-                    if (component, backend) not in self.absent:
-                        yield case.name, component, backend
+                for backend in self.having(component):
+                    yield case.name, component, backend
                 for name in self.external:
                     yield case.name, component, name
 
@@ -43,14 +46,17 @@ class Plan(NamedTuple):
 def requested_backends(config: Config) -> tuple[list[str], bool]:
     """Names, and whether the user asked for them (then each must exist)."""
     if config.backends is None:
-        return list(BACKENDS), False
+        return [name for name in BACKENDS if not is_port(name) or name in config.ports], False
     names = [config.backends] if isinstance(config.backends, str) else config.backends
     for name in names:
         if name not in BACKENDS:
             raise UserError(f"unknown backend {name!r}{nearest(str(name), BACKENDS)}")
     if not names:
         raise UserError("backends=[] leaves nothing to run")
-    return list(dict.fromkeys(names)), True
+    if all(map(is_port, names)):
+        raise UserError(f"backends=[{','.join(names)}]: a port is measured beside one of ours; add torch_cpu")
+    # ports last: what they are given is made by the others
+    return sorted(dict.fromkeys(names), key=is_port), True
 
 
 def cases(config: Config) -> tuple[Case, ...]:

@@ -86,6 +86,17 @@ class Rmvpe(Suite):
         Figure("octave_errors", MISMATCHES, "octave errors", "f0"),
     )
 
+    model: ClassVar[str | None] = "rmvpe"
+    takes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "mel": ("audio",),
+        "network": ("mel",),
+        "decode": ("salience", "threshold"),
+        "f0": ("audio", "threshold"),
+    }
+    composed: ClassVar[Mapping[str, tuple[tuple[str, str], ...]]] = {
+        "own_salience": (("mel", "mel"), ("network", "salience"))
+    }
+
     def load(self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings) -> Any:
         return package.RMVPE.from_checkpoint(paths["rmvpe"], profile=settings["profile"], **options)
 
@@ -127,7 +138,8 @@ class Rmvpe(Suite):
         return f0_figures(of_trained(results), of_trained(reference), limits, settings["threshold"])
 
     def contours(self, results: Mapping[str, Results], reference: str, audio: Audio) -> Results:
-        arrays = {f"f0.{backend}": of_trained(found)["f0"][:CONTOUR_FRAMES] for backend, found in results.items()}
+        found = {backend: of_trained(one) for backend, one in results.items()}
+        arrays = {f"f0.{backend}": one["f0"][:CONTOUR_FRAMES] for backend, one in found.items() if "f0" in one}
         arrays["mel"] = results[reference]["mel"][:, :CONTOUR_FRAMES].astype(np.float16)
         if audio.f0_hz is not None:
             arrays["f0.truth"] = audio.f0_hz[:CONTOUR_FRAMES]
@@ -163,14 +175,17 @@ def _mel_figures(results: Results, reference: Results, limits: Limits) -> Figure
 def f0_figures(results: Results, reference: Results, limits: Limits, threshold: float) -> Figures:
     """The chain: ``f0`` and ``own_salience`` of both. Frames whose decision is closer to flipping
     than the salience error are counted on their own: they say nothing about the implementation."""
-    salience = parity.compare(results["own_salience"], reference["own_salience"])
     figures = compare_pitch(results["f0"], reference["f0"])
-    open_frames = parity.undecided_frames(reference["own_salience"], threshold, salience["max_abs"])
+    error = floor_of(reference, "network", "max_abs") or 0.0
+    values: dict[str, float] = {}
+    if "own_salience" in results:  # a port may have F0 alone: then its salience counts as right
+        salience = parity.compare(results["own_salience"], reference["own_salience"])
+        figures |= {f"salience_{name}": salience[name] for name in ("max_abs", "rmse", "snr_db", "corr")}
+        error = values["salience_max_abs"] = salience["max_abs"]
+    open_frames = parity.undecided_frames(reference["own_salience"], threshold, error)
     decided = parity.compare_f0(results["f0"][~open_frames], reference["f0"][~open_frames])
     figures["undecided_frames"] = int(np.count_nonzero(open_frames))
-    figures |= {f"salience_{name}": salience[name] for name in ("max_abs", "rmse", "snr_db", "corr")}
     floors = _chain_floors(reference, open_frames)
-    values = {"salience_max_abs": salience["max_abs"]}
     values |= {"voicing_mismatches": decided["voicing_mismatches"], "f0_max_cents": decided["max_cents"]}
     checks = [limits.check(name, value, floors.get(name, 0)) for name, value in values.items()]
     return figures | {"limits": {name: check for found in checks for name, check in found.items()}}

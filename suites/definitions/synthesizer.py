@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -81,6 +81,14 @@ class Synthesizer(Suite):
         *columns("infer", MAX_ABS, SNR_DB, CORR, LEVEL_DB, DELAY),
     )
 
+    takes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "encode": ("phone", "lengths", "pitch"),
+        "flow": ("z_p", "mask", "speaker"),
+        "source": ("f0", "noise"),
+        "decode": ("z", "f0", "speaker", "noise"),
+        "infer": ("phone", "lengths", "pitch", "f0", "speaker", "noise"),
+    }
+
     def load(self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings) -> Any:
         return package.Synthesizer.from_checkpoint(paths["voice"], profile=settings["profile"], **options)
 
@@ -90,7 +98,7 @@ class Synthesizer(Suite):
         return super().facts(model) | own | {"hidden_channels": model.config.hidden_channels}
 
     def calls(self, model: Any, given: Results, settings: Settings) -> Calls:
-        seed = settings["seed"]
+        seed = settings.get("noise", settings["seed"])
         phone = (given["phone"], given["lengths"], given["pitch"] if model.has_f0 else None)
         f0, speaker = given["f0"] if model.has_f0 else None, given["speaker"]
 

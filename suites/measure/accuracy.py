@@ -34,6 +34,7 @@ class AccuracyCase(MeasuredCase):
 
     def execute(self) -> None:
         (self.component,) = self.plan.components
+        self.backends = self.plan.having(self.component)
         self.files = {name: str(self.scratch / f"{name}.npy") for name in ("audio", "start", "f0")}
         np.save(self.files["audio"], self.audio.samples)
         np.save(self.files["start"], self.audio.samples[: max(WARM_SAMPLES, SHORTEST_SAMPLES)])
@@ -44,7 +45,7 @@ class AccuracyCase(MeasuredCase):
             if not self._done(name):
                 self.progress(f"{self.case.name}: {name}")
                 self._estimator(name)
-        if not all(self._done(backend) for backend in self.plan.backends):
+        if not all(self._done(backend) for backend in self.backends):
             self._backends()
 
     def _done(self, name: str) -> bool:
@@ -109,7 +110,7 @@ class AccuracyCase(MeasuredCase):
         outputs: dict[str, Results] = {}
         seconds: dict[str, float] = {}
         errors: dict[str, str] = {}
-        for backend in self.plan.backends:
+        for backend in self.backends:
             self.progress(f"{self.case.name}: {backend}")
             try:
                 seconds[backend], outputs[backend] = self._f0(backend)
@@ -117,9 +118,9 @@ class AccuracyCase(MeasuredCase):
                 self.session.drop(backend)  # the next case starts a new one
                 errors[backend] = str(error)
         self._keep({backend: found["f0"] for backend, found in outputs.items()})
-        reference = parity_reference(list(outputs) or list(self.plan.backends))
+        reference = parity_reference(list(outputs) or self.backends)
         judge = self.judge(self.session.settings, outputs.get(reference))
-        for backend in self.plan.backends:
+        for backend in self.backends:
             if backend in errors:
                 verdict: Facts = {"status": "error", "reason": errors[backend], "parity": None, "accuracy": None}
             else:
@@ -135,7 +136,9 @@ class AccuracyCase(MeasuredCase):
         worker.ask("prepare", self.timeout_s, inputs={"audio": self.files["audio"]})
         timed = self.session.ask_timed(worker, "time", self.timeout_s, calls={self.component: 1})
         found: Results = {}
-        for call in (self.component, *self.suite.extras):
+        for call in filter(
+            lambda call: self.session.makes(backend, self.suite, call), (self.component, *self.suite.extras)
+        ):
             found |= self.arrays(worker, call)
         return float(timed["calls"][self.component]["seconds"][self.component]), found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from rvc_mlx.optimize import OPTIMIZATIONS
 
 from ..base import plugins
+from ..base.backends import register_ports
 from ..base.errors import UserError, nearest
 from ..base.paths import CONF
 from ..definitions import SUITES
@@ -27,7 +27,7 @@ from ..inputs.estimators import ESTIMATORS
 from ..inputs.testset import CONDITIONS
 from ..inputs.weights import ODD_RATES, voice_names
 from ..metrics.pitch import SHARES
-from .overrides import PATHS, checked, quoted
+from .overrides import PATHS, as_port, checked, quoted
 
 # of a sweep's runs, before the first one
 MOST_CHECKED = 100
@@ -47,6 +47,7 @@ def compose_config(suite: str, overrides: list[str]) -> Config:
     Raises ``UserError``: an unknown suite, measure or override, or a value that does not fit."""
     if suite not in suite_names():
         raise UserError(f"unknown suite {suite!r}{nearest(suite, suite_names())}")
+    overrides_given, overrides = overrides, [*map(as_port, overrides)]
     checked(suite, overrides)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
@@ -54,13 +55,14 @@ def compose_config(suite: str, overrides: list[str]) -> Config:
             OmegaConf.resolve(composed)
         except Exception as error:  # Hydra has many kinds for a value that does not fit
             raise UserError(_explain(error, overrides)) from error
-    return to_config(composed, overrides)
+    return to_config(composed, overrides_given)
 
 
 def check_sweep(suite: str, overrides: list[str]) -> None:
     """Refuse a sweep before its first run, where one of its runs would be refused.
 
     Raises ``UserError``: as ``compose_config``; or several runs have the same folder."""
+    overrides = [*map(as_port, overrides)]
     found = checked(suite, overrides, sweep=True)
     hydras = [word for word in overrides if word.startswith("hydra")]
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -137,10 +139,11 @@ def _expand_home(plain: dict[Any, Any], path: str) -> None:
             raise UserError(f"{path}={value}: this home folder is not known; write the whole path") from None
 
 
-def typed(plain: Mapping[str, Any]) -> Config:
+def typed(plain: dict[str, Any]) -> Config:
     """The configuration as types, refused where it would fail only after minutes of measuring or quietly do nothing.
 
     Raises ``UserError``: names the value and what is expected."""
+    register_ports(plain.setdefault("ports", {}))  # runs from before there were any have none
     config = parsed(plain, SUITES[plain["suite"]["name"]].options)
     suite, measure = config.suite, config.measure
     voice = getattr(suite, "voice", None)

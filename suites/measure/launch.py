@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -13,8 +14,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..base.backends import worker_environment
+from ..base.backends import BACKENDS, worker_environment
 from ..base.paths import ROOT
+
+SERVER = "suites.child.server"
+# The worker of a port may run in another interpreter. It finds this package, and nothing else that is installed beside
+# it: the package is named by its folder, not by a search path. Arguments: that folder, the port, those of the server.
+IN_ANY_PYTHON = f"""
+import importlib.util, os, sys
+folder, port = sys.argv.pop(1), sys.argv.pop(1)
+where = os.path.join(folder, "__init__.py")
+spec = importlib.util.spec_from_file_location("suites", where, submodule_search_locations=[folder])
+sys.modules["suites"] = importlib.util.module_from_spec(spec)
+importlib.import_module("{SERVER}").main(port)
+"""
 
 
 class WorkerError(RuntimeError):
@@ -50,9 +63,14 @@ class Worker:
         self._answers, child_out = os.pipe()
         self._pipes = [self._requests, self._answers]
         self._buffer = b""
-        command = [sys.executable, "-m", "suites.child.server", "--backend", backend, "--precision", precision]
+        port = BACKENDS[backend].port if backend in BACKENDS else None
+        command = [sys.executable, "-m", SERVER]
+        if port is not None:
+            command = [port.python or sys.executable, "-c", IN_ANY_PYTHON, str(ROOT / "suites"), json.dumps(port)]
+        command += ["--backend", backend, "--precision", precision]
         command += ["--requests", str(child_in), "--answers", str(child_out), *(["--raised"] if raised else [])]
         self.started = time.monotonic()
+        self._log, self._log_start = log, log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
@@ -61,7 +79,7 @@ class Worker:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=worker_environment(precision, threads) | dict(environment or {}),
-                cwd=ROOT,
+                cwd=None if port is not None else ROOT,  # a port is found from where the user is
                 start_new_session=True,
             )
         os.close(child_in)
@@ -105,7 +123,15 @@ class Worker:
         if code < 0:
             hint = " (out of memory?)" if -code == signal.SIGKILL else ""
             return f"{self.backend}: the worker was killed by {signal.Signals(-code).name}{hint}"
-        return f"{self.backend}: the worker ended with exit code {code}"
+        return f"{self.backend}: the worker ended with exit code {code}{self._last_words()}"
+
+    def _last_words(self) -> str:
+        """The error that a traceback in the log ends with, such as a package that is missing."""
+        with self._log.open("rb") as file:
+            file.seek(self._log_start)
+            lines = file.read().decode(errors="replace").splitlines()
+        told = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
+        return f": {told[-1]}" if told else ""
 
     @property
     def pid(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -13,9 +13,10 @@ import numpy as np
 
 from rvc_common.outputs import whole
 
-from ..base.backends import parity_reference
+from ..base.backends import is_port, parity_reference
 from ..base.files import read_arrays
 from ..base.lines import Output, Sample, Warmup, Work, Workload
+from ..base.ports import NOISE
 from ..base.run_folder import RunFolder
 from ..base.statistics import largest_rest_s
 from ..definitions.base import TRAINED, Suite
@@ -92,11 +93,16 @@ class CaseOutputs(MeasuredCase):
         self.warmups: dict[tuple[str, str], list[Facts]] = {}
         self.outputs: dict[str, Results] = {}
         self.shared: dict[str, str] | None = None
+        self.drawn: dict[str, str] = {}
         self.work: dict[str, Facts] = {}
         self.settings = session.settings
         self.calls = self.suite.timed(plan.components)
         self.inputs = self.suite.inputs(self.audio, self.settings, session.model_facts)
         self.files = {name: str(self.scratch / f"{name}.npy") for name in (*self.inputs, *dict(self.suite.shared))}
+
+    def has(self, call: str, backend: str) -> bool:
+        """Whether a backend makes this call: ours make all, a port those that its adapter names."""
+        return self.session.makes(backend, self.suite, call)
 
     def alive(self) -> list[str]:
         return [name for name in self.plan.backends if name not in self.errors]
@@ -137,9 +143,28 @@ class CaseOutputs(MeasuredCase):
             with self.guard(backend):
                 self.shared = self._make_inputs(backend)
                 self.reference = backend
+        self.draw_noise((*self.calls, *self.suite.extras))
         for backend in self.alive():
             with self.guard(backend):
-                self.workers[backend].ask("prepare", self.timeout_s, inputs=self.shared)
+                self.workers[backend].ask("prepare", self.timeout_s, inputs=self.inputs_of(backend))
+
+    def inputs_of(self, backend: str) -> dict[str, str]:
+        """Files of everything that a backend is given; a port also gets the noise that its calls take."""
+        return {**(self.shared or self.given()), **(self.drawn if is_port(backend) else {})}
+
+    def draw_noise(self, calls: Iterable[str]) -> None:
+        """For ports, which have no generator of ours: files of the noise that calls take, as the reference draws it."""
+        wanted = [call for call in calls if "noise" in self.suite.takes.get(call, ())]
+        if self.reference not in self.workers or not any(map(is_port, self.alive())):
+            return
+        for call in wanted:
+            if NOISE.format(call=call, number=0) not in self.drawn:
+                with self.guard(self.reference):
+                    arrays = self.arrays(self.workers[self.reference], call, do="draws")
+                    for number, array in enumerate(arrays.values()):
+                        name = NOISE.format(call=call, number=number)
+                        self.drawn[name] = str(self.scratch / f"{name}.npy")
+                        np.save(self.drawn[name], array)
 
     def _make_inputs(self, backend: str) -> dict[str, str]:
         worker, given, last = self.workers[backend], self.given(), ""
@@ -158,7 +183,7 @@ class CaseOutputs(MeasuredCase):
     def keep_outputs(self, calls: tuple[str, ...]) -> None:
         for backend in self.alive():
             with self.guard(backend):
-                for call in calls:
+                for call in filter(lambda call: self.has(call, backend), calls):
                     self.outputs.setdefault(backend, {}).update(self.arrays(self.workers[backend], call))
 
     def _torch_reference(self) -> str | None:
@@ -179,9 +204,9 @@ class CaseOutputs(MeasuredCase):
             with self.guard(backend):
                 worker = self.workers[backend]
                 self.session.load(worker, paths={name: str(network.path) for name in self.suite.checkpoints})
-                worker.ask("prepare", self.timeout_s, inputs=self.shared)
+                worker.ask("prepare", self.timeout_s, inputs=self.inputs_of(backend))
                 found: Results = {}
-                for call in self.suite.trained_calls:
+                for call in filter(lambda call: self.has(call, backend), self.suite.trained_calls):
                     found |= self.arrays(worker, call)
                 if backend == self._torch_reference():
                     found |= self.arrays(worker, "", do="rounding")
@@ -202,7 +227,7 @@ class CaseOutputs(MeasuredCase):
         settings = {**self.settings, "sample_rate": self.session.model_facts.get("sample_rate")}
         judge = self.judge(settings, self.outputs.get(self.reference))
         for component in self.plan.components:
-            for backend in self.plan.backends:
+            for backend in self.plan.having(component):
                 if backend in self.errors:
                     verdict: Facts = {"status": "error", "reason": self.errors[backend], "parity": None}
                 else:

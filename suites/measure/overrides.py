@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 import warnings
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ from omegaconf import OmegaConf
 from ..base import plugins
 from ..base.errors import UserError, nearest
 from ..base.paths import CONF
+from ..base.ports import STORED, WRITTEN
 
 # values of these are file names: quoted for Hydra, whose grammar has its own use for spaces and brackets
 WEIGHTS = ("rmvpe", "hubert", "voice", "index")
@@ -26,6 +28,17 @@ GROUPS = ("measure", "paths", "budget")
 # whose parts may be left out
 PARTS = ("suite.components.", "suite.limits.", "suite.least.")
 DASHES = str.maketrans("‐‑‒–—−“”„‘’", '------"""\'\'')
+
+
+def as_port(word: str) -> str:
+    """``+backends.NAME.KEY=VALUE`` as the configuration has it: there ``backends`` is a list of names."""
+    name, equals, value = word.partition("=")
+    if not (found := re.fullmatch(rf"(\+*){WRITTEN}\.(.+)", name)):
+        return word
+    if value and value not in ("null", "true", "false") and not re.match(r"['\"\[{]|\$\{|[-+.\d]+$", value):
+        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+        value = f"'{escaped}'"
+    return f"{found[1] or '+'}{STORED}.{found[2]}{equals}{value}"
 
 
 def quoted(override: str) -> str:

@@ -27,7 +27,7 @@ class PhaseCase(MeasuredCase):
 
     def execute(self) -> None:
         for component in self.plan.components:
-            for backend in self.plan.backends:
+            for backend in self.plan.having(component):
                 if (self.case.name, component, backend) in self.session.done:
                     continue
                 found, error = self._launches(component, backend)

@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import msgspec
 import yaml
 
 from ..base import environment
-from ..base.backends import impossible
+from ..base.backends import impossible, is_port
 from ..base.errors import UserError
 from ..base.files import scratch_folder, write_whole
 from ..base.lines import Line
@@ -124,6 +125,8 @@ class Runner:
             session.drop(backend)
         external = self._external()
         plan, reasons = self.suite.fitted(plan, session.model_facts, external)
+        lacking = {pair: why for pair, why in self._lacking(plan).items() if pair not in reasons}
+        plan, reasons = plan._replace(absent=plan.absent | {*lacking}), reasons | lacking
         if reasons and not any(plan.expected()):
             raise UserError(f"nothing is left to measure: {next(iter(reasons.values()))}")
         if revived or not self.resumed:
@@ -135,6 +138,20 @@ class Runner:
                 if why is not None:
                     self.session.unmeasured("all", "all", name, "skipped", why)
         return plan
+
+    def _lacking(self, plan: Plan) -> dict[tuple[str, str], str]:
+        """Why a port lacks a component: its adapter does not name it, or this suite's calls are not for ports."""
+        found = {}
+        for component, backend in product(plan.components, filter(is_port, plan.backends)):
+            # where each model is measured in processes of its own, a component is a model
+            suite, call = self.suite, component
+            if self.suite.protocol in ("memory", "cold_start"):
+                suite, call = SUITES[component], SUITES[component].whole or ""
+            if call not in suite.takes or (suite is not self.suite and "noise" in suite.takes[call]):
+                found[component, backend] = f"the suite {self.suite.name} has no {component} for ports"
+            elif not self.session.makes(backend, suite, call):
+                found[component, backend] = f"its adapter names no {call} of {suite.model or suite.name} in describe()"
+        return found
 
     def _external(self) -> dict[str, str | None]:
         """External estimators, and why one cannot run; a resumed run keeps those that it was begun with."""

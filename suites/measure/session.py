@@ -15,11 +15,12 @@ import psutil
 from tqdm import tqdm
 
 from ..base import environment
-from ..base.backends import device_of
+from ..base.backends import device_of, is_port
 from ..base.lines import SCHEMA, Absence, Key, Record, Sample, Unmeasured
 from ..base.records import RecordFile, keep_sample
 from ..base.run_folder import RunFolder
 from ..definitions import SUITES
+from ..definitions.base import Suite
 from ..definitions.config import Config
 from ..definitions.plan import Case
 from ..inputs.weights import Weights
@@ -95,14 +96,24 @@ class Session:
     ) -> Facts:
         """Load a model: of the run's suite, with its optimisations and checkpoints, where nothing else is given."""
         name = suite or self.config.suite.name
+        suite_ = SUITES[name]
+        port = {"takes": suite_.takes, "composed": suite_.composed} if is_port(worker.backend) else {}
         return worker.ask(
             "load",
             self.measure.timeout_s,
-            suite=name,
+            **port,
+            suite=(suite_.model or name) if port else name,
             paths=paths or {key: str(self.weights[key].path) for key in SUITES[name].checkpoints},
             optimize=self.config.optimize if optimize is None else optimize,
             settings=self.settings,
         )
+
+    def makes(self, backend: str, suite: Suite, call: str) -> bool:
+        """Whether a backend makes a call of a suite: ours make all, a port those that its adapter names."""
+        if not is_port(backend):
+            return True
+        named = self.facts.get(backend, {}).get("components", {}).get(suite.model or suite.name, [])
+        return call in named or (call in suite.composed and all(step in named for step, _ in suite.composed[call]))
 
     def worker(self, backend: str) -> Worker:
         """This backend's worker, with the suite's model loaded."""

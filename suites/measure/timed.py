@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from ..base.backends import speed_reference
+from ..base.backends import is_port, speed_reference
 from ..base.lines import Sample
 from ..base.speed import LEAST_LAUNCHES, Estimate, estimate, paired_ratio
 from . import told
@@ -85,7 +85,7 @@ class TimedCase(CaseOutputs):
         for backend in [] if cold else absent:  # without a first call to measure they import side by side
             with self.guard(backend):
                 workers[backend] = self.new_worker(backend)
-        for backend in self._in_turn(number):
+        for backend in sorted(self._in_turn(number), key=lambda name: is_port(name) and not self.drawn):
             with self.guard(backend):
                 self._start(backend, backend in absent, cold)
         self.share_inputs()
@@ -96,10 +96,12 @@ class TimedCase(CaseOutputs):
         worker, session, facts = self.workers[backend], self.session, {}
         if fresh:
             facts = {"import_s": session.hello(worker)["import_s"], **self.load_model(worker, backend)}
-        worker.ask("prepare", self.timeout_s, inputs=self.given())
+        if is_port(backend) and self.suite.whole:
+            self.draw_noise([self.suite.whole])
+        worker.ask("prepare", self.timeout_s, inputs=self.inputs_of(backend))
         if session.slowdown and backend.startswith("mlx"):
             worker.ask("slow", self.timeout_s, shares=dict.fromkeys(self.calls, session.slowdown))
-        if cold:
+        if cold and self.has(self.suite.whole or "", backend):
             second = session.measure.first_calls > 1
             found = worker.ask("cold", self.timeout_s, component=self.suite.whole, second=second)
             self.cold.setdefault(backend, []).append({**facts, **found})
@@ -116,8 +118,9 @@ class TimedCase(CaseOutputs):
     def warm_up(self, number: int) -> None:
         for call in self.calls:
             for backend in self._in_turn(number):
-                with self.guard(backend):
-                    self._warm_up(backend, call, number)
+                if self.has(call, backend):
+                    with self.guard(backend):
+                        self._warm_up(backend, call, number)
 
     def _warm_up(self, backend: str, call: str, number: int) -> None:
         seconds = self.session.measure.warmup_seconds
@@ -196,8 +199,8 @@ class TimedCase(CaseOutputs):
         """Time calls, and again while other work disturbs them: of a round, the least disturbed sample counts.
 
         What other work took is measured apart from how long the calls took, so this choice favours no result."""
-        calls = {call: self.repeats.get(call, 1) for call in turn}
-        for _ in range(MOST_TURNS):
+        calls = {call: self.repeats.get(call, 1) for call in turn if self.has(call, backend)}
+        for _ in range(MOST_TURNS if calls else 0):
             time.sleep(SETTLE_S)
             answer = self.session.ask_timed(self.workers[backend], "time", self.timeout_s, calls=calls)
             for call, one in answer["calls"].items():

@@ -59,11 +59,14 @@ def test_a_disturbed_turn_is_taken_again(shares, kept):
             assert (do, calls) == ("time", {"f0": 2})
             return {"others": left.pop(0), "calls": {"f0": {"seconds": {"f0": 1.0}, "rest_s": 0.0}}}
 
+        def makes(self, backend, suite, call):
+            return True
+
         def sample(self, case, component, backend, number, seconds, facts):
             written.append(facts["others"])
 
     case = TimedCase.__new__(TimedCase)
-    case.session, case.workers, case.repeats, case.case = Told(), {"mlx_cpu": None}, {"f0": 2}, None
+    case.session, case.workers, case.repeats, case.case, case.suite = Told(), {"mlx_cpu": None}, {"f0": 2}, None, None
     case.plan = Plan("rmvpe", (), ("f0",), ("mlx_cpu",))
     case.timeout_s = 1.0
     case._take_turn("mlx_cpu", ["f0"], 0, 0)

@@ -1,0 +1,174 @@
+"""A port in the worker: a class of the user's is asked for everything that a package of ours would be asked for.
+
+This module and what it imports run in the user's interpreter: Python 3.10 or later with NumPy, and nothing else.
+docs/ports.md has the methods that the class needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..base.backends import BACKENDS, PORTED, Backend
+from ..base.ports import NOISE, Port
+from .adapters.base import Adapter, Call, Facts
+from .served import Request, ServedModel
+
+Inputs = dict[str, Any]
+# methods that an adapter must have, and the precision policies of one that names none
+NEEDED, PLAIN_PRECISION = ("describe", "load", "call"), ["fp32"]
+
+
+class AdapterError(Exception):
+    """The adapter did not do what docs/ports.md asks of it."""
+
+
+class ServedPort(ServedModel):
+    """A backend whose models and calls are an adapter's."""
+
+    def __init__(self, backend: str, precision: str, port: Port) -> None:
+        BACKENDS[backend] = Backend(backend, PORTED, port.device, "numpy", port=port)
+        super().__init__(backend, precision)
+        self._port = port
+        self._takes: Mapping[str, list[str]] = {}
+        self._composed: Mapping[str, list[list[str]]] = {}
+
+    @cached_property
+    def _adapter(self) -> PortFramework:
+        return PortFramework(self._port)
+
+    def _loader(self, request: Request) -> Callable[[], Any]:
+        self._takes, self._composed = request["takes"], request["composed"]
+        user, options = self._adapter.user, {**request["settings"], **self._adapter.options}
+        return lambda: user.load(request["suite"], dict(request["paths"]), options)
+
+    def _loaded_facts(self) -> Facts:
+        return {"optimize": []}
+
+    def _check_device(self) -> None:
+        """Where an adapter's arrays are, only the adapter knows."""
+
+    def _call(self, name: str) -> Callable[[], Any]:
+        if name in self._composed and name not in self._adapter.components(self._suite_name):
+            return lambda: self._one_after_another(self._composed[name])
+        inputs = self._given(name)
+        return lambda: checked(name, self._adapter.user.call(name, inputs))
+
+    def _one_after_another(self, steps: list[list[str]]) -> Any:
+        """Calls whose results are the next one's inputs; a step: the call, and what its result is."""
+        inputs: Inputs = {}
+        for call, made in steps:
+            inputs = {made: checked(call, self._adapter.user.call(call, self._given(call) | inputs))}
+        return inputs[steps[-1][1]]
+
+    def _given(self, call: str) -> Inputs:
+        """Everything that a call takes: arrays, settings, and the noise in the order in which it is drawn."""
+        found: Inputs = {}
+        for name in self._takes[call]:
+            if name == "noise":
+                numbers = range(sum(key.startswith(NOISE.format(call=call, number="")) for key in self._inputs))
+                found[name] = [self._inputs[NOISE.format(call=call, number=number)] for number in numbers]
+            else:
+                found[name] = self._inputs.get(name, self._settings.get(name))
+        return found
+
+
+class PortFramework(Adapter):
+    """What the worker asks of a framework, answered by the user's class."""
+
+    def __init__(self, port: Port) -> None:
+        super().__init__(port.device)
+        self.options: Facts = dict(port.options)
+        self._written = port.adapter
+        self._facts: Facts = {}
+
+    @cached_property
+    def user(self) -> Any:
+        """The adapter. Raises ``AdapterError``: there is none, or a method is missing."""
+        found = _class(self._written)
+        if missing := [name for name in NEEDED if not callable(getattr(found, name, None))]:
+            raise AdapterError(f"{self._written} has no method {' and no '.join(missing)}")
+        return found()
+
+    def configure(self, precision: str, threads: int) -> None:
+        self.options = {"precision": precision, "threads": threads, "device": self.device, **self.options}
+
+    def describe(self) -> Facts:
+        facts = self.user.describe()
+        if not isinstance(facts, dict) or not isinstance(facts.get("components"), dict):
+            raise AdapterError(f"{self._written}: describe() must return a dict with 'components': {{suite: [calls]}}")
+        self._facts = facts
+        policies, wanted = facts.get("precisions", PLAIN_PRECISION), self.options["precision"]
+        if wanted not in policies:
+            reason = f"its adapter computes in {', '.join(policies)}, not in {wanted}"
+            return {"available": False, "reason": reason, **facts}
+        given = {name: str(value) for name, value in self.options.items() if name not in ("precision", "threads")}
+        own = {"adapter": self._written, "python": sys.version.split()[0], "options": given}
+        traced = {"stages": callable(getattr(self.user, "stages", None))}
+        traced["restart"] = callable(getattr(self.user, "restart", None))
+        return {"available": True, "blas": None, "port": _label(facts), **own, **traced, **facts}
+
+    def components(self, suite: str) -> list[str]:
+        return list(self._facts.get("components", {}).get(suite, ()))
+
+    def device_of(self, model: Any) -> str:
+        return self.device
+
+    def synchronize(self) -> None:
+        if wait := getattr(self.user, "synchronize", None):
+            wait()
+
+    def memory(self) -> dict[str, int] | None:
+        ask = getattr(self.user, "memory", None)
+        found = ask() if ask else None
+        return {"held": found} if isinstance(found, int) else found
+
+    def reset_peak_memory(self) -> None:
+        """An adapter keeps no count."""
+
+    def peak_memory(self) -> int | None:
+        return None
+
+    def matmul(self, size: int, dtype: str) -> Call:
+        raise NotImplementedError("a port has no roofline")
+
+    def copy(self, n_bytes: int) -> Call:
+        raise NotImplementedError("a port has no roofline")
+
+
+def _label(facts: Facts) -> str:
+    return " ".join(str(facts[name]) for name in ("name", "version") if name in facts) or "unnamed"
+
+
+def _class(written: str) -> Any:
+    """``MODULE:CLASS`` or ``FILE.py:CLASS``."""
+    module, _, name = written.rpartition(":")
+    if module.endswith(".py"):
+        spec = importlib.util.spec_from_file_location(Path(module).stem, module)
+        if spec is None or spec.loader is None:
+            raise AdapterError(f"{module} cannot be imported")
+        found = sys.modules[Path(module).stem] = importlib.util.module_from_spec(spec)
+        sys.path.insert(0, str(Path(module).parent))  # what lies beside it
+        spec.loader.exec_module(found)
+    else:
+        found = importlib.import_module(module)
+    if not hasattr(found, name):
+        raise AdapterError(f"{module} has no class {name}")
+    return getattr(found, name)
+
+
+def checked(call: str, result: Any) -> Any:
+    """A result as it is. Raises ``AdapterError``: it is neither an array nor arrays by name."""
+    arrays = result.values() if isinstance(result, dict) else [result]
+    for one in arrays:
+        if not isinstance(one, np.ndarray):
+            kind = f"{type(one).__module__}.{type(one).__qualname__}"
+            raise AdapterError(f"call({call!r}) returned {kind}: a NumPy array is expected, or a dict of them")
+    return result
