@@ -39,15 +39,27 @@ class ServedPort(ServedModel):
         self._port = port
         self._takes: Mapping[str, list[str]] = {}
         self._composed: Mapping[str, list[list[str]]] = {}
+        # by call: the model that makes it and its name there; and an adapter for each model
+        self._calls: Mapping[str, list[str]] = {}
+        self._models: dict[str, Any] = {}
 
     @cached_property
     def _adapter(self) -> PortFramework:
         return PortFramework(self._port)
 
     def _loader(self, request: Request) -> Callable[[], Any]:
-        self._takes, self._composed = request["takes"], request["composed"]
-        user, options = self._adapter.user, {**request["settings"], **self._adapter.options}
-        return lambda: user.load(request["suite"], dict(request["paths"]), options)
+        self._takes, self._composed, self._calls = request["takes"], request["composed"], request["calls"]
+        options = {**request["settings"], **self._adapter.options}
+        first = self._adapter.user
+        wanted = [model for model, call in self._calls.values() if call in self._adapter.components(model)]
+
+        def make() -> None:
+            self._models = {}
+            for model in dict.fromkeys(wanted):
+                self._models[model] = type(first)() if self._models else first
+                self._models[model].load(model, dict(request["paths"]), options)
+
+        return make
 
     def _loaded_facts(self) -> Facts:
         return {"optimize": []}
@@ -56,16 +68,20 @@ class ServedPort(ServedModel):
         """Where an adapter's arrays are, only the adapter knows."""
 
     def _call(self, name: str) -> Callable[[], Any]:
-        if name in self._composed and name not in self._adapter.components(self._suite_name):
+        if name in self._composed:
             return lambda: self._one_after_another(self._composed[name])
         inputs = self._given(name)
-        return lambda: checked(name, self._adapter.user.call(name, inputs))
+        return lambda: self._answer(name, inputs)
+
+    def _answer(self, name: str, inputs: Inputs) -> Any:
+        model, call = self._calls[name]
+        return checked(call, self._models[model].call(call, inputs))
 
     def _one_after_another(self, steps: list[list[str]]) -> Any:
         """Calls whose results are the next one's inputs; a step: the call, and what its result is."""
         inputs: Inputs = {}
         for call, made in steps:
-            inputs = {made: checked(call, self._adapter.user.call(call, self._given(call) | inputs))}
+            inputs = {made: self._answer(call, self._given(call) | inputs)}
         return inputs[steps[-1][1]]
 
     def _given(self, call: str) -> Inputs:

@@ -110,7 +110,9 @@ class Suite:
     extras: ClassVar[tuple[str, ...]] = ()  # calls that only parity needs; never timed
     # For ports: the model that ``load`` is asked for (None: the suite's own name); of each call the inputs and settings
     # that it takes, "noise" for all that is drawn; and calls that are made of others in a row, each with what it makes.
+    # ``others``: of a suite whose calls are other models', each one's model and its name there.
     model: ClassVar[str | None] = None
+    others: ClassVar[Mapping[str, tuple[str, str]]] = {}
     takes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     composed: ClassVar[Mapping[str, tuple[tuple[str, str], ...]]] = {}
     # a trace takes no more: the longest recording that the pipeline does not cut, with its padding; None: any
@@ -142,6 +144,10 @@ class Suite:
                     raise ValueError(f"suite {cls.name!r}: section {section!r} needs {', '.join(missing)}")
             if cls.pipeline_step is not None:
                 floors.INSIDE[cls.pipeline_step] = cls.name
+
+    def of_port(self, call: str) -> tuple[str, str]:
+        """The model that a port makes a call with, and the call's name there."""
+        return self.others.get(call, (self.model or self.name, call))
 
     # ------------------------------------------------------------------ in the worker
     def load(self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings) -> Any:

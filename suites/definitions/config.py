@@ -147,6 +147,10 @@ class ConversionOptions(VoiceOptions):
     parts_tolerance: Annotated[Share, "the parts must add up to the whole call within this share"] = 0.03
 
 
+class PeersOptions(ConversionOptions):
+    peers: Annotated[list[str], "ports beside ours, where backends= is not given"] = []
+
+
 class MemoryOptions(ConversionOptions):
     growth: Growth | UnsetType = UNSET
 

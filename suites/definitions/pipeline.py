@@ -161,18 +161,18 @@ class Pipeline(Stack):
 
     def calls(self, model: Any, given: Results, settings: Settings) -> Calls:
         return {
-            "convert": lambda: _convert(model, given["audio"], settings),
+            "convert": lambda: conversion(model, given["audio"], settings),
             "front": lambda: _front(model, given["audio"], settings),
             "salience": lambda: _salience(model, given["padded"]),
-            "given_f0": lambda: _convert(model, given["audio"], settings, given.get("f0")),
-            "knobs": lambda: _convert(model, *_head(given, KNOB_SECONDS, {**settings, **KNOBS})),
+            "given_f0": lambda: conversion(model, given["audio"], settings, given.get("f0")),
+            "knobs": lambda: conversion(model, *_head(given, KNOB_SECONDS, {**settings, **KNOBS})),
         }
 
     def rounding(self, model: Any, exact: Any, given: Results, settings: Settings) -> Results:
         found: Results = {}
         audio, settings, f0 = _head(given, FLOOR_SECONDS, settings)
         for kind, one in (("floor", model), ("exact", exact)):
-            steps = _convert(one, audio, settings, f0)
+            steps = conversion(one, audio, settings, f0)
             found |= {f"{kind}_{name}": steps[path] for name, path in FLOORS.items()}
         if model.synthesizer.has_f0:
             padded = given["padded"].astype(np.float32)
@@ -277,7 +277,7 @@ FLOORS = {"features": "segment.0.features", "phone": "segment.0.phone", "segment
 
 
 # ---------------------------------------------------------------------- in the worker
-def _convert(
+def conversion(
     model: Models, audio: np.ndarray, settings: Settings, f0: np.ndarray | None = None, recorder: Recorder | None = None
 ) -> Steps:
     """A conversion and its steps; ``f0`` in Hz skips RMVPE."""
@@ -306,7 +306,7 @@ def _front(model: Models, audio: np.ndarray, settings: Settings) -> dict[str, np
     """A conversion that ends once it knows its F0: the padded clip, and F0 where the voice has pitch."""
     recorder = Recorder(until="f0" if model.synthesizer.has_f0 else "padded")
     with contextlib.suppress(Reached):
-        _convert(model, audio, settings, None, recorder)
+        conversion(model, audio, settings, None, recorder)
     return {name: recorder.steps[name] for name in ("padded", "f0") if name in recorder.steps}
 
 

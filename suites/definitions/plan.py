@@ -46,7 +46,8 @@ class Plan(NamedTuple):
 def requested_backends(config: Config) -> tuple[list[str], bool]:
     """Names, and whether the user asked for them (then each must exist)."""
     if config.backends is None:
-        return [name for name in BACKENDS if not is_port(name) or name in config.ports], False
+        joined = {*config.ports, *getattr(config.suite, "peers", ())}
+        return [name for name in BACKENDS if not is_port(name) or name in joined], False
     names = [config.backends] if isinstance(config.backends, str) else config.backends
     for name in names:
         if name not in BACKENDS:

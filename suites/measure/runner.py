@@ -150,7 +150,8 @@ class Runner:
             if call not in suite.takes or (suite is not self.suite and "noise" in suite.takes[call]):
                 found[component, backend] = f"the suite {self.suite.name} has no {component} for ports"
             elif not self.session.makes(backend, suite, call):
-                found[component, backend] = f"its adapter names no {call} of {suite.model or suite.name} in describe()"
+                model, name = suite.of_port(call)
+                found[component, backend] = f"its adapter names no {name} of {model} in describe()"
         return found
 
     def _external(self) -> dict[str, str | None]:

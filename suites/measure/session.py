@@ -96,13 +96,19 @@ class Session:
     ) -> Facts:
         """Load a model: of the run's suite, with its optimisations and checkpoints, where nothing else is given."""
         name = suite or self.config.suite.name
-        suite_ = SUITES[name]
-        port = {"takes": suite_.takes, "composed": suite_.composed} if is_port(worker.backend) else {}
+        port: Facts = {}
+        if is_port(worker.backend):
+            found = SUITES[name]
+            port = {
+                "takes": found.takes,
+                "composed": found.composed,
+                "calls": {c: found.of_port(c) for c in found.takes},
+            }
         return worker.ask(
             "load",
             self.measure.timeout_s,
             **port,
-            suite=(suite_.model or name) if port else name,
+            suite=name,
             paths=paths or {key: str(self.weights[key].path) for key in SUITES[name].checkpoints},
             optimize=self.config.optimize if optimize is None else optimize,
             settings=self.settings,
@@ -112,8 +118,9 @@ class Session:
         """Whether a backend makes a call of a suite: ours make all, a port those that its adapter names."""
         if not is_port(backend):
             return True
-        named = self.facts.get(backend, {}).get("components", {}).get(suite.model or suite.name, [])
-        return call in named or (call in suite.composed and all(step in named for step, _ in suite.composed[call]))
+        offered = self.facts.get(backend, {}).get("components", {})
+        steps = [call] if call in suite.takes else [step for step, _ in suite.composed.get(call, ())]
+        return bool(steps) and all(name in offered.get(model, ()) for model, name in map(suite.of_port, steps))
 
     def worker(self, backend: str) -> Worker:
         """This backend's worker, with the suite's model loaded."""

@@ -173,10 +173,12 @@ def component_limits(
 
 def _rows(suite: str, tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """A suite's rows; one that is made of other suites' parts is judged as they are."""
-    if suite != "components":
+    if suite not in ("components", "peers"):
         return dict(tables.get(suite, {}))
     features = tables.get("hubert", {}).get("features_max_abs")
     others = {**tables.get("rmvpe", {}), **tables.get("synthesizer", {})}
+    if suite == "peers":
+        return others | ({"features_max_abs": features} if features else {})
     others |= {"hubert_max_abs": features} if features else {}
     own = tables.get(suite, {})
     # of figures that both have, the larger: it is the result of more runs

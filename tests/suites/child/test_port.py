@@ -68,7 +68,7 @@ def served(tmp_path, monkeypatch):
 def loaded(served: ServedPort, tmp_path: Path, **inputs: np.ndarray) -> ServedPort:
     served.hello({"threads": 2})
     request = {"suite": "m", "paths": {"rmvpe": "p"}, "settings": {"scale": 3.0}, "optimize": "all"}
-    served.load(request | {"takes": TAKES, "composed": COMPOSED})
+    served.load(request | {"takes": TAKES, "composed": COMPOSED, "calls": {name: ["m", name] for name in TAKES}})
     files = {name: str(tmp_path / f"{name}.npy") for name in inputs}
     for name, array in inputs.items():
         np.save(files[name], array)
@@ -147,6 +147,17 @@ def test_the_worker_of_a_port_needs_numpy_alone():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     third = {"msgspec", "omegaconf", "hydra", "scipy", "psutil", "torch", "mlx", "yaml", "rvc_common", "tqdm", "pandas"}
     assert not third & set(done.stdout.split())
+
+
+def test_models_of_one_suite_have_an_adapter_each(served, tmp_path):
+    found = served()
+    found.hello({"threads": 1})
+    found._adapter._facts["components"] = {"m": ["double"], "n": ["add"], "o": []}
+    calls = {"double": ["m", "double"], "other": ["n", "add"], "none": ["o", "add"]}
+    request = {"suite": "peers", "paths": {}, "settings": {}, "optimize": "all", "composed": {}}
+    found.load(request | {"takes": {name: ["x"] for name in calls}, "calls": calls})
+    assert {model: one.loaded[0] for model, one in found._models.items()} == {"m": "m", "n": "n"}
+    assert found._models["m"] is not found._models["n"]
 
 
 def test_what_calls_take_is_what_suites_hand_out():
