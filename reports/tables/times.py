@@ -17,6 +17,7 @@ from ..data.roofs import Roof, device_of, roofs
 from ..render.document import Absent, Cell, Code, Num, Paragraph, Section, Table, Text, plain, say
 from . import cells
 from .cells import Row
+from .parity import closest
 
 ABOUT = (
     "{what}, steady state. The realtime factor is processing time over the duration of the audio: smaller is faster, "
@@ -44,6 +45,8 @@ ROOFLINE = (
     "this run. More than 100 % of a roof that bytes limit means that values stayed in caches or that operators were "
     "fused. A program may also do less than what is counted (Williams, Waterman and Patterson, CACM 52(4), 2009)."
 )
+# backends with a column of their own
+MOST_COLUMNS = 2
 NO_PEAKS = "no peaks of this device were measured (`measure.peaks`)"
 PEAKS = {
     "matrix product GFLOP/s": ("matmul_flops_per_s", 1e-9),
@@ -120,8 +123,11 @@ def latency(book: Book, runs: Sequence[RunData], component: str, about: str) -> 
 
 
 def by_component(book: Book, runs: Sequence[RunData], components: Sequence[str]) -> Table:
-    """Every component: a column of milliseconds per backend, and one of speed-ups per pair."""
+    """Every component: a column of milliseconds per backend, and one of speed-ups per pair; of many backends a row of
+    each."""
     backends = list(dict.fromkeys(b for run in runs for b in run.backends))
+    if len(backends) > MOST_COLUMNS:
+        return by_backend(book, runs, components)
     faster = [b for b in backends if any(run.speed_reference(b) for run in runs)]
     rows: list[tuple[RunData, Row]] = []
     for run in runs:
@@ -132,6 +138,29 @@ def by_component(book: Book, runs: Sequence[RunData], components: Sequence[str])
             rows.append((run, row))
     header = ("case", "component", *(f"{b} ms" for b in backends), *(f"speed-up of {b}" for b in faster))
     return cells.table(book, f"{runs[0].name}-parts", header, rows, 2)
+
+
+def by_backend(book: Book, runs: Sequence[RunData], components: Sequence[str]) -> Table:
+    """A row for every component and backend: its time, its speed-up, and how far its result is from the reference's."""
+    rows: list[tuple[RunData, Row]] = []
+    for run in runs:
+        wanted = (name for name in components if name in run.components)
+        for case, component, backend in product(run.cases, wanted, run.backends):
+            line = run.find(case, component, backend)
+            if line is None:
+                continue
+            port = run.environment["backends"].get(backend, {}).get("port")
+            who: Cell = backend if port is None else f"{backend} ({port})"
+            times = (f(run, case, component, backend) for f in (cells.time_ms, cells.speedup))
+            near = closest([line]) if line["backend"] != line.get("reference") else None
+            figures: Row = (Absent(), Absent())
+            if near is not None:
+                share, name, _ = near
+                value = cells.number(run, line, f"parity.limits.{name}.value")
+                figures = (say("{} {}", Code(name), value), plain(100 * share, (run.source(line, "parity"),), ".0f"))
+            rows.append((run, (case, component, who, *times, *figures, line["status"])))
+    header = ("case", "component", "backend", "time ms", "speed-up", "closest figure", "of its limit %", "status")
+    return cells.table(book, f"{runs[0].name}-parts", header, rows, 3)
 
 
 def breakdown(book: Book, runs: Sequence[RunData]) -> Table:
