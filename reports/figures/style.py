@@ -59,6 +59,8 @@ OTHERS = Styles(
         "crepe": ("#332288", "h"),
         "crepe_tiny": ("#6699CC", "p"),
         "fcpe": ("#661100", "*"),
+        "swift_f0": ("#44AA99", "d"),
+        "pesto": ("#CC6677", "H"),
     }
 )
 # replaced by the page's colours in the HTML report

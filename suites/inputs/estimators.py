@@ -115,8 +115,27 @@ def _fcpe(audio: np.ndarray, settings: Settings) -> np.ndarray:
     return model.infer(given, sr=RATE, output_interp_target_length=_frames(audio), **settings)[0, :, 0].double().numpy()
 
 
+def _swift(audio: np.ndarray, settings: Settings) -> np.ndarray:
+    import swift_f0
+
+    found = swift_f0.SwiftF0().detect(audio, RATE, settings["fmin"], settings["fmax"])
+    voiced = found.confidence >= settings["voiced_from"]
+    return on_frames(found.timestamps, np.where(voiced, found.pitch_hz, 0.0), _frames(audio))
+
+
+def _pesto(audio: np.ndarray, settings: Settings) -> np.ndarray:
+    _without_torchaudio()
+    import pesto
+    import torch
+
+    given = torch.from_numpy(audio)
+    times, f0, confidence, _ = pesto.predict(given, RATE, step_size=1000 * STEP_S, model_name=settings["model"])
+    voiced = confidence.double().numpy() >= settings["voiced_from"]
+    return on_frames(times.double().numpy() / 1000, np.where(voiced, f0.double().numpy(), 0.0), _frames(audio))
+
+
 def _without_torchaudio() -> None:
-    """CREPE and FCPE import torchaudio to read and resample files, which nothing here asks for; the build that pip
+    """CREPE, FCPE and PESTO import torchaudio to read and resample files, which nothing here asks for; the build that pip
     finds may not fit a PyTorch without CUDA. An empty module takes its place then."""
     try:
         import torchaudio  # noqa: F401
@@ -132,6 +151,8 @@ RANGE, STEP_S = {"fmin": LOW_HZ, "fmax": HIGH_HZ}, 1 / FRAMES_PER_S
 PRAAT = {"time_step": STEP_S, "pitch_floor": LOW_HZ, "pitch_ceiling": HIGH_HZ}
 WORLD = {"f0_floor": LOW_HZ, "f0_ceil": HIGH_HZ, "frame_period": 1000 * STEP_S}
 CREPE = RANGE | {"hop_length": HOP, "batch_size": 512, **CREPE_VOICING}
+SWIFT = RANGE | {"voiced_from": 0.5}
+PESTO = {"model": "mir-1k_g7", "voiced_from": 0.5}
 FCPE = {"f0_min": LOW_HZ, "f0_max": HIGH_HZ, "decoder_mode": "local_argmax", "threshold": 0.006}
 ESTIMATORS = {
     "pyin": Estimator("pYIN", "librosa", "librosa", False, RANGE | {"hop_length": HOP}, _pyin),
@@ -140,6 +161,8 @@ ESTIMATORS = {
     "dio": Estimator("DIO with StoneMask (WORLD)", "pyworld", "pyworld-prebuilt", False, WORLD, _dio),
     "crepe_tiny": Estimator("CREPE tiny", "torchcrepe", "torchcrepe", True, CREPE | {"model": "tiny"}, _crepe),
     "crepe": Estimator("CREPE full", "torchcrepe", "torchcrepe", True, CREPE | {"model": "full"}, _crepe),
+    "swift_f0": Estimator("SwiftF0", "swift_f0", "swift-f0", True, SWIFT, _swift),
+    "pesto": Estimator("PESTO", "pesto", "pesto-pitch", True, PESTO, _pesto),
     "fcpe": Estimator("FCPE", "torchfcpe", "torchfcpe", True, FCPE, _fcpe),
 }
 # takes the place of the truth where there is none: two methods that have little in common, and no network
