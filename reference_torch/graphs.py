@@ -1,7 +1,7 @@
 """The models as functions of tensors alone, for exporters: nothing is drawn, read or decided on the host inside.
 
-Each module runs the stages that the model itself runs. Shapes: B = batch, n = samples at 16 kHz, F and T = 10 ms frames,
-N = samples of the voice, D = width of the content features.
+Each module runs the stages that the model itself runs. Shapes: B = batch, n = samples at 16 kHz, F and T = 10 ms
+frames, N = samples of the voice, D = width of the content features.
 """
 
 from __future__ import annotations

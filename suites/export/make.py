@@ -40,11 +40,11 @@ class Mismatch(Exception):
     """The exported file does not compute what the reference computes; the message says where."""
 
 
-def check_needs() -> None:
-    """Raises ``UserError``: a package is missing; names the extra."""
-    for name, extra in NEEDED.items():
+def check_needs(*names: str) -> None:
+    """Raises ``UserError``: one of these packages, or of all that an export needs, is missing; names the extra."""
+    for name in names or NEEDED:
         if importlib.util.find_spec(name) is None:
-            raise UserError(f"export needs {name}, which is not installed: pip install -e '.[{extra}]'")
+            raise UserError(f"ONNX files need {name}, which is not installed: pip install -e '.[{NEEDED[name]}]'")
 
 
 def exported(
@@ -198,7 +198,7 @@ def checked(
     """The figures of every case, all within their limits; the limits are made as those of the suites.
 
     Raises ``Mismatch``: one is not, or the graph does not run on a length."""
-    session = session_of(content)
+    session = session_of(content, 1)  # its idle threads would spin while the reference computes
     limits = Limits(component_limits(row.suite, PRECISION, dict.fromkeys(row.figures.values(), "derived")))
     found: list[dict[str, float | str | list[int]]] = []
     for case in row.sizes:

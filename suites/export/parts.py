@@ -1,4 +1,4 @@
-"""The table of parts that can be exported: whose checkpoint, which graph, which inputs, and the figures that judge it."""
+"""The table of parts that can be exported: whose checkpoint, which graph, which inputs, and what judges them."""
 
 from __future__ import annotations
 
