@@ -15,6 +15,7 @@ from ..export.make import Mismatch, check_needs, export_to, exported, facts_of
 from ..export.parts import PARTS
 from ..inputs.weights import cache_folder, find_weights
 from ..measure.config import compose_config
+from .convert import read_checked
 
 HELP = "parts of the reference as ONNX files, each checked against it"
 EXAMPLES = (
@@ -84,6 +85,8 @@ def _check_used(name: str, models: set[str]) -> None:
 def _checkpoint(config: Config, model: str) -> Path:
     voice = getattr(config.suite, "voice", None)
     given = config.weights.given().get(model)
+    if given is not None:  # all of them, before the first part is made
+        read_checked(Path(given), model)
     folder = cache_folder(config.paths.cache)
     return find_weights(model, given, config.weights.seed, config.measure.model, voice, folder).path
 

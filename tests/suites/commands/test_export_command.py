@@ -23,7 +23,8 @@ def installed(monkeypatch):
     [
         (["rmvp"], "unknown part 'rmvp'; did you mean 'rmvpe'?"),
         (["measure=smoke"], "which part? one or more of rmvpe, hubert"),
-        (["rmvpe", "weights.rmvpe=nowhere.pt"], "weights.rmvpe=nowhere.pt: no such file"),
+        (["rmvpe", "weights.rmvpe=nowhere.pt"], "nowhere.pt: no such file"),
+        (["rmvpe", "flow", "measure=smoke", "weights.voice=README.md"], "README.md: not a readable checkpoint"),
         (["rmvpe", "weights.voice=a.pth"], "weights.voice: nothing that is exported depends on it; known: weights"),
         (["rmvpe", "precision=fp16"], "precision: nothing that is exported depends on it"),
         (["rmvpe", "profile=both"], "profile=both; known: applio, webui"),

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from suites.base.errors import UserError
-from suites.export.known import recognised
+from suites.export.conventions import recognised
 from suites.export.make import export_to
 from suites.inputs.weights import find_weights
 
