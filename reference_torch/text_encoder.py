@@ -33,7 +33,7 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x.transpose(1, 2)
-        return nn.functional.layer_norm(x, x.shape[-1:], self.gamma, self.beta, NORM_EPS).transpose(1, 2)
+        return nn.functional.layer_norm(x, self.gamma.shape, self.gamma, self.beta, NORM_EPS).transpose(1, 2)
 
 
 class RelativeAttention(nn.Module):
@@ -60,7 +60,8 @@ class RelativeAttention(nn.Module):
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
         """``[B, C, T] -> [B, h, T, C / h]``."""
-        return x.unflatten(1, (self.heads, -1)).transpose(2, 3)
+        # exporters of the legacy kind would fix T in ``unflatten``
+        return x.reshape(x.shape[0], self.heads, self.head_channels, x.shape[2]).transpose(2, 3)
 
     def _relative_scores(self, carry: Carry) -> None:
         carry["q"] = self._split(carry["q"]) / math.sqrt(self.head_channels)

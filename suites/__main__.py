@@ -20,7 +20,7 @@ from .base.outcome import ERROR, INTERRUPTED, Answer
 
 # modules of ``commands``, in the order of --help
 COMMANDS = (
-    "list", "plan", "run", "report", "compare", "gate", "trace", "selftest", "floors", "doctor", "convert",
+    "list", "plan", "run", "report", "compare", "gate", "trace", "selftest", "floors", "doctor", "convert", "export",
     "completion",
 )  # fmt: skip
 # these take overrides, so that their flags are sorted out first: argparse wants them before the overrides

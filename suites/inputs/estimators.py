@@ -135,8 +135,8 @@ def _pesto(audio: np.ndarray, settings: Settings) -> np.ndarray:
 
 
 def _without_torchaudio() -> None:
-    """CREPE, FCPE and PESTO import torchaudio to read and resample files, which nothing here asks for; the build that pip
-    finds may not fit a PyTorch without CUDA. An empty module takes its place then."""
+    """CREPE, FCPE and PESTO import torchaudio to read and resample files, which nothing here asks for; the build that
+    pip finds may not fit a PyTorch without CUDA. An empty module takes its place then."""
     try:
         import torchaudio  # noqa: F401
     except (ImportError, OSError):

@@ -156,7 +156,7 @@ def find_weights(model: str, path: str | None, seed: int, size: str, voice: str 
         _sort_metadata(part)
 
     label = f"{stem}: synthetic, seed {seed}, {size} size (time and parity only)"
-    return Weights(target, label, _cached(target, make))
+    return Weights(target, label, cached(target, make))
 
 
 def shipped(cache: Path) -> Weights:
@@ -168,7 +168,7 @@ def shipped(cache: Path) -> Weights:
         raise UserError(f"the trained RMVPE {ASSETS[0] / SHIPPED} is missing; name another one: weights.rmvpe=FILE")
     if path.suffix == ".xz":
         packed, path = path, cache / sha256(path)[:12] / SHIPPED
-        _cached(path, lambda part: part.write_bytes(lzma.decompress(packed.read_bytes())))
+        cached(path, lambda part: part.write_bytes(lzma.decompress(packed.read_bytes())))
     return Weights(path, f"rmvpe: {SHIPPED}, trained, reduced width", sha256(path))
 
 
@@ -203,7 +203,7 @@ def _sort_metadata(path: Path) -> None:
         file.write(text)
 
 
-def _cached(target: Path, write: Callable[[Path], object]) -> str:
+def cached(target: Path, write: Callable[[Path], object]) -> str:
     """The checksum of a cached file, made where it is missing or no longer what was written.
 
     Runs that make it at once make the same."""

@@ -17,6 +17,7 @@ from reports.documents import build
 from reports.documents.build import Pictures
 from suites.__main__ import COMMANDS, NoTerminal, emit, main
 from suites.base.outcome import FAILED, PASSED, Answer
+from suites.commands import export
 from suites.inputs.weights import find_weights
 from suites.measure import probe, told
 from suites.selftest import known
@@ -33,6 +34,10 @@ def lines(tmp_path, monkeypatch) -> dict[str, list[str]]:
     monkeypatch.setattr(build, "draw", lambda book, out: Pictures())
     monkeypatch.setattr(probe, "estimators", lambda timeout_s: {"praat": None, "pyin": "librosa is not installed"})
     monkeypatch.setattr(known, "readings", lambda backend: iter([Reading("a sleep", "1 ms", "2 ms", 1.0, 0.02)]))
+    # without the packages that it needs
+    monkeypatch.setattr(export, "check_needs", lambda: None)
+    monkeypatch.setattr(export, "_exported", lambda *_: tmp_path / "flow.onnx")
+    monkeypatch.setattr(export, "facts_of", lambda path: {"checked": '[{"case": [1, 3], "max_abs": 0.0}]'})
     before, after = (str(made_runs.make_run(tmp_path / name, 1)) for name in ("before", "after"))
     checkpoint = tmp_path / "rmvpe.safetensors"
     found = find_weights("rmvpe", None, 3, "tiny", None, tmp_path / "cache")
@@ -49,6 +54,7 @@ def lines(tmp_path, monkeypatch) -> dict[str, list[str]]:
         "floors": ["floors"],
         "doctor": ["doctor"],
         "convert": ["convert", str(found.path), str(checkpoint)],
+        "export": ["export", "onnx", "flow", "measure=smoke"],
         "completion": ["completion", "bash"],
     }
 

@@ -1,0 +1,1 @@
+"""The reference as files that other runtimes load, and what the files of others are."""
