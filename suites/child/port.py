@@ -56,7 +56,7 @@ class ServedPort(ServedModel):
         def make() -> None:
             self._models = {}
             for model in dict.fromkeys(wanted):
-                self._models[model] = type(first)() if self._models else first
+                self._models[model] = self._adapter.made() if self._models else first
                 self._models[model].load(model, dict(request["paths"]), options)
 
         return make
@@ -108,10 +108,17 @@ class PortFramework(Adapter):
     @cached_property
     def user(self) -> Any:
         """The adapter. Raises ``AdapterError``: there is none, or a method is missing."""
-        found = _class(self._written)
-        if missing := [name for name in NEEDED if not callable(getattr(found, name, None))]:
+        return self.made()
+
+    def made(self) -> Any:
+        """An adapter of its own, told its options where it wants to know them before it describes itself."""
+        kind = _class(self._written)
+        if missing := [name for name in NEEDED if not callable(getattr(kind, name, None))]:
             raise AdapterError(f"{self._written} has no method {' and no '.join(missing)}")
-        return found()
+        found = kind()
+        if tell := getattr(found, "configure", None):
+            tell(dict(self.options))
+        return found
 
     def configure(self, precision: str, threads: int) -> None:
         self.options = {"precision": precision, "threads": threads, "device": self.device, **self.options}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.metadata
 import importlib.util
 import io
 import json
@@ -61,13 +62,25 @@ def exported(
     failed, and there is no file."""
     row = _row(part, Path(checkpoint))
     digest = sha256(Path(checkpoint))
-    torch_version = importlib.import_module("torch").__version__
-    kind = f"{part}-{version}" if part == "hubert" else part
-    name = f"{kind}-{profile}-{digest[:16]}-torch{torch_version}-export{EXPORTER}.onnx"
-    target = cache_folder(None if cache is None else str(cache)) / "onnx" / name
+    target = place_of(part, checkpoint, profile, version, cache, digest)
     options = {"profile": profile, "version": version}
     cached(target, lambda path: _make(part, row, Path(checkpoint), digest, options, path))
     return target
+
+
+def place_of(
+    part: str,
+    checkpoint: str | Path,
+    profile: str = "applio",
+    version: str = "v2",
+    cache: str | Path | None = None,
+    digest: str | None = None,
+) -> Path:
+    """Where ``exported`` keeps the file, whether it is there or not. Imports no framework."""
+    kind = f"{part}-{version}" if part == "hubert" else part
+    made = f"torch{importlib.metadata.version('torch')}-export{EXPORTER}"
+    name = f"{kind}-{profile}-{(digest or sha256(Path(checkpoint)))[:16]}-{made}.onnx"
+    return cache_folder(None if cache is None else str(cache)) / "onnx" / name
 
 
 def export_to(target: Path, part: str, checkpoint: Path, profile: str = "applio", version: str = "v2") -> Path:
