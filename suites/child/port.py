@@ -19,7 +19,7 @@ import numpy as np
 from ..base.backends import BACKENDS, PORTED, Backend
 from ..base.ports import NOISE, Port
 from .adapters.base import Adapter, Call, Facts
-from .served import Request, ServedModel
+from .served import Answer, Request, ServedModel
 
 Inputs = dict[str, Any]
 # methods that an adapter must have, and the precision policies of one that names none
@@ -73,6 +73,27 @@ class ServedPort(ServedModel):
         inputs = self._given(name)
         return lambda: self._answer(name, inputs)
 
+    def stages(self, request: Request) -> Answer:
+        """Write what the adapter yields of one call, stage by stage, into the folder ``into``: ``NAME.npy``.
+
+        With ``references``, files by stage, the call is made a second time: after every stage the reference's value
+        takes the place of the adapter's own, and what it yields goes to ``into/local``."""
+        call, into = request["component"], Path(request["into"])
+        model, name = self._calls[call]
+        user, inputs = self._models[model], self._given(call, request["settings"])
+        names = named_stages(self._port.stages)
+        made = []
+        for path, array in user.stages(name, inputs):
+            made.append(names.get(path, path))
+            _keep(into, made[-1], array)
+        if request["references"]:
+            for path, array in user.stages(name, inputs):
+                own = names.get(path, path)
+                _keep(into / "local", own, array)
+                if own in request["references"]:
+                    user.restart(path, np.load(request["references"][own]))
+        return {"stages": made}
+
     def _answer(self, name: str, inputs: Inputs) -> Any:
         model, call = self._calls[name]
         return checked(call, self._models[model].call(call, inputs))
@@ -84,15 +105,16 @@ class ServedPort(ServedModel):
             inputs = {made: self._answer(call, self._given(call) | inputs)}
         return inputs[steps[-1][1]]
 
-    def _given(self, call: str) -> Inputs:
+    def _given(self, call: str, settings: Facts | None = None) -> Inputs:
         """Everything that a call takes: arrays, settings, and the noise in the order in which it is drawn."""
+        chosen = {**self._settings, **(settings or {})}
         found: Inputs = {}
         for name in self._takes[call]:
             if name == "noise":
                 numbers = range(sum(key.startswith(NOISE.format(call=call, number="")) for key in self._inputs))
                 found[name] = [self._inputs[NOISE.format(call=call, number=number)] for number in numbers]
             else:
-                found[name] = self._inputs.get(name, self._settings.get(name))
+                found[name] = self._inputs.get(name, chosen.get(name))
         return found
 
 
@@ -164,6 +186,26 @@ class PortFramework(Adapter):
 
     def copy(self, n_bytes: int) -> Call:
         raise NotImplementedError("a port has no roofline")
+
+
+def named_stages(file: str | None) -> dict[str, str]:
+    """Our names by the adapter's, from lines ``its name: our name``; a line that begins with ``#`` says nothing.
+
+    Raises ``AdapterError``: a line without a colon."""
+    found = {}
+    lines = Path(file).read_text().splitlines() if file else []
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not line.startswith("#"):
+            theirs, colon, ours = line.partition(": ")
+            if not colon:
+                raise AdapterError(f"{file}:{number}: 'its name: our name' is expected, not {line!r}")
+            found[theirs.strip()] = ours.strip()
+    return found
+
+
+def _keep(folder: Path, name: str, array: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / f"{name.replace('/', '_')}.npy", checked(name, array))
 
 
 def _label(facts: Facts) -> str:

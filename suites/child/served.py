@@ -335,6 +335,10 @@ class ServedModel:
             result = self._suite.call(self._model, self._inputs, self._settings | request["settings"])
             return {"added": self._traced_walk.whole(result)}
 
+    def stages(self, request: Request) -> Answer:
+        """What a port yields stage by stage: see ``port.ServedPort``."""
+        raise NotImplementedError("the stages of our own models are walked by trace_next")
+
     def trace_spread(self, request: Request) -> Answer:
         """How far the model's results for different noise seeds are from each other."""
         from ..metrics.audio import noise_spread

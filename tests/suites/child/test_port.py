@@ -12,7 +12,7 @@ import pytest
 
 from suites.base.backends import BACKENDS
 from suites.base.ports import Port
-from suites.child.port import ServedPort
+from suites.child.port import AdapterError, ServedPort, named_stages
 from suites.definitions import SUITES
 
 ADAPTER = """
@@ -38,6 +38,15 @@ class Adapter:
 
     def memory(self):
         return self.held
+
+    def stages(self, component, inputs):
+        self.value = inputs["x"] + 1
+        yield "theirs", self.value
+        self.value = self.value * inputs["scale"]
+        yield "b/c", self.value
+
+    def restart(self, path, value):
+        self.value = value
 
 
 class Bare:
@@ -147,6 +156,25 @@ def test_the_worker_of_a_port_needs_numpy_alone():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     third = {"msgspec", "omegaconf", "hydra", "scipy", "psutil", "torch", "mlx", "yaml", "rvc_common", "tqdm", "pandas"}
     assert not third & set(done.stdout.split())
+
+
+def test_stages_are_written_under_our_names_and_again_from_the_references_values(served, tmp_path):
+    (tmp_path / "names").write_text("# theirs: ours\ntheirs: a\n")
+    found = served()
+    found._port = found._port._replace(stages=str(tmp_path / "names"))
+    loaded(found, tmp_path, x=np.zeros(2))
+    np.save(tmp_path / "reference.npy", np.full(2, 10.0))
+    asked = {"component": "add", "settings": {"scale": 2.0}, "into": str(tmp_path / "dump")}
+    made = found.stages(asked | {"references": {"a": str(tmp_path / "reference.npy")}})
+    assert made["stages"] == ["a", "b/c"]
+    dump = {str(p.relative_to(tmp_path / "dump")): np.load(p).tolist() for p in (tmp_path / "dump").rglob("*.npy")}
+    assert dump == {"a.npy": [1, 1], "b_c.npy": [2, 2], "local/a.npy": [1, 1], "local/b_c.npy": [20, 20]}
+
+
+def test_a_line_of_names_without_a_colon_is_told(tmp_path):
+    (tmp_path / "names").write_text("a: b\nc\n")
+    with pytest.raises(AdapterError, match="names:2: 'its name: our name' is expected, not 'c'"):
+        named_stages(str(tmp_path / "names"))
 
 
 def test_models_of_one_suite_have_an_adapter_each(served, tmp_path):
