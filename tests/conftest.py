@@ -22,6 +22,21 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one core each: their spinning threads
 # torch first: loaded after rvc_mlx, it would take some of its BLAS calls to MLX's fast BLAS
 import torch  # noqa: F401
 
+# files that take long, the longest first: begun last, one would keep one process busy while the other has nothing to do
+LONG = (
+    "golden_webui", "trace_command", "runner", "golden", "phases", "suites", "pipeline", "synthesizer", "history",
+    "cli", "train_rmvpe", "convert", "kills", "known", "bytes", "reference_wrong", "run", "extending", "answers",
+    "timed", "lost_workers", "accuracy", "html",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        name = item.path.stem.removeprefix("test_")
+        return LONG.index(name) if name in LONG else len(LONG)
+
+    items.sort(key=place)
+
 
 def pytest_collection_finish() -> None:
     """What was imported is no garbage; a collection, of which runs make many, need not look at it again."""

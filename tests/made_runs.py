@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,6 +41,11 @@ ENVIRONMENT = {
 }
 
 
+@functools.cache
+def config_of(suite: str, precision: str) -> str:
+    return yaml.safe_dump(compose_config(suite, ["measure=smoke", f"precision={precision}"]).plain())
+
+
 def make_run(
     folder: Path,
     seed: int = 0,
@@ -57,8 +63,7 @@ def make_run(
     ``change`` edits the lines before they are written.
     """
     folder.mkdir(parents=True)
-    config = compose_config("rmvpe", ["measure=smoke", f"precision={precision}"]).plain()
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "config.yaml").write_text(config_of("rmvpe", precision))
     (folder / "environment.json").write_text(json.dumps(ENVIRONMENT | dict(environment or {})))
     keys = [[case, component, backend] for case in CASES for component in COMPONENTS for backend in BACKENDS]
     (folder / "plan.json").write_text(json.dumps({"suite": "rmvpe", "backends": BACKENDS, "keys": keys}))

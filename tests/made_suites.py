@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
-from made_runs import ENVIRONMENT
+from made_runs import ENVIRONMENT, config_of
 
 from suites.base.lines import SCHEMA
 from suites.definitions import SUITES
-from suites.measure.config import compose_config
 from suites.trace.walk import BLANK, FAULT, OK
 
 BACKENDS = ("torch_cpu", "mlx_cpu")
@@ -36,11 +33,6 @@ SECONDS = {"growth": 2.0, "speech": 1.5, "clean": 3.0, "snr10": 3.5}
 ESTIMATOR = "pyin"
 LAUNCHES, ROUNDS = 3, 2
 Line = dict[str, Any]
-
-
-@functools.cache
-def config_of(suite: str, precision: str) -> str:
-    return yaml.safe_dump(compose_config(suite, ["measure=smoke", f"precision={precision}"]).plain())
 
 
 def make_everything(folder: Path, **options: Any) -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,15 +44,32 @@ def facts(name: str) -> tuple[Any, ...]:
     return about["config_list"], about["version"], bool(about["f0"]), about["vocoder"]
 
 
+def built_once(build: Callable[..., Any]) -> Callable[..., Any]:
+    """The same arguments, the same model; whoever changes its attributes has one of his own, but not its layers."""
+    made: dict[str, Any] = {}
+
+    @functools.wraps(build)
+    def model(*given: str, **options: Any) -> Any:
+        key = repr((given, sorted(options.items())))
+        if key not in made:
+            made[key] = build(*given, **options)
+        return copy.copy(made[key])
+
+    return model
+
+
+@built_once
 def synthesizer(side: str, name: str, **options: Any) -> Any:
     state = voice_state(name)
     return module(side, "synthesizer").Synthesizer.from_state_dict(state, *facts(name), **SIDES[side] | options)
 
 
+@built_once
 def hubert(side: str, **options: Any) -> Any:
     return module(side, "hubert").Hubert.from_state_dict(hubert_state(), **SIDES[side] | options)
 
 
+@built_once
 def rmvpe(side: str, **options: Any) -> Any:
     return module(side, "rmvpe").RMVPE.from_state_dict(rmvpe_state(), **SIDES[side] | options)
 

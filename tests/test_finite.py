@@ -168,7 +168,7 @@ def test_convert_names_the_file(side, kind, files, voice, tmp_path, capsys):
 
 @pytest.mark.usefixtures("quick")
 def test_the_records_of_a_run_fail_with_the_line(files, tmp_path, capsys):
-    small = ["measure=smoke", "threads=1", "durations=[1]", "measure.first_calls=0", "measure.warmup_seconds=0"]
+    small = ["measure=smoke", "threads=1", "durations=[0.3]", "measure.first_calls=0", "measure.warmup_seconds=0"]
     small += ["suite.speech_clip=false", f"weights.rmvpe='{files['rmvpe']}'", f"out={tmp_path / 'run'}"]
     assert finish(open_run(compose_config("rmvpe", small))).exit_code == 2
     lines = [line for line in records(read_lines(tmp_path / "run" / "records.jsonl")) if line["status"] != "skipped"]

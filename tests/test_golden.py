@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,13 @@ def weights(manifest: str, seed: int) -> tuple[dict[str, Any], Arrays]:
     about = recipe.load_manifest(MANIFESTS / f"{manifest}.json")
     tensors = [entry for entry in about["tensors"] if entry.get("in_voice_checkpoint", True)]
     return about, recipe.make_state_dict(tensors, seed)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _freed() -> Iterator[None]:
+    """Gigabytes, which the tests after these would have to do without."""
+    yield
+    weights.cache_clear()
 
 
 @pytest.fixture(scope="module", params=SIDES, ids=IDS)

@@ -23,15 +23,25 @@ from suites.inputs import recipe
 from suites.inputs.weights import MANIFESTS
 
 SMALLEST, SMALLEST_JITTERED = 5e-7, 1e-6
-SYNTHS = ["v2_40k", "v2_48k", "v1_40k", "v1_48k_five_stage", "v2_48k_nof0"]
+# the plain path of those that lack it is covered by the generators, here and in test_golden, and by small voices
+SYNTHS = {"v2_40k": IDS, "v2_48k": IDS[:2], "v1_40k": IDS[:2], "v1_48k_five_stage": IDS, "v2_48k_nof0": IDS[:2]}
 GENERATORS = ["webui_generator_30k_odd", "webui_generator_44k_nof0_odd"]
 GENERATORS += ["applio_generator_30k_odd", "applio_generator_44k_odd"]
 # of a voice's audio on the plain path
 PLAIN_FRAMES = 4
-PIPELINES = ["v2_40k", "v1_40k_index_mix", "v2_40k_unvoiced"]
+# MLX's own dilated convolutions on a CPU take minutes for the pipelines' four seconds: the plain path is covered by
+# the other vectors, and so are unvoiced frames in rvc_mlx, by those of the source and of F0
+PIPELINES = {"v2_40k": IDS[:2], "v1_40k_index_mix": IDS[:2], "v2_40k_unvoiced": IDS[:1]}
 
+OF_SIDE = {name: Side(p, o, o.get("optimize") == "none") for name, (p, o) in zip(IDS, SIDES, strict=True)}
 # the first parameter to vary, so that a network's weights are made once for all three
-EACH_SIDE = pytest.mark.parametrize("side", [Side(p, o, o.get("optimize") == "none") for p, o in SIDES], ids=IDS)
+EACH_SIDE = pytest.mark.parametrize("side", OF_SIDE.values(), ids=OF_SIDE)
+
+
+def on_sides(sides: dict[str, list[str]]) -> pytest.MarkDecorator:
+    """Each vector on the sides that are named for it."""
+    found = [pytest.param(OF_SIDE[side], name, id=f"{name}-{side}") for name, own in sides.items() for side in own]
+    return pytest.mark.parametrize(("side", "name"), found)
 
 
 @functools.lru_cache(maxsize=3)
@@ -41,7 +51,7 @@ def weights(manifest: str, seed: int) -> tuple[dict[str, Any], Arrays]:
     return about, recipe.make_state_dict(kept, seed)
 
 
-@functools.lru_cache(maxsize=6)
+@functools.lru_cache(maxsize=8)
 def built(side: Side, manifest: str, seed: int, profile: str) -> Any:
     about, state = weights(manifest, seed)
     if manifest == "rmvpe":
@@ -50,6 +60,14 @@ def built(side: Side, manifest: str, seed: int, profile: str) -> Any:
         return side.module("hubert").Hubert.from_state_dict(state, **side.options)
     facts = (about["config_list"], about["version"], bool(about["f0"]), about["vocoder"])
     return side.module("synthesizer").Synthesizer.from_state_dict(state, *facts, profile=profile, **side.options)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _freed() -> Iterator[None]:
+    """Gigabytes, which the tests after these would have to do without."""
+    yield
+    weights.cache_clear()
+    built.cache_clear()
 
 
 def model(side: Side, meta: dict[str, Any]) -> Any:
@@ -123,6 +141,43 @@ def test_hubert(side, golden):
     check(features, arrays, meta)
 
 
+@on_sides({f"webui_pipeline_{name}": sides for name, sides in PIPELINES.items()})
+def test_pipeline(side, golden, name):
+    """Before the voices, while the weights of RMVPE and HuBERT are at hand."""
+    arrays, meta = golden(name)
+    options, given_f0 = meta["options"], arrays.get("in.f0")
+    hubert = built(side, "hubert_contentvec", options["hubert_seed"], "webui")
+    rmvpe = built(side, "rmvpe", options["rmvpe_seed"], "webui") if given_f0 is None else None
+    windows = options["window_config"]
+    pipeline = side.module("pipeline").Pipeline(hubert, rmvpe, model(side, meta), profile="webui", windows=windows)
+    found: Arrays = {}
+    draw = Strict(arrays, meta)
+    audio, _ = pipeline.convert(
+        arrays["in.audio"],
+        16000,
+        transpose=options["pitch_shift"],
+        index=arrays.get("in.index_vectors"),
+        index_rate=options["index_rate"],
+        protect=options["protect"],
+        rms_mix=options["volume_envelope"],
+        speaker=options["sid"],
+        f0=given_f0,
+        noise=draw,
+        watch=lambda path, array: found.__setitem__(path, np.array(array)),
+    )
+    assert audio.dtype == np.int16
+    assert draw.asked == [0, 1, 2]
+    joined, volume = found["joined"], options["volume_envelope"]
+    found |= {
+        "audio": audio,
+        "padded_audio": found["padded"],
+        "segment_samples": np.array([found["padded"].size]),
+        "segment.0.length": np.array([found["segment.0.phone"].shape[-2]]),
+        "mixed": steps.mix_loudness(found["filtered"], joined, pipeline.synthesizer.sample_rate, volume),
+    }
+    check(found, arrays, meta)
+
+
 @EACH_SIDE
 def test_source(side, golden):
     arrays, meta = golden("webui_nsf_source_40k")
@@ -150,8 +205,7 @@ def test_odd_rates(side, golden, name):
     check(found, arrays, meta)
 
 
-@EACH_SIDE
-@pytest.mark.parametrize("name", [f"webui_synth_{name}" for name in SYNTHS])
+@on_sides({f"webui_synth_{name}": sides for name, sides in SYNTHS.items()})
 def test_synthesizer(side, golden, name):
     arrays, meta = golden(name)
     inputs = [arrays.get(f"in.{key}") for key in ("phone", "lengths", "pitch", "f0", "sid")]
@@ -248,43 +302,3 @@ def test_index_file(side, golden, tmp_path, kind):
         field = f"out.phone.{kind}.rate_{int(100 * rate)}"
         blended = retrieved * np.float32(rate) + np.float32(1 - rate) * features
         judge(meta["name"], field, blended[None], arrays[field], limit_of(meta, field))
-
-
-# ---------------------------------------------------------------------- pipeline
-@EACH_SIDE
-@pytest.mark.parametrize("name", [f"webui_pipeline_{name}" for name in PIPELINES])
-def test_pipeline(side, golden, name):
-    if side.plain:  # MLX's own dilated convolutions on a CPU take minutes for the pipelines' four seconds
-        pytest.skip("its parts are covered on the plain path by the other vectors")
-    arrays, meta = golden(name)
-    options, given_f0 = meta["options"], arrays.get("in.f0")
-    hubert = built(side, "hubert_contentvec", options["hubert_seed"], "webui")
-    rmvpe = built(side, "rmvpe", options["rmvpe_seed"], "webui") if given_f0 is None else None
-    windows = options["window_config"]
-    pipeline = side.module("pipeline").Pipeline(hubert, rmvpe, model(side, meta), profile="webui", windows=windows)
-    found: Arrays = {}
-    draw = Strict(arrays, meta)
-    audio, _ = pipeline.convert(
-        arrays["in.audio"],
-        16000,
-        transpose=options["pitch_shift"],
-        index=arrays.get("in.index_vectors"),
-        index_rate=options["index_rate"],
-        protect=options["protect"],
-        rms_mix=options["volume_envelope"],
-        speaker=options["sid"],
-        f0=given_f0,
-        noise=draw,
-        watch=lambda path, array: found.__setitem__(path, np.array(array)),
-    )
-    assert audio.dtype == np.int16
-    assert draw.asked == [0, 1, 2]
-    joined, volume = found["joined"], options["volume_envelope"]
-    found |= {
-        "audio": audio,
-        "padded_audio": found["padded"],
-        "segment_samples": np.array([found["padded"].size]),
-        "segment.0.length": np.array([found["segment.0.phone"].shape[-2]]),
-        "mixed": steps.mix_loudness(found["filtered"], joined, pipeline.synthesizer.sample_rate, volume),
-    }
-    check(found, arrays, meta)

@@ -20,21 +20,23 @@ def test_there_are_some():
     assert FOLDERS
 
 
-@pytest.fixture(params=FOLDERS, ids=lambda p: p.name)
-def published(request, monkeypatch, tmp_path):
+@pytest.fixture(scope="module", params=FOLDERS, ids=lambda p: p.name)
+def published(request, tmp_path_factory):
     """The document, and one made anew; its pictures, which take long to draw, are those that are there."""
     folder = request.param.relative_to(ROOT)
-    monkeypatch.chdir(ROOT)
-    text = (folder / "BENCHMARKS.md").read_text("utf-8")
+    text = (request.param / "BENCHMARKS.md").read_text("utf-8")
     named = [Path(name) for name in re.findall(r"^!\[.*\]\((.*)\)$", text, re.MULTILINE)]
 
     def stored(make, path, alt, sources, name=""):
         found = Path("plots", path.name)
         return Picture(name or path.stem, alt, str(found), "", sources) if found in named else None
 
-    monkeypatch.setattr(build, "drawn", stored)
-    book = load_book([folder])
-    return folder, text, named, book, build.compose(book, build.draw(book, tmp_path))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setattr(build, "drawn", stored)
+        book = load_book([folder])
+        made = build.compose(book, build.draw(book, tmp_path_factory.mktemp("drawn")))
+    return request.param, text, named, book, made
 
 
 def test_the_document_is_what_the_records_give(published):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_runs import make_run
 
 from reports.data.history_runs import Group, collect, grouped, judged
+from reports.documents import history
 from reports.documents.build import Built
 from reports.documents.history import compose, draw, write_history
 from reports.render.document import inlines as inlines_of
@@ -57,8 +59,17 @@ def runs(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def built(runs, tmp_path_factory) -> Built:
-    return write_history(runs, tmp_path_factory.mktemp("history"), POLICY)
+def written(runs, tmp_path_factory) -> tuple[Built, Any]:
+    """With the pictures that were drawn for it."""
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(history, "draw", lambda *given: drawn.append(draw(*given)) or drawn[-1])
+        return write_history(runs, tmp_path_factory.mktemp("history"), POLICY), drawn[0]
+
+
+@pytest.fixture(scope="module")
+def built(written) -> Built:
+    return written[0]
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +100,8 @@ def test_the_report_names_the_commit(built):
     assert any("commit 4444444" in note for note in built.notes)
 
 
-def test_the_change_can_be_hovered_over(runs, found, tmp_path):
-    groups, unread = found
-    pictures = draw(groups, tmp_path)
+def test_the_change_can_be_hovered_over(runs, found, written):
+    (groups, unread), (_, pictures) = found, written
     document = compose(runs, groups, unread, pictures)
     svg = {p.name: p.svg for p in pictures[groups[0].name]}
     marks = re.findall(r'aria-label="([^"]+)"', svg["history-1-time-synthetic-1s-mlx_cpu"])

@@ -58,7 +58,7 @@ def stopped_run(rng: np.random.Generator, least: int, most: int, rounds: int, bu
 )
 def test_intervals_hold_the_true_ratio_under_one_sided_noise(least, most, rounds, busy):
     rng = np.random.default_rng(least)
-    found = [stopped_run(rng, least, most, rounds, busy) for _ in range(300)]
+    found = [stopped_run(rng, least, most, rounds, busy) for _ in range(200)]
     assert sum(one.low <= TRUE_RATIO <= one.high for one in found) >= 0.92 * len(found)
 
 

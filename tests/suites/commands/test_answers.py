@@ -24,12 +24,19 @@ from suites.selftest import known
 from suites.selftest.known import Reading
 
 ROOT = Path(__file__).parents[3]
-SMALL = ("measure=smoke", "durations=[1]", "backends=[torch_cpu,mlx_cpu]", "threads=1", "suite.speech_clip=false")
+SMALL = ("measure=smoke", "durations=[0.3]", "backends=[torch_cpu,mlx_cpu]", "threads=1", "suite.speech_clip=false")
 SMALL += ("measure.first_calls=0", "measure.warmup_seconds=0")
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> list[str]:
+    """Made ones, before and after."""
+    folder = tmp_path_factory.mktemp("runs")
+    return [str(made_runs.make_run(folder / name, 1)) for name in ("before", "after")]
+
+
 @pytest.fixture
-def lines(tmp_path, monkeypatch) -> dict[str, list[str]]:
+def lines(runs, tmp_path, tmp_path_factory, monkeypatch) -> dict[str, list[str]]:
     """A line of every command; nothing is timed but one tiny run and one tiny trace."""
     monkeypatch.setattr(build, "draw", lambda book, out: Pictures())
     monkeypatch.setattr(probe, "estimators", lambda timeout_s: {"praat": None, "pyin": "librosa is not installed"})
@@ -38,9 +45,9 @@ def lines(tmp_path, monkeypatch) -> dict[str, list[str]]:
     monkeypatch.setattr(export, "check_needs", lambda: None)
     monkeypatch.setattr(export, "_exported", lambda *_: tmp_path / "flow.onnx")
     monkeypatch.setattr(export, "facts_of", lambda path: {"checked": '[{"case": [1, 3], "max_abs": 0.0}]'})
-    before, after = (str(made_runs.make_run(tmp_path / name, 1)) for name in ("before", "after"))
+    before, after = runs
     checkpoint = tmp_path / "rmvpe.safetensors"
-    found = find_weights("rmvpe", None, 3, "tiny", None, tmp_path / "cache")
+    found = find_weights("rmvpe", None, 3, "tiny", None, tmp_path_factory.getbasetemp() / "weights")
     baseline = str(tmp_path / "baseline.json")
     return {
         "list": ["list"],
@@ -89,10 +96,10 @@ def test_a_quiet_run_tells_its_result(tmp_path, lines, capsys):
 
 def test_a_run_without_a_terminal_has_a_line_per_finished_case(lines, capsys):
     with workers_inside(), figures():
-        main([*lines["run"], "durations=[1,1.5]"])
+        main([*lines["run"], "durations=[0.3,0.4]"])
     captured = capsys.readouterr()
     cases = [line for line in captured.out.splitlines() if line.startswith("synthetic-")]
-    assert [line.partition(": ")[0] for line in cases] == ["synthetic-1s", "synthetic-1.5s"]
+    assert [line.partition(": ")[0] for line in cases] == ["synthetic-0.3s", "synthetic-0.4s"]
     assert all("f0 torch_cpu" in line and line.endswith("8 of 8 records passed") for line in cases)
     assert not {"\r", "\x1b"} & set(captured.out + captured.err)
 
@@ -102,7 +109,7 @@ def test_on_a_terminal_the_table_grows(lines, capsys, monkeypatch):
     with workers_inside(), figures():
         main([*lines["run"], "measure.launches={min: 2, max: 2}"])
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("case ", "synthetic-"))]
-    assert [row.split()[0] for row in rows] == ["case", "synthetic-1s", "synthetic-1s", "synthetic-1s"]
+    assert [row.split()[0] for row in rows] == ["case", "synthetic-0.3s", "synthetic-0.3s", "synthetic-0.3s"]
     assert ["launch 1" in rows[1], "launch 2" in rows[2], "8 of 8 records passed" in rows[3]] == [True] * 3
     assert all(row.count(" ms") == 2 for row in rows[1:])
 

@@ -210,6 +210,7 @@ def test_check_on_every_side(tmp_path, checkpoint):
     assert "reference_torch: loads both" in text
 
 
+@pytest.mark.usefixtures("quick")
 def test_check_notices_a_difference_of_one_bit(tmp_path, monkeypatch):
     source = save_voice(tmp_path / "v.pth")
 
@@ -235,6 +236,7 @@ def test_check_of_a_voice_runs_it(tmp_path, backend, monkeypatch):
     assert "side: loads both, and gives bit for bit the same infer [1, " in text
 
 
+@pytest.mark.usefixtures("quick")
 def test_check_says_what_is_not_installed(tmp_path, checkpoint, monkeypatch):
     monkeypatch.setattr(module, "impossible", lambda name: f"{name} is not installed")
     with pytest.raises(UserError, match="install mlx or torch"):

@@ -28,7 +28,7 @@ LONGEST_WAIT_S = 5.0
 KILLS_A_RUN = 5
 TIMEOUT_S = 300
 SETTINGS = (
-    "measure=smoke", "durations=[1]", "suite.speech_clip=false", "threads=1",
+    "measure=smoke", "durations=[0.3]", "suite.speech_clip=false", "threads=1",
     "measure.launches={min: 2, max: 2}", "measure.rounds={min: 3, max: 3}",
 )  # fmt: skip
 

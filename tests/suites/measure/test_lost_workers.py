@@ -18,7 +18,7 @@ from suites.measure.timed import TimedCase
 
 pytestmark = pytest.mark.usefixtures("quick")
 
-SMALL = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "threads=1", "durations=[1]"]
+SMALL = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "threads=1", "durations=[0.3]"]
 SMALL += ["measure.first_calls=0", "measure.warmup_seconds=0"]
 
 
@@ -68,7 +68,7 @@ def test_sides_that_were_lost_in_turn_are_compared_in_the_end(folder, losing, lo
     with figures("f0"):
         assert resumed(folder) == PASSED
     assert {line["reference"] for line in closed(folder)} == {"torch_cpu"}
-    assert (folder / "plots" / "f0-synthetic-1s.png").is_file()
+    assert (folder / "plots" / "f0-synthetic-0.3s.png").is_file()
 
 
 def test_a_worker_that_is_lost_while_it_loads_is_started_again(folder, monkeypatch):
@@ -98,7 +98,7 @@ def test_a_case_is_closed_after_all_that_it_leaves(folder, monkeypatch):
         assert begun(folder) == INTERRUPTED
     with figures("f0"):
         assert resumed(folder) == PASSED
-    assert (folder / "plots" / "f0-synthetic-1s.png").is_file()
+    assert (folder / "plots" / "f0-synthetic-0.3s.png").is_file()
 
 
 def test_a_backend_that_comes_back_leaves_the_peaks_that_are_known(folder, monkeypatch):

@@ -14,7 +14,7 @@ from suites.definitions.plan import Plan
 from suites.measure import session
 from suites.measure.timed import LaunchClock, TimedCase, _shown_s
 
-WORDS = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "threads=1", "durations=[0.5,0.6]", "suite.speech_clip=false"]
+WORDS = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "threads=1", "durations=[0.3,0.4]", "suite.speech_clip=false"]
 WORDS += ["measure.launches={min: 2, max: 2}", "measure.warmup_seconds=0", "measure.first_calls=1"]
 
 
@@ -44,7 +44,7 @@ def test_a_launch_is_one_process_per_backend_for_all_cases(started, tmp_path):
     assert [len(line["cold"]) for line in whole] == [1, 1, 1, 1]
     lines = done.stdout.splitlines()
     assert lines[0].startswith("rmvpe: starting workers; run folder ")
-    assert [line.split()[0] for line in lines[1:3]] == ["synthetic-0.5s:", "synthetic-0.6s:"]
+    assert [line.split()[0] for line in lines[1:3]] == ["synthetic-0.3s:", "synthetic-0.4s:"]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_worker_that_is_lost_costs_its_case_and_is_replaced_for_the_next_one(s
     done = suites("run", "rmvpe", *WORDS, f"out={tmp_path / 'r'}")
     assert done.returncode == 2
     closed = [line for line in records(read_lines(tmp_path / "r" / "records.jsonl")) if "workload" in line]
-    assert {(x["case"], x["backend"]) for x in closed if x["status"] == "error"} == {("synthetic-0.5s", "mlx_cpu")}
+    assert {(x["case"], x["backend"]) for x in closed if x["status"] == "error"} == {("synthetic-0.3s", "mlx_cpu")}
     assert sum(x["status"] == "passed" for x in closed) == 12
 
 
