@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import io
 import json
@@ -92,15 +93,18 @@ def side(request: pytest.FixtureRequest) -> ModuleType:
     return importlib.import_module(request.param)
 
 
+@functools.cache
+def _unpacked(name: str) -> bytes:
+    plain = GOLDEN / f"{name}.npz"
+    return plain.read_bytes() if plain.is_file() else lzma.decompress(plain.with_name(f"{name}.npz.xz").read_bytes())
+
+
 @pytest.fixture(scope="session")
 def golden() -> Callable[[str], tuple[dict[str, np.ndarray], dict[str, Any]]]:
     """Arrays and metadata of a stored vector, ``NAME.npz`` or ``NAME.npz.xz``."""
 
     def read(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        plain = GOLDEN / f"{name}.npz"
-        packed = plain.with_name(f"{name}.npz.xz")
-        content = plain.read_bytes() if plain.is_file() else lzma.decompress(packed.read_bytes())
-        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        with np.load(io.BytesIO(_unpacked(name)), allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files if key != "meta"}
             return arrays, json.loads(str(stored["meta"]))
 

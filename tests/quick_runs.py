@@ -31,7 +31,7 @@ from suites.child.port import ServedPort
 from suites.child.served import ServedModel
 from suites.child.server import serve
 from suites.commands import convert
-from suites.measure import probe, session
+from suites.measure import probe, session, timed
 from suites.measure.launch import WorkerError, WorkerLost
 from suites.trace import run as trace_run
 
@@ -124,6 +124,7 @@ def workers_inside() -> Iterator[None]:
         for module in (session, trace_run, convert, probe):
             patch.setattr(module, "Worker", Inside)
         patch.setattr(Model, "from_checkpoint", classmethod(_load_once))
+        patch.setattr(timed, "SETTLE_S", 0.0)  # of other processes' threads
         yield
     torch.set_num_threads(threads)
     torch.backends.cudnn.allow_tf32 = tf32

@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 from matplotlib import image
 
 from reports.data import trace as reports
+from reports.documents import trace_report
 from reports.documents.trace_report import write_report
 from suites.base.errors import UserError
 from suites.base.lines import SCHEMA, SCHEMA_FILE
@@ -116,6 +117,11 @@ class Written(NamedTuple):
     trace: reports.Trace
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    monkeypatch.setattr(trace_report, "drawn", lambda *_: None)
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """The stored trace with its report."""
@@ -143,7 +149,7 @@ def test_the_fault_is_told_in_one_sentence_everywhere(written):
     assert reports.terminal(trace).endswith(sentence.replace("`", ""))
 
 
-def test_a_clean_trace_passes(tmp_path):
+def test_a_clean_trace_passes(tmp_path, undrawn):
     path, trace = write_report(write(tmp_path, [record("filtered"), record(WHOLE)]))
     assert trace.finding is None
     told = "No stage at fault: all 2 values of mlx_cpu lie within what rounding explains beside torch_cpu."
@@ -151,7 +157,7 @@ def test_a_clean_trace_passes(tmp_path):
     assert reports.terminal(trace).endswith(told)
 
 
-def test_shared_stages_are_told_apart(tmp_path):
+def test_shared_stages_are_told_apart(tmp_path, undrawn):
     path, trace = write_report(write(tmp_path, [record("filtered", shared=True), record("f0"), record(WHOLE)]))
     assert {line[0]: line[-1] for line in reports.table(trace.rows)} == {
         "filtered": "same code",
@@ -250,7 +256,7 @@ NOTHING = {
 
 
 @pytest.mark.parametrize("kind", NOTHING)
-def test_a_trace_of_one_value_without_figures_is_told(tmp_path, kind):
+def test_a_trace_of_one_value_without_figures_is_told(tmp_path, kind, undrawn):
     path, trace = write_report(write(tmp_path, [NOTHING[kind]]))
     wrong = NOTHING[kind]["status"] == FAULT
     assert (trace.finding is not None) == wrong
@@ -284,7 +290,7 @@ def test_silence_has_a_line_too(kind):
     assert "nan" not in line
 
 
-def test_a_spread_of_equal_signals_is_told(tmp_path):
+def test_a_spread_of_equal_signals_is_told(tmp_path, undrawn):
     """Noise that does not reach the output leaves no SNR to tell."""
     spread = noise_spread([CLIP.audio] * 3, 16000)
     assert spread["snr_db_min"] is None
@@ -340,7 +346,7 @@ def test_printed_shares(share, text):
 
 
 # ---------------------------------------------------------------------- a wrong reference
-def test_a_wrong_reference_is_told_everywhere_and_is_no_failure(tmp_path):
+def test_a_wrong_reference_is_told_everywhere_and_is_no_failure(tmp_path, undrawn):
     told = (
         "the reference is wrong here: `segment.0.audio.dec.ups.0`, ConvTranspose1d(512, 256), with output [1, 2] is 0.2"
     )
@@ -359,7 +365,7 @@ def test_a_wrong_reference_is_told_everywhere_and_is_no_failure(tmp_path):
     assert (tmp_path / "trace" / "stages.csv").read_text().count("reference wrong") == 1
 
 
-def test_a_reference_that_is_not_finite_leaves_the_trace_unjudged(tmp_path):
+def test_a_reference_that_is_not_finite_leaves_the_trace_unjudged(tmp_path, undrawn):
     where = {"kind": "reference", "sentence": "the reference is wrong here", "facts": {"finite": False, "times": "inf"}}
     lines = [record("filtered"), record("segment.0.audio.dec.ups.0", status=REFERENCE_WRONG, where=where)]
     path, trace = write_report(write(tmp_path / "trace", lines))

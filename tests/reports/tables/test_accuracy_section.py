@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from made_runs import ENVIRONMENT, make_run
+from made_runs import ENVIRONMENT, config_of, make_run
 from matplotlib import pyplot as plt
+from quick_runs import figures
 
 from reports.data.frame import load, load_book
 from reports.documents import sources
@@ -19,7 +19,6 @@ from reports.render.document import Document, words_of
 from reports.tables import accuracy
 from suites.base.lines import SCHEMA
 from suites.inputs.estimators import CONSENSUS, ESTIMATORS
-from suites.measure.config import compose_config
 
 SHARES = ("rpa", "rca", "octave_errors", "voicing_recall", "voicing_false_alarm", "overall_accuracy")
 CASES = ("clean", "snr20", "snr0", "speech")
@@ -59,13 +58,19 @@ def line(case: str, name: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
+def undrawn():
+    with figures():
+        yield
+
+
+@pytest.fixture
 def run(tmp_path):
     return written(tmp_path / "run", [line(case, name) for case in CASES for name in NAMES])
 
 
 def written(folder: Path, lines: list[dict[str, Any]]) -> Path:
     folder.mkdir()
-    (folder / "config.yaml").write_text(yaml.safe_dump(compose_config("accuracy", ["measure=smoke"]).plain()))
+    (folder / "config.yaml").write_text(config_of("accuracy", "fp32"))
     (folder / "environment.json").write_text(json.dumps(ENVIRONMENT))
     keys = [[case, "f0", name] for case in CASES for name in NAMES]
     (folder / "plan.json").write_text(json.dumps({"suite": "accuracy", "backends": NAMES[:2], "keys": keys}))
@@ -99,7 +104,7 @@ def test_a_row_per_condition_and_backend(run):
     assert found["accuracy-parity"][0][4:7] == ["f0_max_cents", "0.001", "0.05"]
 
 
-def test_the_summary_tells_it(run):
+def test_the_summary_tells_it(run, undrawn):
     text = write_report(run).path.read_text()
     assert "- accuracy, fp32: `mlx_cpu`, RPA in per cent: clean 99.0; from `torch_cpu` over 20 s of audio: 0" in text
     assert "- accuracy, fp32: `torch_cpu`, RPA in per cent: clean 99.0." in text
@@ -114,7 +119,7 @@ def test_estimators_beside_it(run):
     assert found["estimators-settings"][0][2:] == ["p 1.0", "fmin 32.7", "0"]
 
 
-def test_a_missing_condition_is_told(run, tmp_path):
+def test_a_missing_condition_is_told(run, tmp_path, undrawn):
     lines = [line(case, name) for case in CASES for name in NAMES if (case, name) != ("snr0", "pyin")]
     lines = [
         one | {"status": "error", "reason": "lost", "accuracy": None} if one["case"] == "snr20" else one
@@ -134,7 +139,7 @@ def test_without_a_run_there_is_a_reason(tmp_path):
     assert "accuracy" not in tables(made)
 
 
-def test_untrained_weights_are_not_judged(run, tmp_path):
+def test_untrained_weights_are_not_judged(run, tmp_path, undrawn):
     lines = [line(case, name) for case in CASES for name in NAMES]
     for one in lines:
         one["accuracy"].pop("limits", None)

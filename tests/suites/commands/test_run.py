@@ -110,7 +110,7 @@ def test_a_step_that_fails_does_not_stop_the_others(folder, codes, code, capsys)
             assert f"error: {step}: {words}" in told
 
 
-@pytest.mark.parametrize("at", range(5))
+@pytest.mark.parametrize("at", [0, 2, 4])
 def test_broken_off_at_any_step_it_goes_on_there(folder, at):
     name = NAMES[at]
     first = Fakes(**{name.replace("-", "_"): INTERRUPTED})
@@ -200,7 +200,7 @@ def test_two_real_steps(tmp_path, monkeypatch, capsys):
     """A run and a trace of tiny models, as a user starts them; resumed, nothing is left to do."""
     monkeypatch.setattr(definitions, "CONFIGURED", ("hubert",))
     monkeypatch.setattr(definitions, "TRACED", ("hubert",))
-    words = ["measure=smoke", "durations=[1]", "backends=[torch_cpu,mlx_cpu]", "threads=1", "measure.first_calls=0"]
+    words = ["measure=smoke", "durations=[0.5]", "backends=[torch_cpu,mlx_cpu]", "threads=1", "measure.first_calls=0"]
     words += ["measure.warmup_seconds=0", "suite.speech_clip=false"]
     out = tmp_path / "all"
     assert main(["run", "all", *words, f"out={out}"]) == 0

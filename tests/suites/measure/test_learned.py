@@ -20,7 +20,7 @@ from suites.inputs.recordings import make_audio
 from suites.inputs.weights import reduced_manifest
 from suites.measure.verdict import Judge
 
-SMALL = ["measure=smoke", "durations=[0.3]", "suite.speech_clip=false", "backends=[torch_cpu,mlx_cpu]", "threads=1"]
+SMALL = ["measure=smoke", "durations=[1]", "suite.speech_clip=false", "backends=[torch_cpu,mlx_cpu]", "threads=1"]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_f0_is_that_of_the_shipped_network(tmp_path, shipped, monkeypatch):
     assert main(["run", "rmvpe", *SMALL, "measure.first_calls=0", "measure.warmup_seconds=0", f"out={folder}"]) == 0
     expected = reference_torch.RMVPE.from_checkpoint(shipped).f0(make_audio("synthetic", 1.0, None, 0, 30).samples)
     assert expected.any()
-    with np.load(folder / "contours" / "synthetic-0.3s.npz") as stored:
+    with np.load(folder / "contours" / "synthetic-1s.npz") as stored:
         np.testing.assert_array_equal(stored["f0.torch_cpu"], expected)
         np.testing.assert_allclose(stored["f0.mlx_cpu"], expected, rtol=1e-4)
     told = json.loads((folder / "environment.json").read_text())["weights"]
