@@ -340,4 +340,4 @@ def _stored_fields(metadata: Mapping[str, str]) -> dict[str, Any]:
 def float32(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """A state as the networks take it; whole numbers as they are."""
     with np.errstate(over="ignore"):  # what becomes infinite is refused with its name
-        return {k: (v.astype(np.float32) if v.dtype.kind == "f" else v) for k, v in state.items()}
+        return {k: (v.astype(np.float32, copy=False) if v.dtype.kind == "f" else v) for k, v in state.items()}
