@@ -98,14 +98,14 @@ def detectable_rise(error: float, df: float, level: float, smallest: float = 0.0
     The power of a t-test by the normal approximation of the non-central t (Johnson and Welch,
     "Applications of the non-central t-distribution", Biometrika 1940).
     """
-    bound, quantile = _t_quantile(1 - level, df), _normal_quantile(power)
+    bound, quantile = t_quantile(1 - level, df), _normal_quantile(power)
     shift = bound * (1 - 1 / (4 * df)) + quantile * sqrt(1 + bound**2 / (2 * df))
-    seen = log(1 + smallest) + _t_quantile(power, df) * error if smallest else 0.0
+    seen = log(1 + smallest) + t_quantile(power, df) * error if smallest else 0.0
     return exp(min(max(shift * error, seen), 50.0)) - 1.0
 
 
 @cache
-def _t_quantile(probability: float, df: float) -> float:
+def t_quantile(probability: float, df: float) -> float:
     """Student's; a report asks for the same few some thousand times."""
     from scipy.stats import t
 
