@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import UserError
-from .ports import WRITTEN, Port, port_of
+from .ports import PEERS, WRITTEN, Port, needed_by, port_of
 
 
 class Backend(NamedTuple):
     """``package``: the port. ``framework``: a name in ``child.adapters.ADAPTERS``.
     ``requires``: the module whose absence means that the framework is not installed. ``timed_against``: the backends on
-    the same kind of device whose time a ratio may name; the first one that is present. ``port``: of a backend that a
-    user's adapter makes."""
+    the same kind of device whose time a ratio may name; the first one that is present. ``port``: of a backend that an
+    adapter makes, a user's or one that ships."""
 
     package: str
     framework: str
@@ -40,15 +40,18 @@ GPU_REFERENCES = ("torch_cuda", "torch_mps")
 
 
 def register_ports(ports: Mapping[str, Any]) -> None:
-    """Make backends of a configuration's ``ports`` known.
+    """Make backends of a configuration's ``ports`` known, and of those that ship.
 
     Raises ``UserError``: one of them cannot be, or has the name of another backend."""
-    for name, given in ports.items():
+    for name, given in ({name: {} for name in PEERS} | dict(ports)).items():
         port = port_of(name, given)
         if name in BACKENDS and BACKENDS[name].port is None:
             raise UserError(f"{WRITTEN}.{name}: is one of the backends already; give yours another name")
         against = ("torch_cpu",) if port.device == "cpu" else GPU_REFERENCES
-        BACKENDS[name] = Backend(name, PORTED, port.device, "numpy", against, port)
+        BACKENDS[name] = Backend(name, PORTED, port.device, needed_by(port), against, port)
+
+
+register_ports({})
 
 
 def is_port(name: str) -> bool:
@@ -80,10 +83,12 @@ def parity_reference(present: list[str]) -> str:
 def impossible(name: str) -> str | None:
     """Why a backend cannot run here, as far as is known without importing a framework."""
     backend = BACKENDS[name]
-    if backend.port is not None:
+    if backend.port is not None and backend.port.python is not None:
         return None  # its adapter will tell
     if not _installed(backend.requires):
-        return f"{backend.framework} is not installed"
+        return f"{backend.framework if backend.port is None else backend.requires} is not installed"
+    if backend.port is not None:
+        return None
     if name == "torch_mps" and sys.platform != "darwin":
         return "MPS exists on macOS only"
     if name == "torch_cuda" and sys.platform == "darwin":

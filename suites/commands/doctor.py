@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..base import environment
-from ..base.backends import BACKENDS
+from ..base.backends import BACKENDS, is_port
 from ..base.errors import UserError
 from ..base.outcome import ERROR, PASSED, Answer
 from ..inputs.weights import cache_folder
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> Answer:
     """The findings; exit code 0 where at least one backend works, else 2."""
     facts = environment.describe()
     threads, found = facts["cores_physical"], dict[str, Facts]()
-    for name in BACKENDS:  # one after another: each times its BLAS
+    for name in [name for name in BACKENDS if not is_port(name)]:  # one after another: each times its BLAS
         found |= probe.backends(threads, HELLO_TIMEOUT_S, [name])
     findings = [*(line for name, one in found.items() for line in _backend(name, one)), *_surroundings(facts)]
     working = probe.ready(found)
