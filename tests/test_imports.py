@@ -25,6 +25,8 @@ sys.meta_path.insert(0, Missing())
 FRAMEWORKS = ("torch", "mlx", "transformers")
 # the only modules of the harness that import one
 ADAPTERS = {"torch": "suites.child.adapters.torch", "mlx": "suites.child.adapters.mlx"}
+# and the ports that ship, each with its own package: by name alone, in the worker
+PORTS = "suites.ports"
 
 
 def python(blocked: tuple[str, ...], code: str) -> subprocess.CompletedProcess[str]:
@@ -35,7 +37,7 @@ def python(blocked: tuple[str, ...], code: str) -> subprocess.CompletedProcess[s
 def modules(package: str) -> list[str]:
     files = (p.relative_to(ROOT).with_suffix("") for p in sorted((ROOT / package).rglob("*.py")))
     found = [".".join(p.parts) for p in files if p.stem not in ("__init__", "__main__")]
-    return [name for name in found if name not in ADAPTERS.values()]
+    return [name for name in found if name not in ADAPTERS.values() and not within(name, PORTS)]
 
 
 def test_the_blocker_blocks():
@@ -99,7 +101,9 @@ ROOMS = {
 }  # fmt: skip
 # whatever the order says: importer, imported
 FORBIDDEN = (
-    *(("suites." + room, "suites.child") for room in ROOMS["suites"] if room != "child"),
+    *(("suites." + room, "suites.child") for room in ROOMS["suites"] if room not in ("child", "ports")),
+    *(("suites." + room, PORTS) for room in ROOMS["suites"] if room != "ports"),
+    (PORTS, "suites.child.served"),
     *(("reports", "suites." + room) for room in ("child", "measure", "selftest", "commands")),
     ("reports.figures", "reports.tables"),
 )
@@ -212,6 +216,7 @@ def test_a_sound_tree_has_no_violation(tmp_path):
         ("reports/figures/a.py", "from ..tables import b", "reports.figures.a imports reports.tables"),
         ("reports/data/a.py", "from suites.measure import runner", "reports.data.a imports suites.measure.runner"),
         ("suites/measure/a.py", "from ..child.server import main", "suites.measure.a imports suites.child.server"),
+        ("suites/measure/a.py", "from ..ports.onnx import Adapter", "suites.measure.a imports suites.ports"),
         ("suites/gate/baseline.py", "from .judge import x", "circle: "),
         ("suites/attic/a.py", "", "suites/attic has no place in the order of the rooms"),
         ("suites/three.py", "", "more than 3 files directly in suites/"),

@@ -81,7 +81,9 @@ def port_of(name: str, given: Any) -> Port:
     module, _, label = own["adapter"].rpartition(":")
     if not module or not label.isidentifier():
         shipped = nearest(own["adapter"], PEERS)
-        raise UserError(f"{here}.adapter={own['adapter']}: MODULE:CLASS, FILE.py:CLASS or a shipped port is expected{shipped}")
+        raise UserError(
+            f"{here}.adapter={own['adapter']}: MODULE:CLASS or FILE.py:CLASS is expected, or a port that ships{shipped}"
+        )
     if module.endswith(".py"):
         own["adapter"] = f"{_file(f'{here}.adapter', module)}:{label}"
     for field in ("python", "stages"):

@@ -183,10 +183,11 @@ def f0_figures(results: Results, reference: Results, limits: Limits, threshold: 
         figures |= {f"salience_{name}": salience[name] for name in ("max_abs", "rmse", "snr_db", "corr")}
         error = values["salience_max_abs"] = salience["max_abs"]
     open_frames = parity.undecided_frames(reference["own_salience"], threshold, error)
-    decided = parity.compare_f0(results["f0"][~open_frames], reference["f0"][~open_frames])
     figures["undecided_frames"] = int(np.count_nonzero(open_frames))
     floors = _chain_floors(reference, open_frames)
-    values |= {"voicing_mismatches": decided["voicing_mismatches"], "f0_max_cents": decided["max_cents"]}
+    if not open_frames.all():  # else the salience is so wrong that it alone is judged
+        decided = parity.compare_f0(results["f0"][~open_frames], reference["f0"][~open_frames])
+        values |= {"voicing_mismatches": decided["voicing_mismatches"], "f0_max_cents": decided["max_cents"]}
     checks = [limits.check(name, value, floors.get(name, 0)) for name, value in values.items()]
     return figures | {"limits": {name: check for found in checks for name, check in found.items()}}
 

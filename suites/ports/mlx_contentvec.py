@@ -112,7 +112,8 @@ def _watches(port: Any) -> Iterator[Watch]:
     projected = dict.fromkeys(("feature_projection.projection", "feature_projection"), _same)
     yield Watch(port, "post_extract_proj", projected)
     yield Watch(encoder, "pos_conv", {"encoder.pos_conv_embed": _same})
-    yield Watch(encoder, "layer_norm", {"encoder.layer_norm": _batch_first}, {"encoder.pos_conv_embed:sum": _batch_first})
+    summed = {"encoder.pos_conv_embed:sum": _batch_first}
+    yield Watch(encoder, "layer_norm", {"encoder.layer_norm": _batch_first}, summed)
     for i, layer in enumerate(encoder.layers):
         yield from _layer(layer, f"encoder.layers.{i}")
         yield Watch(encoder.layers, i, {f"encoder.layers.{i}": _first})

@@ -74,7 +74,8 @@ class Adapter:
         fast = self.compile(work)
 
         def apply(carry: Carry) -> None:
-            carry["x"] = fast(carry["x"], {side: carry[side] for side in SIDES if carry.get(side) is not None})
+            # a copy: a CUDA graph writes each result to the same place
+            carry["x"] = fast(carry["x"], {s: carry[s] for s in SIDES if carry.get(s) is not None}).clone()
 
         return Stage(name, apply)
 
@@ -82,6 +83,7 @@ class Adapter:
         def draw(index: int, kind: str, shape: tuple[int, ...]) -> np.ndarray:
             return inputs["noise"][index]
 
+        torch.compiler.cudagraph_mark_step_begin()  # results of the call before may be overwritten
         given = {name: draw if name == "noise" else value for name, value in inputs.items()}
         names = {"network": "salience"}
         return getattr(self.model, names.get(component, component))(*given.values())

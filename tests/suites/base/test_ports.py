@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 
 import pytest
 
 from suites.base.backends import BACKENDS, impossible, is_port, register_ports, speed_reference
 from suites.base.errors import UserError
-from suites.base.ports import Port, port_of
+from suites.base.ports import PEERS, Port, port_of
+from suites.definitions.plan import requested_backends
 from suites.measure.config import check_sweep, compose_config
 
 ADAPTER = {"adapter": "my_port.rvc:Adapter"}
@@ -45,6 +47,7 @@ def test_what_is_no_field_is_an_option_of_the_adapter(tmp_path):
         ("mine", ADAPTER | {"devices": "gpu"}, "backends.mine.devices: did you mean 'device'?"),
         ("my-port", ADAPTER, "a backend's name is a letter, then letters, digits and underscores"),
         ("torch_cpu", ADAPTER, "is one of the backends already"),
+        ("mine", {"adapter": "mlx_rmvp"}, "or a port that ships; did you mean 'mlx_rmvpe'?"),
     ],
 )
 def test_what_cannot_be_is_told(name, given, message):
@@ -95,3 +98,27 @@ def test_a_port_runs_where_no_backends_are_named_and_only_in_its_own_run():
     mine = compose_config("rmvpe", ["+backends.mine.adapter=m:A"])
     assert requested_backends(mine)[0][-1] == "mine"
     assert "mine" not in requested_backends(compose_config("rmvpe", []))[0]
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_port_that_ships_is_a_backend_that_runs_when_it_is_asked_for(name):
+    assert is_port(name)
+    assert name not in requested_backends(compose_config("rmvpe", []))[0]
+    assert name in requested_backends(compose_config("rmvpe", [f"backends=[torch_cpu,{name}]"]))[0]
+    assert importlib.util.find_spec(PEERS[name].adapter.partition(":")[0]) is not None
+
+
+def test_a_port_that_ships_takes_options_under_its_own_name_and_under_another():
+    register_ports({"torch_compile": {"mode": "default"}, "mine": {"adapter": "torch_compile", "device": "cuda"}})
+    own, other = BACKENDS["torch_compile"].port, BACKENDS["mine"].port
+    assert (own.adapter, own.device, own.options) == (other.adapter, "cpu", {"mode": "default"})
+    assert (other.device, BACKENDS["mine"].requires) == ("cuda", "torch")
+    register_ports({})
+    assert BACKENDS["torch_compile"].port.options == {}
+    with pytest.raises(UserError, match="mlx_rmvpe: is a port that ships; give yours another name"):
+        register_ports({"mlx_rmvpe": ADAPTER})
+
+
+def test_a_port_whose_package_is_absent_is_told(monkeypatch):
+    monkeypatch.setattr("suites.base.backends._installed", lambda module: module != "mlx_rmvpe")
+    assert impossible("mlx_rmvpe") == "mlx_rmvpe is not installed"
