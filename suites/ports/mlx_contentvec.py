@@ -127,9 +127,7 @@ def _layer(layer: Any, name: str) -> Iterator[Watch]:
     attended = {f"{attention}:attended": _batch_first}
     yield Watch(layer.self_attn, "out_proj", {f"{attention}.out_proj": _batch_first}, attended)
     yield Watch(layer, "self_attn", {attention: _first})
-    yield Watch(
-        layer, "self_attn_layer_norm", {f"{name}.layer_norm": _batch_first}, {f"{attention}:sum": _batch_first}
-    )
+    yield Watch(layer, "self_attn_layer_norm", {f"{name}.layer_norm": _batch_first}, {f"{attention}:sum": _batch_first})
     yield Watch(layer, "fc1", {f"{dense}.intermediate_dense": _batch_first})
     made = dict.fromkeys((f"{dense}.output_dense", dense), _batch_first)
     yield Watch(layer, "fc2", made, {f"{dense}.gelu": _batch_first})

@@ -145,7 +145,7 @@ def _watches(port: Any) -> Iterator[Watch]:
 
 
 def _blocks(layer: Any, name: str, joined: str = "") -> Iterator[Watch]:
-    """Residual blocks; ``joined``: of a decoder's layer, whose first block is given the upsampled value and the skip."""
+    """Residual blocks; ``joined``: a decoder layer, whose first block takes the upsampled value and the skip."""
     for j, block in enumerate(layer.conv_blocks):
         for key, ours in BLOCK.items():
             if getattr(block, key) is not None:
