@@ -87,7 +87,7 @@ class Adapter(MlxPort):
 
     def _padded(self, mel: np.ndarray) -> Any:
         """As ``infer_from_audio`` pads: with zeros."""
-        return mx.pad(mx.array(mel)[None], ((0, 0), (0, 0), (0, -mel.shape[-1] % FRAME_MULTIPLE)))
+        return mx.pad(mx.array(mel)[None], [(0, 0), (0, 0), (0, -mel.shape[-1] % FRAME_MULTIPLE)])
 
     def _salience(self, padded: Any, frames: int) -> np.ndarray:
         return host(self.port(padded)[:, :frames])[0]

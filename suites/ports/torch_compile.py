@@ -27,6 +27,8 @@ LENGTHS = 256
 
 
 class Adapter:
+    model: Any
+
     def describe(self) -> dict[str, Any]:
         components = {"rmvpe": ["network", "f0"], "hubert": ["extract", "encode", "features"]}
         components["synthesizer"] = ["decode", "infer"]
