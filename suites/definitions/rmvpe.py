@@ -197,6 +197,8 @@ def _chain_floors(reference: Results, open_frames: np.ndarray) -> dict[str, floa
     if "moved_salience" not in reference:
         return {}
     moved = parity.compare(reference["moved_salience"], reference["own_salience"])["max_abs"]
+    if open_frames.all():
+        return {"salience_max_abs": (floor_of(reference, "network", "max_abs") or 0.0) + moved}
     decided = ~open_frames
     moved_f0 = parity.compare_f0(reference["moved_f0"][decided], reference["f0"][decided])
     decided = decided[: reference["exact_f0"].size]
