@@ -46,6 +46,10 @@ class Peer(NamedTuple):
 
 
 PEERS = {
+    "onnxruntime": Peer(
+        "suites.ports.onnx:OnnxRuntime", "onnxruntime", "cpu", "the reference exported, in ONNX Runtime"
+    ),
+    "openvino": Peer("suites.ports.onnx:OpenVino", "openvino", "cpu", "the same files in OpenVINO"),
     "mlx_rmvpe": Peer("suites.ports.mlx_rmvpe:Adapter", "mlx_rmvpe", "cpu", "RMVPE of mlx-rmvpe, from PyPI"),
     "mlx_contentvec": Peer(
         "suites.ports.mlx_contentvec:Adapter", "mlx_contentvec", "cpu", "HuBERT of mlx-contentvec, from PyPI"
@@ -54,6 +58,10 @@ PEERS = {
         "suites.ports.torch_compile:Adapter", "torch", "cpu", "reference_torch compiled by torch.compile"
     ),
 }
+
+
+# another name of an adapter that ships: ``adapter=onnx file=rmvpe.onnx``
+ALIASES = {"onnx": "onnxruntime"}
 
 
 def port_of(name: str, given: Any) -> Port:
@@ -76,6 +84,7 @@ def port_of(name: str, given: Any) -> Port:
         if key not in FIELDS and (alike := get_close_matches(key, FIELDS, 1, 0.8)):
             raise UserError(f"{here}.{key}: did you mean {alike[0]!r}? an option of your adapter needs another name")
     own = {field: given[field] for field in FIELDS if given.get(field) is not None}
+    own["adapter"] = ALIASES.get(own["adapter"], own["adapter"])
     if peer := PEERS.get(own["adapter"]):
         own = {"device": peer.device, **own, "adapter": peer.adapter}
     module, _, label = own["adapter"].rpartition(":")

@@ -125,6 +125,7 @@ class TimedCase(CaseOutputs):
 
     def _warm_up(self, backend: str, call: str, number: int) -> None:
         whole = self.suite.whole if call in self.suite.parts and self.suite.whole in self.calls else None
+        whole = whole if whole and self.has(whole, backend) else None
         seconds = 0.0 if whole else self.session.measure.warmup_seconds
         found = self.workers[backend].ask("warm", self.timeout_s, component=call, seconds=seconds)
         steady = self.warmups[whole, backend][-1]["steady"] if whole else found["steady"]

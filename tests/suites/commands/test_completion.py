@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[3]
         ("trace acc", []),
         ("run rmvpe prec", ["precision="]),
         ("run rmvpe precision=t", ["precision=tf32"]),
-        ("run rmvpe 'backends=[torch_cpu,mlx_c", ["backends=[torch_cpu,mlx_cpu"]),
+        ("run rmvpe 'backends=[torch_cpu,mlx_cp", ["backends=[torch_cpu,mlx_cpu"]),
         ("run rmvpe measure=s", ["measure=smoke"]),
         ("plan pipeline suite.voice=synth_v1_40", ["suite.voice=synth_v1_40k_f0"]),
         ("plan hubert suite.limits.fp32.enc", ["suite.limits.fp32.encode_max_abs="]),
