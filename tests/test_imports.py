@@ -94,8 +94,8 @@ def test_convert_without_torch(tmp_path, tiny_state):
 # a file imports from its own room and from rooms to the left of it
 ROOMS = {
     "suites": (
-        "base", "metrics", "inputs", "definitions", "export", "faults", "child", "ports", "measure", "trace", "gate",
-        "selftest", "commands",
+        "base", "metrics", "inputs", "definitions", "export", "faults", "child", "ports", "measure", "trace", "bundle",
+        "gate", "selftest", "commands",
     ),
     "reports": ("data", "render", "tables", "figures", "documents"),
 }  # fmt: skip

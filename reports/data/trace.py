@@ -15,7 +15,7 @@ from suites.base.records import read_lines
 from suites.base.run_folder import RunFolder
 from suites.trace import findings
 from suites.trace.findings import Finding
-from suites.trace.walk import FAULT, INHERITED, OK, REFERENCE_WRONG
+from suites.trace.walk import FAULT, INHERITED, NOT_JUDGED, OK, REFERENCE_WRONG
 
 Row = Mapping[str, Any]
 VERDICTS = {
@@ -24,6 +24,7 @@ VERDICTS = {
     FAULT: "AT FAULT",
     REFERENCE_WRONG: "reference wrong",
     INHERITED: "inherited",
+    NOT_JUDGED: "not judged",
 }
 
 
@@ -47,6 +48,11 @@ class Trace(NamedTuple):
     @property
     def finding(self) -> Finding | None:
         return findings.find(self.rows)
+
+    @property
+    def judged(self) -> Row | None:
+        """Of a dump judged by a bundle: its ``verdict``, ``exit_code``, ``notes`` and ``command``; None of a trace."""
+        return self.environment.get("judged")
 
     @property
     def backends(self) -> tuple[str, str]:
@@ -108,13 +114,19 @@ def _line(name: str, rows: Sequence[Row]) -> list[str]:
         name,
         str(len(rows)),
         "–" if "reason" in added else figure(added["max_abs"]),
-        "–" if "reason" in added else percent(added["share"]),
+        _share(rows),
         "–" if "reason" in chained else figure(chained["max_abs"]),
         figure(chained.get("relative")),
         figure(chained.get("snr_db"), ".1f"),
         figure(below_one(chained, "corr")),
         VERDICTS[status],
     ]
+
+
+def _share(rows: Sequence[Row]) -> str:
+    """Of a limit; a dash where there is nothing to compare, or no limit."""
+    known = [row for row in rows if row["limit"] or row.get("limit_chained")]
+    return percent(findings.judged_share(known)) if known and "reason" not in findings.worst(rows) else "–"
 
 
 def aligned(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -145,7 +157,7 @@ def full_lines(rows: Sequence[Row]) -> list[list[str]]:
                 figure(added.get("snr_db"), ".1f"),
                 *(figure(below_one(added, name)) for name in ("corr", "cosine")),
                 str(added.get("argmax_changes", "–")),
-                "–" if "reason" in added else percent(findings.worst([row])["share"]),
+                _share([row]),
                 *(figure(chained.get(name)) for name in ("max_abs", "relative")),
                 VERDICTS[row["status"]],
             ]
@@ -171,7 +183,7 @@ def validation_line(item: Row) -> list[str]:
         str(item["values"]),
         figure(added["max_abs"]),
         figure(added["relative"]),
-        percent(added["share"]) if item["values"] else "–",
+        percent(item["share"]) if item["values"] else "–",
         *(figure(chained.get(name)) for name in ("max_abs", "relative")),
         figure(below_one(chained, "corr")),
         str(VERDICTS.get(item["status"], item["status"])),
@@ -231,10 +243,14 @@ def unjudged(trace: Trace) -> str | None:
 
 
 def exit_code(trace: Trace) -> int:
+    if trace.judged is not None:
+        return int(trace.judged["exit_code"])
     return outcome.FAILED if trace.finding else outcome.ERROR if unjudged(trace) else outcome.PASSED
 
 
 def verdict(trace: Trace) -> str:
+    if trace.judged is not None:
+        return str(trace.judged["verdict"])
     found, wrong = trace.finding, findings.reference_faults(trace.rows)
     other, reference = trace.backends
     shared = sum(bool(row.get("shared")) for row in trace.rows)
@@ -254,10 +270,10 @@ def verdict(trace: Trace) -> str:
 def terminal(trace: Trace, show_all: bool = False) -> str:
     other, reference = trace.backends
     parts = [f"{trace.model}: {other} beside {reference}, {trace.config['precision']}, {weights(trace)}"]
-    parts += [f"optimisations as configured: {used_optimisations(trace)}"]
+    parts += [f"optimisations as configured: {used_optimisations(trace)}"] if trace.judged is None else []
     for i, ((variant, probe), rows) in enumerate(by_walk(trace).items()):
         if i and not show_all and findings.first_fault(rows) is None:
-            share = percent(findings.worst(rows)["share"])
+            share = _share(rows)
             parts += ["", f"{variant}, probe {probe}: {len(rows)} values, none above {share} % of its limit"]
             continue
         shown = aligned(ALL_HEADINGS, full_lines(rows)) if show_all else aligned(HEADINGS, table(rows))
@@ -265,7 +281,13 @@ def terminal(trace: Trace, show_all: bool = False) -> str:
     parts += ["", "validation", aligned(VALIDATION_HEADINGS, validation_lines(trace.model, trace.rows))]
     parts += ["", *(text.replace("`", "") for text in audible(trace.rows))]
     parts += [spread_text(line) for line in trace.spreads]
+    parts += [note.replace("`", "") for note in notes(trace)]
     return "\n".join([*parts, "", verdict(trace).replace("`", "")])
+
+
+def notes(trace: Trace) -> list[str]:
+    """What is odd about a dump, one sentence each."""
+    return [f"{note[0].upper()}{note[1:]}." for note in (trace.judged or {}).get("notes", [])]
 
 
 def command(verb: str, config: Mapping[str, Any]) -> str:

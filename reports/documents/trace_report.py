@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from suites.base import outcome
 from suites.base.files import write_whole
 from suites.metrics import floors
 
@@ -27,7 +28,17 @@ ABOUT = (
     "(docs/parity.md). `corr - 1` is the correlation's distance from one. *Same code*: both sides run one function "
     "there, so its agreement proves nothing."
 )
+ABOUT_DUMP = (
+    "Every value that {other} dumped beside that of {reference} in the bundle. The *accumulated error* is that of a "
+    "value that the port computed from the inputs on; the *local error* that of a value which it computed from the "
+    "bundle's value before, where it dumped such a one. Each has a limit of its own, {safety} x excess x floor "
+    "(docs/bundles.md). *% of limit* is that of the local error where there is one. `corr - 1` is the correlation's "
+    "distance from one."
+)
 ALT = "local error of every part against its limit, and accumulated error"
+
+
+STATES = {outcome.PASSED: "**Passed**: ", outcome.FAILED: "**Failed**: ", outcome.ERROR: "**Incomplete**: "}
 
 
 def write_report(folder: Path) -> tuple[Path, Trace]:
@@ -57,7 +68,8 @@ def document(trace: Trace, pictures: Sequence[doc.Picture]) -> doc.Document:
     lines = traces.validation_lines(trace.model, trace.rows)
     found.sections.append(doc.Section("Validation", [_table(trace, "validation", traces.VALIDATION_HEADINGS, lines)]))
     safety = _number(trace, f"{floors.SAFETY:g}")
-    about = doc.Paragraph(doc.say(ABOUT, other=doc.Code(other), safety=safety))
+    text = ABOUT if trace.judged is None else ABOUT_DUMP
+    about = doc.Paragraph(doc.say(text, other=doc.Code(other), reference=doc.Code(reference), safety=safety))
     found.sections.append(doc.Section("Stages", [about, *pictures]))
     for number, ((variant, probe), rows) in enumerate(traces.by_walk(trace).items(), 1):
         table = _table(trace, f"stages-{number}", traces.HEADINGS, traces.table(rows))
@@ -69,16 +81,21 @@ def document(trace: Trace, pictures: Sequence[doc.Picture]) -> doc.Document:
     for line in trace.spreads:
         spread = doc.Paragraph((_number(trace, traces.spread_text(line)),))
         found.sections.append(doc.Section("What correlation means here", [spread]))
+    if noted := tuple((_number(trace, line),) for line in traces.notes(trace)):
+        found.sections.append(doc.Section("What was dumped otherwise", [doc.Bullets(noted)]))
     found.sections.append(_reproduce(trace))
     return found
 
 
 def _summary(trace: Trace) -> doc.Section:
-    state = "**Failed**: " if traces.exit_code(trace) else "**Passed**: "
+    state = STATES[traces.exit_code(trace)]
     facts = (doc.Code(str(trace.config[name])) for name in ("precision", "profile"))
-    texts = (traces.weights(trace), trace.environment.get("audio", "unknown"), traces.used_optimisations(trace))
+    texts = [traces.weights(trace), trace.environment.get("audio", "unknown")]
+    words = "Precision {}, profile {}; weights: {}; input: {}."
+    if trace.judged is None:
+        texts.append(traces.used_optimisations(trace))
+        words = words.replace(".", "; optimisations as configured: {}.")
     environment = (doc.Num(str(text), (trace.file("environment.json"),)) for text in texts)
-    words = "Precision {}, profile {}; weights: {}; input: {}; optimisations as configured: {}."
     verdict = doc.Paragraph((state, _number(trace, traces.verdict(trace))))
     return doc.Section("Summary", [verdict, doc.Paragraph(doc.say(words, *facts, *environment))])
 
@@ -104,8 +121,7 @@ def _table(trace: Trace, name: str, headings: Sequence[str], lines: Sequence[Seq
 def _reproduce(trace: Trace) -> doc.Section:
     software = ", ".join(f"{k} {v}" for k, v in trace.environment.get("packages", {}).items() if v)
     machine = doc.Num(f"{trace.environment.get('cpu', '')}; {software}", (trace.file("environment.json"),))
+    command = traces.command("trace", trace.config) if trace.judged is None else str(trace.judged["command"])
     words = "Every value of every stage: {}, and with all figures {}, beside this file."
     files = doc.Paragraph(doc.say(words, doc.Code("stages.csv"), doc.Code("records.jsonl")))
-    return doc.Section(
-        "Reproduce", [doc.Command(traces.command("trace", trace.config)), doc.Paragraph((machine, ".")), files]
-    )
+    return doc.Section("Reproduce", [doc.Command(command), doc.Paragraph((machine, ".")), files])

@@ -17,7 +17,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter
 
 from suites.trace import findings
-from suites.trace.walk import FAULT, INHERITED, OK, REFERENCE_WRONG
+from suites.trace.walk import FAULT, INHERITED, NOT_JUDGED, OK, REFERENCE_WRONG
 
 from ..data.trace import Trace, by_walk
 from .style import INK, ON_COLOUR, PAPER, WIDTH, mark
@@ -35,6 +35,7 @@ WORDS = {
     FAULT: "at fault",
     REFERENCE_WRONG: "the reference is wrong",
     INHERITED: "right in itself, inherits an error",
+    NOT_JUDGED: "not judged",
 }
 MARKS = {FAULT: "×", REFERENCE_WRONG: "R"}
 # lists of layers, as module paths name them
@@ -126,7 +127,7 @@ def _cell(rows: Sequence[Any]) -> Cell:
     handed_on = {findings.group_of(row["path"]): row for row in rows}  # the last value of each part
     own = [_relative(row) for row in handed_on.values()]
     known = [value for value in own if not math.isnan(value)]
-    return Cell(findings.worst(rows)["share"], max(known, default=math.nan), status, len(rows))
+    return Cell(findings.judged_share(rows), max(known, default=math.nan), status, len(rows))
 
 
 def _relative(row: Any) -> float:

@@ -198,7 +198,8 @@ class Stage(Keyed, tag="trace", kw_only=True):
     """One value of one stage of a trace: ``case`` is the probe, ``component`` the stage's path.
 
     ``added``: the error on the reference's input; ``chained``: on each side's own. Both hold max_abs, rmse,
-    relative, snr_db, corr, cosine and perhaps argmax_changes, or the ``reason`` why there are none.
+    relative, snr_db, corr, cosine and perhaps argmax_changes, or the ``reason`` why there are none. Of a dump, one of
+    them is empty where the port gave no such value.
     """
 
     suite: str
@@ -217,9 +218,12 @@ class Stage(Keyed, tag="trace", kw_only=True):
     chained: Figures
     floor: Figures
     limit: Figures
-    status: Annotated[str, _one_of("ok", "at fault", "reference wrong")]
+    status: Annotated[str, _one_of("ok", "at fault", "reference wrong", "inherited", "not judged")]
     where: Figures | None
     floor_chained: Figures | None = None
+    limit_chained: Annotated[Figures | None, Meta(description="of the accumulated error, where it alone is judged")] = (
+        None
+    )
     heard: Figures | None = None
     shared: Annotated[bool, Meta(description="both sides ran the same code, so its agreement proves nothing")] = False
 
@@ -240,7 +244,8 @@ OLD: Mapping[str, Line] = {
 }
 # the fields in which NaN and infinity are stored as text
 FIGURES = (
-    "rms", "peak", "added", "chained", "floor", "floor_chained", "limit", "where", "heard", "spread", "parity", "cold"
+    "rms", "peak", "added", "chained", "floor", "floor_chained", "limit", "limit_chained", "where", "heard", "spread",
+    "parity", "cold",
 )  # fmt: skip
 
 

@@ -319,6 +319,16 @@ class ServedModel:
             return self._reference_walk.advance(request["until"], request["leaf"], Path(request["folder"]))
         return self._traced_walk.advance()
 
+    def trace_step(self, request: Request) -> Answer:
+        """The reference's next stage, whatever it is."""
+        return self._reference_walk.step(Path(request["folder"]))
+
+    def trace_inputs(self, request: Request) -> Answer:
+        """Write to a file what a walk takes besides the prepared inputs and the weights."""
+        made = self._suite.made_inputs(self._model, self._inputs, self._settings | request["settings"])
+        np.savez(request["path"], **made)  # type: ignore[arg-type]
+        return {}
+
     def trace_entry(self, request: Request) -> Answer:
         """A value of the reference that no stage has changed since it was last sent."""
         return {"entry": self._reference_walk.entry(request["name"], Path(request["folder"]))}

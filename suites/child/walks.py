@@ -19,10 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from rvc_common.noise import Draws
+
 from ..metrics import locate, parity
-from ..metrics.audio import compare_audio, compare_pitch
+from ..metrics.audio import heard
 from ..metrics.limits import exceeds
-from ..metrics.parity import Figures, NotComparable
+from ..metrics.parity import Figures, NotComparable, figures
 from ..metrics.stages import inside
 
 Answer = dict[str, Any]
@@ -118,6 +120,36 @@ def operations(models: Iterable[Any]) -> Callable[[str], str]:
     return operation
 
 
+class Noise:
+    """The arrays that a walk draws, in order, until they are saved."""
+
+    def __init__(self) -> None:
+        self.drawn: list[tuple[int, str, np.ndarray]] = []
+        self._followed: Draws | None = None
+
+    def follow(self, carry: Mapping[str, Any]) -> None:
+        """Keep what is drawn from now on; a walk's first carry has its noise, and no first stage draws any."""
+        draws = carry.get("draws")
+        if self._followed is not None or not isinstance(draws, Draws):
+            return
+        self._followed, draw = draws, draws.draw
+
+        def kept(index: int, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+            self.drawn.append((index, kind, draw(index, kind, shape)))
+            return self.drawn[-1][2]
+
+        draws.draw = kept
+
+    def saved(self, folder: Path) -> list[Answer]:
+        """What was drawn since the last time."""
+        found = []
+        for index, kind, array in self.drawn:
+            np.save(path := folder / f"noise.{index}.npy", array)
+            found.append({"index": index, "kind": kind, "file": str(path)})
+        self.drawn = []
+        return found
+
+
 class ReferenceWalk:
     """The reference's three walks in step: ``chain`` in the run's precision, ``exact`` (reference-fed) and
     ``exact_chain`` in float64; these are None where no floors are wanted. ``least_unit``: the smallest ``unit`` of a
@@ -134,6 +166,7 @@ class ReferenceWalk:
         self.chain, self.least_unit, self.operation = Walker(chain), least_unit, operation
         self.exact = Walker(exact) if exact is not None else None
         self.exact_chain = Walker(exact_chain) if exact_chain is not None else None
+        self.noise = Noise()
 
     def advance(self, until: str | None, leaf: bool, folder: Path) -> Answer:
         """Go on to the stage ``until`` (None: the end): per entry changed on the way a file and its floors.
@@ -141,10 +174,7 @@ class ReferenceWalk:
         there, so their rounding counts together: float64 goes on with its own values in between."""
         skipped: list[str] = []
         names: dict[str, None] = {}
-        while self.chain.advance():
-            for other in (self.exact, self.exact_chain):
-                if other is not None:
-                    other.advance()
+        while self._advance():
             path, carry = self.chain.event.whole_path, self.chain.event.carry
             names = dict.fromkeys(name for name in [*names, *self.chain.changed] if name in carry)
             if path == until:
@@ -154,6 +184,29 @@ class ReferenceWalk:
             if not (leaf and until is not None and inside(path, until)):
                 skipped.append(path)
         return {"found": False, "skipped": skipped, "entries": {}}
+
+    def step(self, folder: Path) -> Answer:
+        """The next stage, whatever it is, as ``advance`` tells of one, and what it says of itself; ``path`` None: the
+        end. ``draws``: the noise that it drew, in files."""
+        if not self._advance():
+            return {"path": None}
+        event, entries = self.chain.event, {}
+        for name in self.chain.changed:
+            if (entry := self.entry(name, folder)) is not None:
+                entries[name] = entry | {"axes": event.axes_of(name, len(entry["shape"]))}
+        self._feed(entries)
+        said = {name: getattr(event, name) for name in ("product", "prefix", "shared", "decides", "ranks")}
+        return {"path": event.whole_path, "entries": entries, "draws": self.noise.saved(folder), **said}
+
+    def _advance(self) -> bool:
+        """The next stage of all three walks; False at the end."""
+        more = self.chain.advance()
+        for other in (self.exact, self.exact_chain) if more else ():
+            if other is not None:
+                other.advance()
+        if more:
+            self.noise.follow(self.chain.event.carry)
+        return more
 
     def entry(self, name: str, folder: Path) -> Answer | None:
         """A value in a file, its size and its floors; None where there is no such array."""
@@ -263,29 +316,5 @@ class TracedWalk:
         if self.broken is None:
             chained = self.chain.array(name)
             answer["chained"] = {"reason": "absent"} if chained is None else figures(chained, reference, argmax)
-            answer["heard"] = None if chained is None else self._audio_metrics(name, chained, reference)
+            answer["heard"] = None if chained is None else heard(name, chained, reference, self.sample_rate)
         return answer
-
-    def _audio_metrics(self, name: str, value: np.ndarray, reference: np.ndarray) -> Figures | None:
-        """Perceptual figures of audio, figures in cents of F0 ``[F]``; None of any other value."""
-        try:
-            if name == "audio" and self.sample_rate:
-                return compare_audio(value.reshape(-1), reference.reshape(-1), self.sample_rate)
-            if name == "f0" and value.ndim == 1:
-                return compare_pitch(value, reference)
-        except NotComparable:
-            return None
-        return None
-
-
-def figures(value: np.ndarray, reference: np.ndarray, argmax: bool = False) -> Figures:
-    """The figures of a stage; where they cannot be computed, ``reason`` says why.
-    ``argmax``: count the rows of the last axis whose largest value is elsewhere."""
-    try:
-        found = parity.compare(value, reference)
-    except NotComparable as error:
-        return {"reason": str(error)}
-    found |= {"cosine": parity.cosine(value, reference), "relative": parity.relative(found, reference)}
-    if argmax:
-        found["argmax_changes"] = parity.argmax_changes(value, reference)
-    return found

@@ -178,6 +178,10 @@ class Suite:
         """The same call as users make it, in one go."""
         raise NotImplementedError
 
+    def made_inputs(self, model: Any, given: Results, settings: Settings) -> Results:
+        """What the walk makes for itself from the seed, noise aside: another program needs it as arrays."""
+        return {}
+
     def own_features(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
         """What an index can be made of that holds some of the very features that are looked for."""
         raise NotImplementedError

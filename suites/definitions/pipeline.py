@@ -189,6 +189,10 @@ class Pipeline(Stack):
         knobs = _knobs(model, settings, given)
         return pipeline.convert(given["audio"], settings.get("sample_rate", SAMPLE_RATE), **knobs)[0]
 
+    def made_inputs(self, model: Any, given: Results, settings: Settings) -> Results:
+        index = _knobs(model, settings, given)["index"]
+        return {"index": index} if isinstance(index, np.ndarray) else {}
+
     def own_features(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
         """Some of the very features of this input: a frame that is in the index has distance zero."""
         events = self.walk(model, given, settings)

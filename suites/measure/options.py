@@ -166,11 +166,12 @@ def help_of(command: str, suite: str, overrides: Sequence[str]) -> str:
     """What ``COMMAND SUITE --help`` prints."""
     found, width = options_of(suite, overrides), min(120, shutil.get_terminal_size().columns)
     own = [one for one in found if one.name.startswith("suite.")]
-    lines = [f"usage: python -m suites {command} {suite} [name=value ...]", "", f"{_summary(suite)}.", ""]
+    target = " OUT" if command == "bundle" else ""
+    lines = [f"usage: python -m suites {command} {suite}{target} [name=value ...]", "", f"{_summary(suite)}.", ""]
     for head, options in ((f"options of {suite}, with defaults", own), ("options of every suite", found[len(own) :])):
         lines += [head, *(line for one in options for line in _help(one, width)), ""]
     lines += [f"python -m suites {command} -h shows flags and examples. Lists need quotes in most shells:"]
-    return "\n".join([*lines, f"  python -m suites {command} {suite} 'durations=[5,30]'"])
+    return "\n".join([*lines, f"  python -m suites {command} {suite}{target} 'durations=[5,30]'"])
 
 
 def _help(one: Option, width: int) -> list[str]:

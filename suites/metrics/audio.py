@@ -91,6 +91,18 @@ def compare_pitch(value: np.ndarray, reference: np.ndarray) -> Figures:
     return figures
 
 
+def heard(name: str, value: np.ndarray, reference: np.ndarray, sample_rate: int | None) -> Figures | None:
+    """Perceptual figures of a stage's ``audio``, figures in cents of its ``f0`` ``[F]``; None of any other value."""
+    try:
+        if name == "audio" and sample_rate:
+            return compare_audio(value.reshape(-1), reference.reshape(-1), sample_rate)
+        if name == "f0" and value.ndim == 1:
+            return compare_pitch(value, reference)
+    except NotComparable:
+        return None
+    return None
+
+
 def noise_spread(signals: Sequence[np.ndarray], sample_rate: int) -> Figures:
     """How far equally right outputs are apart: one model under several noise seeds, ``[N]`` each.
 

@@ -62,6 +62,19 @@ def argmax_changes(value: np.ndarray, reference: np.ndarray) -> int:
     return int(np.count_nonzero(value.argmax(axis=-1) != reference.argmax(axis=-1)))
 
 
+def figures(value: np.ndarray, reference: np.ndarray, argmax: bool = False) -> Figures:
+    """The figures of a stage; where they cannot be computed, ``reason`` says why.
+    ``argmax``: count the rows of the last axis whose largest value is elsewhere."""
+    try:
+        found = compare(value, reference)
+    except NotComparable as error:
+        return {"reason": str(error)}
+    found |= {"cosine": cosine(value, reference), "relative": relative(found, reference)}
+    if argmax:
+        found["argmax_changes"] = argmax_changes(value, reference)
+    return found
+
+
 def level(figures: Figures, name: str) -> float:
     """A figure to be judged: where ``compare`` knows none, equal results are perfect and others worthless."""
     if figures[name] is not None:

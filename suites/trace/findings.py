@@ -10,14 +10,16 @@ from ..definitions import SUITES
 from ..metrics.limits import exceeds
 from ..metrics.registry import CORR, HIGHER, MAX_ABS, RELATIVE, SNR_DB
 from ..metrics.stages import inside
-from .walk import FAULT, INHERITED, OK, PIECES, REFERENCE_WRONG, WHOLE
+from .walk import FAULT, INHERITED, NOT_JUDGED, OK, PIECES, REFERENCE_WRONG, WHOLE
 
 Row = Mapping[str, Any]
 CONFIGURED, PLAIN = "as configured", "plain"
+WITHOUT = "without "  # an optimisation
+DUMPED = "dumped"  # by a port that a bundle judges
 # of a stage within its limit where both sides ran the same code: its agreement proves nothing
 SAME_CODE = "same code"
 # of several statuses the one that is shown
-ORDER = (FAULT, REFERENCE_WRONG, INHERITED, OK, SAME_CODE)
+ORDER = (FAULT, REFERENCE_WRONG, INHERITED, NOT_JUDGED, OK, SAME_CODE)
 # figures of which the worst value is reported, and which of two values that is
 WORST = {m.name: min if m.better == HIGHER else max for m in (MAX_ABS, RELATIVE, SNR_DB, CORR)}
 # an error this many times its limit is clear
@@ -57,8 +59,8 @@ def with_inheritance(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def is_off(row: Row) -> bool:
     """Whether own values differ by clearly more than the rounding that accumulates until here."""
-    if "reason" in row["chained"]:
-        return True
+    if "max_abs" not in row["chained"]:
+        return "reason" in row["chained"]  # a dump may lack the value
     floors = [found.get("max_abs", 0.0) for found in (row["floor"], row.get("floor_chained") or {})]
     return bool(row["chained"]["max_abs"] > OFF * max(floors))
 
@@ -124,9 +126,9 @@ def within(path: str, outer: str) -> bool:
 
 def _pinned(rows: Sequence[Row]) -> str | None:
     """The optimisation without which nothing is at fault."""
-    variants = dict.fromkeys(row["variant"] for row in rows if row["variant"].startswith("without "))
+    variants = dict.fromkeys(row["variant"] for row in rows if row["variant"].startswith(WITHOUT))
     clean = [v for v in variants if _first_of(rows, v) is None]
-    return clean[0].removeprefix("without ") if clean else None
+    return clean[0].removeprefix(WITHOUT) if clean else None
 
 
 def place_of(row: Row) -> str:
@@ -187,25 +189,39 @@ def worst(rows: Iterable[Row], kind: str = "added") -> dict[str, Any]:
         for name, worse in WORST.items():
             if figures.get(name) is not None:
                 found[name] = figures[name] if found[name] is None else worse(found[name], figures[name])
-        for metric, limit in row["limit"].items():
+        limits = row.get("limit_chained") if kind == "chained" else None
+        for metric, limit in (limits or row["limit"]).items() if figures else ():
             share = figures[metric] / limit if limit > 0 else (0.0 if figures[metric] == 0 else float("inf"))
             found["share"] = max(found["share"], share)
     return found
+
+
+def judged_share(rows: Sequence[Row]) -> float:
+    """The largest share of a limit: of the local errors, or, where a dump has none, of the accumulated ones."""
+    return max((worst([row], "added" if row["added"] else "chained")["share"] for row in rows), default=0.0)
 
 
 # ---------------------------------------------------------------------- the validation table
 def validation(model: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The table's rows that this model's trace can fill; an empty selection is a failure, never a pass."""
     table = []
+    absent = "not dumped" if any(row["variant"] == DUMPED for row in rows) else "not walked"
     for item in SUITES[model].validated:
-        chosen = [row for row in rows if row["variant"] in (CONFIGURED, PLAIN) and item.has(row["path"])]
+        chosen = [row for row in rows if not row["variant"].startswith(WITHOUT) and item.has(row["path"])]
         agreed = SAME_CODE if all(r.get("shared") for r in chosen) else OK
         found = {row["status"] for row in chosen}
-        status = next((s for s in (FAULT, REFERENCE_WRONG) if s in found), agreed if chosen else "not walked")
+        status = next((s for s in (FAULT, REFERENCE_WRONG) if s in found), agreed if chosen else absent)
         # per probe and variant the last of these stages: the part's output
         ends = {(row["variant"], row["probe"]): row for row in chosen}.values()
         chained = worst(ends, "chained") if ends else {}
         table.append(
-            {"title": item.title, "values": len(chosen), "added": worst(chosen), "chained": chained, "status": status}
+            {
+                "title": item.title,
+                "values": len(chosen),
+                "added": worst(chosen),
+                "chained": chained,
+                "share": judged_share(chosen),
+                "status": status,
+            }
         )
     return table

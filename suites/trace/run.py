@@ -40,55 +40,36 @@ from .walk import FAULT, Pair, ProbeTrace, device_kind
 SPREAD_SEEDS = 4
 
 
-class TraceRun:
-    """One model on two sides, walked on every probe in every variant; rows go to ``records.jsonl`` at once."""
+class Sides:
+    """One model on the backends that are to walk it, the reference first: their workers, its weights and its probes."""
 
-    def __init__(self, config: Config, report: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(self, config: Config, backends: tuple[str, ...], report: Callable[[str], None]) -> None:
         if config.durations == [] and config.audio is None:
             raise UserError("durations=[] leaves nothing to trace")
-        self.config, self.report = config, report
-        self.suite = SUITES[config.suite.name]
+        self.config, self.report, self.backends = config, report, backends
+        self.suite, self.reference = SUITES[config.suite.name], backends[0]
         # the two sides take turns: a second thread of each would only spin while the other works
         self.threads = config.threads or 1
         self.timeout_s = config.measure.timeout_s
-        self.reference, self.other = choose(config)
         self.weights = weights_of(config)
         self.workers: dict[str, Worker] = {}
         self.facts: dict[str, Facts] = {}
-        self.optimize: list[str] = []
         self.warned: set[str] = set()
-        self.rows: list[Stage] = []
-        self.folder: Path
-
-    # ------------------------------------------------------------------ the whole trace
-    def execute(self, folder: Path) -> None:
-        self.file = RecordFile(records_file(folder))
-        with self.started(folder):
-            self._describe()
-            for row in self._variants():
-                self._keep(row)
-            self._pin()
-            self._spread()
-        self.file.close()
 
     @contextlib.contextmanager
     def started(self, folder: Path) -> Iterator[None]:
-        """With both workers running and their models loaded."""
-        self.folder = folder
+        """With every worker running and its model loaded."""
         try:
-            for name in (self.reference, self.other):
+            for name in self.backends:
                 self.report(f"starting {name}")
                 self.workers[name] = Worker(name, self.config.precision, self.threads, folder / "workers.log")
-            self._load_both()
+            self._load_all()
             yield
         finally:
             for worker in self.workers.values():
                 worker.kill()
 
-    def load_other(self, optimize: Any) -> None:
-        self._load(self.other, optimize)
-
-    def _load_both(self) -> None:
+    def _load_all(self) -> None:
         for name, worker in self.workers.items():
             try:
                 self.facts[name] = worker.ask("hello", HELLO_TIMEOUT_S, threads=self.threads)
@@ -97,7 +78,6 @@ class TraceRun:
                 self.facts[name] |= {"model": self._load(name, self.config.optimize)}
             except (WorkerError, WorkerLost) as error:
                 raise UserError(str(error)) from None
-        self.optimize = self.facts[self.other]["model"]["optimize"]
 
     def _load(self, name: str, optimize: Any) -> Facts:
         self.report(f"loading the model on {name}")
@@ -122,22 +102,15 @@ class TraceRun:
         index = self.weights.get("index")
         return self.config.settings(index.path if index else None)
 
-    def _describe(self) -> None:
-        facts = environment.describe() | {
+    def described(self) -> Facts:
+        """The machine, the software, and what the model is walked with."""
+        return environment.describe() | {
             "threads": self.threads,
             "backends": self.facts,
             "weights": {name: {"label": w.label, "sha256": w.sha256} for name, w in self.weights.items()},
             "audio": self._audio(self.seconds(plain=False)).source,
             "floors": {name: floors.stored()[name] for name in ("schema", "made")},
         }
-        write_whole(self.folder / ENVIRONMENT, json.dumps(facts, indent=1) + "\n")
-
-    # ------------------------------------------------------------------ walking
-    def _pair(self) -> Pair:
-        identity = {"suite": self.config.suite.name, "backend": self.other, "reference": self.reference}
-        identity |= {"precision": self.config.precision, "profile": self.config.profile}
-        workers = self.workers[self.reference], self.workers[self.other]
-        return Pair(*workers, self.timeout_s, identity, sample_rate=self.sample_rate)
 
     @property
     def sample_rate(self) -> int | None:
@@ -184,9 +157,44 @@ class TraceRun:
         durations = self.config.durations
         first = durations if isinstance(durations, int | float) else durations[0]
         trace = self.trace_options
-        if plain and device_kind(self.other) == "cpu" and self.config.measure.model == "full":
+        if plain and device_kind(self.backends[-1]) == "cpu" and self.config.measure.model == "full":
             return min(trace.plain_seconds, first) if asked else trace.plain_seconds
         return float(first if asked else trace.seconds)
+
+
+class TraceRun(Sides):
+    """One model on two sides, walked on every probe in every variant; rows go to ``records.jsonl`` at once."""
+
+    def __init__(self, config: Config, report: Callable[[str], None] = lambda text: None) -> None:
+        super().__init__(config, choose(config), report)
+        self.other = self.backends[1]
+        self.rows: list[Stage] = []
+
+    # ------------------------------------------------------------------ the whole trace
+    def execute(self, folder: Path) -> None:
+        self.file = RecordFile(records_file(folder))
+        with self.started(folder):
+            write_whole(folder / ENVIRONMENT, json.dumps(self.described(), indent=1) + "\n")
+            for row in self._variants():
+                self._keep(row)
+            self._pin()
+            self._spread()
+        self.file.close()
+
+    @property
+    def optimize(self) -> list[str]:
+        """The optimisations of the other side, as configured."""
+        return list(self.facts[self.other]["model"]["optimize"])
+
+    def load_other(self, optimize: Any) -> None:
+        self._load(self.other, optimize)
+
+    # ------------------------------------------------------------------ walking
+    def _pair(self) -> Pair:
+        identity = {"suite": self.config.suite.name, "backend": self.other, "reference": self.reference}
+        identity |= {"precision": self.config.precision, "profile": self.config.profile}
+        workers = self.workers[self.reference], self.workers[self.other]
+        return Pair(*workers, self.timeout_s, identity, sample_rate=self.sample_rate)
 
     def walk(self, probes: Iterable[Probe], variant: str) -> Iterator[Stage]:
         tolerances = Tolerances.of(self.config.suite.name, self.config.precision, device_kind(self.other))

@@ -24,6 +24,8 @@ from ..metrics.limits import exceeds
 Facts = dict[str, Any]
 
 OK, FAULT, INHERITED, REFERENCE_WRONG = "ok", "at fault", "inherited", "reference wrong"
+# of a dump: a value after a decision that fell otherwise, whose accumulated error says nothing
+NOT_JUDGED = "not judged"
 WRONG = "the reference is wrong here: {operation} with output {shape} {how}"
 FAR = "is {error:.2g} from its own float64, {times:.2g} times what rounding explains"
 HIDDEN = (
