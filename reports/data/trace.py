@@ -287,7 +287,7 @@ def terminal(trace: Trace, show_all: bool = False) -> str:
 
 def notes(trace: Trace) -> list[str]:
     """What is odd about a dump, one sentence each."""
-    return [f"{note[0].upper()}{note[1:]}." for note in (trace.judged or {}).get("notes", [])]
+    return [note if note.endswith("?") else f"{note}." for note in (trace.judged or {}).get("notes", [])]
 
 
 def command(verb: str, config: Mapping[str, Any]) -> str:

@@ -66,9 +66,10 @@ def _layouts(value: np.ndarray, reference: np.ndarray, axes: Axes) -> Iterator[A
 def _named(array: np.ndarray, names: list[str], value: np.ndarray, reference: np.ndarray, axes: Axes) -> Arranged:
     own = [name for name, n in zip(axes, reference.shape, strict=True) if n > 1]
     if names == own:
-        same = value.shape == reference.shape
-        fewer = value.ndim < reference.ndim
-        return Arranged(array, "" if same else f"{'without' if fewer else 'with other'} axes of length 1")
+        if value.shape == reference.shape:
+            return Arranged(array)
+        fewer, more = value.ndim < reference.ndim, value.ndim > reference.ndim
+        return Arranged(array, f"with {'fewer' if fewer else 'more' if more else 'other'} axes of length 1")
     return Arranged(array, called(names, own), ", ".join(axes))
 
 

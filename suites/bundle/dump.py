@@ -161,7 +161,9 @@ def _why(file: Path, error: Exception) -> str:
         return text
     if "Object arrays" in text:
         return "holds Python objects instead of numbers"
-    if "reshape" in text or "EOF" in text or isinstance(error, EOFError | zipfile.BadZipFile):
+    if any(word in text for word in ("reshape", "EOF", "Failed to read")) or isinstance(
+        error, EOFError | zipfile.BadZipFile
+    ):
         return f"is cut off: {file.stat().st_size} bytes, its shape takes more"
     return text.splitlines()[0]
 

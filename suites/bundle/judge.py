@@ -28,6 +28,8 @@ from .stored import Bound, Folder, StoredProbe, Value
 PORT = "port"
 # of a stage that decides, this share of its values may fall otherwise by rounding; at least one
 FEW = 0.02
+# names that are told one by one
+MOST_UNKNOWN = 3
 # a level that differs by more than this share is another value's
 SAME_LEVEL = 0.01
 Limit = Mapping[str, float]
@@ -65,7 +67,8 @@ class JudgedProbe:
     own: list[Judged] = field(default_factory=list)
     local: dict[int, Judged] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-    notes: list[tuple[str, str]] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     wrong_inputs: list[str] = field(default_factory=list)
 
 
@@ -75,6 +78,10 @@ class Judge:
     def __init__(self, folder: Folder, dump: Dump) -> None:
         self.folder, self.dump = folder, dump
 
+    @property
+    def model(self) -> str:
+        return self.folder.about.model
+
     def probes(self) -> Iterator[JudgedProbe]:
         """Those that the dump holds something of, in the bundle's order."""
         for probe in self.folder.about.probes:
@@ -82,6 +89,7 @@ class Judge:
             if mine:
                 yield self._probe(JudgedProbe(probe), mine)
 
+    @np.errstate(all="ignore")  # whatever was dumped may be compared
     def _probe(self, found: JudgedProbe, dumped: list[Dumped]) -> JudgedProbe:
         places = {value.name: i for i, value in enumerate(found.probe.values)}
         seen: dict[tuple[str, str], str] = {}
@@ -100,6 +108,11 @@ class Judge:
                 self._take(found, one, value, places[value.name])
         for one in unknown:
             self._unknown(found, one, places)
+        if len(found.unknown) > MOST_UNKNOWN:
+            found.unknown = [
+                f"{len(found.unknown)} names are of no stage of this bundle of {self.model}: {found.unknown[0]}"
+            ]
+        found.problems += found.unknown
         found.own.sort(key=lambda one: one.place)
         self._settle(found)
         return found
@@ -161,13 +174,16 @@ class Judge:
 
         shape, about = list(array.shape), []
         chosen = arranged(array, reference, tuple(value.axes), right)
-        if not right(chosen.array):
+        if bound is not None and not right(chosen.array):
             for reading, other in other_readings(array, one.raw):
+                limit = _widened(bound.limit, reading, value)
                 again = arranged(other, reference, tuple(value.axes), right)
                 if right(again.array):
                     chosen, kind = again, reading
                     about.append((f"holds {reading} values; they are right once they are read as such", ""))
                     break
+            else:
+                limit = _widened(bound.limit, kind, value)
         about += _oddities(kind, value) if not about else []
         about += _layout(chosen, shape, value, right(chosen.array))
         error = figures(chosen.array, reference, value.ranks)
@@ -184,10 +200,10 @@ class Judge:
         taken = {judged.place for judged in found.own}
         same = self.holds(found.probe, *read, without=taken)
         if same is None:
-            found.problems.append(f"`{shown}` is no stage of this bundle{hint}")
+            found.unknown.append(f"`{shown}` is no stage of this bundle{hint}")
             return
         found.notes.append(
-            (f"`{shown}` is no stage of this bundle; it holds the value of `{same.name}`, so call it that", "")
+            f"`{shown}` is no stage of this bundle; it holds the value of `{same.name}`, so call it that"
         )
         self._take(found, one, same, places[same.name])
 
@@ -339,10 +355,7 @@ def _oddities(kind: str, value: Value) -> list[tuple[str, str]]:
 def _layout(chosen: Arranged, shape: list[int], value: Value, right: bool) -> list[tuple[str, str]]:
     if not chosen.how:
         return []
-    how = f"is dumped {chosen.how}"
     state = "the values are right" if right else "judged"
-    if chosen.to:
-        how += f": {state} after a transpose to {chosen.to}"
-    elif not right:
-        how += ": judged in the reference's shape"
+    to = f"after a transpose to {chosen.to}" if chosen.to else "in the reference's shape"
+    how = f"is dumped {chosen.how}: {state} {to}"
     return [(how, f"{shape} instead of {value.shape}")]

@@ -16,6 +16,7 @@ from .judge import Judge, Judged, JudgedProbe
 SHOWN = 3
 # below this the two have nothing to do with each other
 UNRELATED = 0.3
+NOTHING = "Not judged: the dump holds inputs alone."
 
 
 class Verdict(NamedTuple):
@@ -28,6 +29,7 @@ class Verdict(NamedTuple):
     between: tuple[str, ...] = ()
 
 
+@np.errstate(all="ignore")
 def verdict(judge: Judge, probes: Sequence[JudgedProbe]) -> Verdict:
     notes = [*_notes(probes), *judge.dump.problems, *(text for one in probes for text in one.problems)]
     wrong_inputs = [text for one in probes for text in one.wrong_inputs]
@@ -40,34 +42,34 @@ def verdict(judge: Judge, probes: Sequence[JudgedProbe]) -> Verdict:
             return found._replace(notes=notes)
     own = [judged for one in probes for judged in (*one.own, *one.local.values())]
     unclear = [judged for judged in own if judged.status == NOT_JUDGED]
-    right = sum(judged.status == OK for judged in own)
-    counted = f"{right} of the {_total(probes)} values were dumped and lie within what rounding explains"
-    unread = len(judge.dump.problems) + sum(len(one.problems) for one in probes)
+    right = {(one.probe.name, j.place) for one in probes for j in (*one.own, *one.local.values()) if j.status == OK}
+    total = sum(len(one.probe.values) for one in probes)
+    counted = f"{len(right)} of the {total} values were dumped and lie within what rounding explains"
+    problems = [*judge.dump.problems, *(text for one in probes for text in one.problems)]
     if not own:
-        return Verdict(outcome.ERROR, f"Not judged: nothing in the dump can be compared. {_last(notes)}", notes)
+        sentence = f"Not judged: nothing in the dump can be compared: {ended(problems[0])}" if problems else NOTHING
+        return Verdict(outcome.ERROR, sentence, notes[:-1])
     if unclear:
         sentence = f"No stage at fault as far as can be told: {counted}. {_unclear(unclear)}"
         return Verdict(outcome.ERROR, sentence, notes)
-    if unread:
-        sentence = (
-            f"No stage at fault among those read: {counted}. {unread} could not be judged: {_last(notes, unread)}"
-        )
-        return Verdict(outcome.ERROR, sentence, notes)
+    if problems:
+        told, several = ended(problems[0]), f"{len(problems)} could not be judged, the first of them"
+        sentence = f"No stage at fault among those that can be read: {counted}. "
+        sentence += f"{several if len(problems) > 1 else 'Not judged'}: {told}"
+        return Verdict(outcome.ERROR, sentence, [note for note in notes if note != problems[0]])
     return Verdict(outcome.PASSED, f"No stage at fault: {counted}.", notes)
 
 
-def _last(notes: Sequence[str], count: int = 1) -> str:
-    return f"{notes[-count]}." if notes else ""
-
-
-def _total(probes: Sequence[JudgedProbe]) -> int:
-    return sum(len(one.probe.values) for one in probes)
+def ended(text: str) -> str:
+    """As a sentence."""
+    return text if text.endswith(("?", ".")) else f"{text}."
 
 
 def _unclear(unclear: Sequence[Judged]) -> str:
     first = unclear[0]
     why = "some of its decisions fell otherwise, which rounding can do" if first.wrong else "it has no limit"
-    after = f"; {len(unclear) - 1} values after it were not judged for that" if len(unclear) > 1 else ""
+    count = len(unclear) - 1
+    after = f"; {count} value{'s' if count > 1 else ''} after it could not be judged for that" if count else ""
     return f"`{first.name}` was not judged: {why}{after}. A dump of `local/...` decides it."
 
 
@@ -83,7 +85,7 @@ def _notes(probes: Sequence[JudgedProbe]) -> list[str]:
         (first, detail), others = names[0], len(names) - 1
         more = f" and {others} more: each" if others else ""
         found.append(f"`{first}`{more} {text}" + (f" ({detail})" if detail else ""))
-    return [*found, *(text for one in probes for text, _ in one.notes)]
+    return [*found, *(text for one in probes for text in one.notes)]
 
 
 # ---------------------------------------------------------------------- the fault of a probe
@@ -101,7 +103,7 @@ def _named(judge: Judge, found: JudgedProbe, one: Judged, error: str, inner: str
     text = (
         f"First stage at fault: `{one.name}`{inner}: {_place(one)}{_sizes(one, error)} on probe {found.probe.name!r}."
     )
-    text = " ".join([text, *_resembles(judge, found, one), *_later(found, one)])
+    text = " ".join([text, *_resembles(judge, found, one), *_later(found, one), *_strange(found)])
     return Verdict(outcome.FAILED, text, [], one.name)
 
 
@@ -148,7 +150,9 @@ def _between(judge: Judge, found: JudgedProbe, wrong: Judged) -> Verdict:
         text = f"First stage at fault: `{only}`, which was not dumped: it lies between {after} and {what}{here}"
     else:
         text = f"The first stage at fault lies between {after} and {what}{here} {listed} {were} not dumped."
-    text = " ".join([text, *_resembles(judge, found, wrong), *_later(found, wrong), *_beside(found, wrong, start)])
+    text = " ".join(
+        [text, *_resembles(judge, found, wrong), *_later(found, wrong), *_beside(found, wrong, start), *_strange(found)]
+    )
     return Verdict(outcome.FAILED, text, [], wrong.name, tuple(missing))
 
 
@@ -221,11 +225,15 @@ def _resembles(judge: Judge, found: JudgedProbe, one: Judged) -> list[str]:
             if judge.holds(probe, one.array, kind, where) is not None:
                 return [f"It holds the value of probe {probe.name!r}."]
     likeness = one.where.facts.get("correlation") if one.where is not None else None
-    if likeness is not None and abs(likeness) < UNRELATED and one is (found.own or [one])[0]:
-        return ["The first value that was dumped has nothing to do with the bundle's: did the port run on its inputs?"]
     if likeness is not None and abs(likeness) < UNRELATED:
-        return ["It has nothing to do with the bundle's value: did the port load its weights?"]
+        return ["It has nothing to do with the bundle's value: did the port load the bundle's weights?"]
     return []
+
+
+def _strange(found: JudgedProbe) -> list[str]:
+    if len(found.own) < 2 or any(one.status == OK for one in (*found.own, *found.local.values())):
+        return []
+    return ["Nothing that was dumped is right: did the port run on this bundle's inputs, with its weights?"]
 
 
 def _equal(value: np.ndarray, other: np.ndarray) -> bool:
