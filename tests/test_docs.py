@@ -85,7 +85,12 @@ def module_is_understood(module: str, *words: str) -> None:
         suite = getattr(args, "suite", getattr(args, "model", "all"))
         if getattr(args, "multirun", False):
             check_sweep(suite, overrides)
-        elif args.command in ("run", "plan", "trace") and suite != "all" and suite.islower() and "=" not in suite:
+        elif (
+            args.command in ("run", "plan", "trace", "bundle")
+            and suite != "all"
+            and suite.islower()
+            and "=" not in suite
+        ):
             compose_config(suite, overrides)
     elif module in PORTS:
         PORTS[module].parse_args(words if len(words) > 1 else ["convert", "IN", "OUT", "--voice=V", "--hubert=H"])

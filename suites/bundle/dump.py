@@ -88,10 +88,12 @@ Read = Callable[[], tuple[np.ndarray, str]]
 
 
 def _placed(words: list[str], file: str, read: Read, raw: bool, probes: Sequence[str], first: str) -> Dumped:
-    """A name such as ``clip/local/mel`` in its parts."""
-    probe = words.pop(0) if len(words) > 1 and words[0] in probes else first
-    role = words.pop(0) if len(words) > 1 and words[0] in (LOCAL, INPUT) else ""
-    return Dumped(probe, role, "/".join(words), file, read, raw)
+    """A name such as ``clip/local/mel`` in its parts; probe and role may stand in either order."""
+    probe, role = first, ""
+    while len(words) > 1 and (words[0] in probes or words[0] in (LOCAL, INPUT)):
+        word = words.pop(0)
+        probe, role = (word, role) if word in probes else (probe, word)
+    return Dumped(probe, role, shown("/".join(words)), shown(file), read, raw)
 
 
 def _arrays(

@@ -32,6 +32,9 @@ FEW = 0.02
 MOST_UNKNOWN = 3
 # a level that differs by more than this share is another value's
 SAME_LEVEL = 0.01
+# entries whose audible differences are told
+HEARD = ("audio", "f0")
+NOTHING = np.zeros(0, np.float32)
 Limit = Mapping[str, float]
 
 
@@ -149,6 +152,8 @@ class Judge:
         elif value.exact:
             bound = value.tolerance.local  # equal or not
         judged = self._fitted(one, name, value, place, *read, bound, self.reference(found.probe, value))
+        if not judged.wrong and value.entry not in HEARD:
+            judged.array = NOTHING  # a dump may be larger than the memory
         if one.role == LOCAL:
             judged.status = FAULT if judged.wrong else OK
             found.local[place] = judged
@@ -275,7 +280,9 @@ class Judge:
             value, status = one.value, _worst(own, alone)
             where = next((j.where for j in (alone, own) if j is not None and j.where is not None), None)
             path = value.stage if one.name == value.name else one.name
-            reference = self.reference(found.probe, value)
+            audible = None
+            if own is not None and value.entry in HEARD:
+                audible = heard(value.entry, own.array, self.reference(found.probe, value), rate)
             yield Stage(
                 schema=SCHEMA,
                 case=found.probe.name,
@@ -297,7 +304,7 @@ class Judge:
                 limit_chained=None if own is None or own.limit is None else dict(own.limit),
                 status=status,
                 where=None if where is None else {"kind": where.kind, "sentence": where.sentence, "facts": where.facts},
-                heard=None if own is None else heard(value.entry, own.array, reference, rate),
+                heard=audible,
             )
 
     @property

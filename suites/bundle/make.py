@@ -100,7 +100,9 @@ class BundleRun(Sides):
             raise UserError(str(error)) from None
         shutil.copyfile(SCHEMA_FILE, folder / SCHEMA_NAME)
         files = [_file(path, folder) for path in sorted(folder.rglob("*")) if path.is_file()]
-        own = hashlib.sha256("".join(f"{f.path} {f.sha256}\n" for f in files if f.path.count("/")).encode())
+        own = hashlib.sha256(
+            "".join(f"{f.path} {f.sha256}\n" for f in files if f.path.endswith((INPUTS, STAGES))).encode()
+        )
         words = [word for word in self.config.overrides if not word.startswith("out=")]
         bundle = Bundle(
             schema=SCHEMA,
@@ -149,6 +151,8 @@ class BundleRun(Sides):
 
     # ------------------------------------------------------------------ probes
     def _probe(self, probe: Probe, folder: Path) -> StoredProbe:
+        # the reference runs on what the port will read
+        probe = probe._replace(inputs={name: narrowed(array) for name, array in probe.inputs.items()})
         place = folder / key_of(probe.name, [path.name.lower() for path in folder.iterdir()])
         place.mkdir()
         inputs = TensorFile(place / INPUTS)
@@ -239,7 +243,7 @@ class Walked:
         return key
 
     def _value(self, step: Facts, name: str, entry: Facts) -> None:
-        path, array = step["path"], np.load(entry["file"])
+        path, array = step["path"], narrowed(np.load(entry["file"]))
         main = name == step["product"]
         if not entry["finite"]:
             raise UserError(f"the reference computes NaN or infinite values, first in stage {path}; no port can match")
@@ -300,6 +304,11 @@ class Walked:
             )
 
 
+def narrowed(array: np.ndarray) -> np.ndarray:
+    """As the bundle stores it: MLX reads no float64. A floor is at least float32's rounding."""
+    return array.astype(np.float32) if array.dtype == np.float64 else array
+
+
 def _bound(limit: Mapping[str, float], floors: Mapping[str, float]) -> Bound:
     factor = {name: limit[name] / floors[name] if floors[name] > 0 else 0.0 for name in limit}
     return Bound(dict(limit), dict(floors), factor)
@@ -337,9 +346,13 @@ def new_folder(path: Path) -> Iterator[Path]:
     if real.is_dir() and any(real.iterdir()):
         raise OutputError(path, "the folder is not empty; name a new one")
     made = next(one for one in (real, *real.parents) if one.is_dir())
-    with tempfile.TemporaryDirectory(prefix=".bundle-", dir=made.parent if made == real else made) as scratch:
+    with tempfile.TemporaryDirectory(prefix=".bundle-", dir=made) as scratch:
         part = Path(scratch) / "bundle"
         part.mkdir()
         yield part
-        real.parent.mkdir(parents=True, exist_ok=True)
-        part.replace(real)
+        if made == real:  # which may be a disk of its own
+            for one in sorted(part.iterdir(), key=lambda one: one.name == BUNDLE):
+                one.replace(real / one.name)
+        else:
+            real.parent.mkdir(parents=True, exist_ok=True)
+            part.replace(real)

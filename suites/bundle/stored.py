@@ -202,6 +202,8 @@ class Folder:
             self.about = msgspec.convert(plain, Bundle)
         except msgspec.ValidationError as error:
             raise UserError(f"{file}: is damaged ({error})") from None
+        if not self.about.probes:
+            raise UserError(f"{file}: is damaged (no probes)")
 
     def probe(self, name: str) -> StoredProbe | None:
         return next((one for one in self.about.probes if name in (one.name, one.folder)), None)

@@ -133,6 +133,8 @@ def _suites() -> Iterable[str]:
 def _of_command(name: str, before: Sequence[str], current: str) -> Iterable[str]:
     given = [word for word in before if not word.startswith("-")]
     if name in SUITES_OF and not current.startswith("-"):  # without the command's module, which imports much
+        if name == "bundle" and len(given) == 1:
+            return ()  # its folder
         return _overrides(given[0], current) if given else SUITES_OF[name]()
     own = argparse.ArgumentParser(parents=[common()])
     module = command(name)
@@ -147,17 +149,18 @@ def _of_command(name: str, before: Sequence[str], current: str) -> Iterable[str]
     return positional[0].choices or () if positional and not given else ()
 
 
-def _traced() -> Iterable[str]:
+def _traced(*more: str) -> Iterable[str]:
     from ..definitions import TRACED
 
-    return (*TRACED, "all")
+    return (*TRACED, *more)
 
 
 # where a suite is named: what may stand there
 SUITES_OF: dict[str, Callable[[], Iterable[str]]] = {
     "run": lambda: (*_suites(), "all", "resume="),
     "plan": _suites,
-    "trace": _traced,
+    "trace": lambda: _traced("all"),
+    "bundle": _traced,
 }
 
 

@@ -47,7 +47,7 @@ def test_every_example_can_be_typed(example):
     words = shlex.split(example.partition(">")[0])
     args = parse(words)
     assert args.command == words[0]
-    if words[0] in ("run", "plan", "trace"):
+    if words[0] in ("run", "plan", "trace", "bundle"):
         compose_config(words[1], args.overrides)
 
 

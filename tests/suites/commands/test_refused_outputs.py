@@ -10,7 +10,8 @@ import pytest
 
 from rvc_common import checkpoint
 from suites.__main__ import main
-from suites.commands import compare, gate
+from suites.bundle import make
+from suites.commands import compare, gate, judge
 from suites.metrics import floors
 from suites.selftest import alarms, faults, floor_table
 
@@ -27,6 +28,8 @@ FOLDERS = {
     "selftest aa": ["selftest", "aa", "out="],
     "selftest power": ["selftest", "power", "out="],
     "selftest faults": ["selftest", "faults", "out="],
+    "bundle": ["bundle", "rmvpe"],
+    "judge": ["judge", "bundle", "dump", "--out"],
 }
 
 
@@ -42,6 +45,8 @@ def _here(tmp_path, monkeypatch):
         monkeypatch.setattr(module, name, lambda *_, name=name: pytest.fail(f"{name}: it began"))
     for module, name in ((alarms, "measured"), (faults, "_injected"), (floor_table, "measure")):
         monkeypatch.setattr(module, name, lambda *_, name=name: pytest.fail(f"{name}: it began"))
+    monkeypatch.setattr(make.BundleRun, "execute", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr(judge, "read_dump", lambda *_: pytest.fail("it began"))
     monkeypatch.setattr("reports.documents.build.load_book", lambda *_: pytest.fail("it began"))
 
 

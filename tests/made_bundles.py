@@ -1,0 +1,54 @@
+"""Tiny bundles, and dumps beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from quick_runs import workers_inside
+
+from suites.__main__ import main
+
+Arrays = dict[str, np.ndarray]
+
+
+def make_bundle(model: str, folder: Path, *words: str) -> Path:
+    with workers_inside(), contextlib.redirect_stdout(io.StringIO()):
+        assert main(["bundle", model, str(folder), "measure=smoke", "durations=[0.5]", *words]) == 0
+    return folder
+
+
+def save(arrays: Arrays, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    return folder
+
+
+def save_raw(arrays: Arrays, folder: Path, kind: str = "<f4") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in arrays.items():
+        (folder / f"{name}.bin").write_bytes(array.astype(kind).tobytes())
+        (folder / f"{name}.shape").write_text(" ".join(map(str, array.shape)))
+    return folder
+
+
+def save_tensors(arrays: Arrays, file: Path, kind: str = "F32", metadata: dict[str, str] | None = None) -> Path:
+    """A ``.safetensors`` file; ``kind`` BF16: rounded to it."""
+    header: dict[str, Any] = {"__metadata__": metadata or {}}
+    body = b""
+    for name, array in arrays.items():
+        data = array.astype("<f4").tobytes()
+        if kind == "BF16":
+            data = ((array.astype("<f4").view("<u4") + 0x8000) >> 16).astype("<u2").tobytes()
+        place = [len(body), len(body) + len(data)]
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": place}
+        body += data
+    text = json.dumps(header).encode()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(len(text).to_bytes(8, "little") + text + body)
+    return file
