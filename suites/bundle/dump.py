@@ -126,6 +126,8 @@ def _tensor(tensors: Tensors, name: str) -> tuple[np.ndarray, str]:
 
 
 def _archive(file: Path) -> Iterator[tuple[str, Read]]:
+    if file.stat().st_size and not (_starts(file, b"PK\x03\x04") or _starts(file, b"PK\x05\x06")):
+        raise Unreadable("is no .npz file")
     try:
         with np.load(file) as stored:
             names = list(stored.files)
@@ -145,13 +147,16 @@ def _member(file: Path, name: str) -> tuple[np.ndarray, str]:
 
 def _array(file: Path) -> tuple[np.ndarray, str]:
     try:
-        with file.open("rb") as opened:
-            start = opened.read(6)
-        if start and not start.startswith(b"\x93NUMPY"):
+        if file.stat().st_size and not _starts(file, b"\x93NUMPY"[: file.stat().st_size]):
             raise Unreadable("is no .npy file")
         return _numbers(np.load(file))
     except (ValueError, EOFError) as error:
         raise Unreadable(_why(file, error)) from None
+
+
+def _starts(file: Path, mark: bytes) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(len(mark)) == mark
 
 
 def _why(file: Path, error: Exception) -> str:

@@ -98,7 +98,11 @@ ALONE = {
         "is no .safetensors file",
     ),
     "an empty file": (lambda good, p: (p.mkdir(), (p / "a.safetensors").write_bytes(b"")), "the file is empty"),
-    "no archive": (lambda good, p: (p.mkdir(), (p / "a.npz").write_bytes(b"PK garbage")), "a.npz: is cut off"),
+    "no archive": (lambda good, p: (p.mkdir(), (p / "a.npz").write_bytes(b"PK garbage")), "a.npz: is no .npz file"),
+    "a part of an archive": (
+        lambda good, p: (p.mkdir(), np.savez(p / "a.npz", **good), cut(p / "a.npz", 99_000)),
+        "a.npz: is cut off: 99000 bytes",
+    ),
     "another bundle": (
         lambda good, p: (save(good, p), (p / "bundle.id").write_text("0123\n")),
         "made for the bundle 0123, and",
