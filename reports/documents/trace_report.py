@@ -88,7 +88,8 @@ def document(trace: Trace, pictures: Sequence[doc.Picture]) -> doc.Document:
 
 
 def _summary(trace: Trace) -> doc.Section:
-    state = STATES[traces.exit_code(trace)]
+    code = traces.exit_code(trace)
+    state = STATES[code if trace.judged is not None or not code else outcome.FAILED]
     facts = (doc.Code(str(trace.config[name])) for name in ("precision", "profile"))
     texts = [traces.weights(trace), trace.environment.get("audio", "unknown")]
     words = "Precision {}, profile {}; weights: {}; input: {}."
