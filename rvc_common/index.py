@@ -41,14 +41,18 @@ class Stored(NamedTuple):
     probes: int = 0
 
 
-def read_index(index: np.ndarray | str | Path) -> Stored:
-    """An array ``[V, D]``, a ``.npy`` file of one, or a faiss ``.index`` (needs ``faiss``), as float32.
+def read_index(index: np.ndarray | Stored | str | Path) -> Stored:
+    """An array ``[V, D]``, a ``.npy`` file of one, or a faiss ``.index`` (needs ``faiss``), as float32; or what was
+    read from one.
 
     Raises ``ValueError``: no such file, not an index, one of another kind, or vectors that are empty, misshapen, NaN
     or infinite; names the file."""
     named = isinstance(index, str | Path)
     name = f"index {index}" if named else "the index"
-    stored = _read_file(Path(index), name) if named else Stored(index)  # type: ignore[arg-type]
+    if isinstance(index, Stored):
+        stored = index
+    else:
+        stored = _read_file(Path(index), name) if named else Stored(index)  # type: ignore[arg-type]
     vectors = np.ascontiguousarray(stored.vectors, dtype=np.float32)
     if vectors.ndim != 2 or not vectors.size:
         raise ValueError(f"{name} must hold vectors [V, D], not {list(vectors.shape)}")

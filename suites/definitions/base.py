@@ -14,6 +14,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from rvc_common.steps import Windows
+
 from ..inputs.recordings import Audio, make_audio
 from ..metrics import floors, parity
 from ..metrics.audio import compare_audio
@@ -52,11 +54,14 @@ Calls = dict[str, Callable[[], Result]]
 
 
 class Probe(NamedTuple):
-    """One input that a trace walks a model on. ``settings`` go over the suite's."""
+    """One input that a trace walks a model on. ``settings`` go over the suite's.
+
+    ``plain``: whether it is walked also with every optimisation off."""
 
     name: str
     inputs: Results
     settings: dict[str, Any] = {}  # noqa: RUF012  (never written to)
+    plain: bool = True
 
 
 class Validated(NamedTuple):
@@ -82,6 +87,9 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "ablation": (),
 }
 DECLARED: dict[str, type[Suite]] = {}
+# the longest stretch that a conversion hands to HuBERT and the voice at once: two searches around cuts, what lies
+# between their middles, and padding at both ends
+LONGEST_SEGMENT_S = 2 * Windows().x_query + Windows().x_center + 2 * Windows().x_pad
 
 
 class Suite:
@@ -115,7 +123,7 @@ class Suite:
     others: ClassVar[Mapping[str, tuple[str, str]]] = {}
     takes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     composed: ClassVar[Mapping[str, tuple[tuple[str, str], ...]]] = {}
-    # a trace takes no more: the longest recording that the pipeline does not cut, with its padding; None: any
+    # a trace takes no more: what the pipeline hands to this model at most at once; None: any
     longest_traced_s: ClassVar[float | None] = None
     pipeline_step: ClassVar[str | None] = None  # the step of the pipeline that is this model
     validated: ClassVar[tuple[Validated, ...]] = ()  # rows of the validation table; without them it is not traced

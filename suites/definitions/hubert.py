@@ -12,13 +12,15 @@ from ..inputs.recordings import SAMPLE_RATE, Audio
 from ..metrics.limits import Limits
 from ..metrics.parity import Figures
 from ..metrics.registry import COMPARED, MAX_ABS, columns, figures
-from .base import Calls, Probe, Results, Settings, Suite, Validated, compared
+from .base import LONGEST_SEGMENT_S, Calls, Probe, Results, Settings, Suite, Validated, compared
 from .config import HubertOptions
+from .probes import fitted, loudest
 
 # the rounding floor is measured on the first seconds: float64 is slow
 FLOOR_SECONDS = 15
 RECEPTIVE_SAMPLES, HOP_SAMPLES = 400, 320
-BATCH_SAMPLES = 9000
+# of a batch: an even number of frames after each of the seven convolutions, where the clip of a trace has odd ones
+EVEN_SAMPLES = 8475
 
 
 class Hubert(Suite):
@@ -31,7 +33,7 @@ class Hubert(Suite):
     whole = "features"
     checkpoints = ("hubert",)
     shared = (("extracted", "extract"),)
-    longest_traced_s = 43.0
+    longest_traced_s = LONGEST_SEGMENT_S
     parts = ("extract", "encode")
     pipeline_step = "features"
     validated = (
@@ -81,10 +83,18 @@ class Hubert(Suite):
         return found if found.ndim == 3 else found[None]
 
     def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
-        """The clip, and two short ones as a batch."""
-        half = min(audio.samples.size // 2, BATCH_SAMPLES)
-        batch = np.stack([audio.samples[:half], audio.samples[half : 2 * half]])
-        return Probe("clip", {"audio": audio.samples}), Probe("batch", {"audio": batch})
+        """The clip; three short ones as a batch, ordinary, all but silent and louder than 1; a batch of the same shape
+        with other content, digital silence in it; and as little audio as gives one frame, often enough that a floor is
+        measured on enough values."""
+        part = fitted(audio.samples, 2 * EVEN_SAMPLES).reshape(2, -1)
+        batch = np.stack([part[0], loudest(part[1], 1e-3), loudest(part[0][::-1], 1.5)])
+        other = np.stack([0 * part[0], part[1], part[1][::-1]])
+        return (
+            Probe("clip", {"audio": audio.samples}),
+            Probe("batch", {"audio": batch}),
+            Probe("same shape", {"audio": other}),
+            Probe("one frame", {"audio": fitted(audio.samples, 4 * RECEPTIVE_SAMPLES).reshape(4, -1)}),
+        )
 
     def frames(self, samples: int) -> int:
         return (samples - RECEPTIVE_SAMPLES) // HOP_SAMPLES + 1

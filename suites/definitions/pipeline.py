@@ -29,7 +29,7 @@ from ..metrics.registry import (
     figures,
     prefixed,
 )
-from . import rmvpe
+from . import probes, rmvpe
 from .base import Calls, Probe, Results, Samples, Settings, Steps, Validated, compared
 from .pipeline_figures import convert_figures, f0_figures, filter_figures, joined, with_knobs
 from .stack import Loaded, Stack
@@ -40,8 +40,6 @@ KNOBS = {"protect": 0.33, "index_rate": 0.75, "rms_mix": 0.25}
 KNOB_SECONDS, FLOOR_SECONDS = 5, 3
 INDEX_VECTORS = 256
 KEPT_FRAMES = 5
-# of the clip that a trace turns the knobs on
-OTHER_RATE = 22050
 # which part of the call a reported step ends; those of segments are reported as segment.NUMBER.NAME
 # of a conversion by a port: the audio at 16 kHz, and the settings of ``Pipeline.convert``
 PORT_TAKES = ("audio", "transpose", "index", "index_rate", "protect", "rms_mix", "speaker", "threshold")
@@ -63,11 +61,15 @@ class Models(Loaded):
             self.hubert.embedder = embedder_called(settings["embedder"])
         self.pipeline = package.Pipeline(*self.parts, profile=settings["profile"])
 
-    def with_windows(self, windows: Mapping[str, float] | None) -> Any:
-        """The pipeline, cutting long audio otherwise."""
-        if windows is None:
+    def pipeline_for(self, settings: Settings) -> Any:
+        """The pipeline; where a probe asks for it, one that cuts long audio otherwise, or with a fainter voice."""
+        if "windows" not in settings and "voice_level" not in settings:
             return self.pipeline
-        return type(self.pipeline)(*self.parts, profile=self.pipeline.profile, windows=windows)
+        voice = self.synthesizer
+        if "voice_level" in settings:
+            voice = probes.Fainter(voice, settings["voice_level"])
+        models = (self.hubert, self.rmvpe, voice)
+        return type(self.pipeline)(*models, profile=self.pipeline.profile, windows=settings.get("windows"))
 
 
 class Reached(Exception):
@@ -181,11 +183,11 @@ class Pipeline(Stack):
         return found
 
     def walk(self, model: Any, given: Results, settings: Settings) -> Iterator[Any]:
-        pipeline = model.with_windows(settings.get("windows"))
+        pipeline = model.pipeline_for(settings)
         return pipeline.walk(given["audio"], settings.get("sample_rate", SAMPLE_RATE), **_knobs(model, settings, given))
 
     def call(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
-        pipeline = model.with_windows(settings.get("windows"))
+        pipeline = model.pipeline_for(settings)
         knobs = _knobs(model, settings, given)
         return pipeline.convert(given["audio"], settings.get("sample_rate", SAMPLE_RATE), **knobs)[0]
 
@@ -200,21 +202,7 @@ class Pipeline(Stack):
         return features[::KEPT_FRAMES]
 
     def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
-        """The clip with the suite's knobs; the knobs turned on a loud one of another rate, cut in two; F0 given."""
-        seconds = audio.samples.size / SAMPLE_RATE
-        windows = {"x_pad": 0.3, "x_query": 0.1 * seconds, "x_center": 0.6 * seconds, "x_max": 0.8 * seconds}
-        turned = {**KNOBS, "transpose": 3, "speaker": facts["speakers"] - 1}
-        turned |= {"windows": windows, "sample_rate": OTHER_RATE}
-        loud = (audio.samples * (1.2 / max(float(np.abs(audio.samples).max()), 1e-9))).astype(np.float32)
-        other = np.interp(np.arange(int(seconds * OTHER_RATE)) / OTHER_RATE * SAMPLE_RATE, np.arange(loud.size), loud)
-        frames = 1 + audio.samples.size // HOP_SAMPLES
-        own = audio.f0_hz if audio.f0_hz is not None else np.full(frames, 200.0)
-        given = {"audio": audio.samples, "own_f0": own}
-        return (
-            Probe("clip", {"audio": audio.samples}),
-            Probe("knobs", {"audio": other.astype(np.float32)}, turned),
-            Probe("given f0", given, {"autotune": 0.8, "rms_mix": 0.0}),
-        )
+        return probes.of_conversion(audio, KNOBS, facts["speakers"])
 
     def frames(self, samples: int) -> int:
         return 1 + samples // HOP_SAMPLES
@@ -297,10 +285,11 @@ def _knobs(model: Models, settings: Settings, given: Results | None = None) -> d
     knobs = {name: settings[name] for name in ("transpose", "index_rate", "protect", "rms_mix", "speaker", "index")}
     if knobs["index"] is None and knobs["index_rate"] > 0:
         rng = np.random.default_rng([settings["seed"], 5])
-        knobs["index"] = rng.standard_normal((INDEX_VECTORS, model.synthesizer.phone_channels), dtype=np.float32)
-        if given is not None and "vectors" in given:
-            knobs["index"] = np.concatenate([knobs["index"], given["vectors"]])
-    knobs |= {name: settings[name] for name in ("autotune",) if name in settings}
+        vectors = rng.standard_normal((INDEX_VECTORS, model.synthesizer.phone_channels), dtype=np.float32)
+        own = None if given is None else given.get("vectors")
+        vectors = vectors if own is None else np.concatenate([vectors, own])
+        knobs["index"] = vectors if own is None or "lists" not in settings else probes.in_lists(vectors, own)
+    knobs |= {name: settings[name] for name in ("autotune", "propose_hz") if name in settings}
     if given is not None and "own_f0" in given and model.synthesizer.has_f0:
         knobs["f0"] = given["own_f0"]
     return knobs | {"noise": settings.get("noise", settings["seed"])}

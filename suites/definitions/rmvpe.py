@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
+
+from rvc_common.rmvpe import N_MELS
+from rvc_common.stages import BINS, CONTOUR, Event
 
 from ..inputs.recordings import Audio
 from ..metrics import parity
@@ -14,6 +18,7 @@ from ..metrics.audio import compare_pitch
 from ..metrics.limits import Limits
 from ..metrics.parity import Figures
 from ..metrics.registry import CENTS, COUNT, MAX_ABS, MISMATCHES, RELATIVE, SNR_DB, Figure, figures, prefixed
+from . import probes
 from .base import Calls, Probe, Results, Settings, Suite, Validated, floor_of, of_trained
 from .config import PitchOptions
 
@@ -22,6 +27,10 @@ FLOOR_FRAMES = 3200
 CONTOUR_FRAMES = 1500
 # 18 frames, padded to 32
 SHORT_SAMPLES = 2800
+# an odd number, and two blocks of 32 frames without any padding
+BLOCK_FRAMES, BLOCKS_SAMPLES = 32, 63 * 160 + 81
+# mels that are given: of a batch, and of so many frames that the network takes them in tiles once these are small
+BATCH_FRAMES, TILED_FRAMES = 40, 2650
 
 prefixed("salience")
 
@@ -113,16 +122,47 @@ class Rmvpe(Suite):
         return rounding(model, exact, given["audio"], given["mel"], settings["threshold"])
 
     def walk(self, model: Any, given: Results, settings: Settings) -> Iterator[Any]:
-        return model.walk(given["audio"], settings["threshold"])
+        if "audio" not in given:
+            return self._walk_part(model, given, settings)
+        return _in_blocks(model, settings).walk(given["audio"], settings["threshold"])
+
+    def _walk_part(self, model: Any, given: Results, settings: Settings) -> Iterator[Any]:
+        """One call that is no part of ``f0`` in this form: a batch of mels, or salience that no network makes."""
+        if "mel" in given:
+            yield Event("(salience)", {"x": self.call(model, given, settings)}, "x", axes=BINS)
+            return
+        cents = model.cents(given["salience"], settings["threshold"])
+        yield Event("cents", {"cents": cents}, "cents", axes=CONTOUR, decides=True)
+        yield Event("f0", {"f0": self.call(model, given, settings)}, "f0", axes=CONTOUR, decides=True)
 
     def call(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
-        return model.f0(given["audio"], settings["threshold"])
+        if "mel" in given:
+            return model.salience(given["mel"])
+        if "salience" in given:
+            return model.decode(given["salience"], settings["threshold"])
+        return _in_blocks(model, settings).f0(given["audio"], settings["threshold"])
 
     def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
-        """The clip with a stretch of digital silence; and so little that nearly half of the frames are mirrored."""
+        """The clip with a stretch of digital silence; so little that nearly half of the frames are mirrored; two blocks
+        that need no padding, and other audio of that length; salience at the ends of all ranges; a batch of mels; a
+        long one."""
         clip, n = audio.samples.copy(), audio.samples.size
         clip[n * 6 // 10 : n * 7 // 10] = 0
-        return Probe("clip", {"audio": clip}), Probe("short", {"audio": audio.samples[:SHORT_SAMPLES]})
+        blocks = probes.fitted(audio.samples, 2 * BLOCKS_SAMPLES).reshape(2, -1)
+        rng = np.random.default_rng([settings["seed"], 7])
+
+        def mels(count: int, frames: int) -> Results:
+            return {"mel": rng.normal(-5, 2, (count, N_MELS, frames)).astype(np.float32)}
+
+        return (
+            Probe("clip", {"audio": clip}),
+            Probe("short", {"audio": audio.samples[:SHORT_SAMPLES]}),
+            Probe("blocks", {"audio": blocks[0]}, {"block_frames": BLOCK_FRAMES}),
+            Probe("same length", {"audio": probes.loudest(blocks[1], 0.02)}, {"block_frames": BLOCK_FRAMES}),
+            Probe("salience", {"salience": probes.extreme_salience(rng, settings["threshold"])}),
+            Probe("batch", mels(3, BATCH_FRAMES)),
+            Probe("long", mels(1, TILED_FRAMES), plain=False),
+        )
 
     def figures(self, name: str, results: Results, reference: Results, limits: Limits, settings: Settings) -> Figures:
         if name == "mel":
@@ -144,6 +184,15 @@ class Rmvpe(Suite):
         if audio.f0_hz is not None:
             arrays["f0.truth"] = audio.f0_hz[:CONTOUR_FRAMES]
         return arrays
+
+
+def _in_blocks(model: Any, settings: Settings) -> Any:
+    """The model as it is, or one that takes shorter independent blocks, as it takes long audio at its own length."""
+    if "block_frames" not in settings:
+        return model
+    shorter = copy.copy(model)
+    shorter.chunk = settings["block_frames"]
+    return shorter
 
 
 def rounding(model: Any, exact: Any, audio: np.ndarray, mel: np.ndarray, threshold: float) -> Results:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any, ClassVar
@@ -13,7 +14,18 @@ from ..metrics import parity
 from ..metrics.limits import Check, Limits
 from ..metrics.parity import Figures, NotComparable
 from ..metrics.registry import CORR, DELAY, LEVEL_DB, MAX_ABS, SNR_DB, Figure, columns, figures, prefixed
-from .base import Calls, Probe, Results, Settings, Suite, Validated, compared, floor_of, sound_figures
+from .base import (
+    LONGEST_SEGMENT_S,
+    Calls,
+    Probe,
+    Results,
+    Settings,
+    Suite,
+    Validated,
+    compared,
+    floor_of,
+    sound_figures,
+)
 from .config import VoiceOptions
 
 HOP_SAMPLES = 160
@@ -21,9 +33,14 @@ HOP_SAMPLES = 160
 ATTENTION_FRAMES = 1000
 # decoding in float64 is slow: its rounding floor is measured on the first three seconds
 FLOOR_FRAMES = 300
-BATCH_FRAMES = 26
-# drops 7.8 of them: cut to 7, where rounding would make it 8
-DROPPING_RATE = 0.7
+# of a batch: odd for the text encoder, and even behind it, where leading frames are dropped
+BATCH_FRAMES = 27
+# of which so many are dropped: cut to 7, where rounding would make it 8
+DROPPED_FRAMES = 7.8
+# fewer than the relative attention sees to either side; of so many items that a floor is measured on enough values
+FEW_FRAMES, FEW_ITEMS = 3, 6
+# lowest and highest F0 of a batch: beyond the ends of the pitch codes and of RMVPE, all valid
+F0_RANGE_HZ = (0.5, 4000.0)
 LATENT_DEVIATION = 0.66666
 PITCH_LOW_HZ, PITCH_HIGH_HZ = 50.0, 1100.0
 
@@ -49,7 +66,7 @@ class Synthesizer(Suite):
     takes_audio = False
     shared = (("z_p", "latent"), ("z", "flow"))
     extras = ("attention_steps",)
-    longest_traced_s = 43.0
+    longest_traced_s = LONGEST_SEGMENT_S
     pipeline_step = "audio"
     validated = (
         Validated("Text encoder", r"(enc_p\.|m_p$|logs_p$)"),
@@ -143,21 +160,32 @@ class Synthesizer(Suite):
         return model.infer(*_arguments(model, given, settings))
 
     def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
-        """One clip; and short ones of several lengths and speakers, the leading frames dropped."""
+        """One clip; three short ones of several lengths and speakers, the leading frames dropped; others of the same
+        shape, none dropped, with other masks and noise; and a few unvoiced frames."""
         given = self.inputs(audio, settings, facts)
         names = ("phone", "pitch", "f0", "lengths", "speaker")
         one = {name: given[name] for name in names}
-        frames = min(given["phone"].shape[1], BATCH_FRAMES)
         rng = np.random.default_rng([settings["seed"], 6])
-        f0 = np.where(rng.random((2, frames)) < 0.3, 0, rng.uniform(60, 800, (2, frames))).astype(np.float32)
-        several = {
-            "phone": rng.standard_normal((2, frames, facts["phone_channels"]), dtype=np.float32),
-            "pitch": pitch_codes(f0),
-            "f0": f0,
-            "lengths": np.array([frames, frames * 2 // 3]),
-            "speaker": np.array([facts["speakers"] - 1, 0]),
-        }
-        return Probe("clip", one), Probe("batch", several, {"rate": DROPPING_RATE})
+
+        def batch(lengths: list[int], speakers: list[int], voiced: float) -> Results:
+            shape = len(lengths), max(lengths)
+            low, high = map(math.log, F0_RANGE_HZ)
+            f0 = np.exp(rng.uniform(low, high, shape)) * (rng.random(shape) < voiced)
+            return {
+                "phone": rng.standard_normal((*shape, facts["phone_channels"]), dtype=np.float32),
+                "pitch": pitch_codes(f0),
+                "f0": f0.astype(np.float32),
+                "lengths": np.array(lengths),
+                "speaker": np.array(speakers),
+            }
+
+        n, last = BATCH_FRAMES, facts["speakers"] - 1
+        return (
+            Probe("clip", one),
+            Probe("batch", batch([n, n * 2 // 3, 1], [last, 0, last], 0.7), {"rate": 1 - DROPPED_FRAMES / n}),
+            Probe("same shape", batch([n // 3, n, n - 1], [0, last, 0], 0.7), {"seed": settings["seed"] + 1}),
+            Probe("few frames", batch([FEW_FRAMES] * FEW_ITEMS, [last] * FEW_ITEMS, 0.0)),
+        )
 
     def components(self, configured: tuple[str, ...], facts: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(name for name in configured if name != "source" or facts["has_f0"])

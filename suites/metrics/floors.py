@@ -93,9 +93,13 @@ class Tolerances:
         return cls(model, policy.get(device) or policy.get("cpu") or policy.get("gpu") or {})
 
     def excess(self, path: str, name: str, metric: str) -> float:
-        """At least 1; of a stage that the table does not know, 1."""
+        """At least 1; of a stage that the table does not know, 1; of a call without stages, whose name is in
+        brackets, that of the noisiest stage."""
         model, key = row_of(self.model, path, name)
-        return max(1.0, float(self.tables.get(model, {}).get(key, {}).get(metric, 1.0)))
+        rows = self.tables.get(model, {})
+        if path.startswith("(") and not path.startswith("(whole call"):
+            return max([1.0, *(float(row[metric]) for row in rows.values())])
+        return max(1.0, float(rows.get(key, {}).get(metric, 1.0)))
 
     def usual_floor(self, path: str, name: str, metric: str, entry: Entry) -> float | None:
         """What rounding does to a value of this level, by the table; of a stage that it does not know, the largest

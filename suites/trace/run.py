@@ -203,12 +203,24 @@ class TraceRun(Sides):
                 self.report(f"{variant}, {probe.name}: {row.path}")
                 yield row
 
+    def only_walk(self, probe: Probe) -> None:
+        """What is done to the compared side on this probe, without the reference and without judging."""
+        worker = self.workers[self.other]
+        with in_files(probe.inputs) as files:
+            worker.ask("prepare", self.timeout_s, inputs=files)
+            common = {"exact": False, "sample_rate": self.sample_rate, "settings": probe.settings}
+            worker.ask("trace_open", self.timeout_s, reference=False, **common)
+            while worker.ask("trace_next", self.timeout_s)["path"] is not None:
+                pass
+            for pieces in (False, True):
+                worker.ask("trace_call", self.timeout_s, settings=probe.settings, pieces=pieces)
+
     def _variants(self) -> Iterator[Stage]:
         """As configured; and with every optimisation off, whose stages are the finest."""
         yield from self.walk(self.probes(self.seconds(plain=False)), CONFIGURED)
         if self.optimize and self.trace_options.plain:
             self.load_other("none")
-            yield from self.walk(self.probes(self.seconds(plain=True)), PLAIN)
+            yield from self.walk((p for p in self.probes(self.seconds(plain=True)) if p.plain), PLAIN)
 
     def _keep(self, row: Stage) -> None:
         self.rows.append(row)
