@@ -53,6 +53,7 @@ EXPLANATIONS = (
         Kind("zero", "zero everywhere", patterns.constant, True),  # a branch left out
         Kind("zero", "constant ({text}) everywhere", patterns.constant, False),
     ),
+    (Kind("mask", "{text}", patterns.masked, patterns.MOSTLY),),  # a mask left out, or of another item
     (
         Kind("near zero", "effectively zero (at most {most}, reference up to {most_r}) everywhere", patterns.near_zero),
         Kind("sign", "opposite sign everywhere", patterns.sign),
@@ -93,12 +94,17 @@ REGISTRY: tuple[tuple[Kind, ...], ...] = (
     (Kind("edge", "{place}", places.place, "edge", False, *INSIDE),),  # padding, ``output_padding``
     (Kind("part", "{place}", places.place, "part", False, *INSIDE),),  # masks, one head, one layer
     BY_INDEX,
+    (Kind("mask", "{text}", patterns.masked, 0.0),),  # the lengths of another batch
+    (
+        Kind("offset", "an offset of {addend} in {wrong} of {size} values", patterns.of_some, "offset"),  # a wrong bin
+        Kind("gain", "a factor of {gain} in {wrong} of {size} values", patterns.of_some, "gain"),
+    ),
     (Kind("edge", "mostly {place}", places.place, "edge", True, *INSIDE),),
     (Kind("part", "mostly {place}", places.place, "part", True, *INSIDE),),
     (Kind("scattered", "scattered: {wrong} of {size} values differ", patterns.scattered),),  # ties, thresholds
     (Kind("offset", "mostly a constant offset of {mean:.4g}, {rest:.3g} (RMS) around it", patterns.mostly_offset),),
-    (Kind("noise", "noise everywhere, not correlated with the reference, {level}", patterns.noise),),  # precision
-    (Kind("everywhere", "everywhere, in no known pattern{likeness}", patterns.everywhere),),  # another computation
+    (Kind("noise", "noise {extent}, not correlated with the reference, {level}", patterns.noise),),  # precision
+    (Kind("everywhere", "{extent}, in no known pattern{likeness}", patterns.everywhere),),  # another computation
 )
 # fmt: on
 if missing := set(get_args(KindName)) - {kind.name for group in REGISTRY for kind in group}:

@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast, get_args
 import numpy as np
 
 KindName = Literal[
-    "none", "empty", "shape", "not finite", "zero", "near zero", "sign", "gain", "offset", "affine", "roll", "shift",
-    "flip", "permutation", "transposed", "reshaped", "edge", "part", "channel gain", "channel offset",
+    "none", "empty", "shape", "not finite", "zero", "mask", "near zero", "sign", "gain", "offset", "affine", "roll",
+    "shift", "flip", "permutation", "transposed", "reshaped", "edge", "part", "channel gain", "channel offset",
     "channel affine", "scattered", "noise", "everywhere",
 ]  # fmt: skip
 Slices = tuple[slice, ...]

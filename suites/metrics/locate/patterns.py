@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from . import wording
-from .core import AXES, FEW, Facts, Match, Pair, Predict, Sums, blocks, f64, number
+from .core import AXES, FEW, Facts, Match, Pair, Predict, Sums, blocks, dot, f64, number
 
 NEGLIGIBLE = 1e-3  # of the reference's level: 60 dB below it
+MOSTLY = 0.9  # share of the values that is told as everywhere
+FEWEST = 8  # values that a rule about some of them must explain
 
 
 def constant(pair: Pair, zero: bool) -> Iterator[Match]:
@@ -44,9 +47,75 @@ def scaling(pair: Pair, model: str) -> Iterator[Match]:
         return
     if model == "gain" and not NEGLIGIBLE <= abs(g) <= 1 / NEGLIGIBLE and abs(slope - g) > abs(g) / 2:
         return  # the ratio of two levels, not a factor: the result does not vary with the reference by it
+    if model != "offset" and not _varies_with(Sums(*map(float, sums)), g, c):
+        return
     facts = {"factor": number(g), "db": number(20 * math.log10(abs(g))) if g else None} if model != "offset" else {}
     facts |= {"offset": number(c)} if model != "gain" else {}
     yield Match(facts, {"gain": wording.factor(g), "addend": f"{c:.4g}"}, lambda s: g * f64(pair.reference[s]) + c)
+
+
+def _varies_with(sums: Sums, g: Any, c: Any) -> bool:
+    """Whether factors and offsets explain the result itself. Where the reference is far larger, in places that one side
+    masks, any small factor explains the difference."""
+    left = sums.vv - 2 * (g * sums.vr + c * sums.v) + g * g * sums.rr + 2 * g * c * sums.r + c * c * sums.n
+    return bool(np.sum(left) <= np.sum(sums.vv) / 16)
+
+
+def masked(pair: Pair, share: float) -> Iterator[Match]:
+    """Wherever both differ one of them is a certain value, such as zero or a masked score; at least in ``share``."""
+    measured, size = pair.measured, pair.value.size
+    small = min(pair.tolerance, measured.max_abs / FEW)
+    flat = all(high - low <= 2 * small for low, high in (measured.range_v, measured.range_r))  # then it is an offset
+    if flat or measured.wrong < max(FEWEST, share * size):
+        return
+    for c in dict.fromkeys((*measured.range_r, *measured.range_v, 0.0)):
+        missing = extra = 0
+        for _, v, r in blocks(pair.value, pair.reference):
+            bad = np.abs(v - r) > pair.tolerance
+            masks = np.abs(r - c) <= small, np.abs(v - c) <= small
+            if (bad & ~masks[0] & ~masks[1]).any():
+                break
+            missing, extra = (n + int(np.count_nonzero(bad & m)) for n, m in zip((missing, extra), masks, strict=True))
+        else:
+            counts = {"the reference": missing, "this": extra}
+            told = [f"{count} of {size} values are {c:.4g} in {side} only" for side, count in counts.items() if count]
+            if size in counts.values():
+                told = [f"{c:.4g} in {'the reference' if missing else 'this'} only everywhere"]
+            yield Match({"constant": number(c), "missing": missing, "extra": extra}, {"text": " and ".join(told)})
+            return
+
+
+def of_some(pair: Pair, model: str) -> Iterator[Match]:
+    """One addend, of either sign, or one factor, that holds nine tenths of the difference of all values that differ."""
+    measured, tolerance, size = pair.measured, pair.tolerance, pair.value.size
+    if not FEWEST <= measured.wrong < size:
+        return
+    total = np.zeros(5)
+    for _, v, r in blocks(pair.value, pair.reference):
+        v, r = (x[np.abs(v - r) > tolerance] for x in (v, r))
+        d = v - r
+        total += [d.sum(), np.abs(d).sum(), dot(d, d), dot(d, r), dot(r, r)]
+    mean, absolute, dd, dr, rr = total / measured.wrong
+    words: Facts = {"wrong": measured.wrong, "size": size}
+    if model == "gain":
+        factor = 1 + dr / rr if rr > 0 else 1.0
+        if dr * dr >= 0.99 * dd * rr and abs(factor) >= NEGLIGIBLE:
+            left = _left(dd, dd - dr * dr / rr)
+            yield Match({"factor": number(factor), **words, **left}, {"gain": wording.factor(factor)})
+        return
+    rest = math.sqrt(max(0.0, dd - absolute * absolute))
+    if absolute > FEW * tolerance and absolute * absolute >= 0.9 * dd:
+        one_sign = abs(mean) > 0.9 * absolute
+        text = f"{mean:.4g}" if one_sign else f"{absolute:.4g} or {-absolute:.4g}"
+        text += f" (RMS {rest:.2g} around it)" if rest > FEW * tolerance else ""
+        facts = {"offset": number(mean if one_sign else absolute), **words, **_left(dd, rest * rest)}
+        yield Match(facts, {"addend": text})
+
+
+def _left(energy: float, left: float) -> Facts:
+    """What a rule leaves of a difference, of its mean energies before and after, as ``explains`` tells it."""
+    left = max(left, 1e-20 * energy)
+    return {"remains": math.sqrt(left), "removed_db": round(10 * math.log10(energy / left), 1)}
 
 
 def offset_of_nonzero(pair: Pair) -> Iterator[Match]:
@@ -63,6 +132,8 @@ def per_index(pair: Pair, model: str) -> Iterator[Match]:
     """A factor, an offset, or both for each index of one axis."""
     for axis, sums in pair.once(_sums_by_axis).items():
         g, c = sums.fit(model)
+        if model != "offset" and not _varies_with(sums, g, c):
+            continue
         effect = (g - 1) ** 2 * sums.rr + 2 * (g - 1) * c * sums.r + c * c * sums.n
         unchanged = (effect <= 1e-4 * effect.max()) & (effect <= 1e-4 * sums.rr)
         if np.count_nonzero(unchanged) >= len(g) / 2:  # the others are a place, not a rule of the axis
@@ -129,13 +200,21 @@ def noise(pair: Pair) -> Iterator[Match]:
     if size < 32 or own is None or of_difference is None:
         return
     if own >= 0.1 and abs(of_difference) <= max(0.1, 3 / math.sqrt(size)):
-        yield Match(facts, {"level": f"{abs(snr):.0f} dB {'below' if snr >= 0 else 'above'} it"})
+        level = f"{abs(snr):.0f} dB {'below' if snr >= 0 else 'above'} it"
+        yield Match(facts, {"level": level, "extent": _extent(pair)})
 
 
 def everywhere(pair: Pair) -> Iterator[Match]:
-    own = pair.once(_similarity)["correlation"]
-    text = "" if own is None else f", correlation with the reference {wording.correlation(own)}"
-    yield Match(pair.once(_similarity), {"likeness": text})
+    own, measured, size = pair.once(_similarity)["correlation"], pair.measured, pair.value.size
+    # a correlation knows neither of an offset nor of a factor
+    text = f", mean difference {measured.d / size:.2g}, RMS {math.sqrt(measured.dd / size):.2g}"
+    text += "" if own is None else f", correlation with the reference {wording.correlation(own)}"
+    yield Match(pair.once(_similarity), {"likeness": text, "extent": _extent(pair)})
+
+
+def _extent(pair: Pair) -> str:
+    wrong, size = pair.measured.wrong, pair.value.size
+    return "everywhere" if wrong > MOSTLY * size else f"in {wrong} of {size} values"
 
 
 def _similarity(pair: Pair) -> Facts:
