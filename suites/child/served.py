@@ -65,6 +65,7 @@ class ServedModel:
         self._reference_walk: ReferenceWalk
         self._traced_walk: TracedWalk
         self._patches: Any = None
+        self._coverage: Any = None
         self._slowdowns: dict[str, float] = {}
 
     @cached_property
@@ -155,6 +156,20 @@ class ServedModel:
         if request["name"] is not None:
             self._patches = Patches()
             FAULTS[request["name"]].inject(self._patches)
+        return {}
+
+    def cover(self, request: Request) -> Answer:
+        """Record from now on which branches of the package in the folder ``source`` are taken; or, without a ``file``,
+        end that and write them to the one named before."""
+        import coverage
+
+        if request["file"] is not None:
+            options = {"data_file": request["file"], "source": [request["source"]], "branch": True}
+            self._coverage = coverage.Coverage(**options, config_file=False, messages=False)
+            self._coverage.start()
+        else:
+            self._coverage.stop()
+            self._coverage.save()
         return {}
 
     # ------------------------------------------------------------------ timing
@@ -335,6 +350,15 @@ class ServedModel:
 
     def trace_judge(self, request: Request) -> Answer:
         return self._traced_walk.judge(request["entries"], request["limits"])
+
+    def trace_again(self, request: Request) -> Answer:
+        """Compare two more walks with each other at the stage ``until``: a stage that keeps nothing repeats itself."""
+        from .walks import TracedWalk
+
+        one, other = (
+            self._suite.walk(self._model, self._inputs, self._settings | request["settings"]) for _ in range(2)
+        )
+        return {"again": TracedWalk(one, other).again(request["until"], request["entry"])}
 
     def trace_call(self, request: Request) -> Answer:
         """Compare the call as users make it with the stages that have just been walked; if asked, in small pieces."""

@@ -282,6 +282,14 @@ class TracedWalk:
         elif more:  # the last one's stays
             self.result = self.chain.array(self.chain.event.product)
 
+    def again(self, until: str, entry: str) -> Answer:
+        """The figures between both walks at a stage, where neither was fed: two calls on the same values."""
+        while self.fed.advance() and self.chain.advance():
+            if self.fed.event.whole_path == until:
+                ours, theirs = self.fed.array(entry), self.chain.array(entry)
+                return {"reason": "absent"} if ours is None or theirs is None else figures(ours, theirs)
+        return {"reason": f"it does not come to {until} again"}
+
     def whole(self, result: np.ndarray) -> Answer:
         """Compare the call as users make it with the result of its stages one by one."""
         if self.result is None:

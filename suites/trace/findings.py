@@ -157,9 +157,16 @@ def _sentence(rows: Sequence[Row], row: Row, pinned: str | None) -> str:
     same = [r for r in rows if (r["variant"], r["probe"]) == (row["variant"], row["probe"])]
     place = next(i for i, other in enumerate(same) if other is row)
     later = with_inheritance(same)[place + 1 :]
+    # a call has no stages: its row repeats what the last stage has on own values
+    calls, later = ([r for r in later if (r["path"] in (WHOLE, PIECES)) is kind] for kind in (True, False))
     inherited = sum(r["status"] == INHERITED for r in later)
-    if later and not is_off(later[-1]):
+    wrong_calls = [r for r in calls if r["status"] == FAULT]
+    if later and not is_off(later[-1]) and not wrong_calls:
         text += " The result of this walk is not affected."
+    for call in wrong_calls:
+        size = f"differs from its stages by up to {call['added']['max_abs']:.3g}" if "max_abs" in call["added"] else ""
+        name = call["path"].strip("()")
+        text += f" The {name} {size or 'is wrong as well: ' + str(call['added'].get('reason'))}."
     others = list(dict.fromkeys(r["path"] for r in later if r["status"] == FAULT and r["path"] != row["path"]))
     if inherited:
         text += f" {inherited} later values are right in themselves and only inherit the error."

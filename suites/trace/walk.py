@@ -28,9 +28,12 @@ OK, FAULT, INHERITED, REFERENCE_WRONG = "ok", "at fault", "inherited", "referenc
 NOT_JUDGED = "not judged"
 WRONG = "the reference is wrong here: {operation} with output {shape} {how}"
 FAR = "is {error:.2g} from its own float64, {times:.2g} times what rounding explains"
-HIDDEN = (
-    "right on the reference's values, but on its own {times:.3g} times what rounding accumulates: something passes to "
-    "it from the stage before, beside the values that are compared"
+HIDDEN = "right on the reference's values, but on its own {times:.3g} times what rounding accumulates: "
+# why: what a walk that is repeated on the same values decides
+PASSED_ON = "something passes to it from a stage before, beside the values that are compared"
+KEPT = (
+    "called again on the same values it gives others (by {error:.2g}), so it or a stage before it keeps something from "
+    "one call to the next"
 )
 # the path of the row that judges the call as users make it
 WHOLE = "(whole call)"
@@ -173,7 +176,12 @@ class ProbeTrace:
             return
         row.status, self.comparable = FAULT, False
         times = max(row.chained[metric] / bound for metric, bound in limit.items())
-        row.where = {"kind": "hidden", "sentence": HIDDEN.format(times=times), "facts": {"chained_limit": limit}}
+        ask = {"settings": self.probe.settings, "until": row.path, "entry": row.entry}
+        again = self.pair.ask(self.pair.other, "trace_again", **ask)["again"]
+        kept = exceeds(again, limit)
+        why = KEPT.format(error=again.get("max_abs", math.inf)) if kept else PASSED_ON
+        facts = {"chained_limit": limit, "again": again, "kept": kept}
+        row.where = {"kind": "hidden", "sentence": HIDDEN.format(times=times) + why, "facts": facts}
 
     def _whole(self, last: Stage, path: str) -> Iterator[Stage]:
         """The call as users make it, if there is one, compared with its stages: tiles and blocks have no stage."""

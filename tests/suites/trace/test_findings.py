@@ -24,7 +24,7 @@ from suites.trace.findings import (
     validation,
     with_inheritance,
 )
-from suites.trace.walk import BLANK, FAULT, INHERITED, OK, WHOLE
+from suites.trace.walk import BLANK, FAULT, INHERITED, OK, PIECES, WHOLE
 
 MODELS = TRACED
 VOICES = ("synth_v1_40k_f0", "synth_v2_32k_f0_mrf", "synth_v2_24k_f0_refinegan", "synth_v2_48k_nof0")
@@ -102,6 +102,19 @@ def test_a_walk_ends_at_the_first_clear_fault(stages):
     faults = [i for i, (_, times) in enumerate(stages) if times > 1]
     assert named is (rows[(clear or faults)[0]] if faults else None)
     assert list(walked) == (rows[clear[0] + 1 :] if clear else [])
+
+
+def test_a_result_that_is_not_affected_is_said_only_where_the_calls_are_right():
+    stages = row("mel", CLEARLY), row("cnn"), row("f0")
+    right, wrong = (row(path, times, 0.5) for path, times in ((WHOLE, 0.5), (PIECES, 0.5))), row(WHOLE, 8e7, 0.5)
+    assert "The result of this walk is not affected." in found(*stages, *right).sentence
+    sentence = found(*stages, wrong).sentence
+    assert "not affected" not in sentence
+    assert "The whole call differs from its stages by up to 800." in sentence
+    assert "adds errors of their own" not in sentence
+    alone = found(row("f0"), wrong, row(PIECES, 0.5)).sentence
+    assert alone.startswith("Every stage is right by itself; the call as users make it is not")
+    assert "not affected" not in alone
 
 
 @pytest.mark.parametrize("inner", ["unet.encoder.layers.1.conv.0.conv.3", "unet.encoder.layers.1", "cnn"])

@@ -86,6 +86,9 @@ class Local(Pair):
     def trace_judge(self, worker: str, entries: Any, limits: Any) -> dict[str, Any]:
         return self.walks[worker].judge(entries, limits)
 
+    def trace_again(self, worker: str, until: str, entry: str, **_: Any) -> dict[str, Any]:
+        return {"again": TracedWalk(self.begin(worker), self.begin(worker)).again(until, entry)}
+
     def trace_call(self, worker: str, pieces: bool, **_: Any) -> dict[str, Any]:
         if pieces:
             return {"added": None}
@@ -274,6 +277,35 @@ def test_own_values_that_lead_another_way_end_the_chain_only():
     last = next(row for row in rows if row.path == "c")
     assert "far too loud" in last.chained["reason"]
     assert last.status == OK
+
+
+class Tagged(np.ndarray):
+    """Carries something that no comparison sees, and that is gone where the reference's value takes its place."""
+
+    tag = np.float32(0)
+
+
+def tagged(x: np.ndarray) -> np.ndarray:
+    found = x.view(Tagged)
+    found.tag = np.float32(0.5)
+    return found
+
+
+def test_what_passes_beside_the_values_is_told_from_what_is_kept_between_calls():
+    reads = leaf("c", lambda x: np.asarray(x + x.dtype.type(0.3) + getattr(x, "tag", np.float32(0))))
+    stages = (STAGES[0], leaf("b", lambda x: x), reads)
+    reference = (*stages[:2], STAGES[-1])
+    passed = (stages[0]._replace(apply=after("a", tagged)[0].apply), *stages[1:])
+    found = fault_of(rows_of(passed, reference))
+    assert (found.path, found.where["kind"]) == ("c", "hidden")
+    assert "passes to it from a stage before, beside the values" in found.where["sentence"]
+
+    calls = iter(range(100))
+    kept = leaf("c", lambda x: x + x.dtype.type(0.3 if next(calls) % 2 == 0 else 0.31))
+    found = fault_of(rows_of((*stages[:2], kept), reference))
+    assert (found.path, found.where["kind"], found.where["facts"]["kept"]) == ("c", "hidden", True)
+    assert "called again on the same values it gives others (by 0.01)" in found.where["sentence"]
+    assert "passes to it" not in found.where["sentence"]
 
 
 def without_the_end(x: np.ndarray) -> np.ndarray:
