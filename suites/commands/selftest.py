@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..base.outcome import Answer
-from ..selftest import alarms, coverage, faults, known
+from ..selftest import alarms, coverage, faults, known, reach
 
 HELP = "how often the harness itself is right"
 EXAMPLES = (
@@ -22,6 +22,7 @@ TESTS = {
     "power": (alarms.power, "slowdowns of known size that gates catch"),
     "coverage": (coverage.coverage, "intervals that hold the long-run speed-up while other work comes and goes"),
     "known": (known.known, "sleeps, work and memory of known size are measured right"),
+    "reach": (reach.reach, "branches of rvc_mlx that the probes of the traces take"),
 }
 
 
