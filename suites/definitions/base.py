@@ -205,6 +205,9 @@ class Suite:
         installed = tuple(name for name, reason in external.items() if reason is None)
         return plan._replace(components=components, absent=frozenset(reasons), external=installed), reasons
 
+    def check(self, settings: Settings, facts: Mapping[str, Any]) -> None:
+        """Refuse, before a trace begins, an option that fits its type and not this model. Raises ``UserError``."""
+
     def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
         """What a trace walks this model on, so that every way through it is taken."""
         raise NotImplementedError

@@ -32,7 +32,7 @@ from ..metrics.registry import (
 from . import probes, rmvpe
 from .base import Calls, Probe, Results, Samples, Settings, Steps, Validated, compared
 from .pipeline_figures import convert_figures, f0_figures, filter_figures, joined, with_knobs
-from .stack import Loaded, Stack
+from .stack import SYNTHESIZER, Loaded, Stack
 
 HOP_SAMPLES = 160
 # the other settings are compared on the first five seconds, float64 rounding on the first three
@@ -200,6 +200,11 @@ class Pipeline(Stack):
         events = self.walk(model, given, settings)
         features = next(e.carry["features"] for e in events if e.whole_path == "segment.0.features")
         return features[::KEPT_FRAMES]
+
+    def check(self, settings: Settings, facts: Mapping[str, Any]) -> None:
+        SYNTHESIZER.check(settings, facts)
+        if settings["index"] is not None:
+            probes.check_index(settings["index"], facts["phone_channels"])
 
     def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
         return probes.of_conversion(audio, KNOBS, facts["speakers"])

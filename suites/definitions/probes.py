@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from rvc_common.index import Stored
+from rvc_common.index import Stored, read_index
 from rvc_common.rmvpe import N_BINS
 
+from ..base.errors import UserError
 from ..inputs.recordings import SAMPLE_RATE, Audio
 from .base import Probe
 
@@ -52,6 +53,16 @@ def extreme_salience(rng: np.random.Generator, threshold: float) -> np.ndarray:
     centres = rng.integers(8, N_BINS - 8, DECODED_FRAMES - 18)
     salience[np.arange(18, DECODED_FRAMES), centres] = rng.random(centres.size) * 0.9 + 0.05
     return salience
+
+
+def check_index(path: str, channels: int) -> None:
+    """Raises ``UserError``: the file is no index, or its vectors are not those of a voice with so many values."""
+    try:
+        width = read_index(path).vectors.shape[1]
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if width != channels:
+        raise UserError(f"index {path} holds vectors of {width} values, this voice takes {channels}")
 
 
 def in_lists(vectors: np.ndarray, own: np.ndarray) -> Stored:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..base.errors import UserError
 from ..inputs.recordings import Audio
 from ..metrics import parity
 from ..metrics.limits import Check, Limits
@@ -159,6 +160,12 @@ class Synthesizer(Suite):
     def call(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
         return model.infer(*_arguments(model, given, settings))
 
+    def check(self, settings: Settings, facts: Mapping[str, Any]) -> None:
+        if settings["speaker"] >= facts["speakers"]:
+            raise UserError(
+                f"suite.speaker={settings['speaker']}: this voice has speakers 0 to {facts['speakers'] - 1}"
+            )
+
     def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
         """One clip; three short ones of several lengths and speakers, the leading frames dropped; others of the same
         shape, none dropped, with other masks and noise; and a few unvoiced frames."""
@@ -180,10 +187,11 @@ class Synthesizer(Suite):
             }
 
         n, last = BATCH_FRAMES, facts["speakers"] - 1
+        other = min(1, last)
         return (
             Probe("clip", one),
-            Probe("batch", batch([n, n * 2 // 3, 1], [last, 0, last], 0.7), {"rate": 1 - DROPPED_FRAMES / n}),
-            Probe("same shape", batch([n // 3, n, n - 1], [0, last, 0], 0.7), {"seed": settings["seed"] + 1}),
+            Probe("batch", batch([n, n * 2 // 3, 1], [last, 0, other], 0.7), {"rate": 1 - DROPPED_FRAMES / n}),
+            Probe("same shape", batch([n // 3, n, n - 1], [other, last, 0], 0.7), {"seed": settings["seed"] + 1}),
             Probe("few frames", batch([FEW_FRAMES] * FEW_ITEMS, [last] * FEW_ITEMS, 0.0)),
         )
 

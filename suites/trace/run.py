@@ -78,6 +78,7 @@ class Sides:
                 self.facts[name] |= {"model": self._load(name, self.config.optimize)}
             except (WorkerError, WorkerLost) as error:
                 raise UserError(str(error)) from None
+        self.suite.check(self.settings, self.facts[self.reference]["model"])
 
     def _load(self, name: str, optimize: Any) -> Facts:
         self.report(f"loading the model on {name}")
@@ -148,8 +149,12 @@ class Sides:
         worker = self.workers[self.reference]
         with in_files(probe.inputs) as files, scratch_folder() as folder:
             worker.ask("prepare", self.timeout_s, inputs=files)
-            worker.ask("own_features", self.timeout_s, settings=probe.settings, path=str(folder / "vectors.npy"))
-            return probe._replace(inputs={**probe.inputs, "vectors": np.load(folder / "vectors.npy")})
+            path = str(folder / "vectors.npy")
+            try:
+                worker.ask("own_features", self.timeout_s, settings=probe.settings, path=path)
+            except WorkerError as error:
+                raise UserError(f"probe {probe.name!r}: {error}") from None
+            return probe._replace(inputs={**probe.inputs, "vectors": np.load(path)})
 
     def seconds(self, plain: bool) -> float:
         """What the user asked for, else the suite's default; without optimisations a CPU is slow."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..base.backends import BACKENDS
+from ..base.errors import UserError
 from ..base.files import in_files, scratch_folder
 from ..base.lines import SCHEMA, Stage
 from ..definitions.base import Probe
@@ -72,7 +73,7 @@ class ProbeTrace:
     def rows(self) -> Iterator[Stage]:
         """The rows as they are found.
 
-        Raises ``WorkerLost``: one of the two died."""
+        Raises ``WorkerLost``: one of the two died. Raises ``UserError``: both sides refuse this input."""
         common = {"exact": True, "sample_rate": self.pair.sample_rate, "settings": self.probe.settings}
         with scratch_folder() as self.folder, in_files(self.probe.inputs) as files:
             for worker in (self.pair.reference, self.pair.other):
@@ -87,7 +88,10 @@ class ProbeTrace:
             try:
                 step = self.pair.ask(self.pair.other, "trace_next")
             except WorkerError as error:
-                rest = self._reference_at(None, True)["skipped"]
+                try:
+                    rest = self._reference_at(None, True)["skipped"]
+                except WorkerError as same:  # what neither side takes says nothing about either
+                    raise UserError(f"probe {self.probe.name!r}, after {last}: {same}") from None
                 yield self._failed(rest[0] if rest else last, f"after {last}, this stage raises {error}")
                 return
             path = step["path"]
