@@ -148,14 +148,14 @@ class ServedModel:
 
     def inject(self, request: Request) -> Answer:
         """Make a known fault, before the model is loaded; or, without a name, take it back."""
-        from ..faults import FAULTS, Patches
+        from ..faults import Patches, inject
 
         if self._patches is not None:
             self._patches.undo()
         self._patches = None
         if request["name"] is not None:
             self._patches = Patches()
-            FAULTS[request["name"]].inject(self._patches)
+            inject(request["name"], self._patches)
         return {}
 
     def cover(self, request: Request) -> Answer:

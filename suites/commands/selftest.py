@@ -12,7 +12,8 @@ EXAMPLES = (
     ("selftest known", "sleeps, work and memory of known size (half a minute)"),
     ("selftest faults only=rmvpe clean=0", "known faults of one model are injected, and must be found (minutes)"),
 )
-OPTIONS = """faults: only=PATTERN (default: all of them), clean=60, seed=0, out=FOLDER (default: in runs);
+OPTIONS = """faults: only=PATTERN (default: all of them; ^$ for none), clean=60, drawn=0 (single lines changed at
+random), seed=0, out=FOLDER (default: in runs);
 aa, power, coverage: suite=NAME (default: components; components; rmvpe), count=NUMBER (default: 100; 4; 40),
 policy=default, full=false, out=FOLDER (default: nowhere), and any override of a run; coverage: busy=0.5;
 known: backend=NAME (default: torch_cpu where it is installed)"""

@@ -39,7 +39,10 @@ HOP_SAMPLES = 160
 KNOBS = {"protect": 0.33, "index_rate": 0.75, "rms_mix": 0.25}
 KNOB_SECONDS, FLOOR_SECONDS = 5, 3
 INDEX_VECTORS = 256
-KEPT_FRAMES = 5
+# of the features that an index holds: as many from every recording, so that indexes of one shape differ
+OWN_VECTORS = 16
+# an undecided frame that moved by more than this fell the other way
+FLIPPED_CENTS = 1.0
 # which part of the call a reported step ends; those of segments are reported as segment.NUMBER.NAME
 # of a conversion by a port: the audio at 16 kHz, and the settings of ``Pipeline.convert``
 PORT_TAKES = ("audio", "transpose", "index", "index_rate", "protect", "rms_mix", "speaker", "threshold")
@@ -199,7 +202,7 @@ class Pipeline(Stack):
         """Some of the very features of this input: a frame that is in the index has distance zero."""
         events = self.walk(model, given, settings)
         features = next(e.carry["features"] for e in events if e.whole_path == "segment.0.features")
-        return features[::KEPT_FRAMES]
+        return features[np.linspace(0, len(features) - 1, OWN_VECTORS).astype(int)]
 
     def check(self, settings: Settings, facts: Mapping[str, Any]) -> None:
         SYNTHESIZER.check(settings, facts)

@@ -34,10 +34,10 @@ HOP_SAMPLES = 160
 ATTENTION_FRAMES = 1000
 # decoding in float64 is slow: its rounding floor is measured on the first three seconds
 FLOOR_FRAMES = 300
-# of a batch: odd for the text encoder, and even behind it, where leading frames are dropped
-BATCH_FRAMES = 27
-# of which so many are dropped: cut to 7, where rounding would make it 8
-DROPPED_FRAMES = 7.8
+# of a batch: even before and after the leading ones are dropped, where the clip has an odd number
+BATCH_FRAMES = 26
+# of which so many are dropped: cut to 8, where rounding would make it 9
+DROPPED_FRAMES = 8.8
 # fewer than the relative attention sees to either side; of so many items that a floor is measured on enough values
 FEW_FRAMES, FEW_ITEMS = 3, 6
 # lowest and highest F0 of a batch: beyond the ends of the pitch codes and of RMVPE, all valid
@@ -167,11 +167,13 @@ class Synthesizer(Suite):
             )
 
     def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
-        """One clip; three short ones of several lengths and speakers, the leading frames dropped; others of the same
-        shape, none dropped, with other masks and noise; and a few unvoiced frames."""
+        """One clip of an odd number of frames; three short ones of several lengths and speakers, the leading frames
+        dropped; others of the same shape, with other masks and noise; and a few unvoiced frames."""
         given = self.inputs(audio, settings, facts)
         names = ("phone", "pitch", "f0", "lengths", "speaker")
-        one = {name: given[name] for name in names}
+        frames = (given["phone"].shape[1] - 1) // 2 * 2 + 1
+        one = {name: given[name][:, :frames] if given[name].ndim > 1 else given[name] for name in names}
+        one["lengths"] = np.array([frames])
         rng = np.random.default_rng([settings["seed"], 6])
 
         def batch(lengths: list[int], speakers: list[int], voiced: float) -> Results:
@@ -187,11 +189,13 @@ class Synthesizer(Suite):
             }
 
         n, last = BATCH_FRAMES, facts["speakers"] - 1
-        other = min(1, last)
+        other, rate = min(1, last), {"rate": 1 - DROPPED_FRAMES / n}
         return (
             Probe("clip", one),
-            Probe("batch", batch([n, n * 2 // 3, 1], [last, 0, other], 0.7), {"rate": 1 - DROPPED_FRAMES / n}),
-            Probe("same shape", batch([n // 3, n, n - 1], [other, last, 0], 0.7), {"seed": settings["seed"] + 1}),
+            Probe("batch", batch([n, n * 2 // 3, 1], [last, 0, other], 0.7), rate),
+            Probe(
+                "same shape", batch([n // 3, n, n - 1], [other, last, 0], 0.7), rate | {"seed": settings["seed"] + 1}
+            ),
             Probe("few frames", batch([FEW_FRAMES] * FEW_ITEMS, [last] * FEW_ITEMS, 0.0)),
         )
 

@@ -37,6 +37,10 @@ class Patches:
         """Another value of ``module.NAME`` or ``module.Class.NAME``."""
         self._made.enter_context(mock.patch.object(*self._owner(where), value))
 
+    def undone(self, undo: Callable[[], object]) -> None:
+        """Call this, too, where the changes are undone."""
+        self._made.callback(undo)
+
     def wrap(self, where: str, changed: Callable[..., Any]) -> None:
         """Replace a function or method: ``changed(original, *arguments)``."""
         original = getattr(*self._owner(where))

@@ -26,12 +26,14 @@ from ..base.outcome import FAILED, PASSED, Answer
 from ..base.run_folder import own_folder
 from ..base.words import options, whole_number
 from ..faults import FAULTS, Fault
+from ..faults.drawn import MODULES, Mutant, mutants
 from ..inputs.weights import voice_names
 from ..measure.config import compose_config
 from ..measure.launch import WorkerError
 from ..trace.findings import Row, first_fault, place_of
 from ..trace.run import TraceRun
 from .alarms import answer_of, rate
+from .reach import Branch
 
 CLEAN_PAIRS = 60
 SECONDS = {"rmvpe": 0.7, "hubert": 0.6, "synthesizer": 0.6, "pipeline": 1.1}
@@ -40,7 +42,7 @@ PLACED_SHARE, FALSE_SHARE = 0.95, 0.01
 
 @dataclass
 class Outcome:
-    """What one trace named. ``expect`` None: a clean pair."""
+    """What one trace named. ``expect`` None: a clean pair. ``drawn``: of a changed line, which may change no result."""
 
     name: str
     model: str
@@ -51,6 +53,7 @@ class Outcome:
     seconds: float
     known: bool = False
     error: str | None = None
+    drawn: bool = False
 
     @property
     def detected(self) -> bool:
@@ -63,14 +66,14 @@ class Outcome:
 
 def faults(words: Sequence[str]) -> Answer:
     """``selftest faults``: 0 where every fault is found, 95 % are placed and at most 1 % of clean pairs accused."""
-    given = options(words, {"only": "", "clean": str(CLEAN_PAIRS), "seed": "0", "out": ""})
+    given = options(words, {"only": "", "clean": str(CLEAN_PAIRS), "drawn": "0", "seed": "0", "out": ""})
     try:
         chosen = [fault for fault in FAULTS.values() if re.search(given["only"], fault.key)]
     except re.error as error:
         raise UserError(f"only={given['only']}: not a regular expression ({error})") from None
-    if not chosen:
+    if not chosen and given["only"] != "^$":
         raise UserError(f"only={given['only']}: no fault of that name; all of them: {', '.join(FAULTS)}")
-    clean, seed = (whole_number(name, given[name]) for name in ("clean", "seed"))
+    clean, drawn, seed = (whole_number(name, given[name]) for name in ("clean", "drawn", "seed"))
     folder = named_path(given["out"] or f"runs/{datetime.now():%Y%m%d-%H%M%S}-selftest-faults")
     if given["out"]:
         check_folder(folder)
@@ -80,10 +83,10 @@ def faults(words: Sequence[str]) -> Answer:
     outcomes = []
     with (
         _alone(folder),
-        tqdm(total=len(chosen) + clean, desc="selftest", dynamic_ncols=True, disable=None) as bar,
+        tqdm(total=len(chosen) + drawn + clean, desc="selftest", dynamic_ncols=True, disable=None) as bar,
         (folder / "outcomes.jsonl").open("w") as file,
     ):
-        for outcome in itertools.chain(_injected(chosen), _clean(clean, seed)):
+        for outcome in itertools.chain(_injected(chosen), _drawn(drawn, seed), _clean(clean, seed)):
             outcomes.append(outcome)
             file.write(json.dumps(vars(outcome)) + "\n")
             file.flush()
@@ -116,6 +119,35 @@ def _injected(chosen: Sequence[Fault]) -> Iterator[Outcome]:
             probes = run.probes(SECONDS[model])
             for fault in members:
                 yield _inject(run, fault, probes)
+
+
+def _drawn(count: int, seed: int) -> Iterator[Outcome]:
+    """Changes of single lines, drawn from all that a trace reaches."""
+    pool = [m for module in MODULES for m in mutants(module) if Branch(m.function, "", m.place).why is None]
+    numbers = np.random.default_rng([seed, 78]).permutation(len(pool))[:count]
+    chosen = sorted((pool[n] for n in numbers), key=lambda m: (m.model, m.voice or ""))
+    for (model, voice), members in itertools.groupby(chosen, key=lambda m: (m.model, m.voice)):
+        run = _run(model, [f"suite.voice={voice}"] if voice else [])
+        with scratch_folder() as folder, run.started(folder):
+            for one in members:
+                yield _inject_drawn(run, one)
+
+
+def _inject_drawn(run: TraceRun, one: Mutant) -> Outcome:
+    start, worker, row, error = time.monotonic(), run.workers[run.other], None, None
+    probes = run.probes(SECONDS[one.model])
+    for variant in ("all", "none") if run.trace_options.plain else ("all",):
+        worker.ask("inject", run.timeout_s, name=one.name)
+        try:
+            run.load_other(variant)
+            row = row or _fault_of(run, [p for p in probes if p.plain or variant == "all"], variant)
+        except WorkerError as problem:
+            error = str(problem)
+        worker.ask("inject", run.timeout_s, name=None)
+    name = f"{one.place} {one.function}: {one.line} -> {one.changed}".replace("|", "/")
+    found = _outcome(name, one.model, ".*", row, start, error=error)
+    found.drawn = True
+    return found
 
 
 def _run(model: str, overrides: Sequence[str]) -> TraceRun:
@@ -167,7 +199,9 @@ def _clean(count: int, seed: int) -> Iterator[Outcome]:
 # ---------------------------------------------------------------------- the report
 def summary(outcomes: Sequence[Outcome]) -> tuple[str, bool]:
     """The report, and whether the trace is as good as it must be."""
-    injected = [o for o in outcomes if o.expect is not None]
+    drawn = [o for o in outcomes if o.drawn]
+    unseen = [o for o in drawn if not o.detected and o.error is None]
+    injected = [o for o in outcomes if o.expect is not None and not o.drawn]
     clean, known = [o for o in outcomes if o.expect is None], [o for o in injected if o.known]
     detected, placed = sum(o.detected for o in injected), sum(o.placed for o in injected)
     accused = [o for o in clean if o.detected]
@@ -178,6 +212,7 @@ def summary(outcomes: Sequence[Outcome]) -> tuple[str, bool]:
         rate("placed at the right innermost stage, first guess", placed, len(injected)),
         rate("of them faults of published ports, placed", sum(o.placed for o in known), len(known)),
         rate("clean pairs accused", len(accused), len(clean)),
+        *([rate("changed lines noticed", len(drawn) - len(unseen), len(drawn))] if drawn else []),
         "",
         "| fault | model | stage named | where | seconds |",
         "| :-- | :-- | :-- | :-- | --: |",
@@ -186,6 +221,12 @@ def summary(outcomes: Sequence[Outcome]) -> tuple[str, bool]:
         verdict = "" if o.placed else " **not placed**" if o.detected else f" **not detected** {o.error or ''}"
         lines.append(_line(o.name + verdict, o))
     lines += [_line(f"clean: {o.name} **accused**", o) for o in accused]
+    if unseen:
+        lines += [
+            "",
+            "Changed lines that were not noticed. Each changes no result that can be told from rounding, or no",
+        ]
+        lines += ["probe shows it:", "", *(f"- {o.model}: `{o.name}`" for o in unseen)]
     good = detected == len(injected) and placed >= PLACED_SHARE * len(injected)
     return "\n".join(lines) + "\n", good and len(accused) <= FALSE_SHARE * len(clean)
 
