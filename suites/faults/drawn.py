@@ -90,6 +90,7 @@ def _parsed(module: str) -> ast.Module:
 
 def _places(tree: ast.Module, module: str) -> Iterator[tuple[str, Any]]:
     """Every expression that can be changed, with the outermost function that it is in."""
+    item: Any
     for item in tree.body:
         inner = [
             (f"{module}.{item.name}.{f.name}", f) for f in getattr(item, "body", ()) if isinstance(f, ast.FunctionDef)
@@ -116,7 +117,7 @@ def _can_change(node: ast.AST) -> bool:
 
 
 def _called(node: ast.Call) -> str:
-    return getattr(node.func, "id", None) or getattr(node.func, "attr", "")
+    return str(getattr(node.func, "id", None) or getattr(node.func, "attr", ""))
 
 
 def _changed(node: Any) -> Any:
