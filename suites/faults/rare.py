@@ -194,7 +194,7 @@ FAULTS = (
     _voice("sine-to-1000", "sines of 1000 Hz at most", argument("source.sine", lambda p, x: np.minimum(x, 1000)),
            r"dec\.m_source\.l_sin_gen"),
     _voice("highest-code", "the highest pitch code is read as the one below", argument("synthesizer.Synthesizer._phone",
-           lambda p, x: None if x is None else np.minimum(x, 254), 3), r"enc_p\.emb_pitch"),
+           lambda p, x: None if x is None else np.minimum(x, 254), 3), r"enc_p\.emb_phone"),
     _voice("all-unvoiced", "noise halved where nothing is voiced", _all_unvoiced, r"dec\.m_source\.l_sin_gen"),
     _pipeline("output-peak", "output limited to 1.0 instead of 0.99", constant("steps.OUTPUT_PEAK", 1.0), "audio"),
     _pipeline("output-clipped", "output clipped instead of scaled", _clipped, "audio"),
