@@ -144,12 +144,13 @@ class Rmvpe(Suite):
 
     def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
         """The clip with a stretch of digital silence; so little that nearly half of the frames are mirrored; two blocks
-        that need no padding, and other audio of that length; salience at the ends of all ranges; a batch of mels; a
-        long one."""
+        that need no padding, and other audio of that length; salience at the ends of all ranges, and in another order;
+        a batch of mels; a long one."""
         clip, n = audio.samples.copy(), audio.samples.size
         clip[n * 6 // 10 : n * 7 // 10] = 0
         blocks = probes.fitted(audio.samples, 2 * BLOCKS_SAMPLES).reshape(2, -1)
         rng = np.random.default_rng([settings["seed"], 7])
+        salience = probes.extreme_salience(rng, settings["threshold"])
 
         def mels(count: int, frames: int) -> Results:
             return {"mel": rng.normal(-5, 2, (count, N_MELS, frames)).astype(np.float32)}
@@ -159,7 +160,8 @@ class Rmvpe(Suite):
             Probe("short", {"audio": audio.samples[:SHORT_SAMPLES]}),
             Probe("blocks", {"audio": blocks[0]}, {"block_frames": BLOCK_FRAMES}),
             Probe("same length", {"audio": probes.loudest(blocks[1], 0.02)}, {"block_frames": BLOCK_FRAMES}),
-            Probe("salience", {"salience": probes.extreme_salience(rng, settings["threshold"])}),
+            Probe("salience", {"salience": salience}),
+            Probe("same frames", {"salience": salience[::-1].copy()}),
             Probe("batch", mels(3, BATCH_FRAMES)),
             Probe("long", mels(1, TILED_FRAMES), plain=False),
         )

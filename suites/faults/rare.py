@@ -171,6 +171,8 @@ FAULTS = (
     _rmvpe("at-threshold", "voiced at the threshold itself", _at_threshold, "cents"),
     _rmvpe("third-mel", "the third of a batch of mels is the first", where("rmvpe.RMVPE._unet",
            lambda self, x: len(x) > 2, _third(0)), r"\(salience\)"),
+    _rmvpe("kept-cents", "decoded as the last salience of this shape", kept("rmvpe.RMVPE._cents",
+           lambda self, salience, threshold: salience.shape), "cents"),
     _rmvpe("kept-mel", "mel kept from the last audio of this length", kept("audio.LogMel.__call__",
            lambda self, x: x.size), "mel"),
     _voice("odd-offsets", "relative scores shifted at odd lengths",
