@@ -27,8 +27,8 @@ FLOOR_FRAMES = 3200
 CONTOUR_FRAMES = 1500
 # 18 frames, padded to 32
 SHORT_SAMPLES = 2800
-# an odd number, and two blocks of 32 frames without any padding
-BLOCK_FRAMES, BLOCKS_SAMPLES = 32, 63 * 160 + 81
+# an odd number, and three blocks of 32 frames without any padding
+BLOCK_FRAMES, BLOCKS_SAMPLES = 32, 95 * 160 + 81
 # mels that are given: of a batch, and of so many frames that the network takes them in tiles once these are small
 BATCH_FRAMES, TILED_FRAMES = 40, 2650
 
@@ -143,7 +143,7 @@ class Rmvpe(Suite):
         return _in_blocks(model, settings).f0(given["audio"], settings["threshold"])
 
     def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
-        """The clip with a stretch of digital silence; so little that nearly half of the frames are mirrored; two blocks
+        """The clip with digital silence in it; so little that nearly half of the frames are mirrored; three blocks
         that need no padding, and other audio of that length; salience at the ends of all ranges, and in another order;
         a batch of mels; a long one."""
         clip, n = audio.samples.copy(), audio.samples.size

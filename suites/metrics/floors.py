@@ -97,7 +97,7 @@ class Tolerances:
         brackets, that of the noisiest stage."""
         model, key = row_of(self.model, path, name)
         rows = self.tables.get(model, {})
-        if path.startswith("(") and not path.startswith("(whole call"):
+        if path.startswith("("):
             return max([1.0, *(float(row[metric]) for row in rows.values())])
         return max(1.0, float(rows.get(key, {}).get(metric, 1.0)))
 

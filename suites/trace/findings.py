@@ -66,14 +66,17 @@ def is_off(row: Row) -> bool:
 
 
 def first_fault(rows: Iterable[Row]) -> Row | None:
-    """The first clear one, at which it stops; else the first one at all."""
-    unclear = None
+    """The first clear one of a stage, at which it stops; else the first clear one of a call, else the first at all."""
+    call = unclear = None
     for row in rows:
         if row["status"] == FAULT:
-            if _clear(row):
+            if not _clear(row):
+                unclear = unclear or row
+            elif row["path"] in (WHOLE, PIECES):
+                call = call or row
+            else:
                 return row
-            unclear = unclear or row
-    return unclear
+    return call or unclear
 
 
 def _first_of(rows: Sequence[Row], variant: str) -> Row | None:

@@ -53,7 +53,7 @@ EXPLANATIONS = (
         Kind("zero", "zero everywhere", patterns.constant, True),  # a branch left out
         Kind("zero", "constant ({text}) everywhere", patterns.constant, False),
     ),
-    (Kind("mask", "{text}", patterns.masked, patterns.MOSTLY),),  # a mask left out, or of another item
+    (Kind("mask", "{text}", patterns.masked, patterns.HALF),),  # a mask left out, or of another item
     (
         Kind("near zero", "effectively zero (at most {most}, reference up to {most_r}) everywhere", patterns.near_zero),
         Kind("sign", "opposite sign everywhere", patterns.sign),

@@ -12,7 +12,7 @@ from . import wording
 from .core import AXES, FEW, Facts, Match, Pair, Predict, Sums, blocks, dot, f64, number
 
 NEGLIGIBLE = 1e-3  # of the reference's level: 60 dB below it
-MOSTLY = 0.9  # share of the values that is told as everywhere
+HALF, MOSTLY = 0.5, 0.9  # share of the values of which a mask is the first explanation, and that is told as everywhere
 FEWEST = 8  # values that a rule about some of them must explain
 
 

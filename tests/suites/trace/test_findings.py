@@ -78,6 +78,13 @@ def test_a_clear_fault_comes_before_an_earlier_unclear_one():
     assert found(row("a", HARDLY), row("b", CLEARLY, probe="short")).path == "b"
 
 
+def test_a_stage_of_a_later_probe_is_named_before_a_whole_call():
+    """The call is not wrong by itself then, and the stage is the inner one."""
+    calls = row(WHOLE, CLEARLY), row(PIECES, CLEARLY)
+    assert found(row("a"), *calls, row("a", CLEARLY, probe="same shape")).path == "a"
+    assert found(row("a"), *calls, row("a", HARDLY, probe="same shape")).path == WHOLE
+
+
 def test_an_unclear_fault_is_named_where_no_clearer_one_is():
     assert found(row("a"), row("b", HARDLY), row("c", HARDLY)).path == "b"
 
