@@ -72,7 +72,7 @@ def first_fault(rows: Iterable[Row]) -> Row | None:
         if row["status"] == FAULT:
             if not _clear(row):
                 unclear = unclear or row
-            elif row["path"] in (WHOLE, PIECES):
+            elif row["path"].startswith("("):  # a call without stages
                 call = call or row
             else:
                 return row
