@@ -42,16 +42,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Answer:
-    from reports.data import trace as traces
-    from reports.documents import trace_report
-
-    if args.out:
-        check_folder(args.out)
-        if args.out.is_dir() and any(args.out.iterdir()):
-            raise OutputError(args.out, "the folder is not empty; name a new one")
+    check_out(args.out)
     folder = Folder(args.bundle)
     about = folder.about
-    probes = [name for one in about.probes for name in (one.name, one.folder)]
     first = about.probes[0].name
     if args.probe is not None:
         found = folder.probe(args.probe)
@@ -60,41 +53,69 @@ def run(args: argparse.Namespace) -> Answer:
                 f"the bundle has no probe {args.probe!r}{nearest(args.probe, [p.name for p in about.probes])}"
             )
         first = found.name
-    dump = read_dump(args.dump, probes, first)
+    words = [str(args.bundle), str(args.dump), *(["--probe", args.probe] if args.probe else [])]
+    command = shlex.join(["python", "-m", "suites", "judge", *words])
+    return judged(folder, args.dump, first, args.out, command, show_all=args.show_all)
+
+
+def check_out(out: Path | None) -> None:
+    """Raises ``OutputError``: the folder cannot be written, or holds something."""
+    if out:
+        check_folder(out)
+        if out.is_dir() and any(out.iterdir()):
+            raise OutputError(out, "the folder is not empty; name a new one")
+
+
+def judged(
+    folder: Folder,
+    dumped: Path,
+    first: str,
+    out: Path | None,
+    command: str,
+    kind: str = "judge",
+    show_all: bool = False,
+) -> Answer:
+    """The verdict on a dump, and its report. ``first``: the probe that names without one belong to.
+
+    Raises ``UserError``: nothing can be read, or it was made for another bundle."""
+    from reports.data import trace as traces
+    from reports.documents import trace_report
+
+    about = folder.about
+    dump = read_dump(dumped, [name for one in about.probes for name in (one.name, one.folder)], first)
     if other := next((one for one in dump.ids if one != about.id), None):
-        raise UserError(f"{args.dump}: made for the bundle {other}, and {args.bundle} is {about.id}")
+        raise UserError(f"{dumped}: made for the bundle {other}, and {folder.path} is {about.id}")
     judge = Judge(folder, dump)
-    judged = list(judge.probes())
-    result = verdict(judge, judged)
-    rows = [row for one in judged for row in judge.rows(one)]
+    found = list(judge.probes())
+    result = verdict(judge, found)
+    rows = [row for one in found for row in judge.rows(one)]
     facts: dict[str, Any] = {"bundle": about.id, "verdict": result.sentence.replace("`", ""), "stage": result.stage}
     facts |= {"between": result.between, "notes": result.notes, "values": len(rows), "report": None}
     text = "\n".join(line.replace("`", "") for line in (*result.notes, result.sentence))
     if not rows:
         return Answer(result.exit_code, text, facts)
-    out = args.out or own_folder(Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-judge-{about.model}")
+    out = out or own_folder(Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{kind}-{about.model}")
     out.mkdir(parents=True, exist_ok=True)
-    _write(out, args, folder, result)
+    _write(out, command, folder, result)
     records = RecordFile(records_file(out))
     for row in rows:
         records.write_line(row)
     records.close()
     path, trace = trace_report.write_report(out)
-    text = f"{traces.terminal(trace, args.show_all)}\nreport: {path}"
+    text = f"{traces.terminal(trace, show_all)}\nreport: {path}"
     return Answer(result.exit_code, text, facts | {"report": str(path)}, f"{facts['verdict']} report: {path}")
 
 
-def _write(out: Path, args: argparse.Namespace, folder: Folder, result: Verdict) -> None:
+def _write(out: Path, command: str, folder: Folder, result: Verdict) -> None:
     """What a trace's folder has beside its records."""
     about = folder.about
     config = {"suite": {"name": about.model}, "precision": about.precision, "profile": about.profile, "overrides": []}
     write_whole(out / CONFIG, yaml.safe_dump(config, sort_keys=False))
-    words = [str(args.bundle), str(args.dump), *(["--probe", args.probe] if args.probe else [])]
-    judged = {"verdict": result.sentence, "exit_code": result.exit_code, "notes": result.notes}
-    judged |= {"command": shlex.join(["python", "-m", "suites", "judge", *words]), "bundle": about.id}
+    told = {"verdict": result.sentence, "exit_code": result.exit_code, "notes": result.notes}
+    told |= {"command": command, "bundle": about.id}
     facts = environment.describe() | {
         "weights": {one.name: {"label": one.label, "sha256": one.sha256} for one in about.weights},
         "audio": about.audio,
-        "judged": judged,
+        "judged": told,
     }
     write_whole(out / ENVIRONMENT, json.dumps(facts, indent=1) + "\n")

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import shlex
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from tqdm import tqdm
 
 from ..base.errors import UserError, nearest
+from ..base.files import scratch_folder
 from ..base.outcome import ERROR, INTERRUPTED, Answer
 from ..base.run_folder import RunFolder
+from ..bundle.port import PortTrace, traced_port
+from ..bundle.stored import Folder
 from ..definitions.config import Config
 from ..measure.config import compose_config
 from ..measure.launch import WorkerLost
 from ..trace.run import TraceRun, open_trace
 from . import OVERRIDES
+from .judge import check_out, judged
 
 HELP = "walk both sides stage by stage and name the first one at fault"
 EXAMPLES = (
@@ -47,17 +55,49 @@ def run(args: argparse.Namespace) -> Answer:
     return Answer(code, text, {"traces": [one.found for one in answers.values()]})
 
 
-def trace_one(config: Config, show_all: bool) -> Answer:
-    from reports.data import trace as traces
-    from reports.documents import trace_report
+def trace_port(config: Config, port: str, show_all: bool) -> Answer:
+    """A port's stages, as far as its adapter yields them, by a bundle that is made for it."""
+    out = Path(config.out) if config.out else None
+    check_out(out)
+    with scratch_folder(in_memory=False) as scratch:
+        bundle, dump = scratch / "bundle", scratch / "dump"
+        bundle.mkdir()
+        dump.mkdir()
+        with steps() as progress:
+            trace = PortTrace(config, port, progress)
+            trace.check_audio()
+            trace.execute_port(bundle, dump)
+        for problem in trace.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        folder = Folder(bundle)
+        command = shlex.join(["python", "-m", "suites", "trace", config.suite.name, *config.overrides])
+        if not any(dump.rglob("*.npy")):
+            raise UserError(f"backend {port}: its adapter yields nothing that could be judged")
+        found = judged(folder, dump, folder.about.probes[0].name, out, command, f"trace-{port}", show_all)
+    code = max(found.exit_code, ERROR) if trace.problems else found.exit_code
+    return Answer(code, found.text, {**found.found, "problems": trace.problems}, found.line)
 
-    stopped = None
+
+@contextlib.contextmanager
+def steps() -> Iterator[Callable[[str], None]]:
+    """A bar that shows the latest step."""
     with tqdm(bar_format="{desc} {n} values, {elapsed}", dynamic_ncols=True, leave=False, disable=None) as bar:
 
         def progress(text: str) -> None:
             bar.set_description_str(text[:70], refresh=False)
             bar.update()
 
+        yield progress
+
+
+def trace_one(config: Config, show_all: bool) -> Answer:
+    from reports.data import trace as traces
+    from reports.documents import trace_report
+
+    if port := traced_port(config):
+        return trace_port(config, port, show_all)
+    stopped = None
+    with steps() as progress:
         trace = TraceRun(config, progress)
         trace.check_audio()
         with open_trace(config) as lock:  # not before it is known that there is something to trace

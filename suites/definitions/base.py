@@ -157,6 +157,10 @@ class Suite:
         """The model that a port makes a call with, and the call's name there."""
         return self.others.get(call, (self.model or self.name, call))
 
+    def port_facts(self) -> dict[str, Any]:
+        """What a port's worker must know of the suite's calls."""
+        return {"takes": self.takes, "composed": self.composed, "calls": {one: self.of_port(one) for one in self.takes}}
+
     # ------------------------------------------------------------------ in the worker
     def load(self, package: ModuleType, paths: Mapping[str, str], options: dict[str, Any], settings: Settings) -> Any:
         """The model from its checkpoints; ``options``: dtype, device, and on MLX optimize."""

@@ -96,18 +96,10 @@ class Session:
     ) -> Facts:
         """Load a model: of the run's suite, with its optimisations and checkpoints, where nothing else is given."""
         name = suite or self.config.suite.name
-        port: Facts = {}
-        if is_port(worker.backend):
-            found = SUITES[name]
-            port = {
-                "takes": found.takes,
-                "composed": found.composed,
-                "calls": {c: found.of_port(c) for c in found.takes},
-            }
         return worker.ask(
             "load",
             self.measure.timeout_s,
-            **port,
+            **(SUITES[name].port_facts() if is_port(worker.backend) else {}),
             suite=name,
             paths=paths or {key: str(self.weights[key].path) for key in SUITES[name].checkpoints},
             optimize=self.config.optimize if optimize is None else optimize,

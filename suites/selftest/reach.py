@@ -107,7 +107,7 @@ def _walk_all(run: TraceRun, worker: Worker) -> None:
     """What a trace does with the side that is compared, without another one."""
     run.reference = run.other = BACKEND
     run.workers = {BACKEND: worker}
-    run._load_both()
+    run._load_all()
     for plain in (False, True) if run.trace_options.plain else (False,):
         if plain:
             run.load_other("none")
