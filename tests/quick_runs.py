@@ -27,6 +27,7 @@ from reports.figures.plots import PLOTS
 from rvc_common.model import Model
 from suites.base import statistics
 from suites.base.backends import BACKENDS
+from suites.bundle import port
 from suites.child.port import ServedPort
 from suites.child.served import ServedModel
 from suites.child.server import serve
@@ -121,7 +122,7 @@ def busy_machine() -> Iterator[None]:
 def workers_inside() -> Iterator[None]:
     threads, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
     with busy_machine(), pytest.MonkeyPatch.context() as patch:
-        for module in (session, trace_run, convert, probe):
+        for module in (session, trace_run, port, convert, probe):
             patch.setattr(module, "Worker", Inside)
         patch.setattr(Model, "from_checkpoint", classmethod(_load_once))
         patch.setattr(timed, "SETTLE_S", 0.0)  # of other processes' threads
