@@ -212,10 +212,10 @@ def _resembles(judge: Judge, found: JudgedProbe, one: Judged) -> list[str]:
     same = judge.holds(found.probe, one.array, kind, {one.place})
     if same is not None:
         text = f"It holds the value of `{same.name}`."
-        other = next((j for j in found.own if found.probe.values[j.place] is same), None)
+        other = next((j for j in found.own if found.probe.values[j.place] is same and j.wrong), None)
         swapped = other is not None and judge.holds(found.probe, other.array, kind, {other.place}) is one.value
         return [text[:-1] + f", and `{same.name}` holds that of `{one.name}`: they are swapped." if swapped else text]
-    twin = next((j for j in found.own if j is not one and _equal(j.array, one.array)), None)
+    twin = next((j for j in found.own if j is not one and j.wrong and _equal(j.array, one.array)), None)
     if twin is not None:
         return [f"It is the same array as the dumped `{twin.name}`."]
     for probe in judge.folder.about.probes:
