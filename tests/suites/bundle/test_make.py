@@ -114,10 +114,11 @@ def test_noise_is_in_the_bundle_as_it_is_drawn(tmp_path):
         assert [one["index"] for one in probe["noise"]] == list(range(len(probe["noise"])))
         assert len(probe["noise"]) == 3
         for one in probe["noise"]:
-            assert np.array_equal(inputs[one["key"]], seeded(3)(one["index"], one["kind"], tuple(one["shape"])))
+            made = [seeded(seed)(one["index"], one["kind"], tuple(one["shape"])) for seed in (3, 4)]  # a probe's own
+            assert any(np.array_equal(inputs[one["key"]], array) for array in made)
             assert any(value["stage"] == one["stage"] for value in probe["values"])
     assert about["facts"]["sample_rate"] == 40000
-    assert about["probes"][1]["settings"]["rate"] == 0.7
+    assert any(probe["settings"].get("rate") == 0.7 for probe in about["probes"])
 
 
 def test_a_pipeline_has_its_index_and_the_same_result_from_the_arrays_alone(tmp_path, monkeypatch):
@@ -136,7 +137,7 @@ def test_a_pipeline_has_its_index_and_the_same_result_from_the_arrays_alone(tmp_
     drawn = {one["index"]: inputs[one["key"]] for one in knobs["noise"]}
     names = ("transpose", "index_rate", "protect", "rms_mix", "speaker")
     own = {name: settings[name] for name in names} | {"noise": lambda index, *_: drawn[index]}
-    pipeline = model.with_windows(settings["windows"])
+    pipeline = model.pipeline_for(settings)
     audio, _ = pipeline.convert(inputs["audio"], settings["sample_rate"], index=inputs["index"], **own)
     assert np.array_equal(audio, load_file(folder / "knobs" / "stages.safetensors")["audio"])
 
