@@ -23,6 +23,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one core each: their spinning threads
 # torch first: loaded after rvc_mlx, it would take some of its BLAS calls to MLX's fast BLAS
 import torch  # noqa: F401
 
+from suites.base.backends import BACKENDS
+
 # files that take long, the longest first: begun last, one would keep one process busy while the other has nothing to do
 LONG = (
     "golden_webui", "trace_command", "runner", "golden", "phases", "suites", "pipeline", "synthesizer", "history",
@@ -50,6 +52,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(autouse=True)
+def _ports_forgotten() -> Iterator[None]:
+    """A port that a run made known is a backend of that test alone."""
+    before = dict(BACKENDS)
+    yield
+    if before != BACKENDS:
+        BACKENDS.clear()
+        BACKENDS.update(before)
 
 
 @pytest.fixture(scope="session", autouse=True)

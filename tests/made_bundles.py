@@ -5,19 +5,31 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from quick_runs import workers_inside
 
 from suites.__main__ import main
+from suites.bundle import make
 
 Arrays = dict[str, np.ndarray]
 
 
-def make_bundle(model: str, folder: Path, *words: str) -> Path:
-    with workers_inside(), contextlib.redirect_stdout(io.StringIO()):
+@contextlib.contextmanager
+def few_probes(most: int | None = 2) -> Iterator[None]:
+    """Bundles of the first probes alone: a walk of all takes half a minute."""
+    every = make.BundleRun.probes
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(make.BundleRun, "probes", lambda self, seconds: every(self, seconds)[:most])
+        yield
+
+
+def make_bundle(model: str, folder: Path, *words: str, most: int | None = 2) -> Path:
+    with workers_inside(), few_probes(most), contextlib.redirect_stdout(io.StringIO()):
         assert main(["bundle", model, str(folder), "measure=smoke", "durations=[0.5]", *words]) == 0
     return folder
 

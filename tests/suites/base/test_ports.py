@@ -16,16 +16,6 @@ from suites.measure.config import check_sweep, compose_config
 ADAPTER = {"adapter": "my_port.rvc:Adapter"}
 
 
-@pytest.fixture(autouse=True)
-def forgotten(monkeypatch):
-    """The table of backends is as before after a test."""
-    monkeypatch.setattr("suites.base.backends.BACKENDS", BACKENDS)
-    before = dict(BACKENDS)
-    yield
-    BACKENDS.clear()
-    BACKENDS.update(before)
-
-
 def test_what_is_no_field_is_an_option_of_the_adapter(tmp_path):
     (tmp_path / "a.py").touch()
     given = {"adapter": f"{tmp_path}/a.py:X", "python": sys.executable, "device": "cuda", "file": "x.onnx", "n": 3}

@@ -8,6 +8,7 @@ from itertools import zip_longest
 import pytest
 
 from suites.__main__ import COMMANDS, command, main, parse, parser
+from suites.base.backends import is_port
 from suites.measure.config import compose_config, suite_names
 from suites.measure.options import DOCUMENT, WORDS, document, options_of
 
@@ -91,7 +92,9 @@ def test_every_choice_is_accepted(suite):
     chosen = []
     for one in options_of(suite):
         listed = one.name in WORDS and one.default.startswith("[")
-        chosen.append([f"{one.name}=[{choice}]" if listed else f"{one.name}={choice}" for choice in one.choices])
+        # a port runs beside one of ours only
+        choices = [choice for choice in one.choices if one.name != "backends" or not is_port(choice)]
+        chosen.append([f"{one.name}=[{choice}]" if listed else f"{one.name}={choice}" for choice in choices])
     for words in zip_longest(*chosen):
         compose_config(suite, [word for word in words if word])
 

@@ -116,4 +116,4 @@ def test_planned_text():
     config = compose_config("rmvpe", ["backends=[torch_cpu]", "durations=[5]"])
     text = plan_text(planned(config, {"torch_cpu": None}))
     assert "synthetic-5s" in text
-    assert "8 records, 5 to 6 process launches of 2 to 15 rounds each" in text
+    assert "8 records, 5 to 8 process launches of 2 to 15 rounds each" in text
