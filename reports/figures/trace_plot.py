@@ -64,7 +64,7 @@ def heat(trace: Trace) -> Figure:
     share = _block(top, parts, cells, "share", SHARES, "RdBu_r")
     known = [c.own for row in cells.values() for c in row.values() if c.own > LEAST_OWN and math.isfinite(c.own)]
     own = _block(bottom, parts, cells, "own", _decades(known), "viridis")
-    top.set_title("local error: added by the part itself", fontsize=9.5, loc="left")
+    top.set_title(_top_title(cells), fontsize=9.5, loc="left")
     bottom.set_title("accumulated error: with everything inherited from before", fontsize=9.5, loc="left")
     bottom.set_xticks(range(len(parts)), parts, rotation=90, fontsize=8)
     bottom.set_xlabel("part of the model (in order)")
@@ -146,6 +146,23 @@ def _decades(values: Sequence[float]) -> tuple[float, float]:
 
 
 # ---------------------------------------------------------------------- drawing
+def _is_dump(cells: dict[tuple[str, str], dict[str, Cell]]) -> bool:
+    """Whether these are a port's own values, which tell a local error only where that was dumped as well."""
+    return all(variant == findings.DUMPED for variant, _ in cells)
+
+
+def _top_title(cells: dict[tuple[str, str], dict[str, Cell]]) -> str:
+    if _is_dump(cells):
+        return "error over its limit: local where that was dumped, else accumulated"
+    return "local error: added by the part itself"
+
+
+def _word(variant: str, status: str) -> str:
+    """A port's own values do not tell whether a part behind a fault is right in itself."""
+    dumped = variant == findings.DUMPED and status == INHERITED
+    return "beyond its limit, may only inherit the error" if dumped else WORDS[status]
+
+
 def _block(
     axis: Axes,
     parts: Sequence[str],
@@ -188,25 +205,27 @@ def _status(axis: Axes, x: int, y: int, status: str) -> None:
 
 def _tooltip(part: str, walk: tuple[str, str], cell: Cell, field: str) -> str:
     where = f"{part}, {walk[0]}, probe {walk[1]}"
+    error = "error" if walk[0] == findings.DUMPED else "local error"
     if field == "share" and math.isinf(cell.share):
-        what = "local error without a limit that it could be within"
+        what = f"{error} without a limit that it could be within"
     elif field == "share":
-        what = f"local error {100 * cell.share:.3g} % of its limit, worst of {cell.values}"
+        what = f"{error} {100 * cell.share:.3g} % of its limit, worst of {cell.values}"
     elif math.isnan(cell.own):
         what = "no relative accumulated error"
     else:
         what = f"relative accumulated RMS error {cell.own:.2g}"
-    return f"{where}: {what}; {WORDS[cell.status]}"
+    return f"{where}: {what}; {_word(walk[0], cell.status)}"
 
 
 def _legend(figure: Figure, cells: dict[tuple[str, str], dict[str, Cell]]) -> None:
     statuses = {cell.status for row in cells.values() for cell in row.values()}
     empty = any(math.isnan(cell.own) for row in cells.values() for cell in row.values())
+    inherited = _word(findings.DUMPED if _is_dump(cells) else "", INHERITED)
     empty = empty or len({len(row) for row in cells.values()}) > 1
     possible: list[tuple[bool, Any]] = [
         (FAULT in statuses, Line2D([], [], ls="", marker="x", mew=2, color=INK, label=WORDS[FAULT])),
         (REFERENCE_WRONG in statuses, Line2D([], [], ls="", marker="$R$", color=INK, label=WORDS[REFERENCE_WRONG])),
-        (INHERITED in statuses, Patch(fc="#dddddd", hatch="////", ec=ON_COLOUR, lw=0, label=WORDS[INHERITED])),
+        (INHERITED in statuses, Patch(fc="#dddddd", hatch="////", ec=ON_COLOUR, lw=0, label=inherited)),
         (empty, Patch(fc=PAPER, ec=INK, lw=0.5, label="empty: no such value")),
     ]
     handles = [handle for shown, handle in possible if shown]

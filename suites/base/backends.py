@@ -86,7 +86,9 @@ def impossible(name: str) -> str | None:
     if backend.port is not None and backend.port.python is not None:
         return None  # its adapter will tell
     if not _installed(backend.requires):
-        return f"{backend.framework if backend.port is None else backend.requires} is not installed"
+        if backend.port is None or backend.requires == "torch":
+            return f"{backend.framework if backend.port is None else backend.requires} is not installed"
+        return f"{backend.requires} is not installed: pip install -e '.[peers]'"
     if backend.port is not None:
         return None
     if name == "torch_mps" and sys.platform != "darwin":

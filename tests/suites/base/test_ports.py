@@ -111,4 +111,4 @@ def test_a_port_that_ships_takes_options_under_its_own_name_and_under_another():
 
 def test_a_port_whose_package_is_absent_is_told(monkeypatch):
     monkeypatch.setattr("suites.base.backends._installed", lambda module: module != "mlx_rmvpe")
-    assert impossible("mlx_rmvpe") == "mlx_rmvpe is not installed"
+    assert impossible("mlx_rmvpe") == "mlx_rmvpe is not installed: pip install -e '.[peers]'"

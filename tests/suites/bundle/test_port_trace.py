@@ -86,3 +86,13 @@ def test_an_adapter_without_stages_is_told(words, tmp_path):
     assert done.stderr.splitlines()[-1] == (
         "error: backend mine: its adapter yields no stages() of rmvpe; run judges it call by call"
     )
+
+
+def test_the_figure_of_a_dump_does_not_call_accumulated_errors_local():
+    from reports.figures.trace_plot import _top_title, _word
+    from suites.trace.findings import CONFIGURED, DUMPED
+    from suites.trace.walk import INHERITED
+
+    assert _top_title({(DUMPED, "clip"): {}}).endswith("else accumulated")
+    assert _top_title({(CONFIGURED, "clip"): {}}) == "local error: added by the part itself"
+    assert _word(DUMPED, INHERITED) != _word(CONFIGURED, INHERITED)
