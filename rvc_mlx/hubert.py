@@ -20,6 +20,7 @@ from rvc_common.stages import FEATURES, SAMPLES, Carry, Stage, group, leaf, plus
 
 from . import attention
 from .files import read_file
+from .fused_conv import FusedConv
 from .gru import has_compiler
 from .keys import KERNELS, POSITION_GROUPS, POSITION_KERNEL, STRIDES, hubert_shapes
 from .layers import Layer, Weights
@@ -100,6 +101,10 @@ class Network:
 
     def _conv_layer(self, i: int) -> Stage:
         name = f"feature_extractor.conv_layers.{i}"
+        if i > 0:
+            conv = self.weights.conv(f"{name}.conv", stride=STRIDES[i], long=True, gelu=self.gelu)
+            if isinstance(conv, FusedConv):
+                return group(f"conv_layers.{i}", (leaf("gelu", conv),))
         stages = [leaf("conv", self.weights.conv(f"{name}.conv", stride=STRIDES[i]))]
         if i == 0:
             weight, bias = (
@@ -110,18 +115,19 @@ class Network:
 
     def _position(self) -> tuple[Stage, ...]:
         name = "encoder.pos_conv_embed.conv"
-        conv = self.weights.conv(name, padding=POSITION_KERNEL // 2, groups=POSITION_GROUPS)
+        conv = self.weights.conv(name, padding=POSITION_KERNEL // 2, groups=POSITION_GROUPS, gelu=self.gelu)
 
         return (
-            leaf("pos_conv_embed", lambda x: self.gelu(conv(x)[:, :-1]), "position", of="x"),
+            leaf("pos_conv_embed", lambda x: conv(x)[:, :-1], "position", of="x"),
             plus("pos_conv_embed:sum", "position"),
             leaf("layer_norm", self.weights.norm("encoder.layer_norm", NORM_EPS)),
         )
 
     def _layer(self, name: str) -> tuple[Stage, ...]:
+        dense = f"{name}.feed_forward.intermediate_dense"
+        inner = self.weights.linear(dense, gelu=self.gelu)
         feed_forward = (
-            leaf("intermediate_dense", self.weights.linear(f"{name}.feed_forward.intermediate_dense")),
-            leaf("gelu", self.gelu),
+            *((leaf("gelu", inner),) if isinstance(inner, FusedConv) else self._dense_and_gelu(dense)),
             leaf("output_dense", self.weights.linear(f"{name}.feed_forward.output_dense")),
         )
         return (
@@ -131,13 +137,31 @@ class Network:
             leaf("final_layer_norm", self.weights.norm(f"{name}.final_layer_norm", NORM_EPS)),
         )
 
+    def _dense_and_gelu(self, name: str) -> tuple[Stage, Stage]:
+        return leaf("intermediate_dense", self.weights.linear(name)), leaf("gelu", self.gelu)
+
+    def _projections(self, name: str) -> tuple[Stage, ...]:
+        """To q, k and v: on a GPU in one product, whose parts then have a stage each."""
+        names = [f"{name}.{x}_proj" for x in "qkv"]
+        together = self.weights.linear(*names)
+        if not isinstance(together, FusedConv):
+            return tuple(
+                leaf(f"{x}_proj", self.weights.linear(one), x, of="x") for x, one in zip("qkv", names, strict=True)
+            )
+
+        def project(carry: Carry) -> None:
+            carry["q"], carry["k"], carry["v"] = mx.split(together(carry["x"]), 3, axis=-1)
+
+        same = (leaf(f"{x}_proj", lambda part: part, x) for x in "kv")
+        return (Stage("q_proj", project, product="q"), *same)
+
     def _attention(self, name: str) -> tuple[Stage, ...]:
         def attend(carry: Carry) -> None:
             q, k, v = (split_heads(carry.pop(part)) for part in "qkv")
             y = self.attention(q, k, v)
             carry["x"] = y.transpose(0, 2, 1, 3).flatten(2)
 
-        projections = (leaf(f"{x}_proj", self.weights.linear(f"{name}.{x}_proj"), x, of="x") for x in "qkv")
+        projections = self._projections(name)
         last = leaf("out_proj", self.weights.linear(f"{name}.out_proj"))
         return (*projections, Stage(":attended", attend), last)
 

@@ -8,9 +8,12 @@ with ``polyphase`` a transposed one is one product per overlapping input and an 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
+from . import fused_conv
+from .fused_conv import FusedConv
 from .runtime import gpu_kind, mx
 
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
@@ -48,12 +51,18 @@ class Weights:
         key = f"{name}.bias"
         return self.array(self.state[key]) if key in self.state else None
 
-    def linear(self, name: str) -> Layer:
-        """``[.., in] -> [.., out]``; a convolution of kernel 1 is the same thing."""
-        raw = self.raw(f"{name}.weight")
-        weight = self.array(raw.reshape(raw.shape[:2]).T)
+    def linear(self, *names: str, gelu: Layer | None = None) -> Layer:
+        """``[.., in] -> [.., out]``; a convolution of kernel 1 is the same thing. Results of several names lie side by
+        side; ``gelu``: as in ``conv``."""
+        raw = np.concatenate([w.reshape(w.shape[:2]) for w in (self.raw(f"{name}.weight") for name in names)])
+        biases = [b for b in map(self._raw_bias, names) if b is not None]
+        bias = np.concatenate(biases) if biases else None
+        if (fused := self._fused(raw[:, :, None], bias, gelu=gelu)) is not None:
+            return fused
+        weight = self.array(raw.T)
         # not addmm: on CPUs it spreads the bias over the rows first, slower than the sum afterwards
-        return _plus(lambda x: x @ weight, self.bias(name))
+        layer = _plus(lambda x: x @ weight, None if bias is None else self.array(bias))
+        return layer if gelu is None else _after(layer, gelu)
 
     def leaky_relu(self, slope: float) -> Layer:
         """``max(x, slope * x)``; one kernel instead of two with ``fuse_elementwise``."""
@@ -73,9 +82,54 @@ class Weights:
         weight, bias = (self.array(self.state[f"{name}.{key}"]) for key in keys)
         return lambda x: mx.fast.layer_norm(x, weight, bias, eps)
 
-    def conv(self, name: str, *, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1) -> Layer:
-        """``[B, T, in] -> [B, T', out]``; PyTorch's kernel ``[out, in / groups, K]``."""
-        kernel, bias = self.raw(f"{name}.weight"), self.bias(name)
+    def conv(
+        self,
+        name: str,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        slope: float = 1.0,
+        gelu: Layer | None = None,
+        long: bool = False,
+    ) -> Layer:
+        """``[B, T, in] -> [B, T', out]``; PyTorch's kernel ``[out, in / groups, K]``.
+
+        ``slope``: of a leaky ReLU before it; ``gelu``: computes one after it, where the kernel does not; ``long``: see
+        ``fused_conv``."""
+        kernel = self.raw(f"{name}.weight")
+        sizes = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        fused = self._fused(kernel, self._raw_bias(name), slope=slope, gelu=gelu, long=long, **sizes)
+        if fused is not None:
+            return fused
+        layer = self._plain_conv(name, kernel, **sizes)
+        layer = layer if slope == 1.0 else _after(self.leaky_relu(slope), layer)
+        return layer if gelu is None else _after(layer, gelu)
+
+    def _fused(
+        self,
+        kernel: np.ndarray,
+        bias: np.ndarray | None,
+        *,
+        groups: int = 1,
+        gelu: Layer | None = None,
+        long: bool = False,
+        **options: Any,
+    ) -> FusedConv | None:
+        if "fused_conv" not in self.methods:
+            return None
+        tile = fused_conv.tile_1d(kernel.shape[1], kernel.shape[0] // groups, long=long)
+        then = fused_conv.NONE if gelu is None else fused_conv.GELU
+        return fused_conv.make(tile, kernel, bias, groups=groups, then=then, **options)
+
+    def _raw_bias(self, name: str) -> np.ndarray | None:
+        return self.state.get(f"{name}.bias")
+
+    def _plain_conv(
+        self, name: str, kernel: np.ndarray, stride: int, padding: int, dilation: int, groups: int
+    ) -> Layer:
+        bias = self.bias(name)
         if kernel.shape[2] == 1 and stride == groups == 1 and padding == 0:
             return self.linear(name)
         possible = stride == dilation == 1 or (groups == 1 and 1 in (stride, dilation))
@@ -100,21 +154,53 @@ class Weights:
         slices = [self.array(kernel[:, :, k].T) for k in range(taps)]
         return _plus(_each(lambda x: _shifted_products(x, slices, padding, dilation)), bias)
 
-    def conv_transpose(self, name: str, *, stride: int, padding: int, output_padding: int) -> Layer:
-        """``[B, T, in] -> [B, T', out]``; PyTorch's kernel ``[in, out, K]``."""
+    def conv_transpose(self, name: str, *, stride: int, padding: int, output_padding: int, slope: float = 1.0) -> Layer:
+        """``[B, T, in] -> [B, T', out]``; PyTorch's kernel ``[in, out, K]``. ``slope``: of a leaky ReLU before it."""
+        if "fused_conv" in self.methods:
+            fused = self._fused_transpose(name, stride, padding, output_padding, slope)
+            if fused is not None:
+                return fused
+        layer = self._plain_transpose(name, stride, padding, output_padding)
+        return layer if slope == 1.0 else _after(self.leaky_relu(slope), layer)
+
+    def _fused_transpose(self, name: str, stride: int, padding: int, output_padding: int, slope: float) -> Layer | None:
+        """All outputs of one input row side by side: a convolution of ``ceil(K / stride)`` taps, then a crop."""
+        raw, bias = self.raw(f"{name}.weight"), self._raw_bias(name)
+        phases = self._phases(raw, stride)
+        count, _, outs = phases.shape
+        extra = raw.shape[2] - stride - 2 * padding + output_padding
+        if padding + extra > (count - 1) * stride:  # an output padding beyond the last overlap
+            return None
+        kernel = phases[::-1].transpose(2, 1, 0)  # the last tap reads the row itself
+        rows = None if bias is None else np.tile(bias, stride)
+        layer = self._fused(kernel, rows, padding=count - 1, slope=slope, long=True)
+        if layer is None:
+            return None
+
+        def upsample(x: mx.array) -> mx.array:
+            y = layer(x).reshape(x.shape[0], -1, outs // stride)
+            return y[:, padding : padding + x.shape[1] * stride + extra]
+
+        return upsample
+
+    @staticmethod
+    def _phases(kernel: np.ndarray, stride: int) -> np.ndarray:
+        """``[in, out, K]`` to ``[count, in, stride * out]``.
+
+        Output ``q * stride + r`` of the uncropped result takes kernel tap ``r + m * stride`` of input ``q - m``."""
+        c_in, c_out, taps = kernel.shape
+        count = -(-taps // stride)
+        whole = np.zeros((c_in, c_out, count * stride))
+        whole[:, :, :taps] = kernel
+        return whole.reshape(c_in, c_out, count, stride).transpose(2, 0, 3, 1).reshape(count, c_in, stride * c_out)
+
+    def _plain_transpose(self, name: str, stride: int, padding: int, output_padding: int) -> Layer:
         kernel, bias = self.raw(f"{name}.weight"), self.bias(name)
         if "polyphase" not in self.methods:
             weight = self.array(kernel.transpose(1, 2, 0))
             return _plus(lambda x: mx.conv_transpose1d(x, weight, stride, padding, 1, output_padding), bias)
-        c_in, c_out, taps = kernel.shape
-        # output q * stride + r of the uncropped result takes kernel tap r + m * stride of input q - m
-        count = -(-taps // stride)
-        whole = np.zeros((c_in, c_out, count * stride))
-        whole[:, :, :taps] = kernel
-        phases = [
-            self.array(whole[:, :, m * stride : (m + 1) * stride].transpose(0, 2, 1).reshape(c_in, stride * c_out))
-            for m in range(count)
-        ]
+        taps = kernel.shape[2]
+        phases = [self.array(phase) for phase in self._phases(kernel, stride)]
         crop = (padding, taps - stride - 2 * padding + output_padding)
         return _each(lambda x: _polyphase(x, phases, bias, stride, *crop))
 
@@ -125,6 +211,10 @@ def _computes_on_cuda() -> bool:
     Of 128 taps, 16 groups of 48 channels and 64 frames on an H200: ``nhwcToNchwKernel`` under compute-sanitizer.
     """
     return gpu_kind() == "cuda" and mx.default_device() == mx.Device(mx.gpu)
+
+
+def _after(first: Layer, second: Layer) -> Layer:
+    return lambda x: second(first(x))
 
 
 def _plus(layer: Layer, bias: mx.array | None) -> Layer:

@@ -13,6 +13,7 @@ from rvc_common.checks import check_choice
 from rvc_common.model import Outputs
 from rvc_common.stages import Carry
 
+from . import fused_conv
 from .buffers import on_device
 from .layers import DTYPES
 from .layouts import ChannelsLast, RmvpeLayout
@@ -29,6 +30,8 @@ class Model(model.Model):
         self.device, self.dtype = resolve_device(device), DTYPES[dtype]
         self.on_gpu = self.device == mx.Device(mx.gpu)
         self.optimize = resolve(optimize, name, gpu=self.on_gpu, dtype=dtype)
+        if not fused_conv.is_available():
+            self.optimize -= {"fused_conv"}
         warn_if_slow(self.device)
 
     def on_device(self, call: str | None) -> AbstractContextManager[Any]:

@@ -81,7 +81,7 @@ class RMVPE(Model, rmvpe.RMVPE):
         self.layout = RmvpeLayout(N_MELS)
         weights = Weights(state, self.dtype, self.optimize)
         self.packed = PackedUNet(state, self.config) if "gemm_conv" in self.optimize else None
-        self.native = None if self.packed else NativeUNet(self.config, weights)
+        self.native = None if self.packed else NativeUNet(self.config, N_MELS, weights)
         self._gru = gru = BiGRU(state, "fc.0.gru", self.dtype, self.optimize)
         # only the optimisations that this machine allows are reported as used
         self.optimize -= {"compile_gru", "gru_kernel"} - gru.used

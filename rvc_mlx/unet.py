@@ -14,6 +14,8 @@ import numpy as np
 from rvc_common.config import RMVPEConfig
 from rvc_common.stages import FEATURES, IMAGE, Carry, Stage, group, leaf, plus
 
+from . import fused_conv
+from .fused_conv import FusedConv
 from .layers import EVAL_BYTES, Weights
 from .packed import NORM_EPS, fold_norm
 from .runtime import mx
@@ -34,8 +36,9 @@ def _bias_relu_add(x: mx.array, bias: mx.array, residual: mx.array) -> mx.array:
 class NativeUNet:
     """``mel [B, T, bands, 1] -> [B, T, 3 * bands]`` (norm, U-Net, ``cnn`` and flattening)."""
 
-    def __init__(self, config: RMVPEConfig, weights: Weights) -> None:
+    def __init__(self, config: RMVPEConfig, bands: int, weights: Weights) -> None:
         self.weights, self.state, self.methods = weights, weights.state, weights.methods
+        self.bands = bands
         self.eval_bytes = EVAL_BYTES if "tile" in weights.methods else float("inf")
         self.bias_relu, self.bias_relu_add = weights.fused(_bias_relu), weights.fused(_bias_relu_add)
         self.stages = self._network(config.levels, config.blocks, config.inter_layers)
@@ -55,6 +58,14 @@ class NativeUNet:
         kernel = self.weights.raw(f"{name}.weight").transpose(1, 2, 3, 0)
         return self._array(kernel if scale is None else kernel * scale[:, None, None, None])
 
+    def _fused(self, kernel: np.ndarray, bias: np.ndarray, columns: int, *, up: bool = False) -> FusedConv | None:
+        """``kernel [out, in, kh, kw]`` with the norm folded in, a ReLU after it; None where MLX's own has to serve."""
+        if "fused_conv" not in self.methods:
+            return None
+        tile = fused_conv.tile_2d(kernel.shape[1], kernel.shape[0], columns, up=up)
+        flat = kernel.reshape(*kernel.shape[:2], -1)
+        return fused_conv.make(tile, flat, bias, padding=0 if up else 1, then=fused_conv.LEAKY_RELU)
+
     def _norm(self, name: str, norm: str) -> Stage:
         leaves = ("weight", "bias", "running_mean", "running_var")
         weight, bias, mean, var = (self._array(self.state[f"{norm}.{x}"]) for x in leaves)
@@ -62,20 +73,24 @@ class NativeUNet:
 
     # ------------------------------------------------------------------ stages
     def _network(self, levels: int, blocks: int, inter_layers: int) -> tuple[Stage, ...]:
-        def stack(name: str, prefix: str) -> tuple[Stage, ...]:
-            return tuple(self._block(f"{name}.{j}", f"{prefix}.{j}") for j in range(blocks))
+        def stack(name: str, prefix: str, level: int) -> tuple[Stage, ...]:
+            columns = self.bands >> level
+            return tuple(self._block(f"{name}.{j}", f"{prefix}.{j}", columns) for j in range(blocks))
 
         encoder = [self._norm("bn", "unet.encoder.bn")]
         for i in range(levels):
-            parts = (*stack("conv", f"unet.encoder.layers.{i}.conv"), _pool(f"skip.{i}"))
+            parts = (*stack("conv", f"unet.encoder.layers.{i}.conv", i), _pool(f"skip.{i}"))
             encoder.append(group(f"layers.{i}", parts))
         intermediate = tuple(
-            group(f"layers.{i}", stack("conv", f"unet.intermediate.layers.{i}.conv")) for i in range(inter_layers)
+            group(f"layers.{i}", stack("conv", f"unet.intermediate.layers.{i}.conv", levels))
+            for i in range(inter_layers)
         )
         decoder = []
         for i in range(levels):
             prefix = f"unet.decoder.layers.{i}"
-            parts = (self._up(f"{prefix}.conv1"), _concat(f"skip.{levels - 1 - i}"), *stack("conv2", f"{prefix}.conv2"))
+            level = levels - 1 - i
+            up = self._up(f"{prefix}.conv1", level)
+            parts = (up, _concat(f"skip.{level}"), *stack("conv2", f"{prefix}.conv2", level))
             decoder.append(group(f"layers.{i}", parts))
         unet = (group("encoder", tuple(encoder)), group("intermediate", intermediate), group("decoder", tuple(decoder)))
         kernel, bias = self._kernel("cnn"), self._array(self.state["cnn.bias"])
@@ -85,9 +100,10 @@ class NativeUNet:
             leaf("flatten", lambda x: x.transpose(0, 1, 3, 2).flatten(2), axes=FEATURES),
         )
 
-    def _block(self, name: str, prefix: str) -> Stage:
-        block = self._folded_block if "fold_norm" in self.methods else self._plain_block
-        return block(name, prefix)
+    def _block(self, name: str, prefix: str, columns: int) -> Stage:
+        if "fold_norm" in self.methods:
+            return self._folded_block(name, prefix, columns)
+        return self._plain_block(name, prefix)
 
     def _plain_block(self, name: str, prefix: str) -> Stage:
         first, second = self._kernel(f"{prefix}.conv.0"), self._kernel(f"{prefix}.conv.3")
@@ -105,30 +121,46 @@ class NativeUNet:
             parts.append(leaf("shortcut", lambda x: mx.conv2d(x, kernel) + bias, "residual"))
         return group(name, (*parts, plus("add", "residual")))
 
-    def _folded_block(self, name: str, prefix: str) -> Stage:
-        scale_1, shift_1 = fold_norm(self.state, f"{prefix}.conv.1")
-        scale_2, shift_2 = fold_norm(self.state, f"{prefix}.conv.4")
-        kernel_1, bias_1 = self._kernel(f"{prefix}.conv.0", scale_1), self._array(shift_1)
-        kernel_2, bias_2 = self._kernel(f"{prefix}.conv.3", scale_2), self._array(shift_2)
+    def _folded_conv(self, name: str, norm: str, columns: int) -> Callable[..., mx.array]:
+        """Of ``x``, and a residual or none: convolution, norm, ReLU, sum."""
+        scale, shift = fold_norm(self.state, norm)
+        raw = self.weights.raw(f"{name}.weight") * scale[:, None, None, None]
+        if (fused := self._fused(raw, shift, columns)) is not None:
+            return fused
+        kernel, bias = self._kernel(name, scale), self._array(shift)
+
+        def apply(x: mx.array, residual: mx.array | None = None) -> mx.array:
+            y = mx.conv2d(x, kernel, padding=1)
+            return self.bias_relu(y, bias) if residual is None else self.bias_relu_add(y, bias, residual)
+
+        return apply
+
+    def _folded_block(self, name: str, prefix: str, columns: int) -> Stage:
+        first = self._folded_conv(f"{prefix}.conv.0", f"{prefix}.conv.1", columns)
+        second = self._folded_conv(f"{prefix}.conv.3", f"{prefix}.conv.4", columns)
         shortcut = None
         if f"{prefix}.shortcut.weight" in self.state:
             kernel = self._array(self.state[f"{prefix}.shortcut.weight"][:, :, 0, 0].T)
             shortcut = (kernel, self._array(self.state[f"{prefix}.shortcut.bias"]))
 
         def apply(x: mx.array) -> mx.array:
-            y = self.bias_relu(mx.conv2d(x, kernel_1, padding=1), bias_1)
             residual = x if shortcut is None else mx.addmm(shortcut[1], x, shortcut[0])
-            y = self.bias_relu_add(mx.conv2d(y, kernel_2, padding=1), bias_2, residual)
+            y = second(first(x), residual)
             if y.nbytes >= self.eval_bytes:
                 mx.eval(y)
             return y
 
         return leaf(name, apply)
 
-    def _up(self, prefix: str) -> Stage:
+    def _up(self, prefix: str, level: int) -> Stage:
         """Transposed convolution to twice the size (kernel 3, stride 2, padding 1, output padding 1), norm, ReLU."""
         if "fold_norm" in self.methods:
             scale, shift = fold_norm(self.state, f"{prefix}.1")
+            whole = self._phases(f"{prefix}.0", scale)  # [down, right, in, row, column, out]
+            kernel = whole.transpose(3, 4, 5, 2, 0, 1).reshape(-1, whole.shape[2], 2, 2)
+            fused = self._fused(kernel, np.tile(shift, 4), self.bands >> (level + 1), up=True)
+            if fused is not None:
+                return leaf("conv1", fused)
             upsample, bias = self._upsampler(f"{prefix}.0", scale), self._array(shift)
             return leaf("conv1", lambda x: self.bias_relu(upsample(x), bias))
         norm = self._norm("1", f"{prefix}.1")
@@ -136,12 +168,14 @@ class NativeUNet:
 
     def _upsampler(self, name: str, scale: np.ndarray | None) -> Callable[[mx.array], mx.array]:
         if "polyphase" in self.methods:
-            return functools.partial(_polyphase, kernel=self._polyphase_kernel(name, scale))
+            whole = self._phases(name, scale)
+            kernel = self._array(whole.reshape(4 * whole.shape[2], -1))
+            return functools.partial(_polyphase, kernel=kernel)
         kernel = self._up_kernel(name, scale)
         return lambda x: mx.conv_transpose2d(x, kernel, stride=2, padding=1, output_padding=1)
 
-    def _polyphase_kernel(self, name: str, scale: np.ndarray | None) -> mx.array:
-        """``[4 * in, 4 * out]``: from the four neighbours at or after a position to its 2x2 outputs.
+    def _phases(self, name: str, scale: np.ndarray | None) -> np.ndarray:
+        """``[2, 2, in, 2, 2, out]``: from the four neighbours at or after a position to its 2x2 outputs.
 
         An even output takes kernel tap 1 of its own input; an odd one tap 2 of its own and tap 0
         of the next, in rows and in columns.
@@ -154,7 +188,7 @@ class NativeUNet:
         for (row, down), i in taps.items():
             for (column, right), j in taps.items():
                 whole[down, right, :, row, column] = k[i, j]
-        return self._array(whole.reshape(4 * c_in, 4 * c_out))
+        return whole
 
 
 def _polyphase(x: mx.array, kernel: mx.array) -> mx.array:

@@ -10,8 +10,9 @@ import math
 
 from rvc_common import stages
 from rvc_common.config import MRF, SynthesizerConfig
-from rvc_common.stages import Stage, group, leaf, plus
+from rvc_common.stages import Carry, Stage, group, leaf, plus
 
+from .fused_conv import FusedConv
 from .keys import HARMONICS_MRF, noise_convolution
 from .layers import Layer, Weights
 from .runtime import mx
@@ -24,18 +25,27 @@ def residual_stages(
     prefix: str, names: list[tuple[str, str]], kernel: int, dilations: tuple[int, ...], slope: float, weights: Weights
 ) -> tuple[Stage, ...]:
     """Per pair: leaky ReLU, dilated convolution, leaky ReLU, convolution, sum with the pair's input."""
-    leaky_relu = weights.leaky_relu(slope)
 
     def after_relu(name: str, dilation: int) -> Layer:
         padding = dilation * (kernel - 1) // 2
-        layer = weights.conv(f"{prefix}.{name}", padding=padding, dilation=dilation)
-        return lambda x: layer(leaky_relu(x))
+        return weights.conv(f"{prefix}.{name}", padding=padding, dilation=dilation, slope=slope, long=True)
 
     found: list[Stage] = []
     for (first_name, second_name), d in zip(names, dilations, strict=True):
         found.append(leaf(first_name, after_relu(first_name, d), keep="residual"))
-        found += [leaf(second_name, after_relu(second_name, 1)), plus(f"{second_name}:sum", "residual")]
+        second = after_relu(second_name, 1)
+        if isinstance(second, FusedConv):
+            found.append(_sum_in_kernel(f"{second_name}:sum", second))
+        else:
+            found += [leaf(second_name, second), plus(f"{second_name}:sum", "residual")]
     return tuple(found)
+
+
+def _sum_in_kernel(name: str, layer: FusedConv) -> Stage:
+    def apply(carry: Carry) -> None:
+        carry["x"] = layer(carry["x"], carry.pop("residual"))
+
+    return Stage(name, apply)
 
 
 def branches(names: list[str], blocks: list[tuple[Stage, ...]], weights: Weights) -> tuple[Stage, ...]:
@@ -76,7 +86,7 @@ class HiFiGAN:
         self.fine = (
             *(stage for level in levels[1:] for stage in level),
             leaf(":last_relu", weights.leaky_relu(LAST_SLOPE)),
-            leaf("conv_post", weights.conv("dec.conv_post", padding=3)),
+            leaf("conv_post", weights.conv("dec.conv_post", padding=3, long=True)),
             leaf("tanh", mx.tanh),
         )
         self.stages = (*self.coarse, *self.fine)
@@ -97,10 +107,9 @@ class HiFiGAN:
         padding, extra = upsampling(config, i, self.profile)
         name = f"upsamples.{i}" if self.mrf else f"ups.{i}"
         up = weights.conv_transpose(
-            f"dec.{name}", stride=config.upsample_rates[i], padding=padding, output_padding=extra
+            f"dec.{name}", stride=config.upsample_rates[i], padding=padding, output_padding=extra, slope=SLOPE
         )
-        leaky_relu = weights.leaky_relu(SLOPE)
-        stages = [leaf(name, lambda x: up(leaky_relu(x)))]
+        stages = [leaf(name, up)]
         if config.has_f0:
             stages += self._noise(i, weights)
         pairs = list(zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True))

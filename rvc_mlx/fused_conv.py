@@ -1,0 +1,313 @@
+"""``fused_conv``: a convolution and what surrounds it as one GPU kernel, channels last.
+
+``(then(conv(leaky_relu(x)) + bias) + residual + running) * scale``: the leaky ReLU on the way in and all that follows
+cost no pass over memory of their own. In one dimension with any kernel, dilation, stride and groups, as a transposed
+convolution (by phases), and in two dimensions 3x3 and transposed by 2.
+
+Tiles are chosen by shape from measurements on an H100. A variant is checked against float64 when a model first needs
+it; one that cannot run here or is wrong is not used, with a warning. Only CUDA has a kernel.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .fused_conv_cuda import HEADER, SOURCE, SUM_SOURCE
+from .runtime import gpu_kind, mx
+
+NONE, LEAKY_RELU, GELU, TANH = range(4)
+# of values near 1: 3xTF32 keeps float32, one TF32 product ten bits
+TOLERANCE = {True: 2e-5, False: 1e-2}
+# an H100's; too many or too few cost speed only
+MULTIPROCESSORS = 132
+# what a block may use of a multiprocessor's 228 kB where 6, 5, .. 1 blocks share it; each takes 1 kB more
+SHARED_BYTES = tuple(1024 * (228 // blocks - 1) for blocks in range(6, 0, -1))
+
+
+class Tile(NamedTuple):
+    """Outputs and channels of a block, input channels at a time, warps; ``columns``: of a patch, 0 in 1-D."""
+
+    outputs: int
+    channels: int
+    depth: int
+    warps: tuple[int, int]
+    columns: int = 0
+    up: bool = False
+
+    @property
+    def threads(self) -> int:
+        return 32 * self.warps[0] * self.warps[1]
+
+    def halo_rows(self, taps: int, dilation: int, stride: int) -> int:
+        """Input positions that a block reads."""
+        if not self.columns:
+            return (self.outputs - 1) * stride + (taps - 1) * dilation + 1
+        more = 1 if self.up else 2
+        return (self.outputs // self.columns + more) * (self.columns + more)
+
+    def shared_bytes(self, rows: int, split: bool) -> int:
+        """Rounded up as far as no fewer blocks fit: each size is a variant of its own to compile."""
+        row = 4 * (self.depth + 4) + (4 * (self.depth + 8) if split else 0)  # a float, and two halves in float32
+        need = max(4 * rows * self.depth + row * (rows + 3 * self.channels), 4 * self.outputs * (self.channels + 4))
+        return next((size for size in SHARED_BYTES if need <= size), 0)
+
+
+def keeps_float32() -> bool:
+    """Whether float32 products must not be rounded to TF32: MLX reads this once."""
+    return os.environ.get("MLX_ENABLE_TF32", "1") == "0"
+
+
+def is_available() -> bool:
+    return gpu_kind() == "cuda" and mx.default_device() == mx.Device(mx.gpu)
+
+
+def _deep(c_in: int, tile: Tile) -> Tile:
+    return tile if c_in % 32 == 0 else tile._replace(depth=16)
+
+
+def tile_1d(c_in: int, c_out: int, *, long: bool) -> Tile | None:
+    """``long``: tens of thousands of frames, so that big tiles still give every multiprocessor work."""
+    split = keeps_float32()
+    if c_in % 16:
+        return None
+    if c_out <= 8:
+        return Tile(128, 8, 16, (4, 1))
+    if c_out % 32:
+        return Tile(64 if split else 128, 48, 16, (4, 1)) if c_out % 48 == 0 else None
+    if long or c_out % 64:
+        if split and c_in >= 512:
+            return Tile(128, 64 if c_out % 64 == 0 else 32, 16, (2, 2) if c_out % 64 == 0 else (4, 1))
+        return _deep(c_in, Tile(128, 32, 16 if split else 32, (4, 1)))
+    return _deep(c_in, Tile(64, 64 if c_out >= 1024 else 32, 32, (2, 2)))
+
+
+def tile_2d(c_in: int, c_out: int, columns: int, *, up: bool = False) -> Tile | None:
+    if c_in % 16 or c_out % 16 or columns % 4:
+        return None
+    wide = next(n for n in (16, 8, 4) if columns % n == 0)
+    if c_out % 32:
+        return Tile(128, 16, 16, (4, 1), wide, up)
+    depth = 16 if keeps_float32() or c_in % 32 else 32
+    if wide == 4 and c_out % 64 == 0:
+        return Tile(64, 64, depth, (2, 2), wide, up)
+    return Tile(128, 32, depth, (4, 1), wide, up)
+
+
+class FusedConv:
+    """Of ``x [B, T, groups * in]`` or ``[B, H, W, in]``; ``residual`` and ``running`` have the result's shape.
+
+    ``kernel [groups * out, in, taps]``, PyTorch's order; in two dimensions its rows and columns are flattened.
+    ``slope``: of the leaky ReLU on the way in, 1 for none; ``then``: what follows the bias.
+    """
+
+    def __init__(
+        self,
+        tile: Tile,
+        kernel: np.ndarray,
+        bias: np.ndarray | None,
+        *,
+        padding: int = 0,
+        dilation: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        slope: float = 1.0,
+        then: int = NONE,
+        then_slope: float = 0.0,
+        split: bool | None = None,
+    ) -> None:
+        self.split = keeps_float32() if split is None else split
+        self.tile, self.padding, self.dilation, self.stride, self.groups = tile, padding, dilation, stride, groups
+        self.c_out, self.c_in, self.taps = kernel.shape[0] // groups, kernel.shape[1], kernel.shape[2]
+        self.weight, self.padded = _packed(kernel, groups, tile, self.split)
+        bias = np.zeros(kernel.shape[0]) if bias is None else bias
+        self.bias = mx.array(np.ascontiguousarray(bias, np.float32))
+        self.most_shares = 16
+        self.slopes, self.then = (slope, then_slope), then
+        self.shared = tile.shared_bytes(tile.halo_rows(self.taps, dilation, stride), self.split)
+        if not self.shared:
+            raise ValueError("more shared memory than a multiprocessor has")
+        self._constants: dict[tuple[float, ...], mx.array] = {}
+
+    def __call__(
+        self, x: mx.array, residual: mx.array | None = None, running: mx.array | None = None, scale: float = 1.0
+    ) -> mx.array:
+        tile, batch = self.tile, x.shape[0]
+        shape: tuple[int, ...]
+        if tile.columns:
+            rows, columns = x.shape[1:3]
+            blocks = -(-rows // (tile.outputs // tile.columns)) * (columns // tile.columns)
+            shape = (batch, 2 * rows, 2 * columns, self.c_out // 4) if tile.up else (batch, rows, columns, self.c_out)
+        else:
+            frames = (x.shape[1] + 2 * self.padding - self.dilation * (self.taps - 1) - 1) // self.stride + 1
+            blocks, shape = -(-frames // tile.outputs), (batch, frames, self.c_out * self.groups)
+        beside = self.groups * (self.padded // tile.channels)
+        shares = self._shares(blocks * beside * batch)
+        adds = (residual is not None) + 2 * (running is not None)
+        slopes = self._on_device(*map(float, self.slopes), float(scale))
+        sizes = self._on_device(
+            self.taps, self.dilation, self.padding, self.c_in, self.c_out, self.padded, self.groups, self.stride,
+            0 if shares > 1 else adds, self.then, shares,
+        )  # fmt: skip
+        values = (tile.outputs, tile.channels, tile.depth, *tile.warps, int(self.split), tile.columns, int(tile.up))
+        template = list(zip(("BM", "BN", "BK", "WARPS_M", "WARPS_N", "SPLIT", "TW", "UP"), values, strict=True))
+        # an entry that is not added is never read
+        unused = self.bias
+        y = _kernel(self.shared)(
+            inputs=[x, self.weight, self.bias, unused if residual is None else residual,
+                    unused if running is None else running, slopes, sizes],
+            template=template, grid=(blocks * tile.threads, beside, batch * shares),
+            threadgroup=(tile.threads, 1, 1), output_shapes=[shape if shares == 1 else (shares, *shape)],
+            output_dtypes=[mx.float32],
+        )[0]  # fmt: skip
+        if shares == 1:
+            return y
+        sizes = self._on_device(shares, math.prod(shape), shape[-1], adds, self.then)
+        return _sum_kernel()(
+            inputs=[y, self.bias, unused if residual is None else residual, unused if running is None else running,
+                    slopes, sizes],
+            grid=(-(-math.prod(shape) // 256) * 256, 1, 1), threadgroup=(256, 1, 1),
+            output_shapes=[shape], output_dtypes=[mx.float32],
+        )[0]  # fmt: skip
+
+    def _shares(self, blocks: int) -> int:
+        """Among how many blocks the input channels of one output are divided, so that most multiprocessors work."""
+        chunks = self.c_in // self.tile.depth
+        return max(1, min(MULTIPROCESSORS // blocks, chunks // 2, self.most_shares))
+
+    def _on_device(self, *values: float) -> mx.array:
+        """The kernels' sizes (whole numbers) or factors, copied once."""
+        if values not in self._constants:
+            whole = all(isinstance(value, int) for value in values)
+            if len(self._constants) > 64:  # sizes of many lengths
+                self._constants.clear()
+            self._constants[values] = mx.array(list(values), dtype=mx.int32 if whole else mx.float32)
+            mx.eval(self._constants[values])
+        return self._constants[values]
+
+
+@functools.cache
+def _sum_kernel() -> Any:
+    return mx.fast.cuda_kernel(
+        name="fused_conv_sum", input_names=["parts", "bias", "residual", "running", "slopes", "sizes"],
+        output_names=["out"], source=SUM_SOURCE, header=HEADER,
+    )  # fmt: skip
+
+
+@functools.cache
+def _kernel(shared: int) -> Any:
+    # MLX tells the driver of a kernel's shared memory once per name
+    return mx.fast.cuda_kernel(
+        name=f"fused_conv_{shared // 1024}kb",
+        input_names=["x", "w", "bias", "residual", "running", "slopes", "sizes"],
+        output_names=["out"], source=SOURCE, header=HEADER, shared_memory=shared,
+    )  # fmt: skip
+
+
+def _packed(kernel: np.ndarray, groups: int, tile: Tile, split: bool) -> tuple[mx.array, int]:
+    """``[groups * out, in, taps]`` to ``[groups][chunk][tap][block]``, and ``out`` padded to whole blocks.
+
+    A block has ``[BN][BK]`` TF32 heads, then ``[2][BN][BK]`` halves: the heads again, and the rests times 2^11. With
+    TF32 alone it has the rounded weights."""
+    c_out, c_in, taps = kernel.shape[0] // groups, kernel.shape[1], kernel.shape[2]
+    padded = -(-c_out // tile.channels) * tile.channels
+    weights = mx.array(np.ascontiguousarray(kernel, np.float32)).reshape(groups, c_out, c_in, taps)
+    weights = mx.pad(weights, [(0, 0), (0, padded - c_out), (0, 0), (0, 0)])
+    blocks = weights.reshape(groups, padded // tile.channels, tile.channels, c_in // tile.depth, tile.depth, taps)
+    blocks = mx.contiguous(blocks.transpose(0, 3, 5, 1, 2, 4))  # [groups, chunk, tap, block, BN, BK]
+    bits = blocks.view(mx.uint32)
+    if split:
+        head = (bits & mx.array(0xFFFFE000, mx.uint32)).view(mx.float32)
+        values = tile.channels * tile.depth
+        halves = [_half(part).reshape(-1, values) for part in (head, (blocks - head) * 2048)]
+        both = mx.concatenate(halves, axis=1).view(mx.float32)  # beside its floats, each block's halves
+        packed = mx.concatenate([head.reshape(-1, values), both], axis=1)
+    else:
+        packed = ((bits + mx.array(0x1000, mx.uint32)) & mx.array(0xFFFFE000, mx.uint32)).view(mx.float32)
+    packed = packed.reshape(-1)
+    mx.eval(packed)
+    return packed, padded
+
+
+def _half(x: mx.array) -> mx.array:
+    return mx.clip(x, -65504, 65504).astype(mx.float16)
+
+
+def make(tile: Tile | None, kernel: np.ndarray, bias: np.ndarray | None, **options: Any) -> FusedConv | None:
+    """None where there is no tile for this shape, or its kernel does not work on this machine."""
+    if tile is None:
+        return None
+    rows = tile.halo_rows(kernel.shape[2], options.get("dilation", 1), options.get("stride", 1))
+    split = keeps_float32()
+    shared = tile.shared_bytes(rows, split)
+    if not shared or not works(tile, shared, split, min(3, kernel.shape[2])):
+        return None
+    return FusedConv(tile, kernel, bias, **options)
+
+
+@functools.cache
+def works(tile: Tile, shared: int, split: bool, taps: int) -> bool:
+    """Whether this variant gives the right numbers here: odd sizes, every extra, against float64."""
+    try:
+        error = _error(tile, shared, split, taps)
+    except (RuntimeError, ValueError) as fault:
+        warnings.warn(f"fused_conv cannot run here: {fault!s:.300}", stacklevel=3)
+        return False
+    if not error <= TOLERANCE[split]:
+        warnings.warn(f"fused_conv with {tile} differs from float64 by {error:.1e}: not used", stacklevel=3)
+        return False
+    return True
+
+
+def _error(tile: Tile, shared: int, split: bool, taps: int) -> float:
+    rng = np.random.default_rng(0)
+    c_in, c_out = 4 * tile.depth, 4 * tile.channels if tile.up else tile.channels
+    if tile.columns:
+        taps = 4 if tile.up else 9
+    kernel = rng.standard_normal((c_out, c_in, taps)).astype(np.float32) / np.sqrt(np.float32(c_in * taps))
+    bias = rng.standard_normal(c_out).astype(np.float32)
+    if tile.up:  # the four phases share it
+        bias = np.tile(bias[: c_out // 4], 4)
+    shape = (2, 2 * tile.outputs // tile.columns - 3, 2 * tile.columns, c_in) if tile.columns else (2, 301, c_in)
+    x = rng.standard_normal(shape).astype(np.float32)
+    layer = FusedConv(
+        tile, kernel, bias, padding=0 if tile.up else 1, slope=0.1, then=LEAKY_RELU, then_slope=0.2, split=split
+    )
+    layer.shared = shared
+    want = expected(x, kernel, bias, layer)
+    residual, running = (rng.standard_normal(want.shape).astype(np.float32) for _ in range(2))
+    want = (want + residual + running) * 0.5
+    worst = 0.0
+    for layer.most_shares in (1, 16):
+        got = np.array(layer(mx.array(x), mx.array(residual), mx.array(running), 0.5))
+        worst = max(worst, float(np.abs(got - want).max(initial=0.0, where=np.isfinite(got))))
+        if not np.isfinite(got).all():
+            return float("inf")
+    return worst
+
+
+def expected(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, layer: FusedConv) -> np.ndarray:
+    """What ``layer(x)`` should be, in float64; one group."""
+    wide = x.astype(np.float64)
+    wide = np.maximum(wide, wide * layer.slopes[0])
+    side = 2 if layer.tile.up else 3
+    if layer.tile.columns:
+        before = 0 if layer.tile.up else 1
+        padded = np.pad(wide, [(0, 0), (before, 1), (before, 1), (0, 0)])
+        rows, columns = x.shape[1:3]
+        views = [padded[:, i : i + rows, j : j + columns] for i in range(side) for j in range(side)]
+    else:
+        padded = np.pad(wide, [(0, 0), (layer.padding, layer.padding), (0, 0)])
+        frames = padded.shape[1] - layer.dilation * (layer.taps - 1)
+        views = [padded[:, k * layer.dilation :][:, : frames : layer.stride] for k in range(layer.taps)]
+    y = sum(view @ kernel[:, :, k].T.astype(np.float64) for k, view in enumerate(views)) + bias
+    y = np.maximum(y, y * layer.slopes[1]) if layer.then == LEAKY_RELU else y
+    if layer.tile.up:
+        b, rows, columns, c = y.shape
+        y = y.reshape(b, rows, columns, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * rows, 2 * columns, -1)
+    return y
