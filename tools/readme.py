@@ -11,6 +11,7 @@ from reports.render.document import Cell, Code, counted, plain, say
 from reports.render.markdown import text
 from reports.tables import cells, parity, phases
 from reports.tables.summary import is_faster, is_slower, sweep
+from suites.base.environment import cpu_text
 from suites.base.files import write_whole
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +44,9 @@ def _machine(run: RunData) -> str:
     """The GPU's name, or the processor's and its cores."""
     facts = run.environment
     gpus = {about["gpu_name"] for about in facts["backends"].values() if about.get("gpu_name")}
-    return ", ".join(sorted(gpus)) or text(say("{}, {}", facts["cpu"], counted(facts["cores_physical"], "core", ())))
+    return ", ".join(sorted(gpus)) or text(
+        say("{}, {}", str(cpu_text(facts)), counted(facts["cores_physical"], "core", ()))
+    )
 
 
 def _is_compared(run: RunData, backend: str) -> bool:

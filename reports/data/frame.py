@@ -15,7 +15,7 @@ import pandas as pd
 
 from suites.base import outcome
 from suites.base.backends import speed_reference
-from suites.base.environment import fingerprint
+from suites.base.environment import completed, fingerprint
 from suites.base.errors import UserError
 from suites.base.lines import Line
 from suites.base.records import key_of, read_lines, records
@@ -302,9 +302,11 @@ def _settings(members: Sequence[Any]) -> list[tuple[str, list[Any]]]:
     """The members grouped by machine and precision, each group with its short name: ``A fp32``; where a suite was run
     more than once with the same, by folder as well."""
     machines: dict[str, list[Any]] = {}
-    for member in sorted(members, key=lambda m: not m.environment):
+    ordered = sorted(members, key=lambda m: not m.environment)
+    prints = completed([fingerprint(member.environment) for member in ordered])
+    for member, print_ in zip(ordered, prints, strict=True):
         gpus = {f.get("gpu_name") or f.get("device_name") for f in member.environment.get("backends", {}).values()}
-        own = json.dumps([fingerprint(member.environment), sorted(g for g in gpus if g)], sort_keys=True)
+        own = json.dumps([print_, sorted(g for g in gpus if g)], sort_keys=True)
         # interrupted before its environment was written: it has no figures of its own
         own = own if member.environment else next(iter(machines), own)
         machines.setdefault(own, []).append(member)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from suites.base.environment import completed
 from suites.base.errors import UserError
 from suites.base.run_folder import RunFolder
 from suites.gate.baseline import DAMAGE, Baseline, Entry, Key, baseline_of
@@ -20,7 +21,7 @@ from .frame import RunData, load
 from .gates import CALLS, commit_of, printable
 
 # facts that must be equal for times to be comparable; changes of software are listed
-HARDWARE = ("machine", "cpu", "cores_physical")
+HARDWARE = ("machine", "cpu", "processor", "cores_physical")
 
 
 class Member(NamedTuple):
@@ -137,6 +138,11 @@ def _check_words(baseline: Baseline) -> None:
 def grouped(members: Sequence[Member]) -> list[Group]:
     """Runs that the gate does not refuse to compare, on the same kind of machine; the largest groups first."""
     families: dict[str, list[Member]] = {}
+    prints = completed([member.baseline.fingerprint for member in members])
+    members = [
+        member._replace(baseline=member.baseline._replace(fingerprint=own))
+        for member, own in zip(members, prints, strict=True)
+    ]
     for member in sorted(members, key=lambda m: (m.time, m.label)):
         families.setdefault(json.dumps(facts_of(member), sort_keys=True, default=str), []).append(member)
     groups: list[Group] = []

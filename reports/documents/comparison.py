@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from suites.base.backends import BACKENDS
+from suites.base.environment import completed, cpu_text
 from suites.gate.baseline import Baseline, Key, differences
 from suites.gate.judge import MEANING, UNJUDGED, Outcome, Verdict
 
@@ -127,11 +128,12 @@ def _sides(pair: Pair) -> doc.Table:
     rows: list[tuple[doc.Cell, ...]] = [
         ("runs", *(side.fact(", ".join(map(str, side.baseline.made.get("runs", [])))) for side in pair)),
         ("commit", *(side.fact(commit_of(side.baseline)) for side in pair)),
-        ("processor", *(side.fact(str(side.baseline.fingerprint.get("cpu"))) for side in pair)),
+        ("processor", *(side.fact(str(cpu_text(side.baseline.fingerprint))) for side in pair)),
         ("launches", *(_launches(side) for side in pair)),
         ("other work (%)", *(doc.plain(100 * _busiest(side), (side.all_sources(),), ".0f") for side in pair)),
     ]
-    for text in differences(pair.before.baseline.fingerprint, pair.after.baseline.fingerprint):
+    before, after = completed([side.baseline.fingerprint for side in pair])
+    for text in differences(before, after):
         what, _, both = text.partition(": ")
         there, _, here = both.partition(" there, ")
         rows.append((what, pair.before.fact(there), pair.after.fact(here.removesuffix(" here"))))

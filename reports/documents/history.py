@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from suites.base.environment import cpu_text
 from suites.base.errors import UserError
 from suites.gate.baseline import Key, differences
 from suites.metrics.registry import BYTES, SECONDS
@@ -138,7 +139,7 @@ def _what(group: Group) -> Text:
     measure = member.run.config["measure"].get("name", facts["model"])
     return say(
         "{}, {} threads; measure {}; weights: {}.",
-        recorded(str(member.baseline.fingerprint.get("cpu")), source),
+        recorded(str(cpu_text(member.baseline.fingerprint)), source),
         plain(facts["threads"] or 0, source),
         recorded(str(measure), (member.run.file("config.yaml"),)),
         recorded(", ".join(dict.fromkeys(map(str, facts["weights"].values()))) or "none", source),

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
+from rvc_common.processor import numbers
 from suites.base.backends import BACKENDS
+from suites.base.environment import cpu_text
 from suites.definitions import with_section
 
 from ..data import trace
@@ -66,7 +68,7 @@ def in_a_line(book: Book) -> Iterator[doc.Text]:
         env, packages = run.environment, run.environment.get("packages", {})
         gpus = dict.fromkeys(about.get("gpu_name") for about in env.get("backends", {}).values())
         frameworks = [f"{package} {packages[package]}" for package in ("torch", "mlx") if package in packages]
-        words = (env.get("cpu"), f"{env.get('cores_physical')} cores", *gpus, env.get("os"), *frameworks)
+        words = (cpu_text(env), f"{env.get('cores_physical')} cores", *gpus, env.get("os"), *frameworks)
         text = ", ".join(filter(None, words))
         found.setdefault(text, []).append(name)
         sources[text] = (*sources.get(text, ()), run.file("environment.json"))
@@ -84,6 +86,7 @@ def _facts(run: RunData) -> dict[str, doc.Cell]:
     packages = ", ".join(f"{k} {v}" for k, v in env.get("packages", {}).items())
     facts: dict[str, doc.Cell] = {
         "CPU": doc.say("{}, {} physical cores ({})", fact("cpu"), fact("cores_physical"), fact("machine")),
+        **({"processor": _processor(run)} if env.get("processor") else {}),
         "memory": doc.say("{} GiB", fact("memory_bytes", ".0f", 2**-30)),
         "system": doc.say("{}, Python {}", fact("os"), fact("python")),
         "packages": doc.Num(packages, (run.file("environment.json#packages"),)) if packages else unknown,
@@ -100,6 +103,12 @@ def _facts(run: RunData) -> dict[str, doc.Cell]:
             sources = (*sources, run.source(line, "optimize"))
         facts[name] = doc.Num(", ".join(parts), sources) if parts else unknown
     return facts
+
+
+def _processor(run: RunData) -> doc.Num:
+    found = run.environment["processor"]
+    flags = ", ".join(found.get("flags") or ())
+    return doc.Num("; ".join(filter(None, [numbers(found), flags])), (run.file("environment.json#processor"),))
 
 
 def runs(book: Book) -> list[doc.Section]:

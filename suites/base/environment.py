@@ -7,10 +7,13 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from rvc_common.processor import numbers, processor
 
 from . import plugins, provenance
 
@@ -55,6 +58,7 @@ def describe() -> dict[str, Any]:
         "os": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
         "cpu": cpu_name(),
+        "processor": processor(),
         "cores_physical": physical_cores(),
         "cores_logical": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
@@ -67,9 +71,24 @@ def describe() -> dict[str, Any]:
     }
 
 
-def fingerprint(environment: dict[str, Any]) -> dict[str, Any]:
-    """What must agree before two environments count as the same machine."""
+def cpu_text(facts: Mapping[str, Any]) -> str | None:
+    """The processor's name, with its family, model and stepping where they were recorded."""
+    name, more = facts.get("cpu"), facts.get("processor")
+    return f"{name} ({numbers(more)})" if name and isinstance(more, Mapping) else name
+
+
+def fingerprint(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What must agree before two environments count as the same machine; see ``completed``."""
     return {
         name: environment.get(name)
-        for name in ("machine", "cpu", "cores_physical", "memory_bytes", "python", "packages")
+        for name in ("machine", "cpu", "processor", "cores_physical", "memory_bytes", "python", "packages")
     }
+
+
+def completed(fingerprints: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """To be compared by what they have: older ones lack ``processor``, and take that of the first with their name."""
+    known: dict[str, Any] = {}
+    for one in fingerprints:
+        if one.get("processor"):
+            known.setdefault(str(one.get("cpu")), one["processor"])
+    return [{**one, "processor": one.get("processor") or known.get(str(one.get("cpu")))} for one in fingerprints]

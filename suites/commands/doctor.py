@@ -35,7 +35,9 @@ def run(args: argparse.Namespace) -> Answer:
     working = probe.ready(found)
     packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
     lines = [
-        f"{facts['cpu']}, {facts['cores_physical']} cores, {facts['memory_bytes'] / 2**30:.0f} GiB, {facts['os']}",
+        f"{environment.cpu_text(facts)}, {facts['cores_physical']} cores, "
+        f"{facts['memory_bytes'] / 2**30:.0f} GiB, {facts['os']}",
+        *([f"Vector instructions: {', '.join(more['flags'])}"] if (more := facts["processor"]) else []),
         f"Python {facts['python']}; {packages}",
         *(f"  {mark}  {text}" for mark, text in findings),
     ]

@@ -78,7 +78,8 @@ def baseline_of(folders: Sequence[Path]) -> Baseline:
     baselines = [_from_run(path) if path.is_dir() else from_benchmarks(path) for path in folders]
     first = baselines[0]
     for other in baselines[1:]:
-        different = differences(first.facts, other.facts) + differences(first.fingerprint, other.fingerprint)
+        one, two = environment.completed([first.fingerprint, other.fingerprint])
+        different = differences(first.facts, other.facts) + differences(one, two)
         if different or first.entries.keys() != other.entries.keys():
             why = different[0] if different else "they measured other things"
             raise UserError(f"{other.name} and {first.name} cannot be put together: {why}")
@@ -215,6 +216,9 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
         a, b = one.get(name), other.get(name)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             found += differences(a, b, f"{prefix}{name}.")
+        elif isinstance(a, list) and isinstance(b, list) and a != b:
+            lacking = (" ".join(str(x) for x in one if x not in two) or "none" for one, two in ((a, b), (b, a)))
+            found.append("{}: {} there, {} here".format(f"{prefix}{name}", *map(_short, lacking)))
         elif a != b:
             found.append(f"{prefix}{name}: {_short(a)} there, {_short(b)} here")
     return found

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from ..base import statistics
+from ..base import environment, statistics
 from ..base.backends import BACKENDS
 from ..base.errors import UserError, nearest
 from ..base.paths import CONF
@@ -114,7 +114,8 @@ def judge(baseline: Baseline, candidate: Baseline, policy: Policy) -> Outcome:
     different = differences(baseline.facts, candidate.facts) if baseline.entries else ["the baseline holds nothing"]
     if different:
         return Outcome([Verdict(NOWHERE, "environment", "not comparable", text) for text in different], [], UNJUDGED)
-    same = baseline.fingerprint == candidate.fingerprint
+    theirs_print, ours_print = environment.completed([baseline.fingerprint, candidate.fingerprint])
+    same = theirs_print == ours_print
     verdicts: list[Verdict] = []
     timings: dict[str, list[_Timing]] = {metric: [] for metric in TIMES}
     for key, before in baseline.entries.items():
@@ -133,7 +134,7 @@ def judge(baseline: Baseline, candidate: Baseline, policy: Policy) -> Outcome:
     busy, whose = (ours, "this run") if ours >= theirs else (theirs, "the baseline")
     why_busy = f"other work took {100 * busy:.0f} % of the machine during {whose}"
     wide = why_busy if busy > policy["time"]["busy"] else None
-    if baseline.fingerprint.get("cpu") != candidate.fingerprint.get("cpu"):
+    if any(theirs_print.get(name) != ours_print.get(name) for name in ("cpu", "processor")):
         wide = "another processor"
     if busy > policy["time"]["too_busy"]:
         text = f"{why_busy}: run it again when it is quieter"
@@ -145,7 +146,7 @@ def judge(baseline: Baseline, candidate: Baseline, policy: Policy) -> Outcome:
         if key not in baseline.entries:
             new = Verdict(key, "status", "new", "the baseline does not have it: gate --update")
             verdicts += [new] if after.status == "passed" else _standing(key, after)
-    return _outcome(verdicts, _notes(baseline, candidate, same, wide), policy)
+    return _outcome(verdicts, _notes(theirs_print, ours_print, wide), policy)
 
 
 def confirmed(first: Outcome, second: Outcome, policy: Policy) -> Outcome:
@@ -181,12 +182,12 @@ def _outcome(verdicts: list[Verdict], notes: list[str], policy: Policy) -> Outco
     return Outcome(order, notes, code)
 
 
-def _notes(baseline: Baseline, candidate: Baseline, same: bool, wide: str | None) -> list[str]:
+def _notes(theirs: Mapping[str, Any], ours: Mapping[str, Any], wide: str | None) -> list[str]:
     notes = []
     if wide is not None:
         notes.append(f"{wide}: only large changes of time are called")
-    if not same:
-        names = differences(baseline.fingerprint, candidate.fingerprint)
+    if theirs != ours:
+        names = differences(theirs, ours)
         notes.append(f"another environment ({'; '.join(names[:3])}): seconds are not judged, ratios are")
     return notes
 

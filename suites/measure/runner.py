@@ -373,7 +373,8 @@ def resume_run(folder: Path) -> Runner:
                 raise UserError(f"resume={folder}: holds records, but its {PLAN} is missing")
             run.records_file.unlink(missing_ok=True)
             return Runner(config, lock, resumed=False)
-        then, now = environment.fingerprint(stored), environment.fingerprint(environment.describe())
+        both = (environment.fingerprint(facts) for facts in (stored, environment.describe()))
+        then, now = environment.completed(list(both))
         if changed := ", ".join(name for name in then if then[name] != now[name]):
             raise UserError(f"resume={folder}: made on another machine or with other software ({changed} differ)")
     return Runner(config, lock, resumed=True)

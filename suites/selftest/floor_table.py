@@ -13,6 +13,7 @@ import msgspec
 from tqdm import tqdm
 
 from rvc_common.outputs import check_output
+from rvc_common.processor import numbers, processor
 
 from ..base import environment
 from ..base.backends import DTYPES
@@ -158,6 +159,7 @@ def update(words: list[str]) -> str:
         tables, kind = measure(precision, backends, quick)
         policy, key = stored["policies"].setdefault(precision, {}), f"{precision}/{kind}"
         made = {"date": date.today().isoformat(), "cpu": environment.cpu_name()}
+        made |= {"processor": numbers(found)} if (found := processor()) else {}
         if kind == "gpu" and torch.cuda.is_available():
             made["gpu"] = torch.cuda.get_device_name()
         made |= {name: importlib.metadata.version(name) for name in PACKAGES}

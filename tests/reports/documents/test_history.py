@@ -160,6 +160,15 @@ def test_other_software_is_told_and_another_processor_is_another_group(tmp_path)
     assert words_of(inlines_of(rows[1][3])) == "packages.mlx: 0.32.4 to 0.33.0"
 
 
+def test_another_processor_of_the_same_name_is_another_group(tmp_path):
+    """A run that does not say which processor it was made on counts to the first of its name."""
+    for day, family in enumerate((None, 26, 25, 26), 1):
+        facts = {"processor": {"vendor": "AuthenticAMD", "family": family, "flags": ["avx2"]}} if family else {}
+        dated_run(tmp_path / str(day), day, environment=facts)
+    groups, _ = groups_of(tmp_path)
+    assert [[m.label for m in group.members] for group in groups] == [["1", "2", "4"], ["3"]]
+
+
 def test_one_run_is_told_that_it_is_alone(tmp_path):
     dated_run(tmp_path / "runs" / "only", 1)
     built = write_history(tmp_path / "runs", tmp_path / "out", POLICY)

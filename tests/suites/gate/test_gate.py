@@ -81,6 +81,18 @@ def test_another_processor_widens_what_is_called(baseline, tmp_path):
     assert slower.exit_code == FAILED
 
 
+def test_another_processor_of_the_same_name(baseline, tmp_path):
+    """``baseline`` does not say which one it was made on."""
+    found = {"vendor": "AuthenticAMD", "family": 26, "model": 2, "stepping": 1, "flags": ["avx2", "avx512f"]}
+    new = {"environment": {"processor": found}}
+    assert judged(baseline, tmp_path / "a", seed=2, **new).notes == []
+    before = baseline_of([make_run(tmp_path / "b", seed=1, **new)])
+    other = {"environment": {"processor": {**found, "family": 25, "flags": ["avx2"]}}}
+    notes = judged(before, tmp_path / "c", seed=2, **other).notes
+    assert "another processor" in notes[0]
+    assert "processor.family: 26 there, 25 here; processor.flags: avx512f there, none here" in notes[1]
+
+
 def test_too_few_launches_are_told(baseline, tmp_path):
     outcome = judged(baseline, tmp_path, seed=2, launches=2)
     assert "too few" in kinds(outcome)
