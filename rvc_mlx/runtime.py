@@ -4,9 +4,10 @@ Three things must happen before the first ``import mlx.core``:
 
 * **BLAS.** MLX's Linux CPU wheel links the unoptimised reference BLAS but calls ``cblas_sgemm``
   by symbol, so an optimised library opened earlier with ``RTLD_GLOBAL`` takes over (30 to 50
-  times faster). ``RVC_MLX_BLAS`` chooses: ``auto`` (default: the ``mkl`` package from PyPI,
-  then a system OpenBLAS), ``reference`` (none), or the path of a library. In a process that
-  also uses PyTorch, import that first: what is loaded later may bind to this library as well.
+  times faster). ``RVC_MLX_BLAS`` chooses: ``auto`` (default: the ``mkl`` package from PyPI or a
+  system OpenBLAS, the faster one of both: see ``blas``), ``reference`` (none), or the path of a
+  library. In a process that also uses PyTorch, import that first: what is loaded later may bind to
+  this library as well.
 * **TF32.** MLX rounds float32 matrix inputs to TF32 on GPUs that can. Here float32 means
   float32: ``MLX_ENABLE_TF32`` defaults to 0 and is read by MLX once, at import.
 * **Plans on CUDA.** MLX counts the convolutions, attentions and graphs that it has had to plan, and
@@ -17,7 +18,6 @@ Three things must happen before the first ``import mlx.core``:
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import importlib.metadata
 import os
 import sys
@@ -25,37 +25,38 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from rvc_common.waiting import set_waiting
+
+from . import blas
+
 REFERENCE_BLAS = "reference BLAS bundled with MLX (slow)"
 _mlx_was_imported = "mlx.core" in sys.modules
+_blas_choice = "mlx.core was imported before rvc_mlx"
 
 
-def _candidates() -> list[str]:
-    choice = os.environ.get("RVC_MLX_BLAS", "auto")
+def _candidates(choice: str) -> tuple[list[blas.Library], str]:
+    """What to open, the best first, and how that was found."""
     if choice == "reference" or sys.platform != "linux":
-        return []
+        return [], choice
     if choice != "auto":
-        return [choice]
-    try:
-        files = importlib.metadata.files("mkl") or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    mkl = [str(Path(str(f.locate())).resolve()) for f in files if f.name.startswith("libmkl_rt.so")]
-    system = ctypes.util.find_library("openblas")
-    return mkl + ([system] if system else [])
+        return [blas.Library(choice)], "RVC_MLX_BLAS"
+    return blas.chosen(blas.installed())
 
 
-def _preload_blas() -> None:
-    # MKL's threads spin 200 ms after each call and would take the cores from the process that is timed
-    # next; 20 ms still bridges the gaps between the products of one forward pass
-    os.environ.setdefault("KMP_BLOCKTIME", "20")
+def _preload_blas() -> str:
+    """Open a library; how it was chosen."""
     choice = os.environ.get("RVC_MLX_BLAS", "auto")
-    for candidate in _candidates():
+    found, how = _candidates(choice)
+    for one in found:
+        if one.core:
+            os.environ.setdefault(blas.CORE_VARIABLE, one.core)
         try:
-            ctypes.CDLL(candidate, mode=ctypes.RTLD_GLOBAL)
-            return
+            ctypes.CDLL(one.path, mode=ctypes.RTLD_GLOBAL)
+            return how
         except OSError as error:
-            if choice not in ("auto", "reference"):
+            if choice != "auto":
                 raise ImportError(f"RVC_MLX_BLAS={choice}: cannot be loaded ({error})") from None
+    return how
 
 
 class _DlInfo(ctypes.Structure):
@@ -93,7 +94,8 @@ def is_slow_blas() -> bool:
 if not _mlx_was_imported:
     os.environ.setdefault("MLX_ENABLE_TF32", "0")
     os.environ.setdefault("MLX_ENABLE_CACHE_THRASHING_CHECK", "0")
-    _preload_blas()
+    set_waiting()
+    _blas_choice = _preload_blas()
 
 import mlx.core as mx  # noqa: E402  (the order is this module's purpose)
 
@@ -134,6 +136,8 @@ def describe() -> dict[str, Any]:
         "gpu": gpu_kind(),
         "gpu_name": mx.device_info(mx.gpu).get("device_name") if gpu_kind() else None,
         "blas": blas_library(),
+        "blas_core": None if is_slow_blas() else blas.core_of(ctypes.CDLL(None)),
+        "blas_choice": _blas_choice if sys.platform == "linux" else None,
         "blas_threads": os.environ.get("MKL_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS"),
         "tf32": os.environ.get("MLX_ENABLE_TF32", "1") != "0",
     }

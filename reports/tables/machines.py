@@ -91,10 +91,11 @@ def _facts(run: RunData) -> dict[str, doc.Cell]:
         "system": doc.say("{}, Python {}", fact("os"), fact("python")),
         "packages": doc.Num(packages, (run.file("environment.json#packages"),)) if packages else unknown,
         "threads": doc.say("{} on every backend", fact("threads")),
+        **({"idle threads": doc.say("{}", fact("waiting"))} if env.get("waiting") else {}),
         "precision": doc.say("{} on every backend, profile {}", run.precision, str(run.config["profile"])),
     }
     for name, about in env.get("backends", {}).items():
-        known = (BACKENDS[name].framework, "gpu_name", "blas", "blas_gflops", "cuda")
+        known = (BACKENDS[name].framework, "gpu_name", "blas", "blas_core", "blas_choice", "blas_gflops", "cuda")
         parts = [f"{k} {about[k]}" for k in known if about.get(k)]
         line = next((r for r in run.records if r["backend"] == name and r.get("optimize")), None)
         sources: tuple[str, ...] = (run.file(f"environment.json#backends.{name}"),)

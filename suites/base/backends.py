@@ -113,7 +113,10 @@ def _installed(module: str) -> bool:
 
 def worker_environment(precision: str, threads: int) -> dict[str, str]:
     """Environment of a worker process: what must be set before a framework is imported."""
+    from rvc_common.waiting import set_waiting  # here: a worker in another interpreter has no rvc_common
+
     own = dict(os.environ)
+    set_waiting(own)
     if place := own.get("TMPDIR"):  # the worker has another working folder
         own["TMPDIR"] = str(Path(place).absolute())
     return own | {

@@ -14,8 +14,10 @@ from typing import Any
 import psutil
 
 from rvc_common.processor import numbers, processor
+from rvc_common.waiting import waiting
 
 from . import plugins, provenance
+from .backends import worker_environment
 
 PACKAGES = ("mlx", "mlx-cpu", "mlx-metal", "mlx-cuda-12", "mlx-cuda-13", "mkl", "torch", "numpy", "hydra-core")
 
@@ -62,6 +64,7 @@ def describe() -> dict[str, Any]:
         "cores_physical": physical_cores(),
         "cores_logical": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
+        "waiting": waiting(worker_environment("fp32", physical_cores())),
         "python": platform.python_version(),
         "packages": versions(),
         **provenance.package(),
@@ -79,10 +82,8 @@ def cpu_text(facts: Mapping[str, Any]) -> str | None:
 
 def fingerprint(environment: Mapping[str, Any]) -> dict[str, Any]:
     """What must agree before two environments count as the same machine; see ``completed``."""
-    return {
-        name: environment.get(name)
-        for name in ("machine", "cpu", "processor", "cores_physical", "memory_bytes", "python", "packages")
-    }
+    names = ("machine", "cpu", "processor", "cores_physical", "memory_bytes", "waiting", "python", "packages")
+    return {name: environment.get(name) for name in names}
 
 
 def completed(fingerprints: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -187,6 +187,11 @@ class Record(Result, tag="record", kw_only=True):
     peak_device_bytes: int | None
     cold: list[Figures]
     parity: Figures | None
+    blas_core: Annotated[str | None, Meta(description="the kind of processor that the BLAS library computes for")] = (
+        None
+    )
+    blas_choice: Annotated[str | None, Meta(description="how the BLAS library was chosen")] = None
+    waiting: Annotated[str | None, Meta(description="the variables that say how idle threads wait")] = None
     others_share: Annotated[float | None, Meta(description="the median of the samples' others")] = None
     work: Work | None = None
     output: Output | None = None

@@ -22,6 +22,7 @@ EXAMPLES = (
     ("doctor --json", "the same for a script"),
 )
 OK, MISSING, SLOW = "ok", "--", "!!"
+BLAS_FACTS = ("blas", "blas_core", "blas_choice", "blas_gflops")
 MARKED = {OK: "ok", MISSING: "missing", SLOW: "slow"}
 
 
@@ -52,7 +53,7 @@ def _backend(name: str, facts: Facts) -> Iterator[tuple[str, str]]:
     if facts["reason"] is not None:
         yield MISSING, f"{name}: {facts['reason']}"
         return
-    parts = [f"{k} {facts[k]}" for k in (BACKENDS[name].framework, "gpu_name", "blas", "blas_gflops") if facts.get(k)]
+    parts = [f"{k} {facts[k]}" for k in (BACKENDS[name].framework, "gpu_name", *BLAS_FACTS) if facts.get(k)]
     yield OK, f"{name}: {', '.join(parts)}"
     if facts.get("compiler_fault"):
         yield SLOW, f"{name} cannot compile, and takes its steps one by one: {facts['compiler_fault']}"
@@ -61,6 +62,7 @@ def _backend(name: str, facts: Facts) -> Iterator[tuple[str, str]]:
 
 
 def _surroundings(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield OK, f"idle threads of the workers: {facts['waiting']}"
     load = float(facts["load_average_1min"])
     if load > 0.5 * (os.cpu_count() or 1):
         yield SLOW, f"load average {load:.1f}: other programs are running, and times will scatter"

@@ -14,8 +14,10 @@ from typing import Any
 import psutil
 from tqdm import tqdm
 
+from rvc_common.waiting import waiting
+
 from ..base import environment
-from ..base.backends import device_of, is_port
+from ..base.backends import device_of, is_port, worker_environment
 from ..base.lines import SCHEMA, Absence, Key, Record, Sample, Unmeasured
 from ..base.records import RecordFile, keep_sample
 from ..base.run_folder import RunFolder
@@ -44,6 +46,7 @@ class Session:
         self.measure = config.measure
         self.threads = config.threads or environment.physical_cores()
         self.suite = SUITES[config.suite.name]
+        self.waiting = waiting(worker_environment(config.precision, self.threads))
         self.weights: dict[str, Weights] = {}
         self.model_facts: Facts = {}
         self.workers: dict[str, Worker] = {}
@@ -192,6 +195,9 @@ class Session:
         line = self.base_record(case.name, component, backend) | {
             "optimize": loaded.get("facts", {}).get("optimize", []),
             "blas": facts.get("blas"),
+            "blas_core": facts.get("blas_core"),
+            "blas_choice": facts.get("blas_choice"),
+            "waiting": self.waiting,
             "threads": self.threads,
             "warnings": loaded.get("warnings", []),
         }
