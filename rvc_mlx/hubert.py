@@ -16,9 +16,10 @@ import numpy as np
 from rvc_common import hubert
 from rvc_common.config import HEAD_CHANNELS, HubertConfig
 from rvc_common.keys import check_keys
-from rvc_common.stages import FEATURES, SAMPLES, Carry, Stage, group, leaf, plus, residual
+from rvc_common.stages import FEATURES, SAMPLES, Carry, Stage, group, leaf, plus, residual, run
 
 from . import attention
+from .extractor import LAYERS, tiled_extractor
 from .files import read_file
 from .fused_conv import FusedConv
 from .gru import has_compiler
@@ -81,6 +82,8 @@ class Network:
         self.gelu = fastest_gelu(weights.methods)
         self.attention = fastest_attention(weights.methods)
         convolutions = group("feature_extractor", tuple(self._conv_layer(i) for i in range(len(KERNELS))), axes=SAMPLES)
+        if "tile_extractor" in weights.methods:
+            convolutions = self._tiled(convolutions)
         # "transpose" does nothing: frames come first here already
         self.extracting = (convolutions, leaf("transpose", lambda x: x, axes=FEATURES))
         projection = (
@@ -98,6 +101,16 @@ class Network:
     def encoding(self, layers: int, project: bool) -> tuple[Stage, ...]:
         encoder = group("encoder", (*self.position, *self.layers[:layers]), axes=FEATURES)
         return (self.projection, encoder, *(self.final_proj if project else ()))
+
+    def _tiled(self, whole: Stage) -> Stage:
+        """The same stages for a walk; where nothing is watched the first ones are one step."""
+        first = tiled_extractor(self.weights, self.gelu, NORM_EPS)
+
+        def apply(carry: Carry) -> None:
+            carry["x"] = first(carry["x"])
+            run(whole.parts[LAYERS:], carry)
+
+        return whole._replace(apply=apply)
 
     def _conv_layer(self, i: int) -> Stage:
         name = f"feature_extractor.conv_layers.{i}"

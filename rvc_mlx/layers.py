@@ -19,6 +19,8 @@ from .runtime import gpu_kind, mx
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 # rows of a strided view that are gathered at a time by ``_unfolded``: bounds its memory
 UNFOLD_VALUES = 1 << 23
+# frames of a block in ``_grouped_blocks``: wide products, for three frames more of taps that are zero
+BLOCK_FRAMES = 4
 
 # From this size on an array is worth a synchronisation: MLX keeps the intermediates of all work that
 # it has queued, and on a GPU queues far ahead.
@@ -142,6 +144,9 @@ class Weights:
         self, kernel: np.ndarray, bias: mx.array | None, stride: int, padding: int, dilation: int, groups: int
     ) -> Layer:
         c_out, c_in, taps = kernel.shape
+        if groups > 1 and "block_groups" in self.methods:
+            blocks = [self.array(block) for block in frame_blocks(kernel, groups)]
+            return _plus(_each(lambda x: _grouped_blocks(x, blocks, groups, taps, padding)), bias)
         if groups > 1:
             split = self.array(kernel.reshape(groups, c_out // groups, c_in, taps).transpose(0, 3, 2, 1))
             return _plus(lambda x: _grouped(x, split, padding), bias)
@@ -279,6 +284,31 @@ def _grouped(x: mx.array, weight: mx.array, padding: int) -> mx.array:
             parts.append(mx.as_strided(split, shape, strides, start * c_in) @ weight)
         items.append(mx.concatenate(parts, axis=1).transpose(1, 0, 2).reshape(count, groups * c_out))
     return mx.stack(items)
+
+
+def frame_blocks(kernel: np.ndarray, groups: int) -> list[np.ndarray]:
+    """PyTorch's kernel as matrices ``[G, F * in, F * out]`` from block m of F frames on to the F outputs of block 0."""
+    c_out, c_in, taps = kernel.shape
+    by_tap = kernel.reshape(groups, c_out // groups, c_in, taps).transpose(0, 3, 2, 1)
+    count = -(-(taps + BLOCK_FRAMES - 1) // BLOCK_FRAMES)
+    whole = np.zeros((groups, count * BLOCK_FRAMES, c_in, BLOCK_FRAMES, c_out // groups))
+    for j in range(BLOCK_FRAMES):
+        whole[:, j : j + taps, :, j] = by_tap
+    return [part.reshape(groups, BLOCK_FRAMES * c_in, -1) for part in np.split(whole, count, axis=1)]
+
+
+def _grouped_blocks(x: mx.array, blocks: list[mx.array], groups: int, taps: int, padding: int) -> mx.array:
+    """``[T, G * in] -> [T', G * out]``: frames of a block side by side are one row, so that windows need no copies."""
+    frames, width = x.shape[0], x.shape[1] // groups
+    count = frames + 2 * padding - taps + 1
+    rows = -(-count // BLOCK_FRAMES)
+    total_rows = rows + len(blocks) - 1
+    x = _pad_time(x, padding, total_rows * BLOCK_FRAMES - frames - padding)
+    x = mx.contiguous(x.reshape(-1, groups, width).transpose(1, 0, 2)).reshape(groups, total_rows, -1)
+    total = x[:, :rows] @ blocks[0]
+    for m, block in enumerate(blocks[1:], 1):
+        total = mx.addmm(total, x[:, m : m + rows], block)
+    return total.reshape(groups, rows * BLOCK_FRAMES, -1)[:, :count].transpose(1, 0, 2).reshape(count, -1)
 
 
 def _polyphase(

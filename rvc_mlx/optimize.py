@@ -33,6 +33,14 @@ OPTIMIZATIONS = {
     "rational_erf": Optimization(
         "GELU's error function as a quotient of polynomials", _HUBERT, cpu=True, gpu=False, float32_only=True
     ),
+    "tile_extractor": Optimization(
+        "HuBERT's first convolutions in stretches that fit the cache, with the norm in the kernel",
+        _HUBERT, cpu=True, gpu=False, float32_only=True,
+    ),
+    "block_groups": Optimization(
+        "HuBERT's grouped convolution as products of blocks of four frames",
+        _HUBERT, cpu=True, gpu=False, float32_only=True,
+    ),
     "block_attention": Optimization(
         "attention in blocks that fit the cache, with an exponential of its own",
         _HUBERT, cpu=True, gpu=False, float32_only=True,
