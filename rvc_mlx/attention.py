@@ -18,6 +18,7 @@ SHORTEST_FRAMES = 128  # of less MLX's own attention is as fast
 # first one short enough for exact products: expf of the Cephes library (Moshier)
 EXP_P = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 LOG_2_HIGH, LOG_2_LOW, LOG_2_E = 0.693359375, -2.12194440e-4, 1.44269504088896341
+ROUNDS = 12582912.0  # 1.5 * 2 ** 23: a small number added to it loses its fraction, to the nearest integer
 SMALLEST = -87.0  # exp of less is no normal float32
 
 Pair = tuple[mx.array, mx.array]
@@ -25,8 +26,8 @@ Pair = tuple[mx.array, mx.array]
 
 def _mantissa_and_power(x: mx.array) -> Pair:
     """Of exp(x), x <= 0: a factor near one, and the bits of the power of two that it is to be multiplied by."""
-    x = mx.maximum(x, SMALLEST)
-    power = mx.round(x * LOG_2_E)
+    x = mx.where(x < SMALLEST, SMALLEST, x)  # mx.maximum and mx.round are not vectorised on x86
+    power = (x * LOG_2_E + ROUNDS) - ROUNDS
     r = x - power * LOG_2_HIGH - power * LOG_2_LOW
     p = EXP_P[0] * r + EXP_P[1]
     for coefficient in EXP_P[2:]:
@@ -60,7 +61,8 @@ def blocked_attention() -> Callable[[mx.array, mx.array, mx.array], mx.array]:
         return mx.concatenate([rows(q[i : i + step], k, v) for i in range(0, frames, step)])
 
     def attend(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
-        k = k.transpose(0, 1, 3, 2)
+        # every block would copy what does not lie in a row
+        q, k, v = (mx.contiguous(x) for x in (q, k.transpose(0, 1, 3, 2), v))
         items = zip(q, k, v, strict=True)
         return mx.stack([mx.stack([head(*parts) for parts in zip(*item, strict=True)]) for item in items])
 

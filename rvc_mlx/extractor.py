@@ -17,6 +17,7 @@ from .layers import Layer, Weights
 from .runtime import mx
 
 ROWS = 128  # outputs of the last of these convolutions that are made at a time
+SHORTEST_SAMPLES = 1 << 15  # less audio takes one stage after the other
 LAYERS = 3  # later ones are small
 
 

@@ -18,8 +18,7 @@ from rvc_common.config import HEAD_CHANNELS, HubertConfig
 from rvc_common.keys import check_keys
 from rvc_common.stages import FEATURES, SAMPLES, Carry, Stage, group, leaf, plus, residual, run
 
-from . import attention
-from .extractor import LAYERS, tiled_extractor
+from . import attention, extractor
 from .files import read_file
 from .fused_conv import FusedConv
 from .gru import has_compiler
@@ -104,11 +103,13 @@ class Network:
 
     def _tiled(self, whole: Stage) -> Stage:
         """The same stages for a walk; where nothing is watched the first ones are one step."""
-        first = tiled_extractor(self.weights, self.gelu, NORM_EPS)
+        first = extractor.tiled_extractor(self.weights, self.gelu, NORM_EPS)
 
         def apply(carry: Carry) -> None:
+            if carry["x"].shape[1] < extractor.SHORTEST_SAMPLES:
+                return whole.apply(carry)
             carry["x"] = first(carry["x"])
-            run(whole.parts[LAYERS:], carry)
+            run(whole.parts[extractor.LAYERS :], carry)
 
         return whole._replace(apply=apply)
 

@@ -20,6 +20,7 @@ PIECES = {
     "rvc_mlx.attention.SHORTEST_FRAMES": 1,
     "rvc_mlx.audio.BLOCK_FRAMES": 50,
     "rvc_mlx.extractor.ROWS": 7,
+    "rvc_mlx.extractor.SHORTEST_SAMPLES": 1,
     "rvc_mlx.layers.EVAL_BYTES": 1 << 10,
     "rvc_mlx.layers.UNFOLD_VALUES": 1 << 16,
     "rvc_mlx.retrieval.BLOCK_VALUES": 1 << 14,
