@@ -17,7 +17,7 @@ from .checks import check_content_audio
 from .config import HubertConfig
 from .keys import normalise_keys
 from .model import Model, Outputs, Resident, Watcher
-from .stages import FEATURES, Carry, Event, Stage, run, walk
+from .stages import FEATURES, Carry, Event, Stage, walk
 
 # v1 voices of the WebUI were trained on the output of the ninth layer
 WEBUI_V1_LAYERS = 9
@@ -111,7 +111,7 @@ class Hubert(Model):
 
         def work() -> Outputs:
             carry = dict(start)
-            run(stages, carry)
+            self.run(stages, carry)
             return {"features": carry["x"] if np.ndim(audio) == 2 else carry["x"][0]}
 
         return Resident(self, work)

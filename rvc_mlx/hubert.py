@@ -92,14 +92,16 @@ class Network:
         self.projection = group("feature_projection", projection, axes=FEATURES)
         self.position = self._position()
         self.layers = tuple(group(f"layers.{i}", self._layer(f"encoder.layers.{i}")) for i in range(config.layers))
+        self.encoders: dict[int, Stage] = {}
         self.final_proj: tuple[Stage, ...] = ()
         if config.projected is not None:
             self.final_proj = (leaf("final_proj", weights.linear("final_proj"), axes=FEATURES),)
         del self.weights  # the stages hold their own arrays
 
     def encoding(self, layers: int, project: bool) -> tuple[Stage, ...]:
-        encoder = group("encoder", (*self.position, *self.layers[:layers]), axes=FEATURES)
-        return (self.projection, encoder, *(self.final_proj if project else ()))
+        if layers not in self.encoders:  # one object each: a recorded graph is found by its stages
+            self.encoders[layers] = group("encoder", (*self.position, *self.layers[:layers]), axes=FEATURES)
+        return (self.projection, self.encoders[layers], *(self.final_proj if project else ()))
 
     def _tiled(self, whole: Stage) -> Stage:
         """The same stages for a walk; where nothing is watched the first ones are one step."""
@@ -139,9 +141,8 @@ class Network:
 
     def _layer(self, name: str) -> tuple[Stage, ...]:
         dense = f"{name}.feed_forward.intermediate_dense"
-        inner = self.weights.linear(dense, gelu=self.gelu)
         feed_forward = (
-            *((leaf("gelu", inner),) if isinstance(inner, FusedConv) else self._dense_and_gelu(dense)),
+            *self._dense_and_gelu(dense),
             leaf("output_dense", self.weights.linear(f"{name}.feed_forward.output_dense")),
         )
         return (
@@ -151,17 +152,20 @@ class Network:
             leaf("final_layer_norm", self.weights.norm(f"{name}.final_layer_norm", NORM_EPS)),
         )
 
-    def _dense_and_gelu(self, name: str) -> tuple[Stage, Stage]:
+    def _dense_and_gelu(self, name: str) -> tuple[Stage, ...]:
+        if "fused_conv" in self.weights.methods:
+            together = self.weights.linear(name, gelu=self.gelu)
+            if isinstance(together, FusedConv):
+                return (leaf("gelu", together),)
         return leaf("intermediate_dense", self.weights.linear(name)), leaf("gelu", self.gelu)
 
     def _projections(self, name: str) -> tuple[Stage, ...]:
-        """To q, k and v: on a GPU in one product, whose parts then have a stage each."""
+        """To q, k and v: with ``fused_conv`` in one product, whose parts then have a stage each."""
         names = [f"{name}.{x}_proj" for x in "qkv"]
-        together = self.weights.linear(*names)
-        if not isinstance(together, FusedConv):
-            return tuple(
-                leaf(f"{x}_proj", self.weights.linear(one), x, of="x") for x, one in zip("qkv", names, strict=True)
-            )
+        together = self.weights.linear(*names) if "fused_conv" in self.weights.methods else None
+        if together is None or not isinstance(together, FusedConv):
+            linear = self.weights.linear
+            return tuple(leaf(f"{x}_proj", linear(one), x, of="x") for x, one in zip("qkv", names, strict=True))
 
         def project(carry: Carry) -> None:
             carry["q"], carry["k"], carry["v"] = mx.split(together(carry["x"]), 3, axis=-1)

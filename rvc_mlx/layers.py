@@ -76,7 +76,7 @@ class Weights:
 
     def settle(self, x: mx.array) -> None:
         """Wait for a big array, where ``tile`` asks for bounded memory."""
-        if "tile" in self.methods and x.nbytes >= EVAL_BYTES:
+        if "tile" in self.methods and "compile_network" not in self.methods and x.nbytes >= EVAL_BYTES:
             mx.eval(x)
 
     def norm(self, name: str, eps: float, keys: tuple[str, str] = ("weight", "bias")) -> Layer:

@@ -10,8 +10,8 @@ import numpy as np
 
 from rvc_common import model
 from rvc_common.checks import check_choice
-from rvc_common.model import Outputs
-from rvc_common.stages import Carry
+from rvc_common.model import Outputs, Watcher
+from rvc_common.stages import Carry, Stage, run
 
 from . import fused_conv
 from .buffers import on_device
@@ -33,6 +33,30 @@ class Model(model.Model):
         if not fused_conv.is_available():
             self.optimize -= {"fused_conv"}
         warn_if_slow(self.device)
+
+    def run(self, stages: tuple[Stage, ...], carry: Carry, watch: Watcher | None = None, prefix: str = "") -> None:
+        """As in the base class; with ``compile_network`` as one recorded graph, where the carry holds arrays alone."""
+        recorded = watch is None and "compile_network" in self.optimize
+        if not recorded or not all(isinstance(value, mx.array) for value in carry.values()):
+            super().run(stages, carry, watch, prefix)
+            return
+        result = self._graph(stages)(dict(carry))
+        carry.clear()
+        carry.update(result)
+
+    def _graph(self, stages: tuple[Stage, ...]) -> Callable[[Carry], Carry]:
+        # kept with its stages: an id is free again when its object is gone
+        key = tuple(map(id, stages))
+        graphs: dict[tuple[int, ...], tuple[tuple[Stage, ...], Callable[[Carry], Carry]]]
+        graphs = self.__dict__.setdefault("_graphs", {})
+        if key not in graphs:
+
+            def apply(carry: Carry) -> Carry:
+                run(stages, carry)
+                return carry
+
+            graphs[key] = stages, mx.compile(apply)
+        return graphs[key][1]
 
     def on_device(self, call: str | None) -> AbstractContextManager[Any]:
         return mx.stream(self.device) if call is None else on_device(self.device, self, call)

@@ -51,6 +51,9 @@ OPTIMIZATIONS = {
         "convolutions with what surrounds them in one kernel on tensor cores (CUDA)",
         _ALL, cpu=False, gpu=True, float32_only=True,
     ),
+    "compile_network": Optimization(
+        "a network's calls recorded once for each length, then replayed", _ALL, cpu=False, gpu=True
+    ),
     "tile": Optimization(
         "bounded memory: long inputs through the U-Net or the decoder in overlapping tiles",
         _CONVOLUTIONAL, cpu=True, gpu=True,

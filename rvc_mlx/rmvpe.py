@@ -151,7 +151,7 @@ class RMVPE(Model, rmvpe.RMVPE):
         results = []
         for part in self._parts(x):
             stages, carry = self._entered(part)
-            run(stages, carry)
+            self.run(stages, carry)
             results.append(carry["x"])
         return mx.concatenate(results)
 

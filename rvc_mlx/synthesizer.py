@@ -136,14 +136,15 @@ class Synthesizer(Model, synthesizer.Synthesizer):
         for start, stop in spans(0, frames, coarse):
             reach = decoder.coarse_halo + decoder.fine_halo
             first, last = max(0, start - reach), min(frames, stop + reach)
-            carry = whole | {"x": whole["x"][:, first:last]} | self._source_part(whole, first, last)
-            run(decoder.coarse, carry)
+            carry = {"x": whole["x"][:, first:last], "speaker": whole["speaker"]}
+            carry |= self._source_part(whole, first, last)
+            self.run(decoder.coarse, carry)
             x = carry["x"]
             for a, b in spans(start, stop, fine):
                 low, high = max(first, a - decoder.fine_halo), min(last, b + decoder.fine_halo)
                 carry = {"x": x[:, (low - first) * rate : None if high == last else (high - first) * rate]}
                 carry |= self._source_part(whole, low, high)
-                run(decoder.fine, carry)
+                self.run(decoder.fine, carry)
                 audio, hop = self._mono(carry["x"]), self.hop_samples
                 parts.append(mx.contiguous(audio[:, (a - low) * hop : None if b == frames else (b - low) * hop]))
                 mx.eval(parts[-1])  # one tile's activations at a time

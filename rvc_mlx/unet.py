@@ -39,7 +39,9 @@ class NativeUNet:
     def __init__(self, config: RMVPEConfig, bands: int, weights: Weights) -> None:
         self.weights, self.state, self.methods = weights, weights.state, weights.methods
         self.bands = bands
-        self.eval_bytes = EVAL_BYTES if "tile" in weights.methods else float("inf")
+        # a recorded graph cannot wait in the middle
+        waits = "tile" in weights.methods and "compile_network" not in weights.methods
+        self.eval_bytes = EVAL_BYTES if waits else float("inf")
         self.bias_relu, self.bias_relu_add = weights.fused(_bias_relu), weights.fused(_bias_relu_add)
         self.stages = self._network(config.levels, config.blocks, config.inter_layers)
         del self.weights, self.state  # the stages hold their own arrays
