@@ -26,8 +26,9 @@ NONE, LEAKY_RELU, GELU, TANH = range(4)
 TOLERANCE = {True: 2e-5, False: 1e-2}
 # an H100's; too many or too few cost speed only
 MULTIPROCESSORS = 132
-# what a block may use of a multiprocessor's 228 kB where 6, 5, .. 1 blocks share it; each takes 1 kB more
-SHARED_BYTES = tuple(1024 * (228 // blocks - 1) for blocks in range(6, 0, -1))
+# what a block may use of a multiprocessor's 228 kB where 3, 2 or 1 blocks share it; each takes 1 kB more, and
+# registers allow no more than three
+SHARED_BYTES = tuple(1024 * (228 // blocks - 1) for blocks in (3, 2, 1))
 
 
 class Tile(NamedTuple):
@@ -67,33 +68,24 @@ def is_available() -> bool:
     return gpu_kind() == "cuda" and mx.default_device() == mx.Device(mx.gpu)
 
 
-def _deep(c_in: int, tile: Tile) -> Tile:
-    return tile if c_in % 32 == 0 else tile._replace(depth=16)
-
-
 def tile_1d(c_in: int, c_out: int, *, long: bool) -> Tile | None:
     """``long``: tens of thousands of frames, so that big tiles still give every multiprocessor work."""
-    split = keeps_float32()
-    if c_in % 16:
+    if c_in % 16 or (c_out % 16 and c_out > 1):
         return None
-    if c_out <= 8:
-        return Tile(128, 8, 16, (4, 1))
-    if c_out % 32:
-        return Tile(64 if split else 128, 48, 16, (4, 1)) if c_out % 48 == 0 else None
-    if long or c_out % 64:
-        if split and c_in >= 512:
-            return Tile(128, 64 if c_out % 64 == 0 else 32, 16, (2, 2) if c_out % 64 == 0 else (4, 1))
-        return _deep(c_in, Tile(128, 32, 16 if split else 32, (4, 1)))
-    return _deep(c_in, Tile(64, 64 if c_out >= 1024 else 32, 32, (2, 2)))
+    if c_out % 32 and c_out > 1:
+        return Tile(64, 48, 16, (4, 1)) if c_out % 48 == 0 else None
+    if long:
+        return Tile(128, 32, 16 if keeps_float32() or c_in % 32 else 32, (4, 1))
+    return Tile(64, 32, 16 if c_in % 32 else 32, (2, 2))
 
 
 def tile_2d(c_in: int, c_out: int, columns: int, *, up: bool = False) -> Tile | None:
     if c_in % 16 or c_out % 16 or columns % 4:
         return None
     wide = next(n for n in (16, 8, 4) if columns % n == 0)
+    depth = 16 if keeps_float32() or c_in % 32 else 32
     if c_out % 32:
         return Tile(128, 16, 16, (4, 1), wide, up)
-    depth = 16 if keeps_float32() or c_in % 32 else 32
     if wide == 4 and c_out % 64 == 0:
         return Tile(64, 64, depth, (2, 2), wide, up)
     return Tile(128, 32, depth, (4, 1), wide, up)
@@ -152,10 +144,10 @@ class FusedConv:
         slopes = self._on_device(*map(float, self.slopes), float(scale))
         sizes = self._on_device(
             self.taps, self.dilation, self.padding, self.c_in, self.c_out, self.padded, self.groups, self.stride,
-            0 if shares > 1 else adds, self.then, shares,
+            0 if shares > 1 else adds, self.then, shares, tile.columns, int(tile.up),
         )  # fmt: skip
-        values = (tile.outputs, tile.channels, tile.depth, *tile.warps, int(self.split), tile.columns, int(tile.up))
-        template = list(zip(("BM", "BN", "BK", "WARPS_M", "WARPS_N", "SPLIT", "TW", "UP"), values, strict=True))
+        values = (tile.outputs, tile.channels, tile.depth, *tile.warps, int(self.split))
+        template = list(zip(("BM", "BN", "BK", "WARPS_M", "WARPS_N", "SPLIT"), values, strict=True))
         # an entry that is not added is never read
         unused = self.bias
         y = _kernel(self.shared)(

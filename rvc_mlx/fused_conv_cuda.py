@@ -10,8 +10,9 @@ float32 (SPLIT) is kept by three products: each operand is split into its TF32 h
 smaller: they take half-precision operands, at twice the rate, rests scaled by 2^11 against underflow, and their sum
 stays in the tensor cores.
 
-Template values: BM, BN, BK (16 or 32), WARPS_M, WARPS_N, SPLIT, TW (0 for one dimension), UP (a transposed 2-D
-convolution of stride 2 as four phases). Sizes are arguments, because each compiled variant costs seconds at first use.
+Template values: BM, BN, BK (16 or 32), WARPS_M, WARPS_N and SPLIT. All else is an argument, because each compiled
+variant costs seconds at first use: ``wide`` is the width of a patch (a power of two; 0 in one dimension), ``up`` a
+transposed 2-D convolution of stride 2 as four phases.
 """
 
 HEADER = r"""
@@ -64,13 +65,14 @@ SOURCE = r"""
   constexpr int MT = BM / WARPS_M / 16, NT = BN / WARPS_N / 8;        // a warp's tiles of 16 x 8
   constexpr int GROUP = NT % 4 == 0 ? 4 : NT % 2 == 0 ? 2 : 1;        // of them side by side, to hide latency
   constexpr int ROW = BK + 4;                                         // padded: eight rows meet in no bank
-  constexpr int SIDE = UP ? 2 : 3, WIDE = TW + SIDE - 1, TH = TW ? BM / TW : 0;
   const int taps = sizes[0], dilation = sizes[1], padding = sizes[2], c_in = sizes[3], c_out = sizes[4];
+  const int wide = sizes[11], up = sizes[12], side = up ? 2 : 3, pitch = wide + side - 1;
+  const int shift = wide ? 31 - __clz(wide) : 0, tall = BM >> shift;
   const int c_padded = sizes[5], groups = sizes[6], stride = sizes[7], adds = sizes[8], kind = sizes[9];
   const float slope_in = slopes[0], slope_out = slopes[1], scale = slopes[2];
-  const int inputs = x_shape[1], columns = TW ? x_shape[2] : 1;
-  const int outputs = TW ? inputs : (inputs + 2 * padding - dilation * (taps - 1) - 1) / stride + 1;
-  const int rows = TW ? WIDE * (TH + SIDE - 1) : (BM - 1) * stride + (taps - 1) * dilation + 1;
+  const int inputs = x_shape[1], columns = wide ? x_shape[2] : 1;
+  const int outputs = wide ? inputs : (inputs + 2 * padding - dilation * (taps - 1) - 1) / stride + 1;
+  const int rows = wide ? pitch * (tall + side - 1) : (BM - 1) * stride + (taps - 1) * dilation + 1;
   constexpr int HALF_ROW = SPLIT ? BK + 8 : 0;                        // in halves
   extern __shared__ float4 shared4[];
   float* raw = reinterpret_cast<float*>(shared4);                     // [rows][BK]: as it comes
@@ -82,9 +84,9 @@ SOURCE = r"""
   const int wm = (warp % WARPS_M) * MT * 16, wn = (warp / WARPS_M) * NT * 8;
   const int blocks_n = c_padded / BN, group = blockIdx.y / blocks_n, n0 = (blockIdx.y % blocks_n) * BN;
   const int shares = sizes[10], batch = blockIdx.z / shares, share = blockIdx.z % shares, channels = c_in * groups;
-  const int patches = TW ? columns / (TW ? TW : 1) : 1;
-  const int m0 = TW ? (blockIdx.x / patches) * TH : blockIdx.x * BM;  // first row of the image, or first frame
-  const int left = TW ? (blockIdx.x % patches) * TW : 0;
+  const int patches = wide ? columns / wide : 1;
+  const int m0 = wide ? blockIdx.x / patches * tall : blockIdx.x * BM;  // first row of the image, or first frame
+  const int left = blockIdx.x % patches * wide;
   const float* xb = x + (size_t)batch * inputs * columns * channels + group * c_in;
   // few outputs of many channels: blocks share the input channels of one output
   const int chunks = c_in / BK, steps = chunks * taps;
@@ -96,10 +98,11 @@ SOURCE = r"""
   auto load_x = [&](int chunk) {
     const float* from = xb + chunk * BK + my_part;
     float* to = raw + tid * 4;
-    if constexpr (TW > 0) {
-      #pragma unroll 1
+    if (wide) {
+      const int inverse = (65535 + pitch) / pitch;                    // row / pitch, exact for fewer than 1000 rows
+      #pragma unroll 2
       for (int row = my_row; row < rows; row += LANES, to += THREADS * 4) {
-        const int r = m0 + row / WIDE - padding, c = left + row % WIDE - padding;
+        const int down = row * inverse >> 16, r = m0 + down - padding, c = left + row - down * pitch - padding;
         const bool inside = r >= 0 && r < inputs && c >= 0 && c < columns;
         copy16(to, from + (inside ? (size_t)r * columns + c : 0) * channels, inside);
       }
@@ -107,7 +110,7 @@ SOURCE = r"""
       int t = m0 * stride - padding + my_row;
       const float* at = from + (ptrdiff_t)t * channels;
       const int step = LANES * channels;
-      #pragma unroll 4
+      #pragma unroll 2
       for (int row = my_row; row < rows; row += LANES, t += LANES, at += step, to += THREADS * 4) {
         const bool inside = t >= 0 && t < inputs;
         copy16(to, inside ? at : from, inside);
@@ -164,7 +167,7 @@ SOURCE = r"""
   #pragma unroll
   for (int i = 0; i < MT; i++) {
     const int p = wm + i * 16 + lane % 16;
-    a_row[i] = TW ? p / (TW ? TW : 1) * WIDE + p % (TW ? TW : 1) : p * stride;
+    a_row[i] = wide ? (p >> shift) * pitch + (p & (wide - 1)) : p * stride;
   }
   const int b_row = wn + (GROUP > 1 ? lane / 16 * 8 : 0) + lane % 8;
   const int a_part = lane / 16, b_part = lane / 8 % 2;                // which 16 bytes of them
@@ -185,7 +188,7 @@ SOURCE = r"""
       if (step + taps < last_step) load_x(chunk + 1);
     }
     load_w();
-    const int offset = TW ? tap_row * WIDE + tap_column : tap * dilation;
+    const int offset = wide ? tap_row * pitch + tap_column : tap * dilation;
     const float* xt = xs + offset * ROW + a_part * 4;
     const float* wt = ws + (slot * BN + b_row) * ROW + b_part * 4;
     const unsigned short* xht = xh + offset * HALF_ROW + a_part * 8;
@@ -232,7 +235,7 @@ SOURCE = r"""
     }
     slot = slot == 2 ? 0 : slot + 1;
     if (++tap == taps) { tap = tap_row = tap_column = 0; chunk++; }
-    else if (TW && ++tap_column == SIDE) { tap_column = 0; tap_row++; }
+    else if (wide && ++tap_column == side) { tap_column = 0; tap_row++; }
   }
   // through shared memory, so that a thread writes four channels in a row
   constexpr int OUT_ROW = BN + 4;
@@ -253,13 +256,13 @@ SOURCE = r"""
         *reinterpret_cast<float2*>(tile + p * OUT_ROW + wn + n * 8 + lane % 4 * 2) = v;
       }
   __syncthreads();
-  #pragma unroll 2
+  #pragma unroll 1
   for (int i = tid; i < BM * (BN / 4); i += THREADS) {
     const int p = i / (BN / 4), col = n0 + i % (BN / 4) * 4;
-    const int r = TW ? m0 + p / (TW ? TW : 1) : m0 + p, c = TW ? left + p % (TW ? TW : 1) : 0;
+    const int r = m0 + (wide ? p >> shift : p), c = wide ? left + (p & (wide - 1)) : 0;
     if (r >= outputs || col >= c_out) continue;
     size_t at;
-    if constexpr (UP) {
+    if (up) {
       const int quarter = c_out / 4, phase = col / quarter;
       const size_t row = (size_t)batch * outputs * 2 + 2 * r + phase / 2;
       at = (row * columns * 2 + 2 * c + phase % 2) * quarter + col % quarter;
