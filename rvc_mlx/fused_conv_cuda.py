@@ -15,10 +15,9 @@ variant costs seconds at first use: ``wide`` is the width of a patch (a power of
 transposed 2-D convolution of stride 2 as four phases.
 """
 
-HEADER = r"""
+# what only a GPU has: tests put stand-ins in its place
+DEVICE = r"""
 namespace fused {
-// the head is what a tensor core reads of a float32: all but the low 13 bits
-__device__ __forceinline__ float rest(float v) { return v - __uint_as_float(__float_as_uint(v) & 0xffffe000u); }
 __device__ __forceinline__ float rounded(float v) {
   unsigned r; asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(v)); return __uint_as_float(r);
 }
@@ -50,6 +49,17 @@ __device__ __forceinline__ unsigned halves(float low, float high) {
       : "f"(fminf(fmaxf(high, -65504.0f), 65504.0f)), "f"(fminf(fmaxf(low, -65504.0f), 65504.0f)));
   return r;
 }
+__device__ __forceinline__ void close_group() { asm volatile("cp.async.commit_group;"); }
+template <int NEWEST> __device__ __forceinline__ void wait_for_all_but() {
+  asm volatile("cp.async.wait_group %0;" :: "n"(NEWEST));
+}
+}
+"""
+
+COMMON = r"""
+namespace fused {
+// the head is what a tensor core reads of a float32: all but the low 13 bits
+__device__ __forceinline__ float rest(float v) { return v - __uint_as_float(__float_as_uint(v) & 0xffffe000u); }
 __device__ __forceinline__ float activated(float v, int kind, float slope) {
   if (kind == 1) return fmaxf(v, v * slope);
   if (kind == 2) return 0.5f * v * (1.0f + erff(v * 0.70710678118654752f));
@@ -58,6 +68,8 @@ __device__ __forceinline__ float activated(float v, int kind, float slope) {
 }
 }
 """
+
+HEADER = DEVICE + COMMON
 
 SOURCE = r"""
   using namespace fused;
@@ -159,7 +171,7 @@ SOURCE = r"""
     w_next += w_stride;
     w_step++;
     w_slot = w_slot == 2 ? 0 : w_slot + 1;
-    asm volatile("cp.async.commit_group;");
+    close_group();
   };
 
   // where this lane reads its rows: of A row lane % 16 of each tile, of B row lane % 8 of two tiles
@@ -180,7 +192,7 @@ SOURCE = r"""
   int tap = 0, chunk = first_step / taps, slot = 0, tap_row = 0, tap_column = 0;
   for (int step = first_step; step < last_step; step++) {
     // with one tap a chunk's inputs are in the youngest group
-    if (taps == 1) asm volatile("cp.async.wait_group 0;"); else asm volatile("cp.async.wait_group 1;");
+    if (taps == 1) wait_for_all_but<0>(); else wait_for_all_but<1>();
     __syncthreads();
     if (tap == 0) {
       split_x();

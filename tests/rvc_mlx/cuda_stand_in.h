@@ -1,0 +1,191 @@
+// Runs the body of a CUDA kernel on a CPU: a block's threads are fibers that meet at barriers and in warp-wide
+// instructions, in two orders. Copies to shared memory happen when they are waited for, and not before; addresses
+// outside the arrays, and shared memory that nothing has written, are faults.
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#define __device__
+#define __forceinline__ inline
+#define __shared__
+
+struct float2 { float x, y; };
+struct alignas(16) float4 { float x, y, z, w; };
+struct uint2 { unsigned x, y; };
+struct Index { unsigned x, y, z; };
+inline float2 make_float2(float x, float y) { return {x, y}; }
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+inline unsigned __float_as_uint(float v) { unsigned r; std::memcpy(&r, &v, 4); return r; }
+inline float __uint_as_float(unsigned v) { float r; std::memcpy(&r, &v, 4); return r; }
+inline int __clz(int v) { return __builtin_clz(v); }
+inline int min(int a, int b) { return a < b ? a : b; }
+
+alignas(16) float4 shared4[SHARED_BYTES / 16];
+
+namespace stand_in {
+struct Copy { void* to; const float* from; bool inside; };
+struct Meeting { int size = 0, arrived = 0; long generation = 0; };
+struct Fiber {
+  ucontext_t context;
+  std::vector<char> stack = std::vector<char>(1 << 18);
+  bool done = false;
+  int id = 0;
+  std::vector<Copy> open;
+  std::deque<std::vector<Copy>> groups;
+  const void* row = nullptr;
+  unsigned a[4], b[2];
+};
+struct Range { const char* first; const char* last; };
+std::vector<Range> inputs;
+std::vector<std::unique_ptr<Fiber>> fibers;
+std::vector<Meeting> warps;
+Meeting block;
+Fiber* self;
+ucontext_t home;
+Index block_index, grid;
+int threads;
+void (*body)();
+
+[[noreturn]] inline void fault(const char* what) { std::fprintf(stderr, "thread %d: %s\n", self->id, what); std::abort(); }
+inline void meet(Meeting& meeting) {
+  const long mine = meeting.generation;
+  if (++meeting.arrived == meeting.size) { meeting.arrived = 0; meeting.generation++; return; }
+  while (meeting.generation == mine) swapcontext(&self->context, &home);
+}
+inline Fiber& lane(int i) { return *fibers[self->id / 32 * 32 + i]; }
+inline void meet_warp() { meet(warps[self->id / 32]); }
+inline void in_shared(const void* at, int bytes) {
+  const char* p = static_cast<const char*>(at);
+  const char* first = reinterpret_cast<const char*>(shared4);
+  if (p < first || p + bytes > first + SHARED_BYTES) fault("outside shared memory");
+  if (reinterpret_cast<uintptr_t>(p) % 16) fault("not aligned to 16 bytes");
+}
+inline void in_inputs(const void* at) {
+  const char* p = static_cast<const char*>(at);
+  for (const Range& range : inputs) if (p >= range.first && p + 16 <= range.last) return;
+  fault("reads outside its input");
+}
+inline float widen(uint16_t h) {
+  const int exponent = h >> 10 & 31, mantissa = h & 1023;
+  const float v = exponent ? std::ldexp(1024.0f + mantissa, exponent - 25) : std::ldexp(float(mantissa), -24);
+  return h >> 15 ? -v : v;
+}
+inline uint16_t narrow(float v) {
+  const unsigned bits = __float_as_uint(v);
+  const uint16_t sign = bits >> 16 & 0x8000;
+  const float size = std::fabs(v);
+  if (!(size < 65520.0f)) return sign | 0x7c00;
+  int exponent;
+  std::frexp(size, &exponent);
+  const int unit = exponent - 11 < -24 ? -24 : exponent - 11;           // of the last place
+  const double rounded = std::nearbyint(std::ldexp(double(size), -unit));
+  const double value = std::ldexp(rounded, unit);
+  if (value == 0) return sign;
+  int top;
+  std::frexp(value, &top);
+  if (top - 1 < -14) return sign | uint16_t(std::ldexp(value, 24));
+  return sign | uint16_t((top + 14) << 10 | (int(std::ldexp(value, 11 - top)) & 1023));
+}
+inline float word(unsigned bits) { return __uint_as_float(bits & 0xffffe000u); }
+inline void entry() {
+  body();
+  self->done = true;
+  swapcontext(&self->context, &home);
+}
+inline void run_block(int order) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (float4& v : shared4) v = {nan, nan, nan, nan};
+  fibers.clear();
+  warps.assign(threads / 32, Meeting{32, 0, 0});
+  block = Meeting{threads, 0, 0};
+  for (int i = 0; i < threads; i++) {
+    fibers.push_back(std::make_unique<Fiber>());
+    Fiber& fiber = *fibers.back();
+    fiber.id = i;
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack.data();
+    fiber.context.uc_stack.ss_size = fiber.stack.size();
+    makecontext(&fiber.context, entry, 0);
+  }
+  for (bool going = true; going;) {
+    going = false;
+    for (int i = 0; i < threads; i++) {
+      self = fibers[order ? threads - 1 - i : i].get();
+      if (!self->done) { going = true; swapcontext(&home, &self->context); }
+    }
+  }
+}
+}
+
+#define threadIdx (Index{unsigned(stand_in::self->id), 0, 0})
+#define blockIdx (stand_in::block_index)
+#define blockDim (Index{unsigned(stand_in::threads), 1, 1})
+#define gridDim (stand_in::grid)
+inline void __syncthreads() { stand_in::meet(stand_in::block); }
+
+namespace fused {
+using namespace stand_in;
+inline float rounded(float v) {
+  const unsigned bits = __float_as_uint(v);
+  return __uint_as_float((bits + 0x1000u) & 0xffffe000u);
+}
+inline unsigned halves(float low, float high) {
+  auto clamp = [](float v) { return std::fmin(std::fmax(v, -65504.0f), 65504.0f); };
+  return narrow(clamp(low)) | unsigned(narrow(clamp(high))) << 16;
+}
+inline void copy16(void* to, const float* from, bool inside) {
+  in_shared(to, 16);
+  if (inside) in_inputs(from);
+  self->open.push_back({to, from, inside});
+}
+inline void close_group() { self->groups.push_back(std::move(self->open)); self->open.clear(); }
+template <int NEWEST> inline void wait_for_all_but() {
+  while (self->groups.size() > NEWEST) {
+    for (const Copy& copy : self->groups.front())
+      if (copy.inside) std::memcpy(copy.to, copy.from, 16); else std::memset(copy.to, 0, 16);
+    self->groups.pop_front();
+  }
+}
+inline void load_matrices(unsigned* r, const void* row) {
+  in_shared(row, 16);
+  self->row = row;
+  meet_warp();
+  const int me = self->id % 32;
+  for (int m = 0; m < 4; m++) std::memcpy(r + m, static_cast<const char*>(lane(m * 8 + me / 4).row) + me % 4 * 4, 4);
+  meet_warp();
+}
+template <class Value> inline void multiply(float* d, const unsigned* a, const unsigned* b, const float* c, Value value) {
+  std::memcpy(self->a, a, 16);
+  std::memcpy(self->b, b, 8);
+  meet_warp();
+  const int me = self->id % 32;
+  for (int j = 0; j < 4; j++) d[j] = float(double(c[j]) + value(me / 4 + j / 2 * 8, me % 4 * 2 + j % 2));
+  meet_warp();
+}
+inline void product(float* d, const unsigned* a, const unsigned* b, const float* c) {
+  multiply(d, a, b, c, [](int row, int column) {
+    double sum = 0;
+    for (int k = 0; k < 8; k++)
+      sum += double(word(lane(row % 8 * 4 + k % 4).a[row / 8 + k / 4 * 2])) * word(lane(column * 4 + k % 4).b[k / 4]);
+    return sum;
+  });
+}
+inline void correct(float* d, const unsigned* a, const unsigned* b) {
+  multiply(d, a, b, d, [](int row, int column) {
+    auto half = [](unsigned pair, int k) { return widen(uint16_t(pair >> k % 2 * 16)); };
+    double sum = 0;
+    for (int k = 0; k < 16; k++)
+      sum += double(half(lane(row % 8 * 4 + k % 8 / 2).a[row / 8 + k / 8 * 2], k)) * half(lane(column * 4 + k % 8 / 2).b[k / 8], k);
+    return sum;
+  });
+}
+}

@@ -1,0 +1,170 @@
+"""The fused convolution without a GPU: its CUDA source runs on stand-ins, its wiring on its definition in NumPy."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rvc_mlx import fused_conv
+from rvc_mlx.fused_conv import GELU, LEAKY_RELU, FusedConv, Tile
+from rvc_mlx.fused_conv_cuda import COMMON, SOURCE, SUM_SOURCE
+from rvc_mlx.runtime import mx
+
+HERE = Path(__file__).parent
+ARGUMENTS = "const float* x, const float* w, const float* bias, const float* residual, const float* running"
+MAIN = """
+static const float *x, *w, *bias, *residual, *running, *slopes, *parts;
+static const int *sizes, *x_shape;
+static float* out;
+static void kernel() { BODY }
+static void sum_kernel() { SUM }
+extern "C" void launch(const float** in, const long* counts, const float* factors, const int* numbers,
+                       const int* shape, float* result, const int* grid, int threads, int order, int summing) {
+  x = parts = in[0]; w = in[1]; bias = in[2]; residual = in[3]; running = in[4];
+  slopes = factors; sizes = numbers; x_shape = shape; out = result;
+  stand_in::inputs.clear();
+  for (int i = 0; i < 2; i++) stand_in::inputs.push_back({(const char*)in[i], (const char*)(in[i] + counts[i])});
+  stand_in::threads = threads;
+  stand_in::body = summing ? sum_kernel : kernel;
+  stand_in::grid = {unsigned(grid[0]), unsigned(grid[1]), unsigned(grid[2])};
+  for (int z = 0; z < grid[2]; z++) for (int y = 0; y < grid[1]; y++) for (int i = 0; i < grid[0]; i++) {
+    stand_in::block_index = {unsigned(i), unsigned(y), unsigned(z)};
+    stand_in::run_block(order);
+  }
+}
+"""
+
+
+@functools.cache
+def compiled(folder: Path, tile: Tile, split: bool, shared: int) -> ctypes.CDLL:
+    values = zip(
+        ("BM", "BN", "BK", "WARPS_M", "WARPS_N", "SPLIT"),
+        (tile.outputs, tile.channels, tile.depth, *tile.warps, int(split)),
+        strict=True,
+    )
+    body = "".join(f"constexpr int {name} = {value};\n" for name, value in values) + SOURCE
+    main = MAIN.replace("BODY", body).replace("SUM", SUM_SOURCE)
+    source = folder / f"{abs(hash((tile, split, shared)))}.cpp"
+    source.write_text(f'#define SHARED_BYTES {shared}\n#include "{HERE}/cuda_stand_in.h"\n{COMMON}\n{main}')
+    library = source.with_suffix(".so")
+    command = ["g++", "-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-o", str(library), str(source)]
+    subprocess.run(command, check=True, timeout=120)
+    return ctypes.CDLL(str(library))
+
+
+@pytest.fixture
+def emulated(tmp_path, monkeypatch):
+    """``mx.fast.cuda_kernel`` runs its source on stand-ins; returns the order of threads to set."""
+    if shutil.which("g++") is None:
+        pytest.skip("there is no g++")
+    order = {"now": 0}
+
+    def launch(layer_of, shared, summing):
+        def call(inputs, grid, threadgroup, output_shapes, output_dtypes, template=()):
+            values = dict(template)
+            if not summing:
+                tile = Tile(*(values[k] for k in ("BM", "BN", "BK")), (values["WARPS_M"], values["WARPS_N"]))
+                layer_of["library"] = compiled(tmp_path, tile, bool(values["SPLIT"]), shared)
+            library = layer_of["library"]
+            arrays = [np.ascontiguousarray(np.array(a)) for a in inputs]
+            if summing:
+                arrays.insert(1, arrays[0])
+            *five, slopes, sizes = arrays
+            shape = np.array(inputs[0].shape, np.int32)
+            out = np.full(output_shapes[0], np.nan, np.float32)
+            blocks = np.array([grid[0] // threadgroup[0], grid[1], grid[2]], np.int32)
+            pointers = (ctypes.c_void_p * 5)(*(a.ctypes.data for a in five))
+            counts = np.array([a.size for a in five], np.int64)
+            library.launch(
+                pointers, *(ctypes.c_void_p(a.ctypes.data) for a in (counts, slopes, sizes, shape, out, blocks)),
+                threadgroup[0], order["now"], int(summing),
+            )  # fmt: skip
+            return [mx.array(out)]
+
+        return call
+
+    state: dict[str, ctypes.CDLL] = {}
+    monkeypatch.setattr(fused_conv, "_kernel", lambda shared: launch(state, shared, False))
+    monkeypatch.setattr(fused_conv, "_sum_kernel", lambda: launch(state, 0, True))
+    return order
+
+
+WIDE = Tile(128, 32, 16, (4, 1))
+CASES = {
+    "dilated": (WIDE, 32, 32, 3, {"padding": 3, "dilation": 3}, (1, 150, 32)),
+    "one tap, two items": (WIDE, 32, 64, 1, {}, (2, 131, 32)),
+    "one channel": (WIDE, 32, 1, 7, {"padding": 3}, (1, 140, 32)),
+    "strided": (WIDE, 16, 32, 3, {"stride": 2}, (1, 300, 16)),
+    "image": (WIDE._replace(columns=8), 16, 32, 9, {"padding": 1}, (1, 19, 16, 16)),
+    "image, four wide": (WIDE._replace(columns=4), 32, 32, 9, {"padding": 1}, (1, 5, 4, 32)),
+    "transposed image": (WIDE._replace(columns=16, up=True), 16, 64, 4, {}, (1, 9, 32, 16)),
+    "groups": (Tile(64, 48, 16, (4, 1)), 48, 96, 5, {"padding": 2, "groups": 2}, (1, 70, 96)),
+    "rows of many channels": (Tile(64, 32, 32, (2, 2)), 64, 64, 3, {"padding": 1}, (1, 70, 64)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_kernel_computes_its_definition(name, emulated):
+    """In float32, with everything that surrounds it, in one go and in shares, for two orders of threads."""
+    tile, c_in, c_out, taps, options, shape = CASES[name]
+    rng = np.random.default_rng(1)
+    kernel = (rng.standard_normal((c_out, c_in, taps)) / np.sqrt(c_in * taps)).astype(np.float32)
+    bias = rng.standard_normal(c_out).astype(np.float32)
+    if tile.up:
+        bias = np.tile(bias[: c_out // 4], 4)
+    layer = FusedConv(tile, kernel, bias, slope=0.1, then=LEAKY_RELU, then_slope=0.2, split=True, **options)
+    x = rng.standard_normal(shape).astype(np.float32)
+    want = grouped(x, kernel, bias, layer)
+    residual, running = (rng.standard_normal(want.shape).astype(np.float32) for _ in range(2))
+    want = (want + residual + running) * 0.5
+    for order, shares in ((0, 1), (1, 1), (0, 16)):
+        emulated["now"], layer.most_shares = order, shares
+        got = np.array(layer(mx.array(x), mx.array(residual), mx.array(running), 0.5))
+        assert got.shape == want.shape
+        assert np.abs(got - want).max() < 1e-6, (order, shares)
+
+
+def grouped(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, layer: FusedConv) -> np.ndarray:
+    if layer.groups == 1:
+        return fused_conv.expected(x, kernel, bias, layer)
+    parts = zip(
+        np.split(x, layer.groups, -1), np.split(kernel, layer.groups), np.split(bias, layer.groups), strict=True
+    )
+    return np.concatenate([fused_conv.expected(*part, layer) for part in parts], axis=-1)
+
+
+def test_tf32_rounds_its_operands_and_no_more(emulated):
+    rng = np.random.default_rng(2)
+    kernel = (rng.standard_normal((32, 32, 3)) / 10).astype(np.float32)
+    x = rng.standard_normal((1, 70, 32)).astype(np.float32)
+    layer = FusedConv(Tile(64, 32, 32, (2, 2)), kernel, None, padding=1, then=GELU, split=False)
+    plain = np.array(layer(mx.array(x)))
+    layer.then = LEAKY_RELU  # slope 0: a ReLU
+    want = fused_conv.expected(x, kernel, np.zeros(32), layer)
+    error = np.abs(np.array(layer(mx.array(x))) - want).max()
+    assert 1e-5 < error < 3e-3
+    positive = want > 1
+    assert np.abs(plain - want)[positive].max() < 0.2  # GELU is close to the identity there
+
+
+def test_a_variant_that_is_wrong_is_not_used(emulated, monkeypatch):
+    fused_conv.works.cache_clear()
+    tile = Tile(64, 32, 32, (2, 2))
+    shared = tile.shared_bytes(tile.halo_rows(3, 1, 1), True)
+    assert fused_conv.works(tile, shared, True, 3)
+    whole = FusedConv.__call__
+    monkeypatch.setattr(FusedConv, "__call__", lambda self, *given: whole(self, *given) * 1.0001)
+    fused_conv.works.cache_clear()
+    with pytest.warns(UserWarning, match=r"differs from float64 by \d.*: not used"):
+        assert not fused_conv.works(tile, shared, True, 3)
+    monkeypatch.setattr(FusedConv, "__call__", lambda self, *given: (_ for _ in ()).throw(RuntimeError("no such GPU")))
+    fused_conv.works.cache_clear()
+    with pytest.warns(UserWarning, match="cannot run here: no such GPU"):
+        assert not fused_conv.works(tile, shared, True, 3)
+    fused_conv.works.cache_clear()

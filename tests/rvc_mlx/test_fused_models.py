@@ -1,0 +1,81 @@
+"""The models built with fused convolutions, whose kernel is replaced by its definition in NumPy, against plain ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import small_models
+from small_models import VOICES, inputs
+
+from rvc_mlx import fused_conv, optimize
+from rvc_mlx.fused_conv import GELU, FusedConv, Tile
+from rvc_mlx.hubert import gelu
+from rvc_mlx.runtime import mx
+
+NAMES = ["fused_conv", "fold_norm", "polyphase", "fuse_elementwise"]
+
+
+@pytest.fixture(autouse=True)
+def on_any_machine(monkeypatch):
+    """Every convolution has a tile, of one channel, and the definition for a kernel; yields the calls' shapes."""
+    calls: list[tuple[int, ...]] = []
+
+    def call(self, x, residual=None, running=None, scale=1.0):
+        kernel = np.array(self.weight)
+        given, parts = np.array(x), []
+        for part, w, b in zip(
+            np.split(given, self.groups, -1), np.split(kernel, self.groups),
+            np.split(np.array(self.bias), self.groups), strict=True,
+        ):  # fmt: skip
+            parts.append(fused_conv.expected(part, w, b, self))
+        y = mx.array(np.concatenate(parts, axis=-1).astype(np.float32))
+        y = gelu(y) if self.then == GELU else y
+        y = y if residual is None else y + residual
+        y = y if running is None else y + running
+        calls.append(given.shape)
+        return y * scale
+
+    one = optimize.OPTIMIZATIONS["fused_conv"]._replace(cpu=True)
+    monkeypatch.setitem(optimize.OPTIMIZATIONS, "fused_conv", one)
+    monkeypatch.setattr(fused_conv, "is_available", lambda: True)
+    monkeypatch.setattr(fused_conv, "works", lambda *given: True)
+    monkeypatch.setattr(fused_conv, "_packed", lambda kernel, *given: (mx.array(kernel.astype(np.float32)), 0))
+    monkeypatch.setattr(fused_conv, "tile_1d", lambda *given, **named: Tile(16, 1, 1, (1, 1)))
+    monkeypatch.setattr(fused_conv, "tile_2d", lambda *given, up=False: Tile(16, 1, 1, (1, 1), 4, up))
+    monkeypatch.setattr(FusedConv, "__call__", call)
+    return calls
+
+
+def close(got: np.ndarray, want: np.ndarray) -> bool:
+    return got.shape == want.shape and float(np.abs(got - want).max()) < 2e-5 * max(1.0, float(np.abs(want).max()))
+
+
+def test_rmvpe(on_any_machine):
+    mel = (np.random.default_rng(1).standard_normal((2, 128, 70)) * 2 - 5).astype(np.float32)
+    fused = small_models.module("rvc_mlx", "rmvpe").RMVPE.from_state_dict(
+        small_models.rmvpe_state(), device="cpu", optimize=NAMES
+    )
+    assert close(fused.salience(mel), small_models.rmvpe("plain").salience(mel))
+    assert any(len(shape) == 4 for shape in on_any_machine)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_hubert(version, on_any_machine):
+    audio = (0.1 * np.random.default_rng(2).standard_normal((2, 6000))).astype(np.float32)
+    fused = small_models.module("rvc_mlx", "hubert").Hubert.from_state_dict(
+        small_models.hubert_state(), device="cpu", optimize=NAMES
+    )
+    assert close(fused.features(audio, version), small_models.hubert("plain").features(audio, version))
+    assert on_any_machine
+
+
+@pytest.mark.parametrize("name", VOICES)
+def test_voices(name, on_any_machine):
+    """Items of a batch, masked frames and noise included."""
+    plain = small_models.synthesizer("plain", name)
+    fused = small_models.module("rvc_mlx", "synthesizer").Synthesizer.from_state_dict(
+        small_models.voice_state(name), *small_models.facts(name), device="cpu", optimize=NAMES
+    )
+    given = inputs(plain, 21, batch=2)
+    assert close(fused.infer(**given, noise=3), plain.infer(**given, noise=3))
+    assert on_any_machine
