@@ -20,8 +20,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one core each: their spinning threads
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
-# torch first: loaded after rvc_mlx, it would take some of its BLAS calls to MLX's fast BLAS
-import torch  # noqa: F401
+# torch first: loaded after rvc_mlx, it would take some of its BLAS calls to MLX's fast BLAS; and rvc_mlx before any
+# test imports mlx, which would then run on its slow one
+import torch  # noqa: F401  # isort: skip
+import rvc_mlx.runtime  # noqa: F401  # isort: skip
 
 from suites.base.backends import BACKENDS
 
@@ -64,10 +66,19 @@ def _ports_forgotten() -> Iterator[None]:
         BACKENDS.update(before)
 
 
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One of this session, for both of its processes."""
+    own = tmp_path_factory.getbasetemp()
+    found = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    found.mkdir(exist_ok=True)
+    return found
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Weights that tests generate stay out of the user's cache."""
-    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+def _own_cache(shared_folder: Path) -> None:
+    """Weights that tests generate stay out of the user's cache; who fills a cache at once makes the same."""
+    os.environ["XDG_CACHE_HOME"] = str(shared_folder / "cache")
 
 
 @pytest.fixture

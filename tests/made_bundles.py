@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +16,34 @@ from quick_runs import workers_inside
 
 from suites.__main__ import main
 from suites.bundle import make
+from suites.trace.run import Sides
 
 Arrays = dict[str, np.ndarray]
 
 
 @contextlib.contextmanager
-def few_probes(most: int | None = 2) -> Iterator[None]:
-    """Bundles of the first probes alone: a walk of all takes half a minute."""
-    every = make.BundleRun.probes
+def few_probes(*names: str, kind: type[Sides] = make.BundleRun) -> Iterator[None]:
+    """Bundles, or what else walks, of these probes alone: a walk of all takes half a minute."""
+    every = kind.probes
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(make.BundleRun, "probes", lambda self, seconds: every(self, seconds)[:most])
+        patch.setattr(kind, "probes", lambda self, seconds: [p for p in every(self, seconds) if p.name in names])
         yield
 
 
-def make_bundle(model: str, folder: Path, *words: str, most: int | None = 2) -> Path:
-    with workers_inside(), few_probes(most), contextlib.redirect_stdout(io.StringIO()):
+def make_bundle(model: str, folder: Path, *words: str, probes: Sequence[str] = ("clip", "short")) -> Path:
+    with workers_inside(), few_probes(*probes), contextlib.redirect_stdout(io.StringIO()):
         assert main(["bundle", model, str(folder), "measure=smoke", "durations=[0.5]", *words]) == 0
     return folder
+
+
+def shared_bundle(folder: Path) -> Path:
+    """The bundle of RMVPE that several files read; made by the first of a session's processes that asks for it."""
+    with (folder / "bundle.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = folder / "bundle"
+        if not made.exists():
+            make_bundle("rmvpe", folder / "bundle.part").rename(made)
+    return made
 
 
 def save(arrays: Arrays, folder: Path) -> Path:

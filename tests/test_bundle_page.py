@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_bundles import make_bundle
+from made_bundles import shared_bundle
 from quick_runs import figures
 
 from suites.__main__ import main
@@ -21,8 +21,8 @@ COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_bundle("rmvpe", tmp_path_factory.mktemp("bundles") / "rmvpe")
+def bundle(shared_folder: Path) -> Path:
+    return shared_bundle(shared_folder)
 
 
 def judged(bundle: Path, dump: Path, capsys: pytest.CaptureFixture[str]) -> str:

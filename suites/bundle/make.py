@@ -235,8 +235,10 @@ class Walked:
         for name, entry in step["entries"].items():
             self._value(step, name, entry)
         made, last = step["product"] in step["entries"], self._last.get((step["prefix"], step["product"]))
+        if made or last is None:
+            return
         first = next((one for one in self.values if inside(one.stage, path)), None)
-        if not made and last is not None and first is not None:
+        if first is not None:
             self.groups.append(Group(path, self._key(path), last.name, first.name))
 
     def _key(self, name: str) -> str:

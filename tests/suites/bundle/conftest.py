@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy_port
 import pytest
-from made_bundles import make_bundle
+from made_bundles import shared_bundle
 from quick_runs import figures
 
 from suites.__main__ import main
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_bundle("rmvpe", tmp_path_factory.mktemp("bundles") / "rmvpe")
+def bundle(shared_folder: Path) -> Path:
+    return shared_bundle(shared_folder)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from command import suites
+from made_bundles import few_probes
 
 PAGE = (Path(__file__).parents[3] / "docs" / "ports.md").read_text()
 MEL = re.search(r"^```python\n# file: my_mel.py\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)[1]
@@ -54,13 +55,15 @@ def test_a_right_port_has_no_stage_at_fault(words, tmp_path):
     [("mel", "First stage at fault: mel: "), ("padding", "First stage at fault: padded_log_mel: ")],
 )
 def test_a_fault_is_placed(words, fault, sentence):
-    done = suites(*words, f"+backends.mine.fault={fault}")
+    with few_probes("clip"):
+        done = suites(*words, f"+backends.mine.fault={fault}")
     assert done.returncode == 1, done.stdout + done.stderr
     assert sentence in done.stdout
 
 
 def test_what_the_adapter_raises_is_told(words):
-    done = suites(*words, "+backends.mine.fault=raise")
+    with few_probes("clip"):
+        done = suites(*words, "+backends.mine.fault=raise")
     assert done.returncode == 2
     assert "error: probe clip: the adapter raises RuntimeError: no stages today" in done.stderr
     assert "its adapter yields nothing that could be judged" in done.stderr

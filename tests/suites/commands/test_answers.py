@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import made_runs
 import pytest
+from made_bundles import few_probes
 from quick_runs import figures, workers_inside
 
 from reports.documents import build
@@ -22,6 +23,7 @@ from suites.inputs.weights import find_weights
 from suites.measure import probe, told
 from suites.selftest import known
 from suites.selftest.known import Reading
+from suites.trace.run import TraceRun
 
 ROOT = Path(__file__).parents[3]
 SMALL = ("measure=smoke", "durations=[0.3]", "backends=[torch_cpu,mlx_cpu]", "threads=1", "suite.speech_clip=false")
@@ -72,7 +74,7 @@ TOLD = [name for name in COMMANDS if name not in ("bundle", "judge")]
 
 @pytest.mark.parametrize("name", TOLD)
 def test_json_is_one_object_and_nothing_else(name, lines, capsys):
-    with workers_inside(), figures():
+    with workers_inside(), figures(), few_probes("clip", kind=TraceRun):
         code = main([*lines[name], "--json"])
     captured = capsys.readouterr()
     assert captured.out.count("\n") == 1

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from command import strict
+from made_bundles import few_probes
 
 from suites.__main__ import main
 from suites.base.records import read_lines
-from suites.definitions import SUITES
 from suites.faults import FAULTS
 from suites.selftest.faults import Outcome, summary
 from suites.trace.run import TraceRun
@@ -39,10 +39,10 @@ def injected(monkeypatch):
 
 
 @pytest.fixture
-def clip_alone(monkeypatch):
-    """Of RMVPE's probes; the self-test below walks both."""
-    suite, probes = SUITES["rmvpe"], SUITES["rmvpe"].probes
-    monkeypatch.setattr(suite, "probes", lambda *given: probes(*given)[:1])
+def clip_alone():
+    """Of a model's probes; the clean pair of the self-test below, and the clean trace, walk all of them."""
+    with few_probes("clip", kind=TraceRun):
+        yield
 
 
 def test_a_clean_trace_passes_and_leaves_its_records(capsys, tmp_path):
@@ -83,10 +83,8 @@ def test_the_plain_walk_names_the_innermost_stage(capsys, tmp_path, injected):
     assert "First stage at fault: unet.encoder.layers.1.conv.1.conv.0:" in out
 
 
-@pytest.mark.usefixtures("quick")
-def test_the_synthesizer_tells_what_correlation_means(capsys, tmp_path, monkeypatch):
-    every = TraceRun.probes
-    monkeypatch.setattr(TraceRun, "probes", lambda self, seconds: every(self, seconds)[:1])
+@pytest.mark.usefixtures("quick", "clip_alone")
+def test_the_synthesizer_tells_what_correlation_means(capsys, tmp_path):
     code, out = trace(capsys, "synthesizer", *SHORT, "suite.trace.plain=false", f"out={tmp_path / 't'}")
     assert code == 0
     assert "under 4 noise seeds" in out
@@ -144,13 +142,20 @@ def test_a_lost_worker_is_no_verdict(capsys, tmp_path, monkeypatch):
 
 
 # ---------------------------------------------------------------------- the self-test
-@pytest.mark.usefixtures("quick")
-def test_a_few_faults_and_clean_pairs(capsys, tmp_path):
-    words = ["only=rmvpe/(f0-late|tile-halo)$", "clean=1"]
+@pytest.mark.usefixtures("quick", "clip_alone")
+def test_a_few_faults_are_placed_on_the_clip(capsys, tmp_path):
+    """In tiles so small that the clip has several; on the long probe that takes half a minute."""
+    words = ["only=rmvpe/(f0-late|tile-halo)$", "clean=0"]
     assert main(["selftest", "faults", *words, f"out={tmp_path}"]) == 0
     out = capsys.readouterr().out
     assert "faults detected: 2 of 2" in out
-    assert "clean pairs accused: 0 of 1" in out
+    assert "first guess: 2 of 2" in out
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_clean_pair_is_not_accused_on_any_probe(capsys, tmp_path):
+    assert main(["selftest", "faults", "only=^$", "clean=1", f"out={tmp_path}"]) == 0
+    assert "clean pairs accused: 0 of 1" in capsys.readouterr().out
 
 
 def test_there_are_enough_faults_and_the_published_ones_are_among_them():
