@@ -37,7 +37,7 @@ def test_killed_runs_lose_nothing(tmp_path, pytestconfig):
     """No kill loses or doubles a record, and every completed run looks like an unbroken one."""
     left, number, faults = pytestconfig.getoption("--kills"), 0, []
     rng, whole = np.random.default_rng(0), tmp_path / "whole"
-    with workers_inside():
+    with workers_inside(), figures("time"):
         done = suites("run", "rmvpe", *SETTINGS, f"out={whole}")
     assert done.returncode == 0, done.stdout + done.stderr
     while left > 0:
@@ -116,7 +116,7 @@ def _command(words: Sequence[str]) -> list[str]:
 
 def _run(words: Sequence[str]) -> tuple[int, str]:
     """Exit code, and the last line that tells why."""
-    with workers_inside():
+    with workers_inside(), figures("time"):
         done = suites("run", *words)
     lines = (done.stdout + done.stderr).splitlines()
     told = [x.strip() for x in lines if x.startswith("error")][-1:]

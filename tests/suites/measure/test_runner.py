@@ -31,6 +31,8 @@ BOTH += ["measure.first_calls=0", "measure.warmup_seconds=0"]
 SMALL = [*BOTH, "durations=[0.3]", "suite.speech_clip=false"]
 # one backend, whose framework is imported at once: which one is ended does not matter
 ALONE = [text.replace("torch_cpu,", "") for text in SMALL]
+# of the figures; tests/reports/figures draws them all
+DRAWN = ("time", "speedup", "memory", "f0")
 LONG = [*ALONE, "measure.rounds.min=400", "measure.rounds.max=400"]
 
 
@@ -54,7 +56,7 @@ def error_line(done: subprocess.CompletedProcess[str]) -> str:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "run"
-    with busy_machine():
+    with busy_machine(), figures(*DRAWN):
         done = suites("run", "rmvpe", *SMALL, "measure.first_calls=1", f"out={folder}")
     assert done.returncode == 0, done.stderr
     return folder, done
@@ -96,7 +98,8 @@ def test_records_fit_their_schema(finished):
 def test_report_again_gives_the_same_bytes(finished):
     folder, _ = finished
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    assert suites("report", str(folder)).returncode == 0
+    with figures(*DRAWN):
+        assert suites("report", str(folder)).returncode == 0
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
@@ -214,7 +217,9 @@ def test_a_killed_worker_costs_its_own_case_only(tmp_path, monkeypatch):
 
     monkeypatch.setattr(TimedCase, "_take_turn", killing)
     durations = ["durations=[0.3,0.4]", "measure.rounds.min=3", "measure.rounds.max=3"]
-    with busy_machine(), figures():
+    with workers_inside(), figures(), monkeypatch.context() as patch:
+        # a process, which is killed as the system kills one
+        patch.setattr(session, "Worker", lambda name, *given: (Worker if name == "mlx_cpu" else Inside)(name, *given))
         done = suites("run", "rmvpe", *SMALL, *durations, f"out={folder}")
     assert done.returncode == 2
     status = {(r["case"], r["backend"]): r["status"] for r in records(read_lines(folder / "records.jsonl"))}
