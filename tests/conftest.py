@@ -29,9 +29,9 @@ from suites.base.backends import BACKENDS
 
 # files that take long, the longest first: begun last, one would keep one process busy while the other has nothing to do
 LONG = (
-    "golden_webui", "trace_command", "runner", "golden", "phases", "suites", "pipeline", "synthesizer", "history",
-    "cli", "train_rmvpe", "convert", "kills", "known", "bytes", "reference_wrong", "run", "extending", "answers",
-    "timed", "lost_workers", "accuracy", "html",
+    "golden_webui", "golden", "trace_command", "pipeline", "runner", "suites", "synthesizer", "phases", "train_rmvpe",
+    "plots", "cli", "make", "run", "checkpoint_faults", "layouts", "convert", "answers", "checkpoint_kinds", "kills",
+    "html", "imports", "extending", "timed", "help", "judge", "lost_workers", "accuracy", "cli_folders", "history",
 )  # fmt: skip
 
 

@@ -30,7 +30,8 @@ def measured(tmp_path: Path, **given: str) -> tuple[subprocess.CompletedProcess[
 
 
 def test_a_run_is_kept_and_summed_up(tmp_path):
-    words = "rmvpe\nmeasure=smoke\ndurations=[0.5]\n\nbackends=[torch_cpu]\nsuite.speech_clip=false\n"
+    words = "rmvpe\nmeasure=smoke\ndurations=[0.5]\n\nbackends=[mlx_cpu]\nsuite.speech_clip=false\n"
+    words += "measure.first_calls=0\nmeasure.warmup_seconds=0\n"
     done, folder, summary = measured(tmp_path, ARGUMENTS=words)
     assert done.returncode == 0, done.stderr
     assert (folder / "report.html").exists()

@@ -27,6 +27,7 @@ BLOCKS = re.findall(
     r"^```(\w+)\n# (file|example): (\S+)\n(.*?)^```", (ROOT / "docs/extending.md").read_text(), re.M | re.S
 )
 FILES = {name: text for _, kind, name, text in BLOCKS if kind == "file"}
+QUICK = ("measure=smoke", "measure.first_calls=0", "measure.warmup_seconds=0")
 EXAMPLES = {name: text for _, kind, name, text in BLOCKS if kind == "example"}
 
 
@@ -51,7 +52,7 @@ def run(folder: Path) -> Path:
     """A run of the plugin's suite on both of its backends."""
     out = folder / "run"
     backends = "backends=[toy_reference,toy_port]"
-    done = suites(folder, "run", "loudness", "measure=smoke", "durations=[1,2]", backends, f"out={out}")
+    done = suites(folder, "run", "loudness", *QUICK, "durations=[1,2]", backends, f"out={out}")
     assert done.returncode == 0, done.stdout + done.stderr
     return out
 
@@ -92,7 +93,7 @@ def test_a_worse_port_fails(folder, tmp_path):
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text.replace("/ reference.HOP)", "/ (reference.HOP - 1))"))
-    words = ("run", "loudness", "measure=smoke", "durations=[1]", "backends=[toy_reference,toy_port]")
+    words = ("run", "loudness", *QUICK, "durations=[1]", "backends=[toy_reference,toy_port]")
     done = suites(tmp_path, *words, f"out={tmp_path / 'run'}")
     assert done.returncode == 1, done.stdout + done.stderr
 

@@ -10,7 +10,7 @@ import made_runs
 import made_suites
 import pytest
 
-from reports.documents import build
+from reports.documents import build, history
 from reports.documents.build import Pictures
 from suites.__main__ import main
 
@@ -90,7 +90,9 @@ def test_a_failure_is_told_and_is_exit_1(tmp_path, capsys):
     assert second == "1 run, 1 trace: 12 of 12 records passed"
 
 
-def test_history(tmp_path, capsys):
+def test_history(tmp_path, capsys, monkeypatch):
+    """Without its figures, which tests/reports/documents/test_history.py looks at."""
+    monkeypatch.setattr(history, "draw", lambda *_: {})
     for number in (1, 2):
         made_runs.make_run(tmp_path / "runs" / str(number), number, launches=2, rounds=2)
     assert main(["report", "--history", "runs"]) == 0

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from command import strict
-from quick_runs import workers_inside
+from quick_runs import figures, workers_inside
 from safetensors.numpy import save_file
 
 from suites.__main__ import main
@@ -38,7 +38,7 @@ def network(tmp_path_factory, tiny_state):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, network):
     folder = tmp_path_factory.mktemp("accuracy") / "run"
-    with workers_inside():
+    with workers_inside(), figures():
         code = main(["run", "accuracy", *SMALL, *TWO, f"weights.rmvpe={network}", f"out={folder}"])
     return folder, code
 
