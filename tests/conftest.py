@@ -13,25 +13,28 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 
+from suites.base.backends import BACKENDS, THREAD_VARIABLES
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # one core each: their spinning threads would fight over them
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    for name in THREAD_VARIABLES:
         os.environ.setdefault(name, "1")
+
+# only now: a library reads these where it is loaded
+import numpy as np
 
 # torch first: loaded after rvc_mlx, it would take some of its BLAS calls to MLX's fast BLAS; and rvc_mlx before any
 # test imports mlx, which would then run on its slow one
 import torch  # noqa: F401  # isort: skip
 import rvc_mlx.runtime  # noqa: F401  # isort: skip
 
-from suites.base.backends import BACKENDS
-
 # files that take long, the longest first: begun last, one would keep one process busy while the other has nothing to do
 LONG = (
-    "golden_webui", "golden", "trace_command", "pipeline", "runner", "suites", "synthesizer", "phases", "train_rmvpe",
-    "plots", "cli", "make", "run", "checkpoint_faults", "layouts", "convert", "answers", "checkpoint_kinds", "kills",
-    "html", "imports", "extending", "timed", "help", "judge", "lost_workers", "accuracy", "cli_folders", "history",
+    "golden_webui", "golden", "pipeline", "runner", "trace_command", "suites", "synthesizer", "cli", "phases",
+    "train_rmvpe", "plots", "make", "extending", "run", "html", "convert", "layouts", "kills", "checkpoint_faults",
+    "answers", "help", "lost_workers", "accuracy", "known", "checkpoint_kinds", "timed", "imports", "judge",
+    "optimize", "action", "reference_wrong", "testset", "cli_folders", "history",
 )  # fmt: skip
 
 
