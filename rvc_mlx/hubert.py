@@ -120,7 +120,7 @@ class Network:
         if i > 0:
             conv = self.weights.conv(f"{name}.conv", stride=STRIDES[i], long=True, gelu=self.gelu)
             if isinstance(conv, FusedConv):
-                return group(f"conv_layers.{i}", (leaf("gelu", conv),))
+                return leaf(f"conv_layers.{i}", conv)
         stages = [leaf("conv", self.weights.conv(f"{name}.conv", stride=STRIDES[i]))]
         if i == 0:
             weight, bias = (
@@ -140,24 +140,27 @@ class Network:
         )
 
     def _layer(self, name: str) -> tuple[Stage, ...]:
-        dense = f"{name}.feed_forward.intermediate_dense"
-        feed_forward = (
-            *self._dense_and_gelu(dense),
-            leaf("output_dense", self.weights.linear(f"{name}.feed_forward.output_dense")),
-        )
         return (
             *residual("attention", self._attention(f"{name}.attention")),
             leaf("layer_norm", self.weights.norm(f"{name}.layer_norm", NORM_EPS)),
-            *residual("feed_forward", feed_forward),
+            *self._feed_forward(f"{name}.feed_forward"),
             leaf("final_layer_norm", self.weights.norm(f"{name}.final_layer_norm", NORM_EPS)),
         )
 
-    def _dense_and_gelu(self, name: str) -> tuple[Stage, ...]:
+    def _feed_forward(self, name: str) -> tuple[Stage, Stage]:
+        """With ``fused_conv`` a stage without parts: the GELU is in the first product's kernel."""
+        dense, last = f"{name}.intermediate_dense", self.weights.linear(f"{name}.output_dense")
         if "fused_conv" in self.weights.methods:
-            together = self.weights.linear(name, gelu=self.gelu)
+            together = self.weights.linear(dense, gelu=self.gelu)
             if isinstance(together, FusedConv):
-                return (leaf("gelu", together),)
-        return leaf("intermediate_dense", self.weights.linear(name)), leaf("gelu", self.gelu)
+                whole, total = residual("feed_forward", (leaf("both", lambda x: last(together(x))),))
+                return whole._replace(parts=()), total
+        parts = (
+            leaf("intermediate_dense", self.weights.linear(dense)),
+            leaf("gelu", self.gelu),
+            leaf("output_dense", last),
+        )
+        return residual("feed_forward", parts)
 
     def _projections(self, name: str) -> tuple[Stage, ...]:
         """To q, k and v: with ``fused_conv`` in one product, whose parts then have a stage each."""

@@ -25,7 +25,7 @@ from ..metrics import locate, parity
 from ..metrics.audio import heard
 from ..metrics.limits import exceeds
 from ..metrics.parity import Figures, NotComparable, figures
-from ..metrics.stages import inside
+from ..metrics.stages import inside, together
 
 Answer = dict[str, Any]
 # kinds of dtype without rounding: any difference is an error
@@ -170,8 +170,8 @@ class ReferenceWalk:
 
     def advance(self, until: str | None, leaf: bool, folder: Path) -> Answer:
         """Go on to the stage ``until`` (None: the end): per entry changed on the way a file and its floors.
-        ``skipped``: stages passed over. Where ``until`` is a ``leaf`` on the other side, those inside it are one stage
-        there, so their rounding counts together: float64 goes on with its own values in between."""
+        ``skipped``: stages passed over. Where ``until`` is a ``leaf`` on the other side, those that it computes
+        together are one stage there, so their rounding counts together: float64 goes on with its own values between."""
         skipped: list[str] = []
         names: dict[str, None] = {}
         while self._advance():
@@ -181,7 +181,7 @@ class ReferenceWalk:
                 entries = {name: entry for name in names if (entry := self.entry(name, folder)) is not None}
                 self._feed(entries)
                 return {"found": True, "skipped": skipped, "entries": entries}
-            if not (leaf and until is not None and inside(path, until)):
+            if not (leaf and until is not None and together(path, until)):
                 skipped.append(path)
         return {"found": False, "skipped": skipped, "entries": {}}
 

@@ -11,6 +11,7 @@ from rvc_mlx import fused_conv, optimize
 from rvc_mlx.fused_conv import GELU, FusedConv, Tile
 from rvc_mlx.hubert import gelu
 from rvc_mlx.runtime import mx
+from suites.metrics.stages import inside, together
 
 NAMES = ["fused_conv", "fold_norm", "polyphase", "fuse_elementwise"]
 
@@ -79,3 +80,46 @@ def test_voices(name, on_any_machine):
     given = inputs(plain, 21, batch=2)
     assert close(fused.infer(**given, noise=3), plain.infer(**given, noise=3))
     assert on_any_machine
+
+
+def paths(events) -> list[str]:
+    return [event.whole_path for event in events]
+
+
+def passed_over(fused: list[str], plain: list[str]) -> list[str]:
+    """Stages of the reference that a trace would call missing; see ``ReferenceWalk.advance``."""
+    rest, missing = iter(plain), []
+    for i, path in enumerate(fused):
+        leaf = i == 0 or not inside(fused[i - 1], path)
+        for other in rest:
+            if other == path:
+                break
+            if not (leaf and together(other, path)):
+                missing.append(other)
+        else:
+            missing.append(f"no {path}")
+    return missing + list(rest)
+
+
+def test_a_trace_finds_every_stage(on_any_machine):
+    """Fused stages are the reference's, or several of them together."""
+    audio = (0.1 * np.random.default_rng(2).standard_normal(6000)).astype(np.float32)
+    mel = np.zeros((128, 40), np.float32)
+    models = {"rmvpe": (small_models.rmvpe_state(),), "hubert": (small_models.hubert_state(),)}
+    made = {}
+    for name, state in models.items():
+        kind = getattr(small_models.module("rvc_mlx", name), {"rmvpe": "RMVPE", "hubert": "Hubert"}[name])
+        made[name] = kind.from_state_dict(*state, device="cpu", optimize=NAMES)
+    theirs = {name: getattr(small_models, name)("reference_torch") for name in models}
+    assert passed_over(paths(made["hubert"].walk(audio)), paths(theirs["hubert"].walk(audio))) == []
+    walks = [paths(side["rmvpe"]._walk_network(mel[None], None)) for side in (made, theirs)]
+    assert passed_over(*walks) == []
+    for voice in VOICES:
+        theirs_voice = small_models.synthesizer("reference_torch", voice)
+        own = small_models.module("rvc_mlx", "synthesizer").Synthesizer.from_state_dict(
+            small_models.voice_state(voice), *small_models.facts(voice), device="cpu", optimize=NAMES
+        )
+        given = inputs(theirs_voice, 9)
+        walks = [paths(side.walk(**given, noise=3)) for side in (own, theirs_voice)]
+        assert passed_over(*walks) == []
+        assert len(walks[0]) < len(walks[1])
