@@ -1,0 +1,62 @@
+"""Networks that are recorded once for each length (``compile_network``, meant for GPUs) on a CPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import small_models
+
+from rvc_mlx import optimize
+from rvc_mlx.gru import has_compiler
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    if not has_compiler():
+        pytest.skip("MLX cannot compile here")
+    monkeypatch.setitem(
+        optimize.OPTIMIZATIONS, "compile_network", optimize.OPTIMIZATIONS["compile_network"]._replace(cpu=True)
+    )
+
+    def made(module: str, kind: str, *given):
+        cls = getattr(small_models.module("rvc_mlx", module), kind)
+        names = ["compile_network", "fold_norm", "polyphase", "tile"]
+        return cls.from_state_dict(*given, device="cpu", optimize=names)
+
+    return made
+
+
+def test_a_recorded_network_equals_the_plain_one(recorded):
+    """Of any length and batch, and again: a graph has what its inputs had when it was recorded, and no more."""
+    rng = np.random.default_rng(0)
+    rmvpe = recorded("rmvpe", "RMVPE", small_models.rmvpe_state())
+    hubert = recorded("hubert", "Hubert", small_models.hubert_state())
+    voice = recorded(
+        "synthesizer",
+        "Synthesizer",
+        small_models.voice_state("synth_v2_40k_f0"),
+        *small_models.facts("synth_v2_40k_f0"),
+    )
+    plain = (
+        small_models.rmvpe("plain"),
+        small_models.hubert("plain"),
+        small_models.synthesizer("plain", "synth_v2_40k_f0"),
+    )
+    for length in (40, 40, 71):
+        mel = rng.standard_normal((2, 128, length)).astype(np.float32)
+        assert np.abs(rmvpe.salience(mel) - plain[0].salience(mel)).max() < 2e-6
+        audio = (0.1 * rng.standard_normal(100 * length)).astype(np.float32)
+        for version in ("v1", "v2"):
+            assert np.abs(hubert.features(audio, version) - plain[1].features(audio, version)).max() < 2e-5
+        given = small_models.inputs(plain[2], length, batch=2)
+        assert np.abs(voice.infer(**given, noise=1) - plain[2].infer(**given, noise=1)).max() < 2e-5
+    assert len(rmvpe._graphs) == 1
+    assert len(hubert._graphs) == 2  # v1 and v2
+    assert len(voice._graphs) == 2  # the decoder's two parts
+
+
+def test_what_is_watched_is_not_recorded(recorded):
+    hubert, seen = recorded("hubert", "Hubert", small_models.hubert_state()), []
+    hubert.features(np.zeros(4000, np.float32) + 0.1, watch=lambda path, value: seen.append(path))
+    assert "encoder.layers.0" in seen
+    assert "_graphs" not in hubert.__dict__
