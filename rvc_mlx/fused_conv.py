@@ -5,7 +5,8 @@ cost no pass over memory of their own. In one dimension with any kernel, dilatio
 convolution (by phases), and in two dimensions 3x3 and transposed by 2.
 
 Tiles are chosen by shape from measurements on an H100. A variant is checked against float64 when a model first needs
-it; one that cannot run here or is wrong is not used, with a warning. Only CUDA has a kernel.
+it; one that cannot run here or is wrong is not used, with a warning. Only CUDA has a kernel. In float32 a layer's
+weights take twice the memory: heads and two halves.
 """
 
 from __future__ import annotations

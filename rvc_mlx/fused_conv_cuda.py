@@ -1,6 +1,6 @@
 """The CUDA source of ``fused_conv``: an implicit matrix product on tensor cores, channels last.
 
-A block makes BM outputs (frames, or a TH x TW patch of an image) by BN channels. It walks over chunks of BK input
+A block makes BM outputs (frames, or a patch of an image) by BN channels. It walks over chunks of BK input
 channels and, within a chunk, over the kernel's taps: the inputs of a chunk, halo included, lie in shared memory once
 for all taps, and the weights of the next two taps are on their way while one is multiplied.
 

@@ -8,6 +8,7 @@ with ``polyphase`` a transposed one is one product per overlapping input and an 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,9 @@ BLOCK_FRAMES = 4
 # From this size on an array is worth a synchronisation: MLX keeps the intermediates of all work that
 # it has queued, and on a GPU queues far ahead.
 EVAL_BYTES = 32 * 2**20
+
+# While a graph is recorded (``compile_network``) its arrays have no values to wait for.
+recording: ContextVar[bool] = ContextVar("recording", default=False)
 
 Layer = Callable[[mx.array], mx.array]
 
@@ -76,7 +80,7 @@ class Weights:
 
     def settle(self, x: mx.array) -> None:
         """Wait for a big array, where ``tile`` asks for bounded memory."""
-        if "tile" in self.methods and "compile_network" not in self.methods and x.nbytes >= EVAL_BYTES:
+        if "tile" in self.methods and x.nbytes >= EVAL_BYTES and not recording.get():
             mx.eval(x)
 
     def norm(self, name: str, eps: float, keys: tuple[str, str] = ("weight", "bias")) -> Layer:

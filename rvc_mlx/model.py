@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,10 +15,30 @@ from rvc_common.stages import Carry, Stage, run
 
 from . import fused_conv
 from .buffers import on_device
-from .layers import DTYPES
+from .layers import DTYPES, recording
 from .layouts import ChannelsLast, RmvpeLayout
 from .optimize import resolve
 from .runtime import mx, resolve_device, warn_if_slow
+
+# graphs of one network for different lengths: a process that hears many would keep them all
+MOST_GRAPHS = 64
+
+
+class _Graph(NamedTuple):
+    """``stages`` are kept with their graph: an id is free again when its object is gone."""
+
+    stages: tuple[Stage, ...]
+    call: Callable[[Carry], Carry]
+    shapes: set[tuple[Any, ...]]
+
+
+def _recorded(stages: tuple[Stage, ...], carry: Carry) -> Carry:
+    token = recording.set(True)
+    try:
+        run(stages, carry)
+    finally:
+        recording.reset(token)
+    return carry
 
 
 class Model(model.Model):
@@ -40,23 +60,19 @@ class Model(model.Model):
         if not recorded or not all(isinstance(value, mx.array) for value in carry.values()):
             super().run(stages, carry, watch, prefix)
             return
-        result = self._graph(stages)(dict(carry))
+        result = self._graph(stages, tuple((name, value.shape) for name, value in carry.items()))(dict(carry))
         carry.clear()
         carry.update(result)
 
-    def _graph(self, stages: tuple[Stage, ...]) -> Callable[[Carry], Carry]:
-        # kept with its stages: an id is free again when its object is gone
+    def _graph(self, stages: tuple[Stage, ...], shapes: tuple[Any, ...]) -> Callable[[Carry], Carry]:
+        """``stages`` as one call, of which MLX keeps a graph for each of ``shapes``: of so many and no more."""
+        graphs: dict[tuple[int, ...], _Graph] = self.__dict__.setdefault("_graphs", {})
         key = tuple(map(id, stages))
-        graphs: dict[tuple[int, ...], tuple[tuple[Stage, ...], Callable[[Carry], Carry]]]
-        graphs = self.__dict__.setdefault("_graphs", {})
-        if key not in graphs:
-
-            def apply(carry: Carry) -> Carry:
-                run(stages, carry)
-                return carry
-
-            graphs[key] = stages, mx.compile(apply)
-        return graphs[key][1]
+        graph = graphs.get(key)
+        if graph is None or (shapes not in graph.shapes and len(graph.shapes) >= MOST_GRAPHS):
+            graph = graphs[key] = _Graph(stages, mx.compile(lambda carry: _recorded(stages, carry)), set())
+        graph.shapes.add(shapes)
+        return graph.call
 
     def on_device(self, call: str | None) -> AbstractContextManager[Any]:
         return mx.stream(self.device) if call is None else on_device(self.device, self, call)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import small_models
 
-from rvc_mlx import optimize
+from rvc_mlx import layers, model, optimize
 from rvc_mlx.gru import has_compiler
 
 
@@ -60,3 +60,32 @@ def test_what_is_watched_is_not_recorded(recorded):
     hubert.features(np.zeros(4000, np.float32) + 0.1, watch=lambda path, value: seen.append(path))
     assert "encoder.layers.0" in seen
     assert "_graphs" not in hubert.__dict__
+
+
+def test_a_decoder_that_is_not_recorded_still_waits_for_big_arrays(recorded, monkeypatch):
+    """RefineGAN's carry holds F0 and draws, so it runs stage by stage, and its memory is bounded by waiting."""
+    monkeypatch.setattr(layers, "EVAL_BYTES", 1)
+    waited: list[bool] = []
+    settle = layers.Weights.settle
+
+    def counted(self, x):
+        waited.append(not layers.recording.get())
+        settle(self, x)
+
+    monkeypatch.setattr(layers.Weights, "settle", counted)
+    for name, waits in (("synth_v2_24k_f0_refinegan", True), ("synth_v2_40k_f0", False)):
+        voice = recorded("synthesizer", "Synthesizer", small_models.voice_state(name), *small_models.facts(name))
+        waited.clear()
+        voice.infer(**small_models.inputs(voice, 12), noise=1)
+        assert waited
+        assert all(one is waits for one in waited)
+
+
+def test_graphs_of_many_lengths_are_not_all_kept(recorded, monkeypatch):
+    monkeypatch.setattr(model, "MOST_GRAPHS", 2)
+    hubert = recorded("hubert", "Hubert", small_models.hubert_state())
+    for samples in (4000, 4800, 5600, 4000, 4800):
+        audio = np.full(samples, 0.1, np.float32)
+        audio[::7] = -0.2
+        assert np.abs(hubert.features(audio) - small_models.hubert("plain").features(audio)).max() < 2e-5
+        assert all(len(graph.shapes) <= 2 for graph in hubert._graphs.values())
