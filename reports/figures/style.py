@@ -30,7 +30,10 @@ from PIL import Image
 from rvc_common.outputs import whole
 
 # of what has no style of its own, such as a plugin's backend
-SPARE = (("#E69F00", "d"), ("#000000", "H"), ("#CC6677", "8"), ("#44AA99", "X"))
+SPARE = (
+    ("#882255", "P"), ("#117733", "<"), ("#999933", ">"), ("#332288", "h"), ("#AA4499", "p"),
+    ("#000000", "H"), ("#CC6677", "8"), ("#44AA99", "X"), ("#E69F00", "d"),
+)  # fmt: skip
 
 
 class Styles(dict[str, tuple[str, str]]):
@@ -103,6 +106,8 @@ NUMBER = re.compile(r"(scale\([^)]*\)|base64,[^\"]*)|(-?\d+\.\d{3,})")
 IMAGE = re.compile(r'"data:image/png;base64,\s*([^"]+)"')
 # pixels per inch, colours, and cells of a heat map across: published documents carry dozens of PNGs
 PNG_DPI, PNG_COLOURS, PNG_CELLS = 110, 96, 200
+# inches that an entry of a legend takes, and a letter of it
+LEGEND_MARK, LEGEND_LETTER = 0.5, 0.075
 # radius of the tooltip's target, in points
 REACH = 6.0
 
@@ -130,13 +135,15 @@ def mark(axis: Axes, x: Any, y: Any, text: str) -> None:
 
 
 def legend_below(figure: Figure, axes: Sequence[Axes], most: int = 4, **options: Any) -> None:
-    """One legend for all axes, each label once, ``most`` in a row."""
+    """One legend for all axes, each label once, at most ``most`` in a row and as many as are wide enough."""
     found: dict[str, Any] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     if found:
-        options |= {"loc": "outside lower center", "ncols": min(most, len(found)), "fontsize": 8.5}
+        widest = LEGEND_MARK + LEGEND_LETTER * max(map(len, found))
+        columns = max(1, min(most, len(found), int(figure.get_figwidth() / widest)))
+        options |= {"loc": "outside lower center", "ncols": columns, "fontsize": 8.5}
         figure.legend(list(found.values()), list(found), **options)
 
 

@@ -312,3 +312,20 @@ def test_ticks_are_few_and_inside(low, reach):
     assert 1 <= len(found) <= 8
     assert found == sorted(found)
     assert all(low <= v <= low * reach and math.isfinite(v) for v in found)
+
+
+def test_a_legend_of_many_long_names_stays_inside():
+    figure, axes = style.panels(1, 2.0, width=style.WIDTH)
+    for i in range(7):
+        axes[0].plot([0, 1], [0, i], label=f"{'n' * 14}_{i} over torch_cpu")
+    style.legend_below(figure, axes)
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+
+
+def test_nine_ports_look_different():
+    styles = style.Styles(style.STYLES)
+    names = [f"port_{i}" for i in range(9)]
+    assert len({styles[name] for name in [*names, *style.STYLES]}) == len({*names, *style.STYLES})
