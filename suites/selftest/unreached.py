@@ -7,12 +7,15 @@ _PARTS = "a call of one part alone, which `run` times and compares; `infer` does
 _RESIDENT = "calls whose arrays stay on the device, which `run` times and compares"
 _GPU = "on GPUs only"
 _KERNEL = f"{_GPU}; the kernel is compared with the plain steps whenever a model is loaded"
+_FUSED = f"{_GPU}; a kernel is checked when a model is loaded, and tests/rvc_mlx/test_fused_models.py builds all models"
+_RECORDED = f"{_GPU}; tests/rvc_mlx/test_model.py compares recorded networks with plain ones"
 _FED = "puts the reference's values into a walk: every trace does, and `reach` has no reference"
 _REFUSED = "refuses what cannot be used"
 _WITHOUT_PROJECTION = "a content model without final_proj: v1 voices are refused, and v2 voices do not use it"
 
 WHY: dict[str, str] = {
     "__main__": "the command line, before any stage",
+    "blas": "chooses the library before any stage",
     "files._Storage": _FILES,
     "files._Tensor": _FILES,
     "files._Unpickler": _FILES,
@@ -22,6 +25,7 @@ WHY: dict[str, str] = {
     "files._tensor": _FILES,
     "files._values": _FILES,
     "files.read_file": _FILES,
+    "fused_conv": _FUSED,
     "gru._kernel": _KERNEL,
     "gru._kernel_error": _KERNEL,
     "gru.BiGRU._checked_kernel": _KERNEL,
@@ -29,8 +33,19 @@ WHY: dict[str, str] = {
     "gru.BiGRU.__call__: if self._kernel_kind is not None:": _KERNEL,
     "gru.compiler_fault": "whether a compiler is there: without it the plain path is taken",
     "gru.has_compiler": "whether a compiler is there: without it the plain path is taken",
+    "hubert.Network._conv_layer: if isinstance(conv, FusedConv):": _FUSED,
+    'hubert.Network._feed_forward: if "fused_conv" in self.weights.methods:': _FUSED,
+    "hubert.Network._feed_forward: if isinstance(together, FusedConv):": _FUSED,
+    "hubert.Network._projections: if together is None or not isinstance(together, FusedConv):": _FUSED,
+    "hubert.Network._projections.project": _FUSED,
     "hubert.Network.__init__: if config.projected is not None:": _WITHOUT_PROJECTION,
     "keys.hubert_shapes: if config.projected is not None:": _WITHOUT_PROJECTION,
+    "layers.Weights._fused": _FUSED,
+    "layers.Weights._fused_transpose": _FUSED,
+    "layers.Weights.conv: if fused is not None:": _FUSED,
+    'layers.Weights.conv_transpose: if "fused_conv" in self.methods:': _FUSED,
+    "layers.Weights.conv_transpose: if fused is not None:": _FUSED,
+    "layers.Weights.linear: if (fused := self._fused(raw[:, :, None], bias, gelu=gelu)) is not None:": _FUSED,
     "layers._polyphase: if missing > 0:  # an output padding beyond the last overlap": (
         "an output padding above the padding, which no voice has (vocoder.upsampling)"
     ),
@@ -38,6 +53,9 @@ WHY: dict[str, str] = {
     "layouts.RmvpeLayout.private": _FED,
     "layouts.RmvpeLayout._image: if not rows >> level:": _REFUSED,
     "packed.pack": _FED,
+    "model.Model._graph": _RECORDED,
+    "model.Model.run": _RECORDED,
+    "model._recorded": _RECORDED,
     "model.Model.compute": _RESIDENT,
     "model.Model.settle": _RESIDENT,
     "rmvpe.RMVPE.settle": _RESIDENT,
@@ -50,5 +68,12 @@ WHY: dict[str, str] = {
     "synthesizer.Synthesizer._channels_second": _PARTS,
     "synthesizer.Synthesizer._hidden": _PARTS,
     "synthesizer.Synthesizer._noisy": _PARTS,
-    "unet.NativeUNet._folded_block.apply: if y.nbytes >= self.eval_bytes:": "waits for a large array; changes no value",
+    "unet.NativeUNet._folded_block.apply: if y.nbytes >= self.eval_bytes and not recording.get():": (
+        "waits for a large array; changes no value"
+    ),
+    "unet.NativeUNet._fused": _FUSED,
+    "unet.NativeUNet._folded_conv: if (fused := self._fused(raw, shift, columns)) is not None:": _FUSED,
+    "unet.NativeUNet._up: if fused is not None:": _FUSED,
+    "vocoder._sum_in_kernel": _FUSED,
+    "vocoder.residual_stages: if isinstance(second, FusedConv):": _FUSED,
 }
