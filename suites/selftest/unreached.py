@@ -9,6 +9,7 @@ _GPU = "on GPUs only"
 _KERNEL = f"{_GPU}; the kernel is compared with the plain steps whenever a model is loaded"
 _FUSED = f"{_GPU}; a kernel is checked when a model is loaded, and tests/rvc_mlx/test_fused_models.py builds all models"
 _RECORDED = f"{_GPU}; tests/rvc_mlx/test_model.py compares recorded networks with plain ones"
+_GROUPED = "without block_groups, which CPUs have; tests/rvc_mlx/test_layers.py compares it"
 _FED = "puts the reference's values into a walk: every trace does, and `reach` has no reference"
 _REFUSED = "refuses what cannot be used"
 _WITHOUT_PROJECTION = "a content model without final_proj: v1 voices are refused, and v2 voices do not use it"
@@ -46,6 +47,8 @@ WHY: dict[str, str] = {
     'layers.Weights.conv_transpose: if "fused_conv" in self.methods:': _FUSED,
     "layers.Weights.conv_transpose: if fused is not None:": _FUSED,
     "layers.Weights.linear: if (fused := self._fused(raw[:, :, None], bias, gelu=gelu)) is not None:": _FUSED,
+    "layers.Weights._gemm_conv: if groups > 1:": _GROUPED,
+    "layers._grouped": _GROUPED,
     "layers._polyphase: if missing > 0:  # an output padding beyond the last overlap": (
         "an output padding above the padding, which no voice has (vocoder.upsampling)"
     ),
@@ -54,6 +57,7 @@ WHY: dict[str, str] = {
     "layouts.RmvpeLayout._image: if not rows >> level:": _REFUSED,
     "packed.pack": _FED,
     "model.Model._graph": _RECORDED,
+    "model.Model._place: if not fused_conv.is_available():": _FUSED,
     "model.Model.run": _RECORDED,
     "model._recorded": _RECORDED,
     "model.Model.compute": _RESIDENT,
