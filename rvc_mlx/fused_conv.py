@@ -27,6 +27,7 @@ NONE, LEAKY_RELU, GELU, TANH = range(4)
 TOLERANCE = {True: 2e-5, False: 1e-2}
 # an H100's; too many or too few cost speed only
 MULTIPROCESSORS = 132
+MOST_SHARES = 16
 # what a block may use of a multiprocessor's 228 kB where 3, 2 or 1 blocks share it; each takes 1 kB more, and
 # registers allow no more than three
 SHARED_BYTES = tuple(1024 * (228 // blocks - 1) for blocks in (3, 2, 1))
@@ -53,10 +54,12 @@ class Tile(NamedTuple):
         more = 1 if self.up else 2
         return (self.outputs // self.columns + more) * (self.columns + more)
 
-    def shared_bytes(self, rows: int, split: bool) -> int:
-        """Rounded up as far as no fewer blocks fit: each size is a variant of its own to compile."""
+    def shared_bytes(self, taps: int, dilation: int, stride: int, split: bool) -> int:
+        """Rounded up as far as no fewer blocks fit: each size is a variant of its own to compile. 0: too much."""
+        rows = self.halo_rows(taps, dilation, stride)
         row = 4 * (self.depth + 4) + (4 * (self.depth + 8) if split else 0)  # a float, and two halves in float32
-        need = max(4 * rows * self.depth + row * (rows + 3 * self.channels), 4 * self.outputs * (self.channels + 4))
+        raw = 4 * rows * self.depth * (2 if taps == 1 else 1)
+        need = max(raw + row * (rows + 3 * self.channels), 4 * self.outputs * (self.channels + 4))
         return next((size for size in SHARED_BYTES if need <= size), 0)
 
 
@@ -75,9 +78,12 @@ def tile_1d(c_in: int, c_out: int, *, long: bool) -> Tile | None:
         return None
     if c_out % 32 and c_out > 1:
         return Tile(64, 48, 16, (4, 1)) if c_out % 48 == 0 else None
-    if long:
-        return Tile(128, 32, 16 if keeps_float32() or c_in % 32 else 32, (4, 1))
-    return Tile(64, 32, 16 if c_in % 32 else 32, (2, 2))
+    depth = 16 if c_in % 32 else 32
+    if c_out % 64:
+        return Tile(128, 32, 16 if keeps_float32() else depth, (4, 1)) if long else Tile(64, 32, depth, (2, 2))
+    if not long:
+        return Tile(64, 64, depth, (2, 2))
+    return Tile(128, 64, 16, (2, 2)) if keeps_float32() else Tile(256, 64, depth, (8, 1))
 
 
 def tile_2d(c_in: int, c_out: int, columns: int, *, up: bool = False) -> Tile | None:
@@ -120,9 +126,9 @@ class FusedConv:
         self.weight, self.padded = _packed(kernel, groups, tile, self.split)
         bias = np.zeros(kernel.shape[0]) if bias is None else bias
         self.bias = mx.array(np.ascontiguousarray(bias, np.float32))
-        self.most_shares = 16
+        self.shares: int | None = None  # see ``_shares``
         self.slopes, self.then = (slope, then_slope), then
-        self.shared = tile.shared_bytes(tile.halo_rows(self.taps, dilation, stride), self.split)
+        self.shared = tile.shared_bytes(self.taps, dilation, stride, self.split)
         if not self.shared:
             raise ValueError("more shared memory than a multiprocessor has")
         self._constants: dict[tuple[float, ...], mx.array] = {}
@@ -171,7 +177,12 @@ class FusedConv:
     def _shares(self, blocks: int) -> int:
         """Among how many blocks the input channels of one output are divided, so that most multiprocessors work."""
         chunks = self.c_in // self.tile.depth
-        return max(1, min(MULTIPROCESSORS // blocks, chunks // 2, self.most_shares))
+        if self.shares is not None:
+            return min(self.shares, chunks)
+        if self.tile.columns:
+            return max(1, min(MULTIPROCESSORS // blocks, chunks // 2, MOST_SHARES))
+        # two blocks on each hide each other's waiting; the sum costs more than it gains where a share is small
+        return max(1, min(2 * MULTIPROCESSORS // blocks, chunks * self.taps // 8, chunks, MOST_SHARES))
 
     def _on_device(self, *values: float) -> mx.array:
         """The kernels' sizes (whole numbers) or factors, copied once."""
@@ -235,9 +246,8 @@ def make(tile: Tile | None, kernel: np.ndarray, bias: np.ndarray | None, **optio
     """None where there is no tile for this shape, or its kernel does not work on this machine."""
     if tile is None:
         return None
-    rows = tile.halo_rows(kernel.shape[2], options.get("dilation", 1), options.get("stride", 1))
     split = keeps_float32()
-    shared = tile.shared_bytes(rows, split)
+    shared = tile.shared_bytes(kernel.shape[2], options.get("dilation", 1), options.get("stride", 1), split)
     if not shared or not works(tile, shared, split, min(3, kernel.shape[2])):
         return None
     return FusedConv(tile, kernel, bias, **options)
@@ -276,7 +286,7 @@ def _error(tile: Tile, shared: int, split: bool, taps: int) -> float:
     residual, running = (rng.standard_normal(want.shape).astype(np.float32) for _ in range(2))
     want = (want + residual + running) * 0.5
     worst = 0.0
-    for layer.most_shares in (1, 16):
+    for layer.shares in (1, 4):
         got = np.array(layer(mx.array(x), mx.array(residual), mx.array(running), 0.5))
         worst = max(worst, float(np.abs(got - want).max(initial=0.0, where=np.isfinite(got))))
         if not np.isfinite(got).all():

@@ -87,8 +87,10 @@ SOURCE = r"""
   const int rows = wide ? pitch * (tall + side - 1) : (BM - 1) * stride + (taps - 1) * dilation + 1;
   constexpr int HALF_ROW = SPLIT ? BK + 8 : 0;                        // in halves
   extern __shared__ float4 shared4[];
-  float* raw = reinterpret_cast<float*>(shared4);                     // [rows][BK]: as it comes
-  float* xs = raw + rows * BK;                                        // [rows][ROW]: activated
+  // [raws][rows][BK]: as it comes. With one tap a chunk is used up in one step: two are on their way
+  const int raws = taps == 1 ? 2 : 1, raw_size = rows * BK;
+  float* raw = reinterpret_cast<float*>(shared4);
+  float* xs = raw + raws * raw_size;                                  // [rows][ROW]: activated
   unsigned short* xh = reinterpret_cast<unsigned short*>(xs + rows * ROW);  // [2][rows][HALF_ROW]: heads, rests * 2^11
   float* ws = reinterpret_cast<float*>(xh + 2 * rows * HALF_ROW);     // [3][BN][ROW]
   unsigned short* wh = reinterpret_cast<unsigned short*>(ws + 3 * BN * ROW);  // [3][2][BN][HALF_ROW]
@@ -109,7 +111,7 @@ SOURCE = r"""
   const int my_row = tid / (BK / 4), my_part = tid % (BK / 4) * 4;
   auto load_x = [&](int chunk) {
     const float* from = xb + chunk * BK + my_part;
-    float* to = raw + tid * 4;
+    float* to = raw + (chunk & (raws - 1)) * raw_size + tid * 4;
     if (wide) {
       const int inverse = (65535 + pitch) / pitch;                    // row / pitch, exact for fewer than 1000 rows
       #pragma unroll 2
@@ -129,8 +131,8 @@ SOURCE = r"""
       }
     }
   };
-  auto split_x = [&]() {
-    const float4* from = reinterpret_cast<const float4*>(raw) + tid;
+  auto split_x = [&](int chunk) {
+    const float4* from = reinterpret_cast<const float4*>(raw + (chunk & (raws - 1)) * raw_size) + tid;
     float* to = xs + my_row * ROW + my_part;
     #pragma unroll 2
     for (int row = my_row; row < rows; row += LANES, from += THREADS, to += LANES * ROW) {
@@ -186,18 +188,18 @@ SOURCE = r"""
 
   float sum[MT][NT][4] = {}, correction[MT][NT][4] = {};
   const float zeros[4] = {};
-  load_x(first_step / taps);
-  load_w();
-  load_w();
   int tap = 0, chunk = first_step / taps, slot = 0, tap_row = 0, tap_column = 0;
+  load_x(chunk);
+  load_w();
+  if (raws == 2 && first_step + 1 < last_step) load_x(chunk + 1);
+  load_w();
   for (int step = first_step; step < last_step; step++) {
-    // with one tap a chunk's inputs are in the youngest group
-    if (taps == 1) wait_for_all_but<0>(); else wait_for_all_but<1>();
+    wait_for_all_but<1>();                                            // the youngest is for the step after this
     __syncthreads();
     if (tap == 0) {
-      split_x();
+      split_x(chunk);
       __syncthreads();
-      if (step + taps < last_step) load_x(chunk + 1);
+      if (step + raws * taps < last_step) load_x(chunk + raws);
     }
     load_w();
     const int offset = wide ? tap_row * pitch + tap_column : tap * dilation;
