@@ -33,6 +33,10 @@ def _bias_relu_add(x: mx.array, bias: mx.array, residual: mx.array) -> mx.array:
     return mx.maximum(x + bias, 0.0) + residual
 
 
+def _mean_of_four(a: mx.array, b: mx.array, c: mx.array, d: mx.array) -> mx.array:
+    return (a + b + c + d) * 0.25
+
+
 class NativeUNet:
     """``mel [B, T, bands, 1] -> [B, T, 3 * bands]`` (norm, U-Net, ``cnn`` and flattening)."""
 
@@ -77,9 +81,9 @@ class NativeUNet:
             columns = self.bands >> level
             return tuple(self._block(f"{name}.{j}", f"{prefix}.{j}", columns) for j in range(blocks))
 
-        encoder = [self._norm("bn", "unet.encoder.bn")]
+        encoder, mean = [self._norm("bn", "unet.encoder.bn")], self.weights.fused(_mean_of_four)
         for i in range(levels):
-            parts = (*stack("conv", f"unet.encoder.layers.{i}.conv", i), _pool(f"skip.{i}"))
+            parts = (*stack("conv", f"unet.encoder.layers.{i}.conv", i), _pool(f"skip.{i}", mean))
             encoder.append(group(f"layers.{i}", parts))
         intermediate = tuple(
             group(f"layers.{i}", stack("conv", f"unet.intermediate.layers.{i}.conv", levels))
@@ -200,10 +204,10 @@ def _polyphase(x: mx.array, kernel: mx.array) -> mx.array:
     return y.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * rows, 2 * columns, -1)
 
 
-def _pool(skip: str) -> Stage:
+def _pool(skip: str, mean: Callable[..., mx.array]) -> Stage:
     def pool(x: mx.array) -> mx.array:
-        b, rows, bands, c = x.shape
-        return x.reshape(b, rows // 2, 2, bands // 2, 2, c).mean(axis=(2, 4))
+        # MLX's mean over two axes that are not the last took 7 % of the network's time on an H100
+        return mean(*(x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)))
 
     return leaf("pool", pool, keep=skip)
 
