@@ -19,7 +19,6 @@ from rvc_common.noise import start_phases
 from rvc_common.stages import Carry, Stage, leaf
 
 SINE_AMPLITUDE, NOISE_DEVIATION = 0.1, 0.003
-HARMONICS_MRF = 9
 
 Convert = Callable[[np.ndarray], torch.Tensor]
 

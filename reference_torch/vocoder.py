@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from torch.nn.functional import leaky_relu
 
-from rvc_common.config import MRF, SynthesizerConfig
+from rvc_common.config import HARMONICS_MRF, MRF, SynthesizerConfig
 from rvc_common.stages import Stage, branches, group, leaf, plus
 
 from .layers import weight_normed
-from .source import HARMONICS_MRF, HarmonicSource
+from .source import HarmonicSource
 
 SLOPE, LAST_SLOPE = 0.1, 0.01
 

@@ -14,6 +14,8 @@ from . import CheckpointError
 
 VOCODERS = ("HiFi-GAN", "MRF HiFi-GAN", "RefineGAN")
 HIFIGAN, MRF, REFINEGAN = VOCODERS
+# sines in an MRF voice's source; the other vocoders' have the fundamental alone
+HARMONICS_MRF = 9
 CONFIG_NAMES = (
     "spec_channels", "segment_size", "inter_channels", "hidden_channels", "filter_channels", "n_heads", "n_layers",
     "kernel_size", "p_dropout", "resblock", "resblock_kernel_sizes", "resblock_dilation_sizes", "upsample_rates",

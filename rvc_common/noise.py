@@ -7,7 +7,10 @@ NumPy generator below, so both sides get the same arrays.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache, partial
 
 import numpy as np
 
@@ -47,18 +50,46 @@ class Draws:
     def __init__(self, noise: int | Draw, index: int = 0) -> None:
         self.index = index
         self.draw: Draw = noise if callable(noise) else seeded(noise)
+        self._seeded = None if callable(noise) else self.draw
+        self._ahead: dict[int, tuple[str, Future[np.ndarray]]] = {}
+
+    def begin(self, sizes: Sequence[tuple[str, int]]) -> None:
+        """Draw the next arrays in another thread: per array its kind, and the most values that it may have.
+
+        The generator's values do not depend on how many are asked for. A callable is called when its array is needed,
+        as ever.
+        """
+        if self.draw is not self._seeded:
+            return
+        for index, (kind, size) in enumerate(sizes, self.index):
+            if index not in self._ahead:
+                self._ahead[index] = kind, _drawer().submit(partial(self.draw, index, kind, (size,)))
 
     def __call__(self, kind: str, shape: tuple[int, ...]) -> np.ndarray:
         """The next array, float32.
 
         Raises ``ValueError``: the callable returned another shape, or values that are not finite."""
-        array = np.asarray(self.draw(self.index, kind, shape), dtype=np.float32)
+        array = self._drawn(kind, shape)
+        array = np.asarray(self.draw(self.index, kind, shape) if array is None else array, dtype=np.float32)
         if array.shape != shape:
             raise ValueError(f"noise: draw {self.index} ({kind}) has shape {array.shape} instead of {shape}")
         if not np.isfinite(array).all():
             raise ValueError(f"noise: draw {self.index} ({kind}) has NaN or infinite values")
         self.index += 1
         return array
+
+    def _drawn(self, kind: str, shape: tuple[int, ...]) -> np.ndarray | None:
+        """What was begun, where it is of this kind and large enough."""
+        begun, values = self._ahead.pop(self.index, None), math.prod(shape)
+        if begun is None or begun[0] != kind or self.draw is not self._seeded:
+            return None
+        array = begun[1].result()
+        return array[:values].reshape(shape) if array.size >= values else None
+
+
+@cache
+def _drawer() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "noise")
 
 
 def start_phases(draws: Draws, shape: tuple[int, ...]) -> np.ndarray:

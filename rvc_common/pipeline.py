@@ -200,10 +200,16 @@ class Pipeline:
         def cut(c: Carry) -> np.ndarray:
             return np.array([0, *steps.find_cuts(c["filtered"], self.windows, self.profile)], dtype=np.int64)
 
+        def pad(c: Carry) -> np.ndarray:
+            padded = np.pad(c["filtered"], self.windows.samples()[0], mode="reflect")
+            start, stop, _ = steps.segment_bounds(padded.size, c["cuts"][1:].tolist(), self.windows)[0]
+            self._begin_noise(c, stop - start)  # the first segment's: beside the pitch
+            return padded
+
         audio = (
             _host("filtered", lambda c: steps.high_pass(steps.limit_peak(c.pop("samples"), steps.INPUT_PEAK)), SIGNAL),
             _host("cuts", cut, CONTOUR),
-            _host("padded", lambda c: np.pad(c["filtered"], self.windows.samples()[0], mode="reflect"), SIGNAL),
+            _host("padded", pad, SIGNAL),
         )
         return (*audio, *self._pitch(carry["knobs"])) if self.synthesizer.has_f0 else audio
 
@@ -242,11 +248,16 @@ class Pipeline:
         """Per stretch of the padded clip what its conversion begins with."""
         padded = carry["padded"]
         for start, stop, last in steps.segment_bounds(padded.size, carry["cuts"][1:].tolist(), self.windows):
+            self._begin_noise(carry, stop - start)
             inner: Carry = {"samples": padded[start:stop].astype(np.float32), "draws": carry["draws"]}
             if self.synthesizer.has_f0:
                 frames = slice(start // HOP_SAMPLES, last)
                 inner |= {"pitch": carry["pitch"][frames], "f0": carry["pitchf"][frames].astype(np.float32)}
             yield inner
+
+    def _begin_noise(self, carry: Carry, samples: int) -> None:
+        """Drawing it takes as long as a network on a GPU, and only one processor."""
+        carry["draws"].begin(self.synthesizer.noise_sizes(samples // HOP_SAMPLES))
 
     def _segment(self, carry: Carry) -> tuple[Stage, ...]:
         """One stretch of the padded clip, converted, without its padding."""

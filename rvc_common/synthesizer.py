@@ -16,7 +16,7 @@ import numpy as np
 
 from .checkpoint import Voice, read_voice
 from .checks import PROFILES, check_choice, check_f0, check_lengths, check_phone, check_speaker
-from .config import SynthesizerConfig
+from .config import HARMONICS_MRF, MRF, SynthesizerConfig
 from .keys import normalise_keys
 from .model import Model, Outputs, Resident, Watcher
 from .noise import Draw, Draws, kept
@@ -265,6 +265,14 @@ class Synthesizer(Model):
             if f0 is None or f0.shape != shape:
                 raise ValueError(f"this voice needs f0 {list(shape)}")
             check_f0(f0)
+
+    def noise_sizes(self, frames: int) -> list[tuple[str, int]]:
+        """Kind and number of values of the arrays that a call of so many frames draws first."""
+        latent = [("normal", self.config.inter_channels * frames)]
+        if not self.has_f0:
+            return latent
+        components = HARMONICS_MRF if self.vocoder == MRF else 1
+        return [*latent, ("uniform", components), ("normal", components * frames * self.hop_samples)]
 
     def _embed_speaker(self, carry: Carry) -> None:
         carry["speaker"] = self._embedded(check_speaker(self.config, carry["speaker"], len(carry["x"])))

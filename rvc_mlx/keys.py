@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 
-from rvc_common.config import HIFIGAN, MRF, REFINEGAN, HubertConfig, RMVPEConfig, SynthesizerConfig
+from rvc_common.config import HARMONICS_MRF, HIFIGAN, MRF, REFINEGAN, HubertConfig, RMVPEConfig, SynthesizerConfig
 from rvc_common.rmvpe import N_BINS, N_MELS
 
 # HuBERT's convolutions, and the one that tells its transformer the position
@@ -19,7 +19,6 @@ POSITION_KERNEL, POSITION_GROUPS = 128, 16
 WINDOW = 10
 PITCH_CODES = 256
 FLOWS, FLOW_LAYERS, FLOW_KERNEL = 4, 3, 5
-HARMONICS_MRF = 9
 REFINEGAN_KERNELS, REFINEGAN_DILATIONS = (3, 7, 11), (1, 3, 5)
 
 

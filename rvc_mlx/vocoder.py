@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 
 from rvc_common import stages
-from rvc_common.config import MRF, SynthesizerConfig
+from rvc_common.config import HARMONICS_MRF, MRF, SynthesizerConfig
 from rvc_common.stages import Carry, Stage, group, leaf, plus
 
 from .fused_conv import FusedConv
-from .keys import HARMONICS_MRF, noise_convolution
+from .keys import noise_convolution
 from .layers import Layer, Weights
 from .runtime import mx
 from .source import HarmonicSource
