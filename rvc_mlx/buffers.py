@@ -1,56 +1,58 @@
-"""Bounds what MLX keeps of freed GPU memory.
+"""Bounds the GPU memory that a call takes.
 
-MLX keeps every freed buffer and reuses it only for arrays of nearly its size (``BufferCache``
-in its source), so inputs of many lengths fill a device: a synthesizer on CUDA left 30 GiB after 50
-lengths of at most 1.6 s (suite ``memory``, without this). Here a call remembers what it added when
-it first ran on emptied buffers, and they are emptied again when more is kept than all calls together
-have needed. Calls of equal sizes should not pay for that; on an H200 the synthesizer's and the
-pipeline's buffers were found empty after a few such calls all the same (suite ``memory``), which is
-not explained. Measured on CUDA; never run on Metal.
+MLX queues work far ahead of a GPU and keeps every array of it, and it keeps freed buffers for arrays of nearly their
+size. Both fill a device. Its memory limit bounds both: where more is in use, ``eval`` waits for work to finish, and a
+new buffer first takes the place of kept ones. It is one number of the process, so it is set while calls run and is
+the user's own again between them. Measured on CUDA (suite ``memory``); never run on Metal.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from weakref import WeakKeyDictionary
 
 from .runtime import mx
 
-SHARE = 1.05  # of the need of all calls may be kept,
-SLACK_BYTES = 16 * 2**20  # and this much more
+# what a call may take above what is in use when it begins
+CALL_BYTES = 2**32
 
 
-class Buffers:
-    """``needs``: bytes that each call of each owner has added to emptied buffers; ``ran``: calls since then."""
+class Limit:
+    """The memory limit while ``running`` calls run, on any thread."""
 
     def __init__(self) -> None:
-        self.needs: WeakKeyDictionary[object, dict[str, int]] = WeakKeyDictionary()
-        self.ran: WeakKeyDictionary[object, set[str]] = WeakKeyDictionary()
+        self.lock, self.running, self.usual = threading.Lock(), 0, 0
 
-    def settle(self, owner: object, call: str, before: int, after: int, outlive: int) -> None:
-        """Record a call that found ``before`` kept bytes, left ``after``, and ``outlive`` to be freed."""
-        ran = self.ran.setdefault(owner, set())
-        if call not in ran:
-            ran.add(call)
-            needs = self.needs.setdefault(owner, {})
-            needs[call] = max(needs.get(call, 0), after - before + outlive)
-        if after > SHARE * sum(sum(calls.values()) for calls in self.needs.values()) + SLACK_BYTES:
-            mx.clear_cache()
-            self.ran.clear()
+    def enter(self) -> None:
+        with self.lock:
+            if self.running == 0:
+                wanted = mx.get_active_memory() + CALL_BYTES
+                self.usual = mx.set_memory_limit(wanted)
+                if self.usual < wanted:
+                    mx.set_memory_limit(self.usual)
+            self.running += 1
+
+    def leave(self) -> None:
+        with self.lock:
+            self.running -= 1
+            if self.running == 0:
+                mx.set_memory_limit(self.usual)
 
 
-_buffers = Buffers()
+_limit = Limit()
 
 
 @contextmanager
-def on_device(device: mx.Device, owner: object, call: str) -> Iterator[list[int]]:
-    """Runs the body on ``device``; its arrays must be computed at its end. ``call`` names the work of ``owner``.
-
-    Arrays that outlive the body are freed later: their bytes go into the list that is yielded.
-    """
-    outlive: list[int] = []
-    before = mx.get_cache_memory()
-    with mx.stream(device):
-        yield outlive
-    _buffers.settle(owner, call, before, mx.get_cache_memory(), sum(outlive))
+def bounded(device: mx.Device) -> Iterator[None]:
+    """Runs the body on ``device``; its arrays must be computed at its end."""
+    if device == mx.Device(mx.cpu):  # which computes an array when the one before it is done
+        with mx.stream(device):
+            yield
+        return
+    _limit.enter()
+    try:
+        with mx.stream(device):
+            yield
+    finally:
+        _limit.leave()

@@ -14,7 +14,7 @@ from rvc_common.model import Outputs, Watcher
 from rvc_common.stages import Carry, Stage, run
 
 from . import fused_conv
-from .buffers import on_device
+from .buffers import bounded
 from .layers import DTYPES, recording
 from .layouts import ChannelsLast, RmvpeLayout
 from .optimize import resolve
@@ -75,7 +75,7 @@ class Model(model.Model):
         return graph.call
 
     def on_device(self, call: str | None) -> AbstractContextManager[Any]:
-        return mx.stream(self.device) if call is None else on_device(self.device, self, call)
+        return mx.stream(self.device) if call is None else bounded(self.device)
 
     def to_device(self, array: np.ndarray) -> mx.array:
         return self.to_wide(array).astype(self.dtype)
@@ -91,11 +91,9 @@ class Model(model.Model):
         return carry
 
     def compute(self, owner: object, work: Callable[[], Outputs]) -> Outputs:
-        with on_device(self.device, owner, "work") as outlive:
+        with bounded(self.device):
             found = work()
             mx.eval(found)
-            pieces = (x for value in found.values() for x in (value if isinstance(value, list) else [value]))
-            outlive.extend(x.nbytes for x in pieces)
         return found
 
 

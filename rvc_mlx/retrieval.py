@@ -13,7 +13,7 @@ import numpy as np
 
 from rvc_common.index import read_index
 
-from .buffers import on_device
+from .buffers import bounded
 from .runtime import mx
 
 NEIGHBOURS = 8
@@ -84,7 +84,7 @@ class Bank:
         pool = max(self.fine.pool(NEIGHBOURS), coarse.pool(self.probes) if coarse else 0)
         step = max(1, BLOCK_VALUES // max(len(self.home), pool * self.width))
         blocks = []
-        with on_device(self.device, self, "retrieve"):
+        with bounded(self.device):
             for i in range(0, len(features), step):
                 blocks.append(np.array(self._block(features[i : i + step], coarse)))
         return np.concatenate(blocks)

@@ -34,7 +34,9 @@ LATENT_DEVIATION = 0.66666
 # frames that the decoder makes at a time with ``tile``: up to its first level, and from there on;
 # small enough for a CPU's caches, large enough to keep a GPU busy
 TILE_FRAMES, FINE_FRAMES = 384, 32
-GPU_TILE_FRAMES = 1536
+GPU_TILE_FRAMES = 512
+# there tiles of a recording have one shape, a multiple of so many frames: few shapes to record and to keep memory for
+BUCKET_FRAMES = 16
 
 
 def _keeps_axes(event: Event, name: str) -> bool:
@@ -131,17 +133,19 @@ class Synthesizer(Model, synthesizer.Synthesizer):
     def _tiles(self, whole: Carry, decoder: HiFiGAN) -> list[mx.array]:
         """The decoder on overlapping stretches of time: convolutions reach no farther than the halo."""
         frames, parts = whole["x"].shape[1], []
-        rate = self.config.upsample_rates[0]
-        coarse, fine = (GPU_TILE_FRAMES, GPU_TILE_FRAMES) if self.on_gpu else (TILE_FRAMES, FINE_FRAMES)
-        for start, stop in spans(0, frames, coarse):
-            reach = decoder.coarse_halo + decoder.fine_halo
-            first, last = max(0, start - reach), min(frames, stop + reach)
+        rate, reach = self.config.upsample_rates[0], decoder.coarse_halo + decoder.fine_halo
+        tiles, fine, width = spans(0, frames, TILE_FRAMES), FINE_FRAMES, 0
+        if self.on_gpu:
+            tiles = equal_tiles(frames, GPU_TILE_FRAMES)
+            fine = width = tiles[0][1]
+        for start, stop in tiles:
+            first, last = around(start, stop, reach, 0, frames, width)
             carry = {"x": whole["x"][:, first:last], "speaker": whole["speaker"]}
             carry |= self._source_part(whole, first, last)
             self.run(decoder.coarse, carry)
             x = carry["x"]
             for a, b in spans(start, stop, fine):
-                low, high = max(first, a - decoder.fine_halo), min(last, b + decoder.fine_halo)
+                low, high = around(a, b, decoder.fine_halo, first, last, width)
                 carry = {"x": x[:, (low - first) * rate : None if high == last else (high - first) * rate]}
                 carry |= self._source_part(whole, low, high)
                 self.run(decoder.fine, carry)
@@ -164,6 +168,24 @@ def spans(start: int, stop: int, longest: int) -> list[tuple[int, int]]:
     count = max(1, -(-(stop - start) // longest))
     edges = [start + (stop - start) * i // count for i in range(count + 1)]
     return list(itertools.pairwise(edges))
+
+
+def equal_tiles(frames: int, longest: int) -> list[tuple[int, int]]:
+    """0 to ``frames`` in tiles of one size, a multiple of ``BUCKET_FRAMES`` where there are several; the last may be
+    shorter."""
+    count = max(1, -(-frames // longest))
+    size = -(-frames // (count * BUCKET_FRAMES)) * BUCKET_FRAMES if count > 1 else frames
+    return [(start, min(start + size, frames)) for start in range(0, frames, size)]
+
+
+def around(start: int, stop: int, halo: int, first: int, last: int, width: int) -> tuple[int, int]:
+    """``start`` to ``stop`` and a halo on both sides, between ``first`` and ``last``. ``width``: of a whole tile
+    without its halo: so many frames and two halos, where there are as many; 0: no more than asked."""
+    low, high = max(first, start - halo), min(last, stop + halo)
+    if width:
+        low = max(first, min(low, last - width - 2 * halo))
+        high = min(last, low + width + 2 * halo)
+    return low, high
 
 
 def _mask(lengths: np.ndarray, frames: int) -> np.ndarray:

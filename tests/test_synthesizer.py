@@ -170,17 +170,33 @@ def whole_and_tiled(name: str, profile: str) -> list[Any]:
     frames=st.integers(1, 70),
     coarse=st.integers(8, 80),
     fine=st.integers(4, 40),
+    gpu=st.booleans(),
 )
-@example(profile="webui", frames=100, coarse=40, fine=7)
-def test_tiles_of_any_size_change_nothing_but_rounding(name, profile, frames, coarse, fine):
+@example(profile="webui", frames=100, coarse=40, fine=7, gpu=False)
+@example(profile="webui", frames=100, coarse=40, fine=7, gpu=True)
+def test_tiles_of_any_size_change_nothing_but_rounding(name, profile, frames, coarse, fine, gpu):
     """The decoder in stretches, each with as much around it as its convolutions see; RefineGAN is never cut."""
     whole, tiled = whole_and_tiled(name, profile)
     arguments = inputs(whole, frames)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module("rvc_mlx", "synthesizer"), "TILE_FRAMES", coarse)
         patch.setattr(module("rvc_mlx", "synthesizer"), "FINE_FRAMES", fine)
+        patch.setattr(module("rvc_mlx", "synthesizer"), "GPU_TILE_FRAMES", coarse)
+        patch.setattr(tiled, "on_gpu", gpu)
         got = tiled.infer(**arguments, noise=3)
     assert np.abs(whole.infer(**arguments, noise=3) - got).max() < 2e-6
+
+
+@given(frames=st.integers(1, 5000), longest=st.integers(16, 600), halo=st.integers(0, 30))
+def test_tiles_for_a_gpu_have_one_shape(frames, longest, halo):
+    code = module("rvc_mlx", "synthesizer")
+    tiles = code.equal_tiles(frames, longest)
+    assert [0, *(stop for _, stop in tiles)] == [*(start for start, _ in tiles), frames]
+    windows = [code.around(*tile, halo, 0, frames, tiles[0][1]) for tile in tiles]
+    assert len({last - first for first, last in windows}) == 1
+    for (start, stop), (first, last) in zip(tiles, windows, strict=True):
+        assert 0 <= first <= max(0, start - halo)
+        assert min(frames, stop + halo) <= last <= frames
 
 
 @pytest.mark.parametrize("halo", ["coarse_halo", "fine_halo"])
