@@ -5,8 +5,8 @@ cost no pass over memory of their own. In one dimension with any kernel, dilatio
 convolution (by phases), and in two dimensions 3x3 and transposed by 2.
 
 Tiles are chosen by shape from measurements on an H100. A variant is checked against float64 when a model first needs
-it; one that cannot run here or is wrong is not used, with a warning. Only CUDA has a kernel. In float32 a layer's
-weights take twice the memory: heads and two halves.
+it; one that cannot run here or is wrong is not used, with a warning. On CUDA a float32 layer's weights take twice the
+memory: heads and two halves. The kernel for Metal has the same sizes and was never run on Metal.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import fused_conv_metal
 from .fused_conv_cuda import HEADER, SOURCE, SUM_SOURCE
 from .runtime import gpu_kind, mx
 
@@ -57,6 +58,11 @@ class Tile(NamedTuple):
     def shared_bytes(self, taps: int, dilation: int, stride: int, split: bool) -> int:
         """Rounded up as far as no fewer blocks fit: each size is a variant of its own to compile. 0: too much."""
         rows = self.halo_rows(taps, dilation, stride)
+        if gpu_kind() == "metal":
+            if self.columns and self.outputs // self.columns % 8:  # a matrix has eight outputs of a column
+                return 0
+            strip = 8 * self.warps[0] * (self.channels + 4)
+            return fused_conv_metal.threadgroup_bytes(4 * max(rows * (self.depth + 4), strip))
         row = 4 * (self.depth + 4) + (4 * (self.depth + 8) if split else 0)  # a float, and two halves in float32
         raw = 4 * rows * self.depth * (2 if taps == 1 else 1)
         need = max(raw + row * (rows + 3 * self.channels), 4 * self.outputs * (self.channels + 4))
@@ -64,12 +70,14 @@ class Tile(NamedTuple):
 
 
 def keeps_float32() -> bool:
-    """Whether float32 products must not be rounded to TF32: MLX reads this once."""
-    return os.environ.get("MLX_ENABLE_TF32", "1") == "0"
+    """Whether float32 products must not be rounded to TF32: MLX reads this once. Metal's kernel never does."""
+    return gpu_kind() == "metal" or os.environ.get("MLX_ENABLE_TF32", "1") == "0"
 
 
 def is_available() -> bool:
-    return gpu_kind() == "cuda" and mx.default_device() == mx.Device(mx.gpu)
+    """On Metal where ``RVC_MLX_METAL_CONV=1`` asks for it: nobody has timed it there."""
+    wanted = gpu_kind() == "cuda" or (gpu_kind() == "metal" and os.environ.get("RVC_MLX_METAL_CONV") == "1")
+    return wanted and mx.default_device() == mx.Device(mx.gpu)
 
 
 def tile_1d(c_in: int, c_out: int, *, long: bool) -> Tile | None:
@@ -197,6 +205,11 @@ class FusedConv:
 
 @functools.cache
 def _sum_kernel() -> Any:
+    if gpu_kind() == "metal":
+        return mx.fast.metal_kernel(
+            name="fused_conv_sum", input_names=["parts", "bias", "residual", "running", "slopes", "sizes"],
+            output_names=["out"], source=fused_conv_metal.SUM_SOURCE, header=fused_conv_metal.HEADER,
+        )  # fmt: skip
     return mx.fast.cuda_kernel(
         name="fused_conv_sum", input_names=["parts", "bias", "residual", "running", "slopes", "sizes"],
         output_names=["out"], source=SUM_SOURCE, header=HEADER,
@@ -205,6 +218,12 @@ def _sum_kernel() -> Any:
 
 @functools.cache
 def _kernel(shared: int) -> Any:
+    if gpu_kind() == "metal":
+        return mx.fast.metal_kernel(
+            name=f"fused_conv_{shared // 1024}kb",
+            input_names=["x", "w", "bias", "residual", "running", "slopes", "sizes"], output_names=["out"],
+            source=f"  constexpr int SHARED = {shared // 4};{fused_conv_metal.SOURCE}", header=fused_conv_metal.HEADER,
+        )  # fmt: skip
     # MLX tells the driver of a kernel's shared memory once per name
     return mx.fast.cuda_kernel(
         name=f"fused_conv_{shared // 1024}kb",
@@ -217,12 +236,16 @@ def _packed(kernel: np.ndarray, groups: int, tile: Tile, split: bool) -> tuple[m
     """``[groups * out, in, taps]`` to ``[groups][chunk][tap][block]``, and ``out`` padded to whole blocks.
 
     A block has ``[BN][BK]`` TF32 heads, then ``[2][BN][BK]`` halves: the heads again, and the rests times 2^11. With
-    TF32 alone it has the rounded weights."""
+    TF32 alone it has the rounded weights, and on Metal ``[BK][BN]`` of the weights themselves."""
     c_out, c_in, taps = kernel.shape[0] // groups, kernel.shape[1], kernel.shape[2]
     padded = -(-c_out // tile.channels) * tile.channels
     weights = mx.array(np.ascontiguousarray(kernel, np.float32)).reshape(groups, c_out, c_in, taps)
     weights = mx.pad(weights, [(0, 0), (0, padded - c_out), (0, 0), (0, 0)])
     blocks = weights.reshape(groups, padded // tile.channels, tile.channels, c_in // tile.depth, tile.depth, taps)
+    if gpu_kind() == "metal":
+        packed = mx.contiguous(blocks.transpose(0, 3, 5, 1, 4, 2)).reshape(-1)
+        mx.eval(packed)
+        return packed, padded
     blocks = mx.contiguous(blocks.transpose(0, 3, 5, 1, 2, 4))  # [groups, chunk, tap, block, BN, BK]
     bits = blocks.view(mx.uint32)
     if split:
@@ -247,7 +270,10 @@ def make(tile: Tile | None, kernel: np.ndarray, bias: np.ndarray | None, **optio
     if tile is None:
         return None
     split = keeps_float32()
-    shared = tile.shared_bytes(kernel.shape[2], options.get("dilation", 1), options.get("stride", 1), split)
+    sizes = kernel.shape[2], options.get("dilation", 1), options.get("stride", 1), split
+    if gpu_kind() == "metal":  # an H100's tile, with what depth fits: a guess, nothing was measured on Metal
+        tile = next((t for t in (tile._replace(depth=d) for d in (16, 8)) if t.shared_bytes(*sizes)), tile)
+    shared = tile.shared_bytes(*sizes)
     if not shared or not works(tile, shared, split, min(3, kernel.shape[2])):
         return None
     return FusedConv(tile, kernel, bias, **options)

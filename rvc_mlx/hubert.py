@@ -19,6 +19,7 @@ from rvc_common.keys import check_keys
 from rvc_common.stages import FEATURES, SAMPLES, Carry, Stage, group, leaf, plus, residual, run
 
 from . import attention, extractor
+from .erf import ERF_P, ERF_Q
 from .files import read_file
 from .fused_conv import FusedConv
 from .gru import has_compiler
@@ -34,17 +35,6 @@ NORM_EPS = 1e-5
 def gelu(x: mx.array) -> mx.array:
     """The exact one, by the error function."""
     return x * (0.5 + 0.5 * mx.erf(x * 0.7071067811865476))
-
-
-# erf(x) on [-4, 4], where it is 1 to within float32, as x P(x^2) / Q(x^2), highest powers first;
-# coefficients: the float approximation of the Eigen library
-ERF_P = (
-    -2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05,
-    -7.34990630326855e-04, -2.95459980854025e-03, -1.60960333262415e-02,
-)  # fmt: skip
-ERF_Q = (
-    -1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03, -1.42647390514189e-02,
-)  # fmt: skip
 
 
 def rational_gelu(x: mx.array) -> mx.array:

@@ -48,7 +48,7 @@ OPTIMIZATIONS = {
     "compile_gru": Optimization("32 GRU steps at a time as one compiled graph", _RMVPE, cpu=True, gpu=False),
     "gru_kernel": Optimization("all GRU steps in one GPU kernel", _RMVPE, cpu=False, gpu=True),
     "fused_conv": Optimization(
-        "convolutions with what surrounds them in one kernel on tensor cores (CUDA)",
+        "convolutions with what surrounds them in one GPU kernel, on CUDA with tensor cores",
         _ALL, cpu=False, gpu=True, float32_only=True,
     ),
     "compile_network": Optimization(

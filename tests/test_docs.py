@@ -121,6 +121,9 @@ class Silence:
     def features(self, audio: np.ndarray, version: str, profile: str) -> np.ndarray:
         return np.zeros(((audio.size - 400) // 320 + 1, self.phone_channels), np.float32)
 
+    def noise_sizes(self, frames: int) -> list[tuple[str, int]]:
+        return []
+
     def infer(self, phone: np.ndarray, *_: object) -> np.ndarray:
         return np.zeros((1, phone.shape[1] * self.hop_samples), np.float32)
 

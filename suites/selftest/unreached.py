@@ -27,6 +27,7 @@ WHY: dict[str, str] = {
     "files._values": _FILES,
     "files.read_file": _FILES,
     "fused_conv": _FUSED,
+    "fused_conv_metal": _FUSED,
     "gru._kernel": _KERNEL,
     "gru._kernel_error": _KERNEL,
     "gru.BiGRU._checked_kernel": _KERNEL,

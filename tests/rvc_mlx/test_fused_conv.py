@@ -90,6 +90,7 @@ def emulated(tmp_path, monkeypatch):
         return call
 
     state: dict[str, ctypes.CDLL] = {}
+    monkeypatch.setattr(fused_conv, "gpu_kind", lambda: "cuda")
     monkeypatch.setattr(fused_conv, "_kernel", lambda shared: launch(state, shared, False))
     monkeypatch.setattr(fused_conv, "_sum_kernel", lambda: launch(state, 0, True))
     return order

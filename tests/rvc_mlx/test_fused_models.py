@@ -39,6 +39,7 @@ def on_any_machine(monkeypatch):
     one = optimize.OPTIMIZATIONS["fused_conv"]._replace(cpu=True)
     monkeypatch.setitem(optimize.OPTIMIZATIONS, "fused_conv", one)
     monkeypatch.setattr(fused_conv, "is_available", lambda: True)
+    monkeypatch.setattr(fused_conv, "gpu_kind", lambda: "cuda")
     monkeypatch.setattr(fused_conv, "works", lambda *given: True)
     monkeypatch.setattr(fused_conv, "_packed", lambda kernel, *given: (mx.array(kernel.astype(np.float32)), 0))
     monkeypatch.setattr(fused_conv, "tile_1d", lambda *given, **named: Tile(16, 1, 1, (1, 1)))
