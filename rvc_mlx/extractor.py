@@ -9,9 +9,11 @@ before anything is computed, and the norm becomes part of the kernel.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
+from . import streams
 from .keys import KERNELS, STRIDES
 from .layers import Layer, Weights
 from .runtime import mx
@@ -26,7 +28,14 @@ def tiled_extractor(weights: Weights, gelu: Layer, eps: float) -> Callable[[mx.a
     names = [f"feature_extractor.conv_layers.{i}" for i in range(LAYERS)]
     kernel = weights.raw(f"{names[0]}.conv.weight")[:, 0]  # [512, 10]
     gain, bias = (np.asarray(weights.state[f"{names[0]}.layer_norm.{x}"], np.float64) for x in ("weight", "bias"))
+    methods = weights.methods
     convolve = [weights.conv(f"{name}.conv", stride=STRIDES[i]) for i, name in enumerate(names) if i]
+
+    def stretch(rows: mx.array, first: mx.array, low: int, high: int) -> mx.array:
+        x = gelu(rows[low:high] @ first)[None]
+        for layer in convolve:
+            x = gelu(layer(x))
+        return x[0]
 
     def item(samples: np.ndarray) -> mx.array:
         windows = np.lib.stride_tricks.sliding_window_view(samples, KERNELS[0])[:: STRIDES[0]]
@@ -41,14 +50,17 @@ def tiled_extractor(weights: Weights, gelu: Layer, eps: float) -> Callable[[mx.a
             low, high = start, min(start + ROWS, count)
             for i in reversed(range(1, LAYERS)):
                 low, high = low * STRIDES[i], (high - 1) * STRIDES[i] + KERNELS[i]
-            x = gelu(rows[low:high] @ first)[None]
-            for layer in convolve:
-                x = gelu(layer(x))
-            parts.append(x[0])
-            mx.async_eval(x)
-        return mx.concatenate(parts)
+            parts.append(partial(stretch, rows, first, low, high))
+        if "two_streams" in methods:
+            return mx.concatenate(streams.in_turns(parts))
+        return mx.concatenate([_begun(part()) for part in parts])
 
     return lambda x: mx.stack([item(samples) for samples in np.array(x[..., 0])])
+
+
+def _begun(x: mx.array) -> mx.array:
+    mx.async_eval(x)
+    return x
 
 
 def normed(kernel: np.ndarray, gain: np.ndarray, bias: np.ndarray, windows: np.ndarray, eps: float) -> np.ndarray:

@@ -18,7 +18,7 @@ from rvc_common.config import HEAD_CHANNELS, HubertConfig
 from rvc_common.keys import check_keys
 from rvc_common.stages import FEATURES, SAMPLES, Carry, Stage, group, leaf, plus, residual, run
 
-from . import attention, extractor
+from . import attention, extractor, streams
 from .erf import ERF_P, ERF_Q
 from .files import read_file
 from .fused_conv import FusedConv
@@ -30,6 +30,8 @@ from .model import Model
 from .runtime import mx
 
 NORM_EPS = 1e-5
+ATTENDED = ":attended"
+SHORTEST_FRAMES = 64  # shorter audio is not worth two halves
 
 
 def gelu(x: mx.array) -> mx.array:
@@ -83,6 +85,7 @@ class Network:
         self.position = self._position()
         self.layers = tuple(group(f"layers.{i}", self._layer(f"encoder.layers.{i}")) for i in range(config.layers))
         self.encoders: dict[int, Stage] = {}
+        self.in_halves = "two_streams" in weights.methods
         self.final_proj: tuple[Stage, ...] = ()
         if config.projected is not None:
             self.final_proj = (leaf("final_proj", weights.linear("final_proj"), axes=FEATURES),)
@@ -90,8 +93,26 @@ class Network:
 
     def encoding(self, layers: int, project: bool) -> tuple[Stage, ...]:
         if layers not in self.encoders:  # one object each: a recorded graph is found by its stages
-            self.encoders[layers] = group("encoder", (*self.position, *self.layers[:layers]), axes=FEATURES)
+            whole = group("encoder", (*self.position, *self.layers[:layers]), axes=FEATURES)
+            self.encoders[layers] = self._halved(whole, layers) if self.in_halves else whole
         return (self.projection, self.encoders[layers], *(self.final_proj if project else ()))
+
+    def _halved(self, whole: Stage, layers: int) -> Stage:
+        """The same stages for a walk; where nothing is watched, each half of the frames on a stream of its own."""
+
+        def apply(carry: Carry) -> None:
+            if carry["x"].shape[1] < SHORTEST_FRAMES:
+                return whole.apply(carry)
+            run(self.position, carry)
+            x = carry["x"]
+            middle = x.shape[1] // 2
+            halves: list[Carry] = [{"x": x[:, :middle]}, {"x": x[:, middle:]}]
+            mx.eval(halves)
+            for layer in self.layers[:layers]:
+                _layer_in_halves(layer, halves)
+            carry["x"] = mx.concatenate([half["x"] for half in halves], axis=1)
+
+        return whole._replace(apply=apply)
 
     def _tiled(self, whole: Stage) -> Stage:
         """The same stages for a walk; where nothing is watched the first ones are one step."""
@@ -174,7 +195,30 @@ class Network:
 
         projections = self._projections(name)
         last = leaf("out_proj", self.weights.linear(f"{name}.out_proj"))
-        return (*projections, Stage(":attended", attend), last)
+        return (*projections, Stage(ATTENDED, attend), last)
+
+
+def _leaves(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    return tuple(leaf for stage in stages for leaf in (_leaves(stage.parts) if stage.parts else (stage,)))
+
+
+def _layer_in_halves(layer: Stage, halves: list[Carry]) -> None:
+    """Attention alone looks at other frames than its own."""
+    stages = _leaves(layer.parts)
+    middle = [stage.name for stage in stages].index(ATTENDED)
+
+    def before(half: Carry) -> Carry:
+        run(stages[:middle], half)
+        return half
+
+    def after(half: Carry, seen: list[tuple[mx.array, mx.array]]) -> Carry:
+        half["k"], half["v"] = (mx.concatenate(list(parts), axis=1) for parts in zip(*seen, strict=True))
+        run(stages[middle:], half)
+        return half
+
+    streams.in_turns([functools.partial(before, half) for half in halves])
+    seen = [(half["k"], half["v"]) for half in halves]
+    streams.in_turns([functools.partial(after, half, seen) for half in halves])
 
 
 def split_heads(x: mx.array) -> mx.array:

@@ -13,7 +13,7 @@ from rvc_common.checks import check_choice
 from rvc_common.model import Outputs, Watcher
 from rvc_common.stages import Carry, Stage, run
 
-from . import fused_conv
+from . import fused_conv, streams
 from .buffers import bounded
 from .layers import DTYPES, recording
 from .layouts import ChannelsLast, RmvpeLayout
@@ -52,6 +52,8 @@ class Model(model.Model):
         self.optimize = resolve(optimize, name, gpu=self.on_gpu, dtype=dtype)
         if not fused_conv.is_available():
             self.optimize -= {"fused_conv"}
+        if not self.on_gpu and not streams.are_available():
+            self.optimize -= {"two_streams"}
         warn_if_slow(self.device)
 
     def run(self, stages: tuple[Stage, ...], carry: Carry, watch: Watcher | None = None, prefix: str = "") -> None:

@@ -45,6 +45,10 @@ OPTIMIZATIONS = {
         "attention in blocks that fit the cache, with an exponential of its own",
         _HUBERT, cpu=True, gpu=False, float32_only=True,
     ),
+    "two_streams": Optimization(
+        "halves of HuBERT's frames and tiles of the decoder on two CPU streams, each with half of the BLAS's threads",
+        ("hubert", "synthesizer"), cpu=True, gpu=False, float32_only=True,
+    ),
     "compile_gru": Optimization("32 GRU steps at a time as one compiled graph", _RMVPE, cpu=True, gpu=False),
     "gru_kernel": Optimization("all GRU steps in one GPU kernel", _RMVPE, cpu=False, gpu=True),
     "fused_conv": Optimization(

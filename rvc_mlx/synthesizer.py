@@ -7,6 +7,7 @@ the content features, C = channels; inside arrays are channels last, at the boun
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Mapping
 
@@ -18,6 +19,7 @@ from rvc_common.keys import check_keys
 from rvc_common.model import Outputs, Watcher
 from rvc_common.stages import Carry, Event, Stage, run
 
+from . import streams
 from .files import read_file
 from .flow import flow_stages
 from .keys import state_shapes
@@ -133,7 +135,7 @@ class Synthesizer(Model, synthesizer.Synthesizer):
     def _tiles(self, whole: Carry, decoder: HiFiGAN) -> list[mx.array]:
         """The decoder on overlapping stretches of time: convolutions reach no farther than the halo."""
         frames, parts = whole["x"].shape[1], []
-        rate, reach = self.config.upsample_rates[0], decoder.coarse_halo + decoder.fine_halo
+        reach, two = decoder.coarse_halo + decoder.fine_halo, "two_streams" in self.optimize
         tiles, fine, width = spans(0, frames, TILE_FRAMES), FINE_FRAMES, 0
         if self.on_gpu:
             tiles = equal_tiles(frames, GPU_TILE_FRAMES)
@@ -143,16 +145,38 @@ class Synthesizer(Model, synthesizer.Synthesizer):
             carry = {"x": whole["x"][:, first:last], "speaker": whole["speaker"]}
             carry |= self._source_part(whole, first, last)
             self.run(decoder.coarse, carry)
-            x = carry["x"]
-            for a, b in spans(start, stop, fine):
-                low, high = around(a, b, decoder.fine_halo, first, last, width)
-                carry = {"x": x[:, (low - first) * rate : None if high == last else (high - first) * rate]}
-                carry |= self._source_part(whole, low, high)
-                self.run(decoder.fine, carry)
-                audio, hop = self._mono(carry["x"]), self.hop_samples
-                parts.append(mx.contiguous(audio[:, (a - low) * hop : None if b == frames else (b - low) * hop]))
+            works = []
+            for a, b in spans(start, stop, fine, 2 if two else 1):
+                window = around(a, b, decoder.fine_halo, first, last, width)
+                works.append(
+                    functools.partial(self._fine_tile, decoder, whole, carry["x"], (first, last), (a, b), window)
+                )
+            if two:
+                self.settle(whole | carry)
+                parts += streams.in_turns(works)
+                continue
+            for work in works:
+                parts.append(work())
                 mx.eval(parts[-1])  # one tile's activations at a time
         return parts
+
+    def _fine_tile(
+        self,
+        decoder: HiFiGAN,
+        whole: Carry,
+        x: mx.array,
+        inside: tuple[int, int],
+        tile: tuple[int, int],
+        window: tuple[int, int],
+    ) -> mx.array:
+        """Audio of the frames ``tile`` by way of those of ``window``; ``x``: of the frames ``inside``, one level up."""
+        (first, last), (low, high), (start, stop) = inside, window, tile
+        rate, hop, frames = self.config.upsample_rates[0], self.hop_samples, whole["x"].shape[1]
+        carry = {"x": x[:, (low - first) * rate : None if high == last else (high - first) * rate]}
+        carry |= self._source_part(whole, low, high)
+        self.run(decoder.fine, carry)
+        audio = self._mono(carry["x"])
+        return mx.contiguous(audio[:, (start - low) * hop : None if stop == frames else (stop - low) * hop])
 
     def _source_part(self, whole: Carry, first: int, last: int) -> Carry:
         hop = self.hop_samples
@@ -163,9 +187,10 @@ class Synthesizer(Model, synthesizer.Synthesizer):
         return None if mask.all() else self._frames(mask)
 
 
-def spans(start: int, stop: int, longest: int) -> list[tuple[int, int]]:
-    """``start`` to ``stop`` in nearly equal pieces of at most ``longest``."""
+def spans(start: int, stop: int, longest: int, multiple: int = 1) -> list[tuple[int, int]]:
+    """``start`` to ``stop`` in nearly equal pieces of at most ``longest``; their number is one of ``multiple``."""
     count = max(1, -(-(stop - start) // longest))
+    count = min(stop - start, -(-count // multiple) * multiple)
     edges = [start + (stop - start) * i // count for i in range(count + 1)]
     return list(itertools.pairwise(edges))
 

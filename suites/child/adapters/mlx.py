@@ -21,6 +21,7 @@ PIECES = {
     "rvc_mlx.audio.BLOCK_FRAMES": 50,
     "rvc_mlx.extractor.ROWS": 7,
     "rvc_mlx.extractor.SHORTEST_SAMPLES": 1,
+    "rvc_mlx.hubert.SHORTEST_FRAMES": 2,
     "rvc_mlx.layers.EVAL_BYTES": 1 << 10,
     "rvc_mlx.layers.UNFOLD_VALUES": 1 << 16,
     "rvc_mlx.retrieval.BLOCK_VALUES": 1 << 14,
