@@ -20,11 +20,12 @@ from .base.outcome import ERROR, INTERRUPTED, Answer
 
 # modules of ``commands``, in the order of --help
 COMMANDS = (
-    "list", "plan", "run", "report", "compare", "gate", "trace", "bundle", "judge", "selftest", "floors", "doctor",
-    "convert", "export", "completion",
+    "list", "plan", "run", "report", "compare", "gate", "trace", "profile", "bundle", "judge", "selftest", "floors",
+    "doctor", "convert", "export", "completion",
 )  # fmt: skip
 # these take overrides, so that their flags are sorted out first: argparse wants them before the overrides
-WITH_OVERRIDES = ("run", "plan", "trace", "bundle", "selftest", "floors")
+WITH_OVERRIDES = ("run", "plan", "trace", "profile", "bundle", "selftest", "floors")
+OF_SUITES = ("run", "plan", "trace", "profile", "bundle")  # a suite follows: its help is everything that can be set
 FLAGS = ("-m", "--multirun", "--all", "--update", "--weights", "--gpu")
 COMMON = ("-v", "--verbose", "-q", "--quiet", "--json")
 HELP = ("-h", "--help")
@@ -114,7 +115,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def suite_help(argv: Sequence[str]) -> str | None:
     """What ``run SUITE --help`` shows: everything that can be set; None: another line, which argparse answers."""
     words = [word for word in argv if word not in (*COMMON, *HELP, *FLAGS)]
-    if not any(word in HELP for word in argv) or len(words) < 2 or words[0] not in ("run", "plan", "trace", "bundle"):
+    if not any(word in HELP for word in argv) or len(words) < 2 or words[0] not in OF_SUITES:
         return None
     from .measure.options import help_of
 

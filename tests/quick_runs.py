@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import torch
 
-from reports.documents import build, trace_report
+from reports.documents import build, profile_report, trace_report
 from reports.figures.plots import PLOTS
 from rvc_common.model import Model
 from suites.base import statistics
@@ -136,5 +136,6 @@ def figures(*names: str) -> Iterator[None]:
     """Only these are drawn."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "PLOTS", [plot for plot in PLOTS if plot.name in names])
-        patch.setattr(trace_report, "drawn", lambda *_: None)
+        for module in (trace_report, profile_report):
+            patch.setattr(module, "drawn", lambda *_: None)
         yield

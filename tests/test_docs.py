@@ -15,7 +15,7 @@ import reference_torch
 import rvc_mlx
 from rvc_common.command import Side, parser
 from rvc_common.pipeline import Pipeline
-from suites.__main__ import parse
+from suites.__main__ import OF_SUITES, parse
 from suites.measure.config import check_sweep, compose_config
 
 ROOT = Path(__file__).parents[1]
@@ -85,12 +85,7 @@ def module_is_understood(module: str, *words: str) -> None:
         suite = getattr(args, "suite", getattr(args, "model", "all"))
         if getattr(args, "multirun", False):
             check_sweep(suite, overrides)
-        elif (
-            args.command in ("run", "plan", "trace", "bundle")
-            and suite != "all"
-            and suite.islower()
-            and "=" not in suite
-        ):
+        elif args.command in OF_SUITES and suite != "all" and suite.islower() and "=" not in suite:
             compose_config(suite, overrides)
     elif module in PORTS:
         PORTS[module].parse_args(words if len(words) > 1 else ["convert", "IN", "OUT", "--voice=V", "--hubert=H"])

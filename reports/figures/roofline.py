@@ -46,7 +46,7 @@ def roofline(data: RunData) -> Figure | None:
     figure.suptitle(titled(data, f"Achieved rate and the machine's best{shown_of(list(shown), list(found))}"))
     figure.draw_without_rendering()  # labels need the final size of the axes
     for axis, points in zip(axes, shown.values(), strict=True):
-        _name(axis, points, tops)
+        name(axis, points, tops)
     return figure
 
 
@@ -110,7 +110,7 @@ SPOTS = (
 )  # fmt: skip
 
 
-def _name(axis: Axes, points: Sequence[Point], tops: dict[str, Roof]) -> None:
+def name(axis: Axes, points: Sequence[Point], tops: dict[str, Roof]) -> None:
     """Label each component once, at the position that covers the least of everything drawn."""
     figure: Any = axis.figure
     scale = figure.dpi / 72

@@ -22,7 +22,7 @@ from .lines import Key, Keyed, Record, Sample, Unmeasured
 from .records import read_lines, read_records, records_file, results, samples_of
 
 Facts = dict[str, Any]
-CONFIG, ENVIRONMENT, PLAN = "config.yaml", "environment.json", "plan.json"
+CONFIG, ENVIRONMENT, PLAN, PROFILE = "config.yaml", "environment.json", "plan.json", "profile.json"
 NO_PLAN = {"suite": "", "backends": [], "keys": []}
 # what every configuration has
 CONFIGURED = ("suite", "precision", "profile", "overrides")
@@ -71,10 +71,15 @@ class RunFolder:
         found = self.records_file
         return found.is_file() and any(line.get("kind") == "trace" for line in read_lines(found))
 
+    @property
+    def is_profile(self) -> bool:
+        return (self.path / PROFILE).is_file()
+
     def runs(self, depth: int = 1) -> list[RunFolder]:
         """The runs and traces inside, at most ``depth`` folders down, by path; such as ``run all`` leaves them."""
         levels = ("/".join(["*"] * n) for n in range(1, depth + 1))
-        return [RunFolder(path) for path in sorted(p.parent for n in levels for p in self.path.glob(f"{n}/{CONFIG}"))]
+        found = sorted(p.parent for n in levels for p in self.path.glob(f"{n}/{CONFIG}"))
+        return [run for run in map(RunFolder, found) if not run.is_profile]
 
     # ------------------------------------------------------------------ what was run, where
     def config(self) -> Facts:

@@ -127,23 +127,10 @@ class ServedModel:
         return {}
 
     def librosa_mel(self, request: Request) -> Answer:
-        """From now on librosa makes the mel of this RMVPE of rvc_mlx, on the CPU: as many ports do.
+        """From now on librosa makes the mel of this RMVPE of rvc_mlx, on the CPU: as many ports do."""
+        from .others import librosa_mel
 
-        Raises ``ModuleNotFoundError``: librosa is not installed."""
-        from librosa import stft
-        from librosa.filters import mel as filters
-
-        from rvc_mlx import audio as own
-
-        sizes = {"sr": own.SAMPLE_RATE, "n_fft": own.N_FFT, "n_mels": own.N_MELS}
-        basis = filters(**sizes, fmin=own.F_MIN_HZ, fmax=own.F_MAX_HZ, htk=True)
-
-        def mel(audio: np.ndarray) -> np.ndarray:
-            """Audio ``[n]`` at 16 kHz to ``[128, 1 + n // 160]``: bands by frames, natural log."""
-            spectrum = stft(audio, n_fft=own.N_FFT, hop_length=own.HOP_SAMPLES, pad_mode="reflect")
-            return np.log(np.maximum(basis @ np.abs(spectrum), own.LOG_FLOOR)).astype(np.float32)
-
-        self._model.mel = mel
+        self._model.mel = librosa_mel()
         return {}
 
     def inject(self, request: Request) -> Answer:
@@ -292,16 +279,11 @@ class ServedModel:
 
     def estimate(self, request: Request) -> Answer:
         """Write another estimator's F0 to a file, and time it; no model is needed, and no framework but its own."""
-        from ..inputs.estimators import ESTIMATORS
+        from .others import estimated
 
-        found, audio = ESTIMATORS[request["name"]], np.load(request["audio"])
-        found.find(audio[: request["warm"]], found.settings)
-        start = time.perf_counter()
-        f0 = found.find(audio, found.settings)
-        seconds = time.perf_counter() - start
-        voided = ~(np.isfinite(f0) & (f0 >= 0))  # WORLD's may come out as NaN: that is no F0, so it is unvoiced
-        np.save(request["path"], np.where(voided, 0.0, f0))
-        return {"seconds": seconds, "facts": found.facts() | {"voided_frames": int(voided.sum())}}
+        f0, answer = estimated(request["name"], np.load(request["audio"]), request["warm"])
+        np.save(request["path"], f0)
+        return answer
 
     def own_features(self, request: Request) -> Answer:
         """Write some of the features of the prepared input to a file, for an index."""
@@ -382,6 +364,15 @@ class ServedModel:
             settings = {**self._settings, **request["settings"], "seed": seed}
             signals.append(np.asarray(self._suite.call(self._model, self._inputs, settings), np.float64).reshape(-1))
         return {"spread": noise_spread(signals, request["sample_rate"])}
+
+    def profile(self, request: Request) -> Answer:
+        """A ``part`` of a profile: see ``profiled``."""
+        from .profiled import PARTS
+
+        given = self._model, self._inputs, self._settings | request["settings"]
+        return PARTS[request["part"]](
+            self._adapter, lambda: self._suite.walk(*given), lambda: self._suite.call(*given), request
+        )
 
     # ------------------------------------------------------------------ parts
     def _exact(self) -> Any:

@@ -160,6 +160,7 @@ SUITES_OF: dict[str, Callable[[], Iterable[str]]] = {
     "run": lambda: (*_suites(), "all", "resume="),
     "plan": _suites,
     "trace": lambda: _traced("all"),
+    "profile": _traced,
     "bundle": _traced,
 }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rvc_common.outputs import check_folder, check_output, named_path
 
 from ..base.errors import UserError
-from ..base.outcome import Answer
+from ..base.outcome import PASSED, Answer
 from ..base.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -62,12 +62,18 @@ def run(args: argparse.Namespace) -> Answer:
 def report_of(folders: list[Path], out: Path, kind: str | None = None, name: str = "report") -> Answer:
     """One report of all of them in the folder ``out``; ``kind``: its tables as csv or parquet too."""
     from reports.data import trace
-    from reports.documents import trace_report
+    from reports.documents import profile_report, trace_report
     from reports.documents.build import write_document
     from reports.render.export import check_kind, write_tables
 
     if kind:
         check_kind(kind)
+    if profiled := [folder for folder in folders if RunFolder(folder).is_profile]:
+        if folders != [out] or kind or name != "report":
+            raise UserError(f"{profiled[0]}: a profile has a report of its own: report {profiled[0]}")
+        with _writing(out, name, folders):
+            path, profile = profile_report.write_report(out)
+        return Answer(PASSED, f"report: {path}", {"report": str(path), "notes": profile.advice})
     if len(folders) == 1 and out == folders[0] and RunFolder(out).is_trace:
         if kind:
             raise UserError(f"{out}: a trace's tables are in its stages.csv; --out FOLDER makes others elsewhere")

@@ -79,9 +79,9 @@ def trace_port(config: Config, port: str, show_all: bool) -> Answer:
 
 
 @contextlib.contextmanager
-def steps() -> Iterator[Callable[[str], None]]:
+def steps(shown: str = "{desc} {n} values, {elapsed}") -> Iterator[Callable[[str], None]]:
     """A bar that shows the latest step."""
-    with tqdm(bar_format="{desc} {n} values, {elapsed}", dynamic_ncols=True, leave=False, disable=None) as bar:
+    with tqdm(bar_format=shown, dynamic_ncols=True, leave=False, disable=None) as bar:
 
         def progress(text: str) -> None:
             bar.set_description_str(text[:70], refresh=False)

@@ -290,11 +290,7 @@ class Runner:
         """Remove the files of a run that ended before it measured anything."""
         if not self.resumed and not any(map(_is_result, read_lines(self.session.file.path))):
             self.session.file.close()
-            for name in RUN_FILES:
-                (self.folder / name).unlink(missing_ok=True)
-            self.lock.release()
-            with contextlib.suppress(OSError):  # the folder holds something else too
-                self.folder.rmdir()
+            discard(self.lock)
 
 
 def weights_of(config: Config) -> dict[str, Weights]:
@@ -311,6 +307,15 @@ def weights_of(config: Config) -> dict[str, Weights]:
     if suite.trained_calls and "rmvpe" not in given and shipped_file() is not None:
         found[TRAINED_WEIGHTS] = shipped(folder)
     return found
+
+
+def discard(lock: Lock) -> None:
+    """Remove the files of a run that measured nothing, and leave the folder to others."""
+    for name in RUN_FILES:
+        (lock.folder / name).unlink(missing_ok=True)
+    lock.release()
+    with contextlib.suppress(OSError):  # the folder holds something else too
+        lock.folder.rmdir()
 
 
 def open_run(config: Config) -> Runner:

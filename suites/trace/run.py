@@ -118,9 +118,13 @@ class Sides:
         rate: int | None = self.facts[self.reference]["model"].get("sample_rate")
         return rate
 
+    @property
+    def longest_s(self) -> float | None:
+        return self.suite.longest_traced_s
+
     def _audio(self, seconds: float) -> Audio:
         """The input, no longer than the model ever gets at once: so memory stays bounded."""
-        config, longest = self.config, self.suite.longest_traced_s
+        config, longest = self.config, self.longest_s
         if config.audio is not None:
             audio = make_audio("file", None, config.audio, config.seed, 0.0)
         else:
@@ -286,7 +290,7 @@ def choose(config: Config) -> tuple[str, str]:
         if config.precision != "fp32" and "torch_cuda" in names:
             first = "torch_cuda"  # TF32 exists there only, and CPUs are slow in half precision
         return first, next(name for name in names if name != first)
-    present = [name for name, reason in reasons.items() if reason is None and _works(name)]
+    present = [name for name, reason in reasons.items() if reason is None and works(name)]
     torch, mlx = ([name for name in present if BACKENDS[name].framework == own] for own in ("torch", "mlx"))
     if not torch or not mlx:
         raise UserError("a trace needs PyTorch and MLX; install both: pip install -e '.[mlx,torch]'")
@@ -295,7 +299,7 @@ def choose(config: Config) -> tuple[str, str]:
 
 
 @functools.cache
-def _works(name: str) -> bool:
+def works(name: str) -> bool:
     """Whether a backend with a GPU in its name finds one; the others do. Asked once a process: it starts a worker."""
     if BACKENDS[name].device == "cpu":
         return True

@@ -7,7 +7,7 @@ framework around them: its version and devices, its queue of work, its memory.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -77,7 +77,18 @@ class Adapter(ABC):
         Raises ``NotImplementedError``: the framework cannot count it."""
         raise NotImplementedError(f"{type(self).__name__} counts no FLOPs")
 
+    def work(self, call: Callable[[], Iterable[Any]]) -> dict[str, int]:
+        """``flops`` of a call that returns what it leaves to others, and ``bytes``: each input, weight and value left
+        once, as no call of this result can do with less.
+
+        Raises ``NotImplementedError``: the framework cannot count it."""
+        raise NotImplementedError(f"{type(self).__name__} counts no FLOPs")
+
     # ------------------------------------------------------------------ traces
+    def settle(self, values: Iterable[Any]) -> None:
+        """Wait until these values of a walk are computed."""
+        self.synchronize()
+
     def small_pieces(self) -> AbstractContextManager[None] | None:
         """Within it the package cuts short inputs into tiles and blocks too, as it does long ones; None where it
         computes everything in one piece."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rvc_mlx import gru, runtime
@@ -84,6 +84,11 @@ class MlxAdapter(Adapter):
         a = mx.ones(n_bytes // 4)
         mx.eval(a)
         return lambda: mx.eval(mx.negative(a, stream=self._stream))  # MLX has no plain copy
+
+    def settle(self, values: Iterable[Any]) -> None:
+        lists = (value if isinstance(value, list) else [value] for value in values)
+        mx.eval([one for found in lists for one in found if isinstance(one, mx.array)])
+        mx.synchronize()
 
     @contextlib.contextmanager
     def small_pieces(self) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -92,6 +92,12 @@ class TorchAdapter(Adapter):
             call()
         return {"flops_products": products.get_total_flops(), "flops_other": traffic.flops, "bytes": traffic.bytes}
 
+    def work(self, call: Callable[[], Iterable[Any]]) -> dict[str, int]:
+        left: list[Any] = []
+        with _Touched() as touched:
+            counts = self.count(lambda: left.extend(call()))
+        return {"flops": counts["flops_products"] + counts["flops_other"], "bytes": touched.bytes(left)}
+
 
 class _Traffic(TorchDispatchMode):
     """Bytes of all operators, and FLOPs of those that are not products.
@@ -113,6 +119,39 @@ class _Traffic(TorchDispatchMode):
         if fresh or func._schema.is_mutable:
             self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in (*made, *given))
         return found
+
+
+class _Touched(TorchDispatchMode):
+    """What a call reads that was there before it, and what of its results is left: each once, by its storage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: dict[int, int] = {}
+        self.made: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        made = {_place(tensor) for tensor in _tensors(found)}
+        given = {_place(tensor): _size(tensor) for tensor in _tensors((args, kwargs or {}))}
+        if not made <= given.keys() or func._schema.is_mutable:  # a view moves nothing
+            for place, size in given.items():
+                if place not in self.made:
+                    self.read[place] = max(size, self.read.get(place, 0))
+            self.made |= made if func._schema.is_mutable else made - given.keys()
+        return found
+
+    def bytes(self, left: Iterable[Any]) -> int:
+        written = {_place(tensor): _size(tensor) for tensor in _tensors(list(left))}
+        return sum(self.read.values()) + sum(size for place, size in written.items() if place in self.made)
+
+
+def _place(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _size(tensor: torch.Tensor) -> int:
+    """In bytes; a broadcast one has no more than it keeps."""
+    return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
 
 
 def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:

@@ -18,11 +18,13 @@ from reports.documents import build
 from reports.documents.build import Pictures
 from suites.__main__ import COMMANDS, NoTerminal, emit, main
 from suites.base.outcome import FAILED, PASSED, Answer
+from suites.child import roofline
 from suites.commands import export
 from suites.inputs.weights import find_weights
 from suites.measure import probe, told
 from suites.selftest import known
 from suites.selftest.known import Reading
+from suites.trace import profile
 from suites.trace.run import TraceRun
 
 ROOT = Path(__file__).parents[3]
@@ -40,6 +42,9 @@ def runs(tmp_path_factory) -> list[str]:
 @pytest.fixture
 def lines(runs, tmp_path, tmp_path_factory, monkeypatch) -> dict[str, list[str]]:
     """A line of every command; nothing is timed but one tiny run and one tiny trace."""
+    monkeypatch.setattr(profile, "SECONDS", 0.0)
+    for name, value in (("PEAK_SECONDS", 0.01), ("LARGEST_MATRIX", 256), ("COPIED_BYTES", 2**22)):
+        monkeypatch.setattr(roofline, name, value)
     monkeypatch.setattr(build, "draw", lambda book, out: Pictures())
     monkeypatch.setattr(probe, "estimators", lambda timeout_s: {"praat": None, "pyin": "librosa is not installed"})
     monkeypatch.setattr(known, "readings", lambda backend: iter([Reading("a sleep", "1 ms", "2 ms", 1.0, 0.02)]))
@@ -59,6 +64,7 @@ def lines(runs, tmp_path, tmp_path_factory, monkeypatch) -> dict[str, list[str]]
         "compare": ["compare", before, after],
         "gate": ["gate", after, "--baseline", baseline, "--update"],
         "trace": ["trace", "hubert", *SMALL, "durations=[0.3]", "suite.trace.plain=false", f"out={tmp_path / 'trace'}"],
+        "profile": ["profile", "rmvpe", *SMALL, f"out={tmp_path / 'profile'}"],
         "selftest": ["selftest", "known"],
         "floors": ["floors"],
         "doctor": ["doctor"],
@@ -85,7 +91,7 @@ def test_json_is_one_object_and_nothing_else(name, lines, capsys):
     assert "error" not in captured.err
 
 
-@pytest.mark.parametrize("name", [name for name in TOLD if name not in ("run", "trace", "completion")])
+@pytest.mark.parametrize("name", [name for name in TOLD if name not in ("run", "trace", "profile", "completion")])
 def test_quiet_is_one_line(name, lines, capsys):
     with workers_inside():
         main(["-q", *lines[name]])

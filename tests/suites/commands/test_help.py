@@ -7,7 +7,7 @@ from itertools import zip_longest
 
 import pytest
 
-from suites.__main__ import COMMANDS, command, main, parse, parser
+from suites.__main__ import COMMANDS, OF_SUITES, command, main, parse, parser
 from suites.base.backends import is_port
 from suites.measure.config import compose_config, suite_names
 from suites.measure.options import DOCUMENT, WORDS, document, options_of
@@ -48,7 +48,7 @@ def test_every_example_can_be_typed(example):
     words = shlex.split(example.partition(">")[0])
     args = parse(words)
     assert args.command == words[0]
-    if words[0] in ("run", "plan", "trace", "bundle"):
+    if words[0] in OF_SUITES:
         compose_config(words[1], args.overrides)
 
 

@@ -72,7 +72,7 @@ def test_odd_words_are_explained(word, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("command", ["run", "plan", "trace"])
+@pytest.mark.parametrize("command", ["run", "plan", "trace", "profile"])
 @pytest.mark.parametrize("word", ["=1", "typo=1", "durations=[0]", "measure=null", "hydra.run.dir=x", "seed=1,2"])
 def test_every_command_tells_it_in_one_line(command, word):
     done = suites(command, "rmvpe", word)
