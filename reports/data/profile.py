@@ -139,7 +139,10 @@ def of_call(profile: Profile, backend: str) -> str:
     return f"{text}."
 
 
-CACHED = "Above 100 % of the roof a stage worked in a cache, which the copy of 256 MiB does not fit in."
+CACHED = (
+    "Above 100 % of the roof, the data of a stage stayed in a cache, which the copy of 256 MiB does not fit in, or other "
+    "work of the machine slowed the measurement of the peaks."
+)
 KERNEL_HEADINGS = ("kernel", "calls", "ms", "% of kernels")
 NO_KERNELS = "No kernels were recorded: that needs an NVIDIA GPU and PyTorch with CUDA."
 

@@ -27,6 +27,8 @@ from .run import Sides, works
 LONGEST_S = 60.0
 # rounds of one walk and one call on each backend, until this time is spent
 SECONDS, ROUNDS = 15.0, (3, 20)
+# between measurements of the peaks: other work slows them now and then
+PEAKS_EVERY_S = 10.0
 
 
 class ProfileRun(Sides):
@@ -39,6 +41,7 @@ class ProfileRun(Sides):
         more = (self.counter,) if self.counter not in self.timed and impossible(self.counter) is None else ()
         super().__init__(config, (*self.timed, *more), report)
         self.peaks: dict[str, dict[str, float]] = {}
+        self.peaks_at = 0.0
         self.threads = config.threads or environment.physical_cores()
         if config.audio is None and (wanted := self.seconds()) > self.longest_s:
             raise UserError(f"durations={wanted:g}: a profile of {self.suite.name} takes {self.longest_s:g} s at most")
@@ -88,6 +91,8 @@ class ProfileRun(Sides):
                         walks[name].append(walked["stages"])
                         calls[name].append(called["seconds"])
                 spent = time.monotonic() - begun
+                if time.monotonic() - self.peaks_at > PEAKS_EVERY_S:
+                    self._peaks()
                 if number == 1:
                     total = min(max(ROUNDS[0], round(SECONDS / spent)), ROUNDS[1])
                 number += 1
@@ -110,11 +115,12 @@ class ProfileRun(Sides):
         return {"calls_s": calls, "walk": middle, **self._ask(name, "kernels", probe)}
 
     def _peaks(self) -> None:
-        """Before the rounds and after them: the better ones count, as other work only ever slows."""
+        """Before, between and after the rounds: the best ones count, as other work only ever slows."""
         for name, worker in self.workers.items():
             self.report(f"the machine's peaks by {name}")
             again, before = worker.ask("peaks", self.timeout_s), self.peaks.get(name, {})
             self.peaks[name] = {key: max(value, before.get(key, value)) for key, value in again.items()}
+        self.peaks_at = time.monotonic()
 
     def _work(self, probe: Probe, until: list[str]) -> list[dict[str, int | None]]:
         """FLOP and bytes up to each of these stages; None where no operator of PyTorch ran, as in NumPy."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import soundfile
 
+from reports.data.profile import load, terminal
 from suites.__main__ import main
 from suites.child import roofline
 from suites.definitions.rmvpe import Rmvpe
 from suites.measure.launch import WorkerLost
 from suites.trace import profile, run
 
+KERNELS = Path(__file__).parents[2] / "fixtures" / "kernels.json"
 SMALL = ["measure=smoke", "durations=0.3", "threads=1"]
 FILES = {"config.yaml", "environment.json", "profile.csv", "profile.json", "report.html", "report.md", "trace.json"}
 
@@ -79,6 +82,22 @@ def test_one_backend_is_enough_and_pytorch_still_counts(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("mlx_cpu: work next on ")
     found = json.loads((tmp_path / "p" / "profile.json").read_text())
     assert (found["counted_on"], [*found["backends"]]) == ("torch_cpu", ["mlx_cpu"])
+
+
+@pytest.mark.usefixtures("quick")
+def test_recorded_kernels_are_reported(tmp_path):
+    out = tmp_path / "p"
+    assert main(["profile", "rmvpe", *SMALL, f"out={out}", "-q"]) == 0
+    found = json.loads((out / "profile.json").read_text())
+    found["backends"]["mlx_cpu"]["kernels"] = json.loads(KERNELS.read_text())
+    (out / "profile.json").write_text(json.dumps(found))
+    assert main(["report", str(out)]) == 0
+    text = (out / "report.md").read_text()
+    assert "the GPU is busy for 0.084 ms" in text
+    assert "| Memcpy HtoD (Pageable -> Device) | 1 | 0.0214 | 25.4 |" in text
+    names = [one["name"] for one in json.loads((out / "trace.json").read_text())["traceEvents"]]
+    assert "Memcpy HtoD (Pageable -> Device)" in names
+    assert "kernels of a call, mlx_cpu" in terminal(load(out))
 
 
 @pytest.mark.usefixtures("quick")

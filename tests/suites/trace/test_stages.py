@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from suites.trace import stages
@@ -95,13 +98,23 @@ def test_overlapping_kernels_keep_the_device_busy_once():
     assert busy_s([]) == 0
 
 
+def test_recorded_kernels_of_a_call():
+    """Two convolutions and a GRU in PyTorch 2.11 on an H200, with the copies to and from the device."""
+    events = json.loads((Path(__file__).parents[2] / "fixtures" / "kernels.json").read_text())
+    found = kernels(events)
+    assert found[0].name.startswith("void RNN_blockPersist_fp_GRU")
+    assert {one.name.split()[0] for one in found} >= {"Memcpy", "void"}
+    assert sum(one.calls for one in found) == len(events)
+    assert busy_s(events) == pytest.approx(sum(one.seconds for one in found)) == pytest.approx(84e-6, rel=0.01)
+
+
 def test_a_trace_has_stages_and_kernels_in_microseconds():
     found = chrome_trace({"a": {"walk": FUSED, "kernels": None}, "b": {"walk": FUSED, "kernels": EVENTS}})[
         "traceEvents"
     ]
     spans = [one for one in found if one["ph"] == "X"]
     assert [one["name"] for one in spans if one["pid"] == 1] == ["a.0.relu", "a.1.conv", "out"]
-    assert spans[1]["ts"], spans[1]["dur"] == (2.25e6, 5e6)
+    assert (spans[1]["ts"], spans[1]["dur"]) == (2.25e6, 5e6)
     assert [one["ts"] for one in spans if one["pid"] == 2 and one["tid"] == 2] == [0.0, 2.0, 20.0, 21.0]
     assert {one["args"]["name"] for one in found if one["ph"] == "M"} >= {"a", "b", "kernels of the whole call"}
 
