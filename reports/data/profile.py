@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from suites.base.errors import UserError
 from suites.base.run_folder import PROFILE, RunFolder
+from suites.inputs.weights import TRAINED_WEIGHTS
 from suites.trace import stages
 from suites.trace.stages import Kernel, Row
 
@@ -38,7 +39,9 @@ class Profile(NamedTuple):
         """What was measured."""
         rounds = len(next(iter(self.found["backends"].values()))["calls_s"])
         audio = f"{self.found['seconds']:.3g} s of {self.found['source']}"
-        weights = "; ".join(one["label"] for one in self.environment["weights"].values())
+        weights = "; ".join(
+            one["label"] for name, one in self.environment["weights"].items() if name != TRAINED_WEIGHTS
+        )
         how = f"{self.config['precision']}, {self.environment['threads']} threads, {rounds} rounds"
         return f"{audio}; weights: {weights}; {how}"
 
@@ -140,8 +143,8 @@ def of_call(profile: Profile, backend: str) -> str:
 
 
 CACHED = (
-    "Above 100 % of the roof, the data of a stage stayed in a cache, which the copy of 256 MiB does not fit in, or other "
-    "work of the machine slowed the measurement of the peaks."
+    "Above 100 % of the roof, the data of a stage stayed in a cache, which the copy of 256 MiB does not fit in, or "
+    "other work of the machine slowed the measurement of the peaks."
 )
 KERNEL_HEADINGS = ("kernel", "calls", "ms", "% of kernels")
 NO_KERNELS = "No kernels were recorded: that needs an NVIDIA GPU and PyTorch with CUDA."

@@ -123,7 +123,7 @@ def advice(rows: Sequence[Row]) -> str:
     own = [slowest] if 2 * slowest.excess_s >= sum(row.excess_s for row in own) else own
     whole, name = together(own), f"`{slowest.path}`"
     if len(own) > 1:
-        name = f"`{kind}`, {len(own)} stages, most of it in {name}"
+        name = f"`{kind}`, {len(own)} stages, the worst of them {name}"
     share = 100 * whole.seconds / sum(row.seconds for row in rows)
     explained = f"the roofline explains {in_units(whole.roof_s)} of it" if whole.roof_s else "its work is not counted"
     return (

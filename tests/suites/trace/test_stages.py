@@ -69,7 +69,7 @@ def test_the_slowest_stage_may_be_right():
 def test_many_small_stages_of_a_kind_go_before_one():
     layers = [row(f"layers.{i}.act", 0.1 + 0.01 * i, 0.01) for i in range(8)]
     found = advice([row("one", 0.6, 0.1), *layers])
-    assert "`layers.*.act`, 8 stages, most of it in `layers.7.act`: 1.08 s, 64 % of all" in found
+    assert "`layers.*.act`, 8 stages, the worst of them `layers.7.act`: 1.08 s, 64 % of all" in found
 
 
 def test_one_among_its_kind_is_named_alone():
