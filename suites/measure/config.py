@@ -27,7 +27,7 @@ from ..inputs.estimators import ESTIMATORS
 from ..inputs.testset import CONDITIONS
 from ..inputs.weights import ODD_RATES, voice_names
 from ..metrics.pitch import SHARES
-from .overrides import PATHS, as_port, checked, quoted
+from .overrides import PATHS, as_port, checked, composed
 
 # of a sweep's runs, before the first one
 MOST_CHECKED = 100
@@ -49,13 +49,12 @@ def compose_config(suite: str, overrides: list[str]) -> Config:
         raise UserError(f"unknown suite {suite!r}{nearest(suite, suite_names())}")
     overrides_given, overrides = overrides, [*map(as_port, overrides)]
     checked(suite, overrides)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        try:
-            composed = compose("config", [*plugins.search_path(), f"suite={suite}", *map(quoted, overrides)])
-            OmegaConf.resolve(composed)
-        except Exception as error:  # Hydra has many kinds for a value that does not fit
-            raise UserError(_explain(error, overrides)) from error
-    return to_config(composed, overrides_given)
+    try:
+        found = composed(suite, overrides)
+        OmegaConf.resolve(found)
+    except Exception as error:  # Hydra has many kinds for a value that does not fit
+        raise UserError(_explain(error, overrides)) from error
+    return to_config(found, overrides_given)
 
 
 def check_sweep(suite: str, overrides: list[str]) -> None:
@@ -109,9 +108,9 @@ def _explain(error: Exception, overrides: list[str]) -> str:
     return f"{wrong}: {unset[0] if unset else told.splitlines()[0]}"
 
 
-def to_config(composed: DictConfig, overrides: list[str]) -> Config:
+def to_config(found: DictConfig, overrides: list[str]) -> Config:
     """The configuration as types; ``overrides``, as the user wrote them, are kept for the report."""
-    plain = OmegaConf.to_container(composed, resolve=True)
+    plain = OmegaConf.to_container(found, resolve=True)
     assert isinstance(plain, dict)
     plain.pop("hydra", None)
     for path in PATHS:

@@ -13,23 +13,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from hydra import compose, initialize_config_dir
 from msgspec import inspect
 from omegaconf import OmegaConf
 
 from rvc_mlx.optimize import OPTIMIZATIONS
 
-from ..base import plugins
 from ..base.backends import BACKENDS
 from ..base.files import write_whole
-from ..base.paths import CONF, ROOT
+from ..base.paths import ROOT
 from ..definitions import SUITES
 from ..definitions.config import Config, Options, described
 from ..inputs.estimators import ESTIMATORS
 from ..inputs.testset import CONDITIONS
 from ..inputs.weights import voice_names
 from .config import compose_config, measure_names, suite_names
-from .overrides import WEIGHTS, quoted
+from .overrides import WEIGHTS, composed
 
 FILES = ("audio", *(f"weights.{name}" for name in WEIGHTS))
 DOCUMENT = ROOT / "docs" / "overrides.md"
@@ -83,9 +81,7 @@ def _refused(suite: str, name: str) -> bool:
 
 @cache
 def _composed(suite: str, overrides: tuple[str, ...]) -> dict[str, Any]:
-    words = [*plugins.search_path(), f"suite={suite}", *map(quoted, overrides)]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        found = OmegaConf.to_container(compose("config", words), resolve=True)
+    found = OmegaConf.to_container(composed(suite, overrides), resolve=True)
     assert isinstance(found, dict)
     return {str(name): one for name, one in found.items()}
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Iterable, Sequence
+from functools import cache, lru_cache
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from ..base import plugins
 from ..base.errors import UserError, nearest
@@ -23,6 +24,8 @@ from ..base.ports import STORED, WRITTEN
 # values of these are file names: quoted for Hydra, whose grammar has its own use for spaces and brackets
 WEIGHTS = ("rmvpe", "hubert", "voice", "index")
 PATHS = ("audio", "out", "suite.f0", *(f"weights.{name}" for name in WEIGHTS), "paths.runs", "paths.cache")
+# of these, what every suite has
+SET_LAST = tuple(name for name in PATHS if not name.startswith("suite."))
 # files of conf/ that a word chooses
 GROUPS = ("measure", "paths", "budget")
 # whose parts may be left out
@@ -111,11 +114,33 @@ def _nearest_name(suite: str, name: str) -> str:
     return text if "did you mean" in text else nearest("", [one for one in known if "." not in one])
 
 
+def composed(suite: str, words: Sequence[str]) -> DictConfig:
+    """What Hydra makes of ``conf/`` and the overrides, not resolved.
+
+    Hydra takes long, so what it made is kept. Plain file names are put in afterwards: they change with every run, and
+    Hydra does nothing else with them."""
+    names = [word.partition("=")[0] for word in words]
+    apart = {
+        name: word.partition("=")[2]
+        for name, word in zip(names, words, strict=True)
+        if name in SET_LAST and names.count(name) == 1 and quoted(word) != word and not re.search(r"[\\']", word)
+    }
+    rest = [quoted(word) for name, word in zip(names, words, strict=True) if name not in apart]
+    found = copy.deepcopy(_composed((*plugins.search_path(), f"suite={suite}", *rest)))
+    for name, value in apart.items():
+        OmegaConf.update(found, name, value)
+    return found
+
+
+@lru_cache(maxsize=128)
+def _composed(words: tuple[str, ...]) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", [*words])
+
+
 @cache
 def known_names(suite: str) -> list[str]:
     """Dotted names of everything that can be overridden."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = compose("config", [*plugins.search_path(), f"suite={suite}"])
 
     def walk(node: Any, prefix: str) -> list[str]:
         if not isinstance(node, dict):
@@ -125,7 +150,7 @@ def known_names(suite: str) -> list[str]:
             found += [prefix + str(name), *walk(child, f"{prefix}{name}.")]
         return found
 
-    found = [*walk(OmegaConf.to_container(composed, resolve=False), ""), "budget"]
+    found = [*walk(OmegaConf.to_container(composed(suite, ()), resolve=False), ""), "budget"]
     return [name for name in found if name != "suite.name"]
 
 

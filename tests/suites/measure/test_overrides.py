@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 from command import suites
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from suites.base.errors import UserError
+from suites.base.paths import CONF
 from suites.measure.config import check_sweep, compose_config
+from suites.measure.overrides import composed, quoted
 
 ODD = [
     ("~key", "unknown override 'key'; known: suite, measure"),
@@ -135,3 +139,17 @@ def test_sweeps_that_are_right():
     check_sweep("rmvpe", ["seed=1,2", "out='x y/${seed}'", "hydra.sweep.dir=/tmp"])
     check_sweep("rmvpe", ["seed=range(1,4)", "out=${paths.runs}/s${seed}", "measure=smoke"])
     check_sweep("rmvpe", ["measure=glob(s*)"])
+
+
+def test_what_is_kept_of_a_composition_is_what_hydra_makes(tmp_path, monkeypatch):
+    """File names that are put in afterwards too; and whoever changes it has one of his own."""
+    for out in (f"{tmp_path}/a b[1]", "it's", "back\\slash", "null", "~/x", "'quoted'", "${oc.env:OWN_FOLDER}/r"):
+        words = ["measure=smoke", f"out={out}", f"audio={tmp_path}/x=y.wav", "paths.runs=7", "seed=3"]
+        for folder in ("one", "two"):
+            monkeypatch.setenv("OWN_FOLDER", folder)
+            with initialize_config_dir(str(CONF), version_base="1.3"):
+                want = OmegaConf.to_container(compose("config", ["suite=rmvpe", *map(quoted, words)]), resolve=True)
+            found = composed("rmvpe", words)
+            assert OmegaConf.to_container(found, resolve=True) == want
+            found.seed, found.out, found.weights.seed = 4, "other", 9
+            found.suite.components.mel = "other"
