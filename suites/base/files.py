@@ -1,12 +1,15 @@
-"""Files that appear whole or not at all, and temporary folders that are always removed."""
+"""Files that appear whole or not at all, what is read from them, and temporary folders that are always removed."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +24,19 @@ def write_whole(path: Path, text: str) -> None:
     Raises ``OutputError``: it cannot be written."""
     with whole(path) as part:
         part.write_text(text, encoding="utf-8", errors="replace")
+
+
+def read_yaml(path: Path) -> Any:
+    """A configuration's content. A text that was read before, as most are several times, is not parsed again: PyYAML
+    takes 15 ms, and its faster parser in C crashes on deeply nested files."""
+    return copy.deepcopy(_parsed(path.read_text()))
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> Any:
+    import yaml
+
+    return yaml.safe_load(text)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

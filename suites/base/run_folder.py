@@ -17,7 +17,7 @@ import yaml
 from . import plugins
 from .backends import register_ports
 from .errors import UserError
-from .files import read_arrays
+from .files import read_arrays, read_yaml
 from .lines import Key, Keyed, Record, Sample, Unmeasured
 from .records import read_lines, read_records, records_file, results, samples_of
 
@@ -91,9 +91,9 @@ class RunFolder:
         if not path.is_file():
             raise UserError(f"{self.path}: not a run folder (no {CONFIG})")
         try:
-            config = yaml.safe_load(path.read_text())
+            config = read_yaml(path)
             whole = isinstance(config["suite"]["name"], str) and all(name in config for name in CONFIGURED)
-        except (yaml.YAMLError, ValueError, KeyError, TypeError):
+        except (yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError):
             whole = False
         if not whole:
             raise UserError(f"{path}: is damaged")

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rvc_mlx.optimize import OPTIMIZATIONS
 
 from ..base import plugins
+from ..base.files import read_yaml
 from ..base.outcome import PASSED, Answer
 from ..inputs.estimators import ESTIMATORS
 from ..inputs.weights import cache_folder
@@ -95,4 +94,4 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _conf(kind: str, name: str) -> dict[str, Any]:
-    return dict(yaml.safe_load(plugins.conf_files(kind)[name].read_text()))
+    return dict(read_yaml(plugins.conf_files(kind)[name]))

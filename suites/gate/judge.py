@@ -13,11 +13,10 @@ from collections.abc import Iterator, Mapping
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
-import yaml
-
 from ..base import environment, statistics
 from ..base.backends import BACKENDS
 from ..base.errors import UserError, nearest
+from ..base.files import read_yaml
 from ..base.paths import CONF
 from ..base.speed import CONFIDENCE
 from ..base.statistics import Difference, difference, trimmed_mean
@@ -100,7 +99,7 @@ def read_policy(name: str) -> dict[str, Any]:
     known = sorted(path.stem for path in (CONF / "gate").glob("*.yaml"))
     if name not in known:
         raise UserError(f"policy {name!r}: there is no such file in {CONF / 'gate'}{nearest(name, known)}")
-    default, own = (yaml.safe_load((CONF / "gate" / f"{n}.yaml").read_text()) for n in ("default", name))
+    default, own = (read_yaml(CONF / "gate" / f"{n}.yaml") for n in ("default", name))
     wrong = [k for k in default if k not in own]
     wrong += [f"{k}.{n}" for k, v in default.items() if isinstance(v, dict) for n in v if n not in own.get(k, {})]
     wrong += [k for k in default if isinstance(default[k], dict) != isinstance(own.get(k), dict)]

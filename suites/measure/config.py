@@ -7,7 +7,6 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Glob, Override
@@ -19,6 +18,7 @@ from rvc_mlx.optimize import OPTIMIZATIONS
 from ..base import plugins
 from ..base.backends import register_ports
 from ..base.errors import UserError, nearest
+from ..base.files import read_yaml
 from ..base.paths import CONF
 from ..definitions import SUITES
 from ..definitions.config import AccuracyOptions, Config, parsed
@@ -116,7 +116,7 @@ def to_config(found: DictConfig, overrides: list[str]) -> Config:
     for path in PATHS:
         _expand_home(plain, path)
     config = typed({str(key): value for key, value in plain.items()} | {"overrides": overrides})
-    known = [*yaml.safe_load(plugins.conf_files("suite")[config.suite.name].read_text())["components"]]
+    known = [*read_yaml(plugins.conf_files("suite")[config.suite.name])["components"]]
     for name in config.suite.components:
         if name not in known:
             raise UserError(f"suite.components.{name}: there is no such component{nearest(name, known)}")

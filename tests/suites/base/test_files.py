@@ -1,4 +1,4 @@
-"""Temporary folders where none can be written."""
+"""Configurations that are read, and temporary folders where none can be written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from suites.base.backends import worker_environment
 from suites.base.errors import UserError
-from suites.base.files import scratch_folder
+from suites.base.files import read_yaml, scratch_folder
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -31,3 +31,12 @@ def test_workers_have_the_same_temporary_folder(monkeypatch, tmp_path):
     assert worker_environment("fp32", 1)["TMPDIR"] == str(tmp_path / "inner")
     monkeypatch.delenv("TMPDIR")
     assert "TMPDIR" not in worker_environment("fp32", 1)
+
+
+def test_who_changes_what_was_read_has_one_of_his_own(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("a: {b: [1]}")
+    read_yaml(path)["a"]["b"].append(2)
+    assert read_yaml(path) == {"a": {"b": [1]}}
+    path.write_text("a: {b: [3]}")  # as long as before
+    assert read_yaml(path) == {"a": {"b": [3]}}

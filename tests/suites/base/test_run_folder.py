@@ -101,6 +101,7 @@ def test_what_an_interrupted_run_lacks(tmp_path):
     [
         ("config.yaml", ""),
         ("config.yaml", "a: ["),
+        ("config.yaml", "[" * 10_000),
         ("config.yaml", "\x00"),
         ("config.yaml", "suite: {name: rmvpe}\n"),
         ("config.yaml", "suite: {name: 1}\nprecision: fp32\nprofile: applio\noverrides: []\n"),
