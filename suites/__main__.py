@@ -29,6 +29,7 @@ OF_SUITES = ("run", "plan", "trace", "profile", "bundle")  # a suite follows: it
 FLAGS = ("-m", "--multirun", "--all", "--update", "--weights", "--gpu")
 COMMON = ("-v", "--verbose", "-q", "--quiet", "--json")
 HELP = ("-h", "--help")
+OWN_PACKAGES = ("suites", "rvc_common", "rvc_mlx", "reference_torch", "reports", "tools")
 FIRST = """\
 first commands:
   python -m suites list            what this machine can run
@@ -200,6 +201,8 @@ def main(argv: list[str] | None = None) -> int:
             traceback.print_exc()
         return fail(name, argv, f"error: {error}")
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] not in OWN_PACKAGES:
+            return fail(name, argv, f"error: {error}: a package is missing or damaged, install it again")
         traceback.print_exc()
         return fail(name, argv, f"error: unexpected {type(error).__name__}; this is a fault of the program")
 

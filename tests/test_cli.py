@@ -18,6 +18,7 @@ import soundfile
 from small_models import hubert_state, module, rmvpe_state, snr_db
 
 from rvc_common import recording
+from suites import __main__ as program
 from suites.inputs.weights import find_weights
 
 ROOT = Path(__file__).parents[1]
@@ -245,3 +246,15 @@ def test_a_disk_without_room_is_told_before_the_work(side, files, tmp_path, caps
     assert call(side, arguments(files, tmp_path / "out.wav")) == 2
     assert "58 KiB are needed, 50 KiB are free" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("missing", "shown"), [("_cffi_backend", "install it again"), ("suites.gone", "fault of the")])
+def test_a_package_that_is_missing_is_no_fault_of_the_program(missing, shown, monkeypatch, capsys):
+    """soundfile without its own dependency, for one; a module of the project's own that is missing is one."""
+
+    def command(name: str) -> object:
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.setattr(program, "command", command)
+    assert program.main(["list"]) == 2
+    assert shown in capsys.readouterr().err
