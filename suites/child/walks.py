@@ -13,6 +13,7 @@ Only what changes from one stage to the next travels between the processes, as f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,11 @@ class Walker:
         self.changed: list[str] = []
         self._before: dict[int, tuple[Any, dict[str, Any]]] = {}
         self._first = 0
+        self._arrays: dict[str, np.ndarray | None] = {}  # of the event: converting a value costs as much as a stage
 
     def advance(self) -> bool:
         """The next stage; False at the end. ``changed``: entries that are other objects than before."""
+        self._arrays = {}
         self.event = next(self.events, None)
         if self.event is None:
             return False
@@ -68,6 +71,11 @@ class Walker:
 
     def array(self, name: str) -> np.ndarray | None:
         """An entry in NumPy and PyTorch's axis order; None where it is absent or not an array."""
+        if name not in self._arrays:
+            self._arrays[name] = self._array(name)
+        return self._arrays[name]
+
+    def _array(self, name: str) -> np.ndarray | None:
         carry, layout = self.event.carry, self.event.layout
         if name not in carry:
             return None
@@ -78,6 +86,7 @@ class Walker:
 
     def replace(self, name: str, array: np.ndarray) -> None:
         """Put ``array``, in PyTorch's axis order, in the place of an entry: the next stage runs on it."""
+        self._arrays.pop(name, None)
         if self.event.layout is None:
             self.event.carry[name] = array.astype(self.event.carry[name].dtype)
         else:
@@ -97,10 +106,9 @@ def unit_of(value: Any) -> float:
 def distance(value: np.ndarray, reference: np.ndarray) -> Figures:
     """``rmse`` and ``max_abs``; infinite where the two cannot be compared."""
     try:
-        found = parity.compare(value, reference)
+        return parity.distance(*parity.checked(value, reference))
     except NotComparable:
         return {"rmse": float("inf"), "max_abs": float("inf")}
-    return {name: found[name] for name in ("rmse", "max_abs")}
 
 
 def operations(models: Iterable[Any]) -> Callable[[str], str]:
@@ -215,8 +223,9 @@ class ReferenceWalk:
             return None
         path = folder / f"{name}.npy"
         np.save(path, array)
-        wide = array.astype(np.float64)  # squares of 16-bit values overflow
-        finite = bool(np.isfinite(wide).all())
+        wide = array.astype(np.float64).ravel()  # squares of 16-bit values overflow
+        square = float(np.dot(wide, wide))
+        finite = math.isfinite(square) or bool(np.isfinite(wide).all())
         facts = {
             "file": str(path),
             "shape": list(array.shape),
@@ -224,12 +233,12 @@ class ReferenceWalk:
             "exact": array.dtype.kind in EXACT_KINDS,
             "finite": finite,
             "unit": max(self.least_unit, unit_of(self.chain.event.carry[name])),
-            "rms": float(np.sqrt(np.mean(np.square(wide)))) if array.size and finite else 0.0,
-            "peak": float(np.abs(wide).max()) if array.size and finite else 0.0,
+            "rms": math.sqrt(square / array.size) if array.size and finite else 0.0,
+            "peak": float(max(wide.max(), -wide.min())) if array.size and finite else 0.0,
         }
         for floor, walker in (("added", self.exact), ("chained", self.exact_chain)):
             other = walker.array(name) if walker is not None else None
-            facts[f"floor_{floor}"] = None if other is None else distance(array, other)
+            facts[f"floor_{floor}"] = None if other is None else distance(wide.reshape(array.shape), other)
             if floor == "added":
                 facts["only_exact_finite"] = not finite and other is not None and bool(np.isfinite(other).all())
         return facts
@@ -238,9 +247,10 @@ class ReferenceWalk:
         """The values of the run's precision take the place of float64's own."""
         if self.exact is None:
             return
-        for name, entry in entries.items():
-            if name in self.exact.event.carry and self.exact.array(name) is not None:
-                self.exact.replace(name, np.load(entry["file"]))
+        for name in entries:
+            array = self.chain.array(name)
+            if array is not None and name in self.exact.event.carry and self.exact.array(name) is not None:
+                self.exact.replace(name, array.copy())
         self.exact.settle()
 
 

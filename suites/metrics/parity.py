@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,30 +14,46 @@ class NotComparable(ValueError):
     """The two results cannot be compared; the message says why."""
 
 
-def _checked(value: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def checked(value: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both in float64. Raises ``NotComparable``: other shapes, nothing, NaN or infinity."""
     a, b = np.asarray(value, np.float64), np.asarray(reference, np.float64)
     if a.shape != b.shape:
         raise NotComparable(f"shapes differ: {list(a.shape)} and {list(b.shape)} in the reference")
     if a.size == 0:
         raise NotComparable("nothing to compare: the results are empty")
     for name, x in (("result", a), ("reference", b)):
+        if math.isfinite(_norm(x)):  # one pass without a copy
+            continue
         bad = np.count_nonzero(~np.isfinite(x))
         if bad:
             raise NotComparable(f"the {name} has {bad} NaN or infinite values")
     return a, b
 
 
+def _norm(x: np.ndarray) -> float:
+    """The root of the sum of squares."""
+    flat = x.ravel(order="K")
+    return math.sqrt(np.dot(flat, flat))
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> Figures:
+    """max_abs and rmse of two ``checked`` arrays."""
+    difference = a - b
+    largest = float(max(difference.max(), -difference.min()))
+    return {"max_abs": largest, "rmse": _norm(difference) / math.sqrt(a.size)}
+
+
 def compare(value: np.ndarray, reference: np.ndarray) -> Figures:
     """max_abs, rmse, snr_db (of the reference over the difference), corr (None where constant).
 
     Raises ``NotComparable``: other shapes, nothing, NaN or infinity."""
-    a, b = _checked(value, reference)
-    difference = a - b
-    rmse = float(np.sqrt(np.mean(difference**2)))
-    level = float(np.sqrt(np.mean(b**2)))
-    return {
-        "max_abs": float(np.abs(difference).max()),
-        "rmse": rmse,
+    return _compared(*checked(value, reference))
+
+
+def _compared(a: np.ndarray, b: np.ndarray) -> Figures:
+    found = distance(a, b)
+    rmse, level = found["rmse"], _norm(b) / math.sqrt(b.size)
+    return found | {
         # equal results have no noise to measure: None, not infinity
         "snr_db": float(20 * np.log10(level / rmse)) if rmse > 0 and level > 0 else None,
         "corr": cosine(a - a.mean(), b - b.mean()),
@@ -53,7 +70,7 @@ def cosine(value: np.ndarray, reference: np.ndarray) -> float | None:
 
 def relative(figures: Figures, reference: np.ndarray) -> float | None:
     """The root mean square error over the reference's; None of a silent reference."""
-    rms = float(np.sqrt(np.mean(np.square(reference, dtype=np.float64))))
+    rms = _norm(np.asarray(reference, np.float64)) / math.sqrt(max(1, np.size(reference)))
     return figures["rmse"] / rms if rms > 0 else None
 
 
@@ -66,10 +83,11 @@ def figures(value: np.ndarray, reference: np.ndarray, argmax: bool = False) -> F
     """The figures of a stage; where they cannot be computed, ``reason`` says why.
     ``argmax``: count the rows of the last axis whose largest value is elsewhere."""
     try:
-        found = compare(value, reference)
+        a, b = checked(value, reference)
     except NotComparable as error:
         return {"reason": str(error)}
-    found |= {"cosine": cosine(value, reference), "relative": relative(found, reference)}
+    found = _compared(a, b)
+    found |= {"cosine": cosine(a, b), "relative": relative(found, b)}
     if argmax:
         found["argmax_changes"] = argmax_changes(value, reference)
     return found
@@ -97,7 +115,7 @@ def compare_mel(value: np.ndarray, reference: np.ndarray) -> Figures:
 
 def compare_f0(value: np.ndarray, reference: np.ndarray) -> Figures:
     """``[F]`` Hz, 0 where unvoiced: voicing mismatches, and cents where both are voiced."""
-    a, b = _checked(value, reference)
+    a, b = checked(value, reference)
     both = (a > 0) & (b > 0)
     cents = np.abs(1200.0 * np.log2(a[both] / b[both]))
     return {

@@ -142,8 +142,10 @@ class Sides:
             read_audio(self.config.audio)
 
     def probes(self, seconds: float) -> tuple[Probe, ...]:
-        found = self.suite.probes(self._audio(seconds), self.settings, self.facts[self.reference]["model"])
-        return tuple(map(self._with_vectors, found))
+        return tuple(map(self._with_vectors, self._probes(seconds)))
+
+    def _probes(self, seconds: float) -> tuple[Probe, ...]:
+        return self.suite.probes(self._audio(seconds), self.settings, self.facts[self.reference]["model"])
 
     def _with_vectors(self, probe: Probe) -> Probe:
         """Where features are looked up among seeded vectors, some of the reference's own are among them."""
@@ -259,7 +261,7 @@ class TraceRun(Sides):
         if rate is None or not self.trace_options.spread:
             return
         self.report("the reference under other noise")
-        probe = self.probes(self.seconds(plain=False))[0]
+        probe = self._probes(self.seconds(plain=False))[0]
         pair = self._pair()
         with in_files(probe.inputs) as files:
             pair.ask(pair.reference, "prepare", inputs=files)
