@@ -70,7 +70,7 @@ class Models(Loaded):
             return self.pipeline
         voice = self.synthesizer
         if "voice_level" in settings:
-            voice = probes.Fainter(voice, settings["voice_level"])
+            voice = probes.Levelled(voice, settings["voice_level"], settings["windows"]["x_pad"])
         models = (self.hubert, self.rmvpe, voice)
         return type(self.pipeline)(*models, profile=self.pipeline.profile, windows=settings.get("windows"))
 

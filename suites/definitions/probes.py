@@ -21,6 +21,8 @@ OTHER_RATE = 22050
 SHORT_PAD_S = 0.3
 # a recording and a voice that are all but silent: below the least loudness that the mix divides by
 FAINT_PEAK, FAINT_VOICE = 1e-5, 1e-7
+# a result just below the peak limiter, and the seconds of the clip that it is made of
+NEARLY_LIMITED, ENDS_S, ENDS_PAD_S = 0.98, 0.5, 0.1
 # F0 that is given: below and above the pitch codes and all notes, below 1 Hz too, and unvoiced
 GIVEN_HZ = (0.0, 0.4, 15.0, 45.0, 110.0, 330.0, 659.0, 1090.0, 1500.0, 3000.0)
 # of salience that is given
@@ -75,41 +77,52 @@ def in_lists(vectors: np.ndarray, own: np.ndarray) -> Stored:
     return Stored(vectors, centroids, lists, probes=2)
 
 
-class Fainter:
-    """A voice whose audio is multiplied by ``level``, on either side alike."""
+class Levelled:
+    """A voice whose audio is multiplied by ``level`` or, where that is None, scaled so that its peak without padding
+    of ``pad_s`` is ``NEARLY_LIMITED``; on either side alike."""
 
-    def __init__(self, voice: Any, level: float) -> None:
-        self.voice, self.level = voice, np.float32(level)
+    def __init__(self, voice: Any, level: float | None, pad_s: float) -> None:
+        self.voice, self.level, self.pad = voice, level, int(pad_s * voice.sample_rate)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.voice, name)
 
     def infer(self, *arguments: Any) -> np.ndarray:
-        return self.voice.infer(*arguments) * self.level
+        return self._levelled(self.voice.infer(*arguments))
 
     def walk(self, *arguments: Any) -> Iterator[Any]:
         for event in self.voice.walk(*arguments):
             if event.path == "audio":
-                event.carry["audio"] = event.carry["audio"] * self.level
+                event.carry["audio"] = self._levelled(event.carry["audio"])
             yield event
+
+    def _levelled(self, audio: np.ndarray) -> np.ndarray:
+        level = self.level
+        if level is None:
+            level = NEARLY_LIMITED / max(float(np.abs(audio[..., self.pad : -self.pad]).max(initial=0.0)), 1e-9)
+        return audio * np.float32(level)
 
 
 def of_conversion(audio: Audio, knobs: Mapping[str, float], speakers: int) -> tuple[Probe, ...]:
     """The clip with the suite's knobs; the knobs turned on a loud one of another rate, cut in three; F0 given, and so
-    loud that the result is limited; F0 given otherwise, an index in lists, and all but silent."""
+    loud that the result is limited; F0 given otherwise, an index in lists, and all but silent; a
+    short one with the knobs at their ends, whose result is all but limited."""
     samples, seconds = audio.samples, audio.samples.size / SAMPLE_RATE
     windows = {"x_pad": SHORT_PAD_S, "x_query": 0.1 * seconds, "x_center": 0.4 * seconds, "x_max": 0.8 * seconds}
     turned: dict[str, Any] = {**knobs, "transpose": 3, "speaker": speakers - 1}
-    turned |= {"windows": windows, "sample_rate": OTHER_RATE}
+    turned |= {"windows": windows, "sample_rate": OTHER_RATE, "propose_hz": 1.0}
     at = np.arange(int(seconds * OTHER_RATE)) / OTHER_RATE * SAMPLE_RATE
     other = np.interp(at, np.arange(samples.size), loudest(samples, 1.2)).astype(np.float32)
     # nearly square waves: louder, at equal peaks, than any voice is
     loud = np.tanh(loudest(samples, 40.0))
     frames = 1 + samples.size // HOP_SAMPLES
+    short = samples[: int(ENDS_S * SAMPLE_RATE)]
+    short = np.where(short > 0, 0.5 * short, short)  # its peak is negative
     f0 = np.repeat(GIVEN_HZ, -(-frames // len(GIVEN_HZ)))[:frames]
     same_length: dict[str, Any] = {"windows": {"x_pad": SHORT_PAD_S}, "index_rate": knobs["index_rate"]}
     tuned: dict[str, Any] = {"transpose": 0, "propose_hz": None, "autotune": 0.8, "rms_mix": 0.0}
-    listed = {"lists": True, "propose_hz": 3000.0, "protect": knobs["protect"], "rms_mix": knobs["rms_mix"]}
+    ends = {"windows": {"x_pad": ENDS_PAD_S}, "index_rate": 1.0, "rms_mix": 1.0, "voice_level": None}
+    listed = {"lists": True, "propose_hz": 3000.0, "protect": 0.49, "rms_mix": knobs["rms_mix"]}
     return (
         Probe("clip", {"audio": samples}),
         Probe("knobs", {"audio": other}, turned),
@@ -118,5 +131,10 @@ def of_conversion(audio: Audio, knobs: Mapping[str, float], speakers: int) -> tu
             "faint",
             {"audio": loudest(samples[::-1], FAINT_PEAK), "own_f0": f0[: frames - 1]},
             same_length | listed | {"voice_level": FAINT_VOICE},
+        ),
+        Probe(
+            "ends",
+            {"audio": loudest(short, 1.2), "own_f0": f0[np.linspace(0, frames - 1, 1 + short.size // 160).astype(int)]},
+            {**tuned, **ends, "autotune": 1.0},
         ),
     )

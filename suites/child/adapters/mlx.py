@@ -28,6 +28,7 @@ PIECES = {
     # with 1600 more on either side: smaller tiles would cost long inputs a hundred times as much
     "rvc_mlx.rmvpe.TILE_FRAMES": 1024,
     "rvc_common.steps.FILTER_BLOCK": 5000,
+    "rvc_common.steps.LOUDNESS_BLOCK": 500,
     "rvc_mlx.synthesizer.FINE_FRAMES": 7,
     "rvc_mlx.synthesizer.GPU_TILE_FRAMES": 40,
     "rvc_mlx.synthesizer.TILE_FRAMES": 40,

@@ -11,6 +11,7 @@ from msgspec import inspect
 from small_models import hubert, pipeline, rmvpe, synthesizer
 
 import rvc_mlx
+from rvc_common.pipeline import RANGES
 from rvc_common.rmvpe import N_BINS
 from rvc_common.steps import HOP_SAMPLES, SAMPLE_RATE, Windows, find_cuts, segment_bounds
 from rvc_mlx.rmvpe import TILE_FRAMES
@@ -20,6 +21,7 @@ from suites.definitions import SUITES, TRACED
 from suites.definitions.base import LONGEST_SEGMENT_S
 from suites.definitions.config import SuiteConfig
 from suites.definitions.pipeline import Models
+from suites.definitions.probes import Levelled
 from suites.definitions.stack import Loaded
 from suites.inputs.recordings import make_audio
 from suites.inputs.weights import voice_names
@@ -162,6 +164,23 @@ def test_the_pipeline_has_three_segments_a_limited_and_a_faint_result():
     f0 = loud.inputs["own_f0"]
     assert (f0.min(), f0.max()) == (0, 3000)
     assert (f0.size - faint.inputs["own_f0"].size) == 1
+    ends = found["ends"].settings
+    assert (faint.settings["protect"], ends["index_rate"], ends["autotune"]) == (0.49, 1.0, 1.0)
+    assert found["knobs"].settings["propose_hz"] == RANGES["propose_hz"].low
+    audio = found["ends"].inputs["audio"]
+    assert -audio.min() > 1 > audio.max()  # limited by its negative peak alone
+
+
+def test_a_result_just_below_the_peak_limiter():
+    class Voice:
+        sample_rate = 100
+
+        def infer(self) -> np.ndarray:
+            return np.array([[9.0] * 10 + [0.25, -0.5] + [9.0] * 10], np.float32)
+
+    audio = Levelled(Voice(), None, 0.1).infer()
+    assert audio[0, 10:-10].tolist() == pytest.approx([0.49, -0.98])
+    assert Levelled(Voice(), 2.0, 0.1).infer()[0, 10] == 0.5
 
 
 def test_the_longest_segment():
