@@ -9,6 +9,9 @@ _GPU = "on GPUs only"
 _KERNEL = f"{_GPU}; the kernel is compared with the plain steps whenever a model is loaded"
 _FUSED = f"{_GPU}; a kernel is checked when a model is loaded, and tests/rvc_mlx/test_fused_models.py builds all models"
 _RECORDED = f"{_GPU}; tests/rvc_mlx/test_model.py compares recorded networks with plain ones"
+_BOUNDED = f"{_GPU}; tests/rvc_mlx/test_buffers.py"
+_GPU_TILES = f"{_GPU}; tests/test_synthesizer.py compares tiles of any size with the whole"
+_HALVES = "with two BLAS threads, and `reach` has one; tests/rvc_mlx/test_streams.py compares halves with the whole"
 _GROUPED = "without block_groups, which CPUs have; tests/rvc_mlx/test_layers.py compares it"
 _FED = "puts the reference's values into a walk: every trace does, and `reach` has no reference"
 _REFUSED = "refuses what cannot be used"
@@ -17,6 +20,8 @@ _WITHOUT_PROJECTION = "a content model without final_proj: v1 voices are refused
 WHY: dict[str, str] = {
     "__main__": "the command line, before any stage",
     "blas": "chooses the library before any stage",
+    "buffers": _BOUNDED,
+    'extractor.tiled_extractor.item: if "two_streams" in methods:': _HALVES,
     "files._Storage": _FILES,
     "files._Tensor": _FILES,
     "files._Unpickler": _FILES,
@@ -35,6 +40,9 @@ WHY: dict[str, str] = {
     "gru.BiGRU.__call__: if self._kernel_kind is not None:": _KERNEL,
     "gru.compiler_fault": "whether a compiler is there: without it the plain path is taken",
     "gru.has_compiler": "whether a compiler is there: without it the plain path is taken",
+    "hubert.Network._halved": _HALVES,
+    "hubert._layer_in_halves": _HALVES,
+    "hubert._leaves": _HALVES,
     "hubert.Network._conv_layer: if isinstance(conv, FusedConv):": _FUSED,
     'hubert.Network._feed_forward: if "fused_conv" in self.weights.methods:': _FUSED,
     "hubert.Network._feed_forward: if isinstance(together, FusedConv):": _FUSED,
@@ -59,6 +67,12 @@ WHY: dict[str, str] = {
     "packed.pack": _FED,
     "model.Model._graph": _RECORDED,
     "model.Model._place: if not fused_conv.is_available():": _FUSED,
+    "model.Model._place: if not self.on_gpu and not streams.are_available():": _HALVES,
+    "streams": _HALVES,
+    "synthesizer.equal_tiles": _GPU_TILES,
+    "synthesizer.Synthesizer._tiles: if self.on_gpu:": _GPU_TILES,
+    "synthesizer.Synthesizer._tiles: if two:": _HALVES,
+    "synthesizer.around: if width:": _GPU_TILES,
     "model.Model.run": _RECORDED,
     "model._recorded": _RECORDED,
     "model.Model.compute": _RESIDENT,
