@@ -11,42 +11,18 @@ from __future__ import annotations
 import ctypes
 import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from .held import Held
 from .runtime import mx
 
 T = TypeVar("T")
 
 # setter and getter of the number of threads, which are the C functions
 FUNCTIONS = (("MKL_Set_Num_Threads", "MKL_Get_Max_Threads"), ("openblas_set_num_threads", "openblas_get_num_threads"))
-
-
-class Held:
-    """A setting of the whole process that holds while any thread needs it.
-
-    ``change`` makes it and returns what undoes it."""
-
-    def __init__(self, change: Callable[[], Callable[[], object]]) -> None:
-        self.change, self.lock, self.holders = change, threading.Lock(), 0
-        self.undo: Callable[[], object] = lambda: None
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self.lock:
-            if self.holders == 0:
-                self.undo = self.change()
-            self.holders += 1
-        try:
-            yield
-        finally:
-            with self.lock:
-                self.holders -= 1
-                if self.holders == 0:
-                    self.undo()
 
 
 def _threads() -> tuple[Callable[[int], object], int] | None:

@@ -40,6 +40,7 @@ WHY: dict[str, str] = {
     "gru.BiGRU.__call__: if self._kernel_kind is not None:": _KERNEL,
     "gru.compiler_fault": "whether a compiler is there: without it the plain path is taken",
     "gru.has_compiler": "whether a compiler is there: without it the plain path is taken",
+    "held": _HALVES,
     "hubert.Network._halved": _HALVES,
     "hubert._layer_in_halves": _HALVES,
     "hubert._leaves": _HALVES,

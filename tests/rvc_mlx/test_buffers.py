@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rvc_mlx import buffers
-from rvc_mlx.buffers import CALL_BYTES, Limit, bounded
+from rvc_mlx.buffers import CALL_BYTES, bounded
+from rvc_mlx.held import Held
 from rvc_mlx.runtime import mx
 
 GPU = "a GPU"  # no device of this machine's MLX need be one
@@ -39,7 +40,7 @@ class Made:
 def made(monkeypatch: pytest.MonkeyPatch) -> Made:
     stand_in = Made()
     monkeypatch.setattr(buffers, "mx", stand_in)
-    monkeypatch.setattr(buffers, "_limit", Limit())
+    monkeypatch.setattr(buffers, "_limit", Held(buffers._lower))
     return stand_in
 
 
@@ -77,7 +78,7 @@ def test_calls_of_several_threads(starts: list[bool]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         stand_in, running = Made(), []
         patch.setattr(buffers, "mx", stand_in)
-        patch.setattr(buffers, "_limit", Limit())
+        patch.setattr(buffers, "_limit", Held(buffers._lower))
         for start in starts:
             if start or not running:
                 call = bounded(GPU)
