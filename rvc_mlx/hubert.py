@@ -21,7 +21,7 @@ from rvc_common.stages import FEATURES, SAMPLES, Carry, Stage, group, leaf, plus
 from . import attention, extractor, streams
 from .erf import ERF_P, ERF_Q
 from .files import read_file
-from .fused_conv import FusedConv
+from .fused_conv import GELU, FusedConv
 from .gru import has_compiler
 from .keys import KERNELS, POSITION_GROUPS, POSITION_KERNEL, STRIDES, hubert_shapes
 from .layers import Layer, Weights
@@ -129,7 +129,7 @@ class Network:
     def _conv_layer(self, i: int) -> Stage:
         name = f"feature_extractor.conv_layers.{i}"
         if i > 0:
-            conv = self.weights.conv(f"{name}.conv", stride=STRIDES[i], long=True, gelu=self.gelu)
+            conv = self.weights.conv(f"{name}.conv", stride=STRIDES[i], long=True, then=GELU)
             if isinstance(conv, FusedConv):
                 return leaf(f"conv_layers.{i}", conv)
         stages = [leaf("conv", self.weights.conv(f"{name}.conv", stride=STRIDES[i]))]
@@ -142,7 +142,7 @@ class Network:
 
     def _position(self) -> tuple[Stage, ...]:
         name = "encoder.pos_conv_embed.conv"
-        conv = self.weights.conv(name, padding=POSITION_KERNEL // 2, groups=POSITION_GROUPS, gelu=self.gelu)
+        conv = self.weights.conv(name, padding=POSITION_KERNEL // 2, groups=POSITION_GROUPS, then=GELU, after=self.gelu)
 
         return (
             leaf("pos_conv_embed", lambda x: conv(x)[:, :-1], "position", of="x"),
@@ -162,7 +162,7 @@ class Network:
         """With ``fused_conv`` a stage without parts: the GELU is in the first product's kernel."""
         dense, last = f"{name}.intermediate_dense", self.weights.linear(f"{name}.output_dense")
         if "fused_conv" in self.weights.methods:
-            together = self.weights.linear(dense, gelu=self.gelu)
+            together = self.weights.linear(dense, then=GELU)
             if isinstance(together, FusedConv):
                 whole, total = residual("feed_forward", (leaf("both", lambda x: last(together(x))),))
                 return whole._replace(parts=()), total
@@ -173,27 +173,13 @@ class Network:
         )
         return residual("feed_forward", parts)
 
-    def _projections(self, name: str) -> tuple[Stage, ...]:
-        """To q, k and v: with ``fused_conv`` in one product, whose parts then have a stage each."""
-        names = [f"{name}.{x}_proj" for x in "qkv"]
-        together = self.weights.linear(*names) if "fused_conv" in self.weights.methods else None
-        if together is None or not isinstance(together, FusedConv):
-            linear = self.weights.linear
-            return tuple(leaf(f"{x}_proj", linear(one), x, of="x") for x, one in zip("qkv", names, strict=True))
-
-        def project(carry: Carry) -> None:
-            carry["q"], carry["k"], carry["v"] = mx.split(together(carry["x"]), 3, axis=-1)
-
-        same = (leaf(f"{x}_proj", lambda part: part, x) for x in "kv")
-        return (Stage("q_proj", project, product="q"), *same)
-
     def _attention(self, name: str) -> tuple[Stage, ...]:
         def attend(carry: Carry) -> None:
             q, k, v = (split_heads(carry.pop(part)) for part in "qkv")
             y = self.attention(q, k, v)
             carry["x"] = y.transpose(0, 2, 1, 3).flatten(2)
 
-        projections = self._projections(name)
+        projections = self.weights.projections(name, "{}_proj")
         last = leaf("out_proj", self.weights.linear(f"{name}.out_proj"))
         return (*projections, Stage(ATTENDED, attend), last)
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from rvc_common.stages import Carry, Stage, leaf
+
 from . import fused_conv
 from .fused_conv import FusedConv
 from .runtime import gpu_kind, mx
@@ -57,18 +59,34 @@ class Weights:
         key = f"{name}.bias"
         return self.array(self.state[key]) if key in self.state else None
 
-    def linear(self, *names: str, gelu: Layer | None = None) -> Layer:
+    def linear(self, *names: str, then: int = fused_conv.NONE) -> Layer:
         """``[.., in] -> [.., out]``; a convolution of kernel 1 is the same thing. Results of several names lie side by
-        side; ``gelu``: as in ``conv``."""
+        side; ``then``: what a fused kernel does after it, and no other layer."""
         raw = np.concatenate([w.reshape(w.shape[:2]) for w in (self.raw(f"{name}.weight") for name in names)])
         biases = [b for b in map(self._raw_bias, names) if b is not None]
         bias = np.concatenate(biases) if biases else None
-        if (fused := self._fused(raw[:, :, None], bias, gelu=gelu)) is not None:
+        if (fused := self._fused(raw[:, :, None], bias, then=then)) is not None:
             return fused
         weight = self.array(raw.T)
         # not addmm: on CPUs it spreads the bias over the rows first, slower than the sum afterwards
-        layer = _plus(lambda x: x @ weight, None if bias is None else self.array(bias))
-        return layer if gelu is None else _after(layer, gelu)
+        return _plus(lambda x: x @ weight, None if bias is None else self.array(bias))
+
+    def projections(self, name: str, pattern: str) -> tuple[Stage, ...]:
+        """Stages from ``x`` to q, k and v: with ``fused_conv`` in one product, whose parts then have a stage each.
+
+        ``pattern``: of the layers' names inside ``name``, ``{}`` for the letter."""
+        stages = [pattern.format(part) for part in "qkv"]
+        names = [f"{name}.{stage}" for stage in stages]
+        together = self.linear(*names) if "fused_conv" in self.methods else None
+        if together is None or not isinstance(together, FusedConv):
+            layers = map(self.linear, names)
+            return tuple(leaf(*given, of="x") for given in zip(stages, layers, "qkv", strict=True))
+
+        def project(carry: Carry) -> None:
+            carry["q"], carry["k"], carry["v"] = mx.split(together(carry["x"]), 3, axis=-1)
+
+        same = (leaf(stage, lambda part: part, part) for stage, part in zip(stages[1:], "kv", strict=True))
+        return (Stage(stages[0], project, product="q"), *same)
 
     def leaky_relu(self, slope: float) -> Layer:
         """``max(x, slope * x)``; one kernel instead of two with ``fuse_elementwise``."""
@@ -97,21 +115,22 @@ class Weights:
         dilation: int = 1,
         groups: int = 1,
         slope: float = 1.0,
-        gelu: Layer | None = None,
+        then: int = fused_conv.NONE,
+        after: Layer | None = None,
         long: bool = False,
     ) -> Layer:
         """``[B, T, in] -> [B, T', out]``; PyTorch's kernel ``[out, in / groups, K]``.
 
-        ``slope``: of a leaky ReLU before it; ``gelu``: computes one after it, where the kernel does not; ``long``: see
-        ``fused_conv``."""
+        ``slope``: of a leaky ReLU before it; ``then``: what a fused kernel does after it, and any other layer by
+        ``after``; ``long``: see ``fused_conv``."""
         kernel = self.raw(f"{name}.weight")
         sizes = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-        fused = self._fused(kernel, self._raw_bias(name), slope=slope, gelu=gelu, long=long, **sizes)
+        fused = self._fused(kernel, self._raw_bias(name), slope=slope, then=then, long=long, **sizes)
         if fused is not None:
             return fused
         layer = self._plain_conv(name, kernel, **sizes)
         layer = layer if slope == 1.0 else _after(self.leaky_relu(slope), layer)
-        return layer if gelu is None else _after(layer, gelu)
+        return layer if after is None else _after(layer, after)
 
     def _fused(
         self,
@@ -119,15 +138,13 @@ class Weights:
         bias: np.ndarray | None,
         *,
         groups: int = 1,
-        gelu: Layer | None = None,
         long: bool = False,
         **options: Any,
     ) -> FusedConv | None:
         if "fused_conv" not in self.methods:
             return None
         tile = fused_conv.tile_1d(kernel.shape[1], kernel.shape[0] // groups, long=long)
-        then = fused_conv.NONE if gelu is None else fused_conv.GELU
-        return fused_conv.make(tile, kernel, bias, groups=groups, then=then, **options)
+        return fused_conv.make(tile, kernel, bias, groups=groups, **options)
 
     def _raw_bias(self, name: str) -> np.ndarray | None:
         return self.state.get(f"{name}.bias")

@@ -57,12 +57,14 @@ class Model(model.Model):
         warn_if_slow(self.device)
 
     def run(self, stages: tuple[Stage, ...], carry: Carry, watch: Watcher | None = None, prefix: str = "") -> None:
-        """As in the base class; with ``compile_network`` as one recorded graph, where the carry holds arrays alone."""
+        """As in the base class; with ``compile_network`` as one recorded graph, where the carry holds arrays and None
+        alone."""
         recorded = watch is None and "compile_network" in self.optimize
-        if not recorded or not all(isinstance(value, mx.array) for value in carry.values()):
+        if not recorded or not all(value is None or isinstance(value, mx.array) for value in carry.values()):
             super().run(stages, carry, watch, prefix)
             return
-        result = self._graph(stages, tuple((name, value.shape) for name, value in carry.items()))(dict(carry))
+        shapes = tuple((name, None if value is None else value.shape) for name, value in carry.items())
+        result = self._graph(stages, shapes)(dict(carry))
         carry.clear()
         carry.update(result)
 
@@ -75,6 +77,17 @@ class Model(model.Model):
             graph = graphs[key] = _Graph(stages, mx.compile(lambda carry: _recorded(stages, carry)), set())
         graph.shapes.add(shapes)
         return graph.call
+
+    def alone(self, whole: Stage, entries: tuple[str, ...]) -> Stage:
+        """The same stages for a walk; where nothing is watched they see ``entries`` of the carry alone, and so can be
+        recorded."""
+
+        def apply(carry: Carry) -> None:
+            own = {name: carry.pop(name) for name in entries if name in carry}
+            self.run(whole.parts, own)
+            carry.update(own)
+
+        return whole._replace(apply=apply)
 
     def on_device(self, call: str | None) -> AbstractContextManager[Any]:
         return mx.stream(self.device) if call is None else bounded(self.device)

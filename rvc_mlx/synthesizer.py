@@ -80,6 +80,11 @@ class Synthesizer(Model, synthesizer.Synthesizer):
         self.emb_g = weights.array(weights.state["emb_g.weight"])
         parts = (self.text_encoder.stages, flow_stages(config, weights), self.decoder.source, self.decoder.stages)
         self._arrange(*parts, _split_stats, apply_mask)
+        if "compile_network" in self.optimize:
+            encoder, *split = self.prior
+            self.prior = (self.alone(encoder, ("x", "mask", "pitch")), *split)
+            *before, flow, after = self.latent
+            self.latent = (*before, self.alone(flow, ("x", "mask", "speaker")), after)
 
     def _attention_stages(self, layer: int) -> tuple[Stage, ...]:
         return self.text_encoder.attentions[layer].stages()

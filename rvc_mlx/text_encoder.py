@@ -12,8 +12,9 @@ import math
 from rvc_common.config import SynthesizerConfig
 from rvc_common.stages import FEATURES, HEADS, SCORES, Carry, Stage, group, leaf, residual
 
+from .fused_conv import LEAKY_RELU, FusedConv
 from .keys import WINDOW
-from .layers import Weights
+from .layers import Layer, Weights
 from .runtime import mx
 
 NORM_EPS = 1e-5
@@ -26,20 +27,21 @@ class RelativeAttention:
 
     def __init__(self, name: str, heads: int, weights: Weights) -> None:
         self.heads = heads
-        self.projections = {part: weights.linear(f"{name}.conv_{part}") for part in "qkvo"}
+        self.projections = weights.projections(name, "conv_{}")
+        self.last = weights.linear(f"{name}.conv_o")
         self.keys, self.values = (weights.array(weights.state[f"{name}.emb_rel_{part}"][0]) for part in "kv")
         self.scale = 1 / math.sqrt(self.keys.shape[1])
 
     def stages(self) -> tuple[Stage, ...]:
         """From ``x [B, T, C]`` and ``mask [B, T, 1]``, or None where nothing is masked."""
         return (
-            *(leaf(f"conv_{part}", self.projections[part], part, of="x") for part in "qkv"),
+            *self.projections,
             Stage(":relative_scores", self._relative_scores, product="relative_scores", axes=SCORES),
             Stage(":scores", self._scores, product="scores", axes=SCORES, ranks=True),
             Stage(":weights", self._weights, product="weights", axes=SCORES, ranks=True),
             leaf(":relative_output", self._relative_output, "relative_output", of="weights", axes=HEADS),
             Stage(":attended", self._attended),
-            leaf("conv_o", self.projections["o"]),
+            leaf("conv_o", self.last),
         )
 
     def _split(self, x: mx.array) -> mx.array:
@@ -73,18 +75,19 @@ def offsets_to_keys(by_offset: mx.array) -> mx.array:
     """``[B, h, T, 21]`` (key offset -10 to 10) to ``[B, h, T, T]``; zero where the offset is larger."""
     batch, heads, frames, _ = by_offset.shape
     width = frames + 2 * WINDOW
-    # row i holds its band at columns i to i + 20 of a matrix that begins ten columns early
-    wide = mx.pad(by_offset, [(0, 0), (0, 0), (0, 0), (0, frames)]).flatten(2)
-    shifted = wide[..., : frames * width].reshape(batch, heads, frames, width)
-    return shifted[..., WINDOW : WINDOW + frames]
+    # rows that are one value longer than ``width``: read ``width`` apart, row i holds its band at columns i to i + 20
+    wide = mx.pad(by_offset, [(0, 0), (0, 0), (0, 0), (0, frames)])
+    size = frames * (width + 1)
+    return mx.as_strided(wide, (batch, heads, frames, frames), (heads * size, size, width, 1), WINDOW)
 
 
 def keys_to_offsets(weights: mx.array) -> mx.array:
     """``[B, h, T, T]`` to ``[B, h, T, 21]``: each row's entries at key offsets -10 to 10, zero outside."""
-    frames = weights.shape[2]
+    batch, heads, frames, _ = weights.shape
+    width = frames + 2 * WINDOW
     padded = mx.pad(weights, [(0, 0), (0, 0), (0, 0), (WINDOW, WINDOW)])
-    columns = mx.arange(frames)[:, None] + mx.arange(2 * WINDOW + 1)
-    return mx.take_along_axis(padded, mx.broadcast_to(columns, (*weights.shape[:3], 2 * WINDOW + 1)), axis=3)
+    size = frames * width
+    return mx.as_strided(padded, (batch, heads, frames, 2 * WINDOW + 1), (heads * size, size, width + 1, 1))
 
 
 def apply_mask(carry: Carry) -> None:
@@ -93,17 +96,21 @@ def apply_mask(carry: Carry) -> None:
 
 
 def _feed_forward(name: str, kernel: int, weights: Weights) -> tuple[Stage, ...]:
-    def convolve(part: str) -> Stage:
-        layer = weights.conv(f"{name}.{part}", padding=(kernel - 1) // 2)
+    """With ``fused_conv`` the ReLU is in the first convolution's kernel: they are one stage."""
 
+    def convolve(stage: str, layer: Layer) -> Stage:
         def apply(carry: Carry) -> None:
             apply_mask(carry)
             carry["x"] = layer(carry["x"])
 
-        return Stage(part, apply)
+        return Stage(stage, apply)
 
+    padding = (kernel - 1) // 2
+    first = weights.conv(f"{name}.conv_1", padding=padding, then=LEAKY_RELU)
+    second = weights.conv(f"{name}.conv_2", padding=padding)
     relu = leaf("relu", lambda x: mx.maximum(x, 0.0))
-    return (convolve("conv_1"), relu, convolve("conv_2"), Stage("mask", apply_mask))
+    begin = (convolve("relu", first),) if isinstance(first, FusedConv) else (convolve("conv_1", first), relu)
+    return (*begin, convolve("conv_2", second), Stage("mask", apply_mask))
 
 
 def _encoder(config: SynthesizerConfig, weights: Weights, attentions: list[RelativeAttention]) -> tuple[Stage, ...]:

@@ -49,10 +49,13 @@ def test_a_recorded_network_equals_the_plain_one(recorded):
         for version in ("v1", "v2"):
             assert np.abs(hubert.features(audio, version) - plain[1].features(audio, version)).max() < 2e-5
         given = small_models.inputs(plain[2], length, batch=2)
+        encoding = {name: given[name] for name in ("phone", "lengths", "pitch")}
+        for ours, theirs in zip(voice.encode(**encoding), plain[2].encode(**encoding), strict=True):
+            assert np.abs(ours - theirs).max() < 2e-5
         assert np.abs(voice.infer(**given, noise=1) - plain[2].infer(**given, noise=1)).max() < 2e-5
     assert len(rmvpe._graphs) == 1
     assert len(hubert._graphs) == 2  # v1 and v2
-    assert len(voice._graphs) == 2  # the decoder's two parts
+    assert len(voice._graphs) == 4  # the text encoder, the flow and the decoder's two parts
 
 
 def test_what_is_watched_is_not_recorded(recorded):
