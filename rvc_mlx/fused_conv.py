@@ -5,8 +5,8 @@ cost no pass over memory of their own. In one dimension with any kernel, dilatio
 convolution (by phases), and in two dimensions 3x3 and transposed by 2.
 
 Tiles are chosen by shape from measurements on an H100. A variant is checked against float64 when a model first needs
-it; one that cannot run here or is wrong is not used, with a warning. On CUDA a float32 layer's weights take twice the
-memory: heads and two halves. The kernel for Metal has the same sizes and was never run on Metal.
+it; one that cannot run here or is wrong is not used, with a warning. The kernel for Metal has the same sizes and was never
+run on Metal.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from .runtime import gpu_kind, mx
 NONE, LEAKY_RELU, GELU, TANH = range(4)
 # of values near 1: 3xTF32 keeps float32, one TF32 product ten bits
 TOLERANCE = {True: 2e-5, False: 1e-2}
+# as in ``fused_conv_cuda``: inputs are scaled by the first, what a half leaves of a value by the second
+INPUT_SCALE, REST_SCALE = 2.0**-4, 2.0**11
 # an H100's; too many or too few cost speed only
 MULTIPROCESSORS = 132
 MOST_SHARES = 16
@@ -63,9 +65,10 @@ class Tile(NamedTuple):
                 return 0
             strip = 8 * self.warps[0] * (self.channels + 4)
             return fused_conv_metal.threadgroup_bytes(4 * max(rows * (self.depth + 4), strip))
-        row = 4 * (self.depth + 4) + (4 * (self.depth + 8) if split else 0)  # a float, and two halves in float32
+        row = 4 * (self.depth + (8 if split else 4))  # in float32 two halves instead of a float
         raw = 4 * rows * self.depth * (2 if taps == 1 else 1)
-        need = max(raw + row * (rows + 3 * self.channels), 4 * self.outputs * (self.channels + 4))
+        weights = 3 * 4 * self.channels * self.depth
+        need = max(raw + row * rows + weights, 4 * self.outputs * (self.channels + 4))
         return next((size for size in SHARED_BYTES if need <= size), 0)
 
 
@@ -91,7 +94,7 @@ def tile_1d(c_in: int, c_out: int, *, long: bool) -> Tile | None:
         return Tile(128, 32, 16 if keeps_float32() else depth, (4, 1)) if long else Tile(64, 32, depth, (2, 2))
     if not long:
         return Tile(64, 64, depth, (2, 2))
-    return Tile(128, 64, 16, (2, 2)) if keeps_float32() else Tile(256, 64, depth, (8, 1))
+    return Tile(128, 64, 16, (4, 2)) if keeps_float32() else Tile(256, 64, depth, (8, 1))
 
 
 def tile_2d(c_in: int, c_out: int, columns: int, *, up: bool = False) -> Tile | None:
@@ -131,7 +134,10 @@ class FusedConv:
         self.split = keeps_float32() if split is None else split
         self.tile, self.padding, self.dilation, self.stride, self.groups = tile, padding, dilation, stride, groups
         self.c_out, self.c_in, self.taps = kernel.shape[0] // groups, kernel.shape[1], kernel.shape[2]
-        self.weight, self.padded = _packed(kernel, groups, tile, self.split)
+        halves = self.split and gpu_kind() == "cuda"
+        factor = _weight_scale(kernel) if halves else 1.0
+        self.weight, self.padded = _packed(kernel, groups, tile, self.split, factor)
+        self.unscale = 1 / (factor * INPUT_SCALE) if halves else 1.0
         bias = np.zeros(kernel.shape[0]) if bias is None else bias
         self.bias = mx.array(np.ascontiguousarray(bias, np.float32))
         self.shares: int | None = None  # see ``_shares``
@@ -156,7 +162,7 @@ class FusedConv:
         beside = self.groups * (self.padded // tile.channels)
         shares = self._shares(blocks * beside * batch)
         adds = (residual is not None) + 2 * (running is not None)
-        slopes = self._on_device(*map(float, self.slopes), float(scale))
+        slopes = self._on_device(*map(float, self.slopes), float(scale), self.unscale)
         sizes = self._on_device(
             self.taps, self.dilation, self.padding, self.c_in, self.c_out, self.padded, self.groups, self.stride,
             0 if shares > 1 else adds, self.then, shares, tile.columns, int(tile.up),
@@ -232,11 +238,11 @@ def _kernel(shared: int) -> Any:
     )  # fmt: skip
 
 
-def _packed(kernel: np.ndarray, groups: int, tile: Tile, split: bool) -> tuple[mx.array, int]:
+def _packed(kernel: np.ndarray, groups: int, tile: Tile, split: bool, factor: float) -> tuple[mx.array, int]:
     """``[groups * out, in, taps]`` to ``[groups][chunk][tap][block]``, and ``out`` padded to whole blocks.
 
-    A block has ``[BN][BK]`` TF32 heads, then ``[2][BN][BK]`` halves: the heads again, and the rests times 2^11. With
-    TF32 alone it has the rounded weights, and on Metal ``[BK][BN]`` of the weights themselves."""
+    A block has ``[2][BK / 8][BN][8]`` halves of the weights times ``factor``: heads, then rests times 2^11. With TF32 it
+    has ``[BK / 4][BN][4]`` rounded weights, and on Metal ``[BK][BN]`` of the weights themselves."""
     c_out, c_in, taps = kernel.shape[0] // groups, kernel.shape[1], kernel.shape[2]
     padded = -(-c_out // tile.channels) * tile.channels
     weights = mx.array(np.ascontiguousarray(kernel, np.float32)).reshape(groups, c_out, c_in, taps)
@@ -246,23 +252,31 @@ def _packed(kernel: np.ndarray, groups: int, tile: Tile, split: bool) -> tuple[m
         packed = mx.contiguous(blocks.transpose(0, 3, 5, 1, 4, 2)).reshape(-1)
         mx.eval(packed)
         return packed, padded
-    blocks = mx.contiguous(blocks.transpose(0, 3, 5, 1, 2, 4))  # [groups, chunk, tap, block, BN, BK]
-    bits = blocks.view(mx.uint32)
+    blocks = blocks.transpose(0, 3, 5, 1, 2, 4).reshape(-1, tile.channels, tile.depth)
     if split:
-        head = (bits & mx.array(0xFFFFE000, mx.uint32)).view(mx.float32)
-        values = tile.channels * tile.depth
-        halves = [_half(part).reshape(-1, values) for part in (head, (blocks - head) * 2048)]
-        both = mx.concatenate(halves, axis=1).view(mx.float32)  # beside its floats, each block's halves
-        packed = mx.concatenate([head.reshape(-1, values), both], axis=1)
+        scaled = blocks * factor
+        head = scaled.astype(mx.float16)
+        rest = ((scaled - head.astype(mx.float32)) * REST_SCALE).astype(mx.float16)
+        packed = mx.concatenate([_columns_first(half, 8) for half in (head, rest)], axis=1).view(mx.float32)
     else:
-        packed = ((bits + mx.array(0x1000, mx.uint32)) & mx.array(0xFFFFE000, mx.uint32)).view(mx.float32)
+        bits = mx.contiguous(blocks).view(mx.uint32)
+        rounded = ((bits + mx.array(0x1000, mx.uint32)) & mx.array(0xFFFFE000, mx.uint32)).view(mx.float32)
+        packed = _columns_first(rounded, 4)
     packed = packed.reshape(-1)
     mx.eval(packed)
     return packed, padded
 
 
-def _half(x: mx.array) -> mx.array:
-    return mx.clip(x, -65504, 65504).astype(mx.float16)
+def _columns_first(blocks: mx.array, width: int) -> mx.array:
+    """``[n, BN, BK]`` to ``[n, BK / width * BN * width]``: 16 bytes of each row, then the next 16 of each."""
+    count, rows, depth = blocks.shape
+    return blocks.reshape(count, rows, depth // width, width).transpose(0, 2, 1, 3).reshape(count, -1)
+
+
+def _weight_scale(kernel: np.ndarray) -> float:
+    """A power of two that brings the largest weight to between 2^13 and 2^14: well inside half precision's range."""
+    largest = float(np.abs(kernel).max(initial=0.0))
+    return 2.0 ** (14 - math.frexp(largest)[1]) if largest > 0 else 1.0
 
 
 def make(tile: Tile | None, kernel: np.ndarray, bias: np.ndarray | None, **options: Any) -> FusedConv | None:

@@ -4,11 +4,12 @@ A block makes BM outputs (frames, or a patch of an image) by BN channels. It wal
 channels and, within a chunk, over the kernel's taps: the inputs of a chunk, halo included, lie in shared memory once
 for all taps, and the weights of the next two taps are on their way while one is multiplied.
 
-float32 (SPLIT) is kept by three products: each operand is split into its TF32 head and the rest, and
-``head * head + (rest * head + head * rest)`` is summed. Tensor cores cut off the low bits of a running sum, so every
-16-deep product of heads is added to the running sum outside (Ootomo and Yokota, 2022). The corrections are 2^11 times
-smaller: they take half-precision operands, at twice the rate, rests scaled by 2^11 against underflow, and their sum
-stays in the tensor cores.
+float32 (SPLIT) is kept by three products in half precision: each operand is split into a half and what is left of it,
+times 2^11, as another half: 22 bits together. ``head * head + (rest * head + head * rest)`` is summed. Tensor cores cut
+off the low bits of a running sum, so every 16-deep product of heads is added to the running sum outside; the sum of the
+corrections, 2^11 times smaller, stays in the tensor cores (Ootomo and Yokota, "Recovering single precision accuracy
+from Tensor Cores while surpassing the FP32 theoretical peak performance", 2022). Half precision has a small range:
+weights are scaled by a power of two for each layer, inputs by 2^-4. Inputs beyond 10^6 give infinity.
 
 Template values: BM, BN, BK (16 or 32), WARPS_M, WARPS_N and SPLIT. All else is an argument, because each compiled
 variant costs seconds at first use: ``wide`` is the width of a patch (a power of two; 0 in one dimension), ``up`` a
@@ -36,19 +37,45 @@ __device__ __forceinline__ void copy16(void* to, const float* from, bool inside)
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
       :: "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "r"(inside ? 16 : 0));
 }
-// d += a * b of 16 x 8 x 16 in half precision
-__device__ __forceinline__ void correct(float* d, const unsigned* a, const unsigned* b) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+// d = a * b + c of 16 x 8 x 16 in half precision
+__device__ __forceinline__ void half_product(float* d, const unsigned* a, const unsigned* b, const float* c) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
+      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
 }
-// beyond half precision's range a correction is too small, and no more
 __device__ __forceinline__ unsigned halves(float low, float high) {
-  unsigned r;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r)
-      : "f"(fminf(fmaxf(high, -65504.0f), 65504.0f)), "f"(fminf(fmaxf(low, -65504.0f), 65504.0f)));
-  return r;
+  unsigned r; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low)); return r;
 }
+__device__ __forceinline__ float widened(unsigned half) {             // the low half
+  float r; asm("{ .reg .b16 low, high; mov.b32 {low, high}, %1; cvt.f32.f16 %0, low; }" : "=f"(r) : "r"(half)); return r;
+}
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define WARPGROUPS 1
+// where an operand [16 bytes of k][rows][16 bytes] lies in shared memory
+__device__ __forceinline__ unsigned long long operand(const void* at, int rows) {
+  return ((unsigned)__cvta_generic_to_shared(at) & 0x3ffff) >> 4 | (unsigned long long)rows << 16 | 8ull << 32;
+}
+// copies are made by threads, a warpgroup's products read by another way
+__device__ __forceinline__ void publish() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+__device__ __forceinline__ void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void finish_products() {
+  asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;" ::: "memory");
+}
+// no use of a value may move before its product is done
+__device__ __forceinline__ void settle(float* d) {
+  asm volatile("" : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) :: "memory");
+}
+WARPGROUP_PRODUCTS
+#else
+#define WARPGROUPS 0
+__device__ __forceinline__ unsigned long long operand(const void*, int) { return 0; }
+__device__ __forceinline__ void publish() {}
+__device__ __forceinline__ void begin_products() {}
+__device__ __forceinline__ void finish_products() {}
+__device__ __forceinline__ void settle(float*) {}
+template <int N> __device__ __forceinline__ void product(float (&)[N][4], const unsigned*, unsigned long long, bool) {}
+template <int N> __device__ __forceinline__ void half_product(float (&)[N][4], const unsigned*, unsigned long long, bool) {}
+#endif
 __device__ __forceinline__ void close_group() { asm volatile("cp.async.commit_group;"); }
 template <int NEWEST> __device__ __forceinline__ void wait_for_all_but() {
   asm volatile("cp.async.wait_group %0;" :: "n"(NEWEST));
@@ -58,8 +85,7 @@ template <int NEWEST> __device__ __forceinline__ void wait_for_all_but() {
 
 COMMON = r"""
 namespace fused {
-// the head is what a tensor core reads of a float32: all but the low 13 bits
-__device__ __forceinline__ float rest(float v) { return v - __uint_as_float(__float_as_uint(v) & 0xffffe000u); }
+constexpr float INPUT_SCALE = 0.0625f, REST_SCALE = 2048.0f;
 __device__ __forceinline__ float activated(float v, int kind, float slope) {
   if (kind == 1) return fmaxf(v, v * slope);
   if (kind == 2) return 0.5f * v * (1.0f + erff(v * 0.70710678118654752f));
@@ -69,12 +95,36 @@ __device__ __forceinline__ float activated(float v, int kind, float slope) {
 }
 """
 
-HEADER = DEVICE + COMMON
+
+def _warpgroup_products(channels: int) -> str:
+    """``product`` and ``half_product`` of 64 x ``channels`` by four warps at once; ``b`` is in shared memory."""
+    count = channels // 2
+    sums = ", ".join(f"%{i}" for i in range(count))
+    places = ", ".join(f'"+f"(d[{i // 4}][{i % 4}])' for i in range(count))
+    a, b, adds = (count + i for i in (0, 4, 5))
+    operands = f"{{%{a}, %{a + 1}, %{a + 2}, %{a + 3}}}, %{b}"
+    given = '"r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"((int)add)'
+
+    def function(name: str, shape: str, ends: str) -> str:
+        return f"""
+__device__ __forceinline__ void {name}(float (&d)[{channels // 8}][4], const unsigned* a, unsigned long long b, bool add) {{
+  asm volatile("{{ .reg .pred p; setp.ne.b32 p, %{adds}, 0;"
+      "wgmma.mma_async.sync.aligned.m64n{channels}{shape} {{{sums}}}, {operands}, p, 1, 1{ends}; }}"
+      : {places} : {given});
+}}"""
+
+    return function("product", "k8.f32.tf32.tf32", "") + function("half_product", "k16.f32.f16.f16", ", 0")
+
+
+HEADER = DEVICE.replace("WARPGROUP_PRODUCTS", "".join(map(_warpgroup_products, (16, 32, 48, 64, 96, 128)))) + COMMON
 
 SOURCE = r"""
   using namespace fused;
   constexpr int THREADS = 32 * WARPS_M * WARPS_N;
-  constexpr int MT = BM / WARPS_M / 16, NT = BN / WARPS_N / 8;        // a warp's tiles of 16 x 8
+  // four warps make 64 outputs of all channels together where a GPU can do that, else each a part of both
+  constexpr bool TOGETHER = WARPGROUPS && WARPS_M * WARPS_N % 4 == 0 && BM % (16 * WARPS_M * WARPS_N) == 0;
+  constexpr int MT = BM / (TOGETHER ? WARPS_M * WARPS_N : WARPS_M) / 16;  // a warp's tiles of 16 x 8
+  constexpr int NT = BN / (TOGETHER ? 1 : WARPS_N) / 8;
   constexpr int GROUP = NT % 4 == 0 ? 4 : NT % 2 == 0 ? 2 : 1;        // of them side by side, to hide latency
   constexpr int ROW = BK + 4;                                         // padded: eight rows meet in no bank
   const int taps = sizes[0], dilation = sizes[1], padding = sizes[2], c_in = sizes[3], c_out = sizes[4];
@@ -82,20 +132,24 @@ SOURCE = r"""
   const int shift = wide ? 31 - __clz(wide) : 0, tall = BM >> shift;
   const int c_padded = sizes[5], groups = sizes[6], stride = sizes[7], adds = sizes[8], kind = sizes[9];
   const float slope_in = slopes[0], slope_out = slopes[1], scale = slopes[2];
+  const float unscale = slopes[3];                                    // of what the weights and the inputs were scaled by
   const int inputs = x_shape[1], columns = wide ? x_shape[2] : 1;
   const int outputs = wide ? inputs : (inputs + 2 * padding - dilation * (taps - 1) - 1) / stride + 1;
   const int rows = wide ? pitch * (tall + side - 1) : (BM - 1) * stride + (taps - 1) * dilation + 1;
-  constexpr int HALF_ROW = SPLIT ? BK + 8 : 0;                        // in halves
+  constexpr int HALF_ROW = BK + 8;
   extern __shared__ float4 shared4[];
   // [raws][rows][BK]: as it comes. With one tap a chunk is used up in one step: two are on their way
   const int raws = taps == 1 ? 2 : 1, raw_size = rows * BK;
   float* raw = reinterpret_cast<float*>(shared4);
   float* xs = raw + raws * raw_size;                                  // [rows][ROW]: activated
-  unsigned short* xh = reinterpret_cast<unsigned short*>(xs + rows * ROW);  // [2][rows][HALF_ROW]: heads, rests * 2^11
-  float* ws = reinterpret_cast<float*>(xh + 2 * rows * HALF_ROW);     // [3][BN][ROW]
-  unsigned short* wh = reinterpret_cast<unsigned short*>(ws + 3 * BN * ROW);  // [3][2][BN][HALF_ROW]
+  unsigned short* xh = reinterpret_cast<unsigned short*>(xs);         // or [2][rows][HALF_ROW]: heads, rests
+  // three times [BK / 4][BN][4], or of halves [2][BK / 8][BN][8]: what eight rows have side by side lies together
+  constexpr int W_SIZE = BN * BK;
+  float* ws = xs + rows * (SPLIT ? HALF_ROW : ROW);
   const int tid = threadIdx.x, warp = tid / 32, lane = tid % 32;
-  const int wm = (warp % WARPS_M) * MT * 16, wn = (warp / WARPS_M) * NT * 8;
+  const int wm = TOGETHER ? warp / 4 * MT * 64 + warp % 4 * 16 : warp % WARPS_M * MT * 16;
+  constexpr int NEXT_M = TOGETHER ? 64 : 16;                          // from a warp's tile to its next
+  const int wn = TOGETHER ? 0 : (warp / WARPS_M) * NT * 8;
   const int blocks_n = c_padded / BN, group = blockIdx.y / blocks_n, n0 = (blockIdx.y % blocks_n) * BN;
   const int shares = sizes[10], batch = blockIdx.z / shares, share = blockIdx.z % shares, channels = c_in * groups;
   const int patches = wide ? columns / wide : 1;
@@ -140,35 +194,27 @@ SOURCE = r"""
       v.x = fmaxf(v.x, v.x * slope_in); v.y = fmaxf(v.y, v.y * slope_in);
       v.z = fmaxf(v.z, v.z * slope_in); v.w = fmaxf(v.w, v.w * slope_in);
       if constexpr (SPLIT) {
-        *reinterpret_cast<float4*>(to) = v;
-        const float a = rest(v.x), b = rest(v.y), c = rest(v.z), d = rest(v.w);
+        const unsigned one = halves(v.x * INPUT_SCALE, v.y * INPUT_SCALE);
+        const unsigned two = halves(v.z * INPUT_SCALE, v.w * INPUT_SCALE);
+        auto rest = [](float value, unsigned head) { return (value * INPUT_SCALE - widened(head)) * REST_SCALE; };
         unsigned short* half = xh + row * HALF_ROW + my_part;
-        *reinterpret_cast<uint2*>(half) = make_uint2(halves(v.x - a, v.y - b), halves(v.z - c, v.w - d));
+        *reinterpret_cast<uint2*>(half) = make_uint2(one, two);
         *reinterpret_cast<uint2*>(half + rows * HALF_ROW) =
-            make_uint2(halves(a * 2048.0f, b * 2048.0f), halves(c * 2048.0f, d * 2048.0f));
+            make_uint2(halves(rest(v.x, one), rest(v.y, one >> 16)), halves(rest(v.z, two), rest(v.w, two >> 16)));
       } else *reinterpret_cast<float4*>(to) = make_float4(rounded(v.x), rounded(v.y), rounded(v.z), rounded(v.w));
     }
   };
-  // weights come as [group][chunk][tap][block], then [BN][BK] floats and [2][BN][BK] halves
-  constexpr int W_SIZE = (SPLIT ? 2 : 1) * BN * BK, HALF_LANES = THREADS / (BK / 8);
+  // weights come as [group][chunk][tap][block], as they lie in shared memory
   const size_t w_stride = (size_t)blocks_n * W_SIZE;
   const float* w_next = w + (size_t)group * steps * w_stride + (size_t)(blockIdx.y % blocks_n) * W_SIZE + tid * 4
                         + (size_t)first_step * w_stride;
-  float* const w_to = ws + my_row * ROW + my_part;
-  const int half_row = tid / (BK / 8);
-  unsigned short* const half_to = wh + half_row * HALF_ROW + tid % (BK / 8) * 8;
   int w_step = first_step, w_slot = 0;
   auto load_w = [&]() {
     if (w_step < last_step) {
+      float* to = ws + w_slot * W_SIZE + tid * 4;
       #pragma unroll
-      for (int j = 0; j < (BN + LANES - 1) / LANES; j++)
-        if (BN % LANES == 0 || my_row + j * LANES < BN)
-          copy16(w_to + (w_slot * BN + j * LANES) * ROW, w_next + j * THREADS * 4, true);
-      if constexpr (SPLIT)
-        #pragma unroll
-        for (int j = 0; j < (2 * BN + HALF_LANES - 1) / HALF_LANES; j++)
-          if (2 * BN % HALF_LANES == 0 || half_row + j * HALF_LANES < 2 * BN)
-            copy16(half_to + (w_slot * 2 * BN + j * HALF_LANES) * HALF_ROW, w_next + BN * BK + j * THREADS * 4, true);
+      for (int j = 0; j < W_SIZE; j += THREADS * 4)
+        if (W_SIZE % (THREADS * 4) == 0 || tid * 4 + j < W_SIZE) copy16(to + j, w_next + j, true);
     }
     w_next += w_stride;
     w_step++;
@@ -180,7 +226,7 @@ SOURCE = r"""
   int a_row[MT];
   #pragma unroll
   for (int i = 0; i < MT; i++) {
-    const int p = wm + i * 16 + lane % 16;
+    const int p = wm + i * NEXT_M + lane % 16;
     a_row[i] = wide ? (p >> shift) * pitch + (p & (wide - 1)) : p * stride;
   }
   const int b_row = wn + (GROUP > 1 ? lane / 16 * 8 : 0) + lane % 8;
@@ -195,6 +241,7 @@ SOURCE = r"""
   load_w();
   for (int step = first_step; step < last_step; step++) {
     wait_for_all_but<1>();                                            // the youngest is for the step after this
+    if constexpr (TOGETHER) publish();
     __syncthreads();
     if (tap == 0) {
       split_x(chunk);
@@ -204,28 +251,63 @@ SOURCE = r"""
     load_w();
     const int offset = wide ? tap_row * pitch + tap_column : tap * dilation;
     const float* xt = xs + offset * ROW + a_part * 4;
-    const float* wt = ws + (slot * BN + b_row) * ROW + b_part * 4;
     const unsigned short* xht = xh + offset * HALF_ROW + a_part * 8;
-    const unsigned short* wht = wh + (slot * 2 * BN + b_row) * HALF_ROW + b_part * 8;
+    const float* wt = ws + slot * W_SIZE;
+    const unsigned short* wht = reinterpret_cast<const unsigned short*>(wt);
     #pragma unroll
     for (int k = 0; k < BK; k += 16) {
+      if constexpr (TOGETHER) {
+        unsigned a[MT][2][4];                                         // heads and rests, or eight columns each
+        float part[MT][NT][4];
+        #pragma unroll
+        for (int i = 0; i < MT; i++)
+          #pragma unroll
+          for (int d = 0; d < 2; d++)
+            if constexpr (SPLIT) load_matrices(a[i][d], xht + (d * rows + a_row[i]) * HALF_ROW + k);
+            else load_matrices(a[i][d], xt + a_row[i] * ROW + k + d * 8);
+        begin_products();
+        #pragma unroll
+        for (int i = 0; i < MT; i++)
+          if constexpr (SPLIT) {
+            const auto head = operand(wht + k * BN, BN), rest = operand(wht + (BK + k) * BN, BN);
+            half_product(part[i], a[i][0], head, false);
+            half_product(correction[i], a[i][0], rest, true);
+            half_product(correction[i], a[i][1], head, true);
+          } else {
+            #pragma unroll
+            for (int d = 0; d < 2; d++) product(sum[i], a[i][d], operand(wt + (k + d * 8) * BN, BN), true);
+          }
+        finish_products();
+        #pragma unroll
+        for (int i = 0; i < MT; i++)
+          #pragma unroll
+          for (int n = 0; n < NT; n++) {
+            settle(SPLIT ? part[i][n] : sum[i][n]);
+            if constexpr (SPLIT) {
+              settle(correction[i][n]);
+              #pragma unroll
+              for (int j = 0; j < 4; j++) sum[i][n][j] += part[i][n][j];
+            }
+          }
+        continue;
+      }
       #pragma unroll
       for (int n = 0; n < NT; n += GROUP) {
         float part[MT][GROUP][4];
         #pragma unroll
-        for (int turn = 0; turn < (SPLIT ? 4 : 2); turn++) {          // head * head, and between them the corrections
-          const int d = SPLIT ? turn / 2 : turn;
-          const bool half = SPLIT && turn % 2;
+        for (int turn = 0; turn < (SPLIT ? 3 : 2); turn++) {          // head * head, head * rest, rest * head
+          const int left = SPLIT ? turn / 2 : turn, right = SPLIT ? turn % 2 : turn;
           unsigned a[MT][4], b[GROUP][2];
           #pragma unroll
           for (int i = 0; i < MT; i++)
-            if (half) load_matrices(a[i], xht + (d * rows + a_row[i]) * HALF_ROW + k);
-            else load_matrices(a[i], xt + a_row[i] * ROW + k + d * 8);
+            if (SPLIT) load_matrices(a[i], xht + (left * rows + a_row[i]) * HALF_ROW + k);
+            else load_matrices(a[i], xt + a_row[i] * ROW + k + left * 8);
           #pragma unroll
           for (int m = 0; m < GROUP; m += 2) {
             unsigned four[4];
-            if (half) load_matrices(four, wht + ((1 - d) * BN + (n + m) * 8) * HALF_ROW + k);
-            else load_matrices(four, wt + (n + m) * 8 * ROW + k + d * 8);
+            const int row = b_row + (n + m) * 8;
+            if (SPLIT) load_matrices(four, wht + (right * BK + k + b_part * 8) * BN + row * 8);
+            else load_matrices(four, wt + (k + right * 8 + b_part * 4) * BN + row * 4);
             #pragma unroll
             for (int j = 0; j < 4; j++)
               if (m + j / 2 < GROUP) b[m + j / 2][j % 2] = four[j];
@@ -234,9 +316,9 @@ SOURCE = r"""
           for (int i = 0; i < MT; i++)                                // tiles inside: neighbours do not wait
             #pragma unroll
             for (int m = 0; m < GROUP; m++)
-              if (half) correct(correction[i][n + m], a[i], b[m]);
-              else if (SPLIT) product(part[i][m], a[i], b[m], d == 0 ? zeros : part[i][m]);
-              else product(sum[i][n + m], a[i], b[m], sum[i][n + m]);
+              if (!SPLIT) product(sum[i][n + m], a[i], b[m], sum[i][n + m]);
+              else if (turn == 0) half_product(part[i][m], a[i], b[m], zeros);
+              else half_product(correction[i][n + m], a[i], b[m], correction[i][n + m]);
         }
         if constexpr (SPLIT)
           #pragma unroll
@@ -263,10 +345,10 @@ SOURCE = r"""
       for (int h = 0; h < 2; h++) {
         float2 v = make_float2(sum[i][n][2 * h], sum[i][n][2 * h + 1]);
         if (SPLIT) {
-          v.x += correction[i][n][2 * h] * (1.0f / 2048.0f);
-          v.y += correction[i][n][2 * h + 1] * (1.0f / 2048.0f);
+          v.x = (v.x + correction[i][n][2 * h] * (1.0f / REST_SCALE)) * unscale;
+          v.y = (v.y + correction[i][n][2 * h + 1] * (1.0f / REST_SCALE)) * unscale;
         }
-        const int p = wm + i * 16 + lane / 4 + h * 8;
+        const int p = wm + i * NEXT_M + lane / 4 + h * 8;
         *reinterpret_cast<float2*>(tile + p * OUT_ROW + wn + n * 8 + lane % 4 * 2) = v;
       }
   __syncthreads();

@@ -1,6 +1,7 @@
 // Runs the body of a CUDA kernel on a CPU: a block's threads are fibers that meet at barriers and in warp-wide
 // instructions, in two orders. Copies to shared memory happen when they are waited for, and not before; addresses
-// outside the arrays, and shared memory that nothing has written, are faults.
+// outside the arrays, and shared memory that nothing has written, are faults. Products of a warpgroup are made when they
+// are waited for, and see what was copied and published.
 #include <ucontext.h>
 
 #include <cmath>
@@ -30,9 +31,11 @@ inline int __clz(int v) { return __builtin_clz(v); }
 inline int min(int a, int b) { return a < b ? a : b; }
 
 alignas(16) float4 shared4[SHARED_BYTES / 16];
+alignas(16) float4 published4[SHARED_BYTES / 16];
 
 namespace stand_in {
 struct Copy { void* to; const float* from; bool inside; };
+struct Product { float* sums; int tiles; unsigned a[4]; const char* b; int rows; bool add, half; };
 struct Meeting { int size = 0, arrived = 0; long generation = 0; };
 struct Fiber {
   ucontext_t context;
@@ -43,6 +46,8 @@ struct Fiber {
   std::deque<std::vector<Copy>> groups;
   const void* row = nullptr;
   unsigned a[4], b[2];
+  std::vector<Copy> made;
+  std::vector<Product> products;
 };
 struct Range { const char* first; const char* last; };
 std::vector<Range> inputs;
@@ -104,6 +109,7 @@ inline void entry() {
 inline void run_block(int order) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   for (float4& v : shared4) v = {nan, nan, nan, nan};
+  for (float4& v : published4) v = {nan, nan, nan, nan};
   fibers.clear();
   warps.assign(threads / 32, Meeting{32, 0, 0});
   block = Meeting{threads, 0, 0};
@@ -139,9 +145,9 @@ inline float rounded(float v) {
   return __uint_as_float((bits + 0x1000u) & 0xffffe000u);
 }
 inline unsigned halves(float low, float high) {
-  auto clamp = [](float v) { return std::fmin(std::fmax(v, -65504.0f), 65504.0f); };
-  return narrow(clamp(low)) | unsigned(narrow(clamp(high))) << 16;
+  return narrow(low) | unsigned(narrow(high)) << 16;
 }
+inline float widened(unsigned half) { return widen(uint16_t(half)); }
 inline void copy16(void* to, const float* from, bool inside) {
   in_shared(to, 16);
   if (inside) in_inputs(from);
@@ -152,6 +158,7 @@ template <int NEWEST> inline void wait_for_all_but() {
   while (self->groups.size() > NEWEST) {
     for (const Copy& copy : self->groups.front())
       if (copy.inside) std::memcpy(copy.to, copy.from, 16); else std::memset(copy.to, 0, 16);
+    self->made.insert(self->made.end(), self->groups.front().begin(), self->groups.front().end());
     self->groups.pop_front();
   }
 }
@@ -179,13 +186,65 @@ inline void product(float* d, const unsigned* a, const unsigned* b, const float*
     return sum;
   });
 }
-inline void correct(float* d, const unsigned* a, const unsigned* b) {
-  multiply(d, a, b, d, [](int row, int column) {
+inline void half_product(float* d, const unsigned* a, const unsigned* b, const float* c) {
+  multiply(d, a, b, c, [](int row, int column) {
     auto half = [](unsigned pair, int k) { return widen(uint16_t(pair >> k % 2 * 16)); };
     double sum = 0;
     for (int k = 0; k < 16; k++)
       sum += double(half(lane(row % 8 * 4 + k % 8 / 2).a[row / 8 + k / 8 * 2], k)) * half(lane(column * 4 + k % 8 / 2).b[k / 8], k);
     return sum;
   });
+}
+inline void publish() {
+  const char* first = reinterpret_cast<const char*>(shared4);
+  for (const Copy& copy : self->made)
+    std::memcpy(reinterpret_cast<char*>(published4) + (static_cast<const char*>(copy.to) - first), copy.to, 16);
+  self->made.clear();
+}
+inline unsigned long long operand(const void* at, int rows) {
+  in_shared(at, 16);
+  return (unsigned long long)(static_cast<const char*>(at) - reinterpret_cast<const char*>(shared4)) << 16 | rows;
+}
+inline void begin_products() {}
+inline void settle(float*) {}
+inline void queue(float* sums, int tiles, const unsigned* a, unsigned long long b, bool add, bool half) {
+  const char* at = reinterpret_cast<const char*>(published4) + (b >> 16);
+  self->products.push_back({sums, tiles, {a[0], a[1], a[2], a[3]}, at, int(b & 0xffff), add, half});
+}
+template <int N> void product(float (&d)[N][4], const unsigned* a, unsigned long long b, bool add) {
+  queue(d[0], N, a, b, add, false);
+}
+template <int N> void half_product(float (&d)[N][4], const unsigned* a, unsigned long long b, bool add) {
+  queue(d[0], N, a, b, add, true);
+}
+inline float entry_of(const Product& one, const unsigned* a, int column, int k, bool left, int row) {
+  if (!one.half) {
+    if (left) return word(a[row / 8 + k / 4 * 2]);
+    unsigned bits;
+    std::memcpy(&bits, one.b + (k / 4 * one.rows + column) * 16 + k % 4 * 4, 4);
+    return word(bits);
+  }
+  uint16_t bits;
+  if (left) bits = uint16_t(a[row / 8 + k / 8 * 2] >> k % 2 * 16);
+  else std::memcpy(&bits, one.b + (k / 8 * one.rows + column) * 16 + k % 8 * 2, 2);
+  return widen(bits);
+}
+inline void finish_products() {
+  meet_warp();
+  const int me = self->id % 32;
+  for (size_t i = 0; i < self->products.size(); i++) {
+    const Product& one = self->products[i];
+    for (int j = 0; j < 4 * one.tiles; j++) {
+      const int row = me / 4 + j % 4 / 2 * 8, column = j / 4 * 8 + me % 4 * 2 + j % 2;
+      double sum = one.add ? one.sums[j] : 0.0f;
+      for (int k = 0; k < (one.half ? 16 : 8); k++) {
+        const Fiber& other = lane(row % 8 * 4 + (one.half ? k % 8 / 2 : k % 4));
+        sum += double(entry_of(one, other.products[i].a, column, k, true, row)) * entry_of(one, nullptr, column, k, false, row);
+      }
+      one.sums[j] = float(sum);
+    }
+  }
+  meet_warp();
+  self->products.clear();
 }
 }

@@ -42,7 +42,7 @@ extern "C" void launch(const float** in, const long* counts, const float* factor
 
 
 @functools.cache
-def compiled(folder: Path, tile: Tile, split: bool, shared: int) -> ctypes.CDLL:
+def compiled(folder: Path, tile: Tile, split: bool, shared: int, warpgroups: bool) -> ctypes.CDLL:
     values = zip(
         ("BM", "BN", "BK", "WARPS_M", "WARPS_N", "SPLIT"),
         (tile.outputs, tile.channels, tile.depth, *tile.warps, int(split)),
@@ -50,8 +50,9 @@ def compiled(folder: Path, tile: Tile, split: bool, shared: int) -> ctypes.CDLL:
     )
     body = "".join(f"constexpr int {name} = {value};\n" for name, value in values) + SOURCE
     main = MAIN.replace("BODY", body).replace("SUM", SUM_SOURCE)
-    source = folder / f"{abs(hash((tile, split, shared)))}.cpp"
-    source.write_text(f'#define SHARED_BYTES {shared}\n#include "{HERE}/cuda_stand_in.h"\n{COMMON}\n{main}')
+    source = folder / f"{abs(hash((tile, split, shared, warpgroups)))}.cpp"
+    sizes = f"#define SHARED_BYTES {shared}\n#define WARPGROUPS {int(warpgroups)}\n"
+    source.write_text(f'{sizes}#include "{HERE}/cuda_stand_in.h"\n{COMMON}\n{main}')
     library = source.with_suffix(".so")
     command = ["g++", "-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-o", str(library), str(source)]
     subprocess.run(command, check=True, timeout=120)
@@ -60,17 +61,18 @@ def compiled(folder: Path, tile: Tile, split: bool, shared: int) -> ctypes.CDLL:
 
 @pytest.fixture
 def emulated(tmp_path, monkeypatch):
-    """``mx.fast.cuda_kernel`` runs its source on stand-ins; returns the order of threads to set."""
+    """``mx.fast.cuda_kernel`` runs its source on stand-ins; returns the order of threads to set, and whether there are
+    products of warpgroups."""
     if shutil.which("g++") is None:
         pytest.skip("there is no g++")
-    order = {"now": 0}
+    order = {"now": 0, "warpgroups": True}
 
     def launch(layer_of, shared, summing):
         def call(inputs, grid, threadgroup, output_shapes, output_dtypes, template=()):
             values = dict(template)
             if not summing:
                 tile = Tile(*(values[k] for k in ("BM", "BN", "BK")), (values["WARPS_M"], values["WARPS_N"]))
-                layer_of["library"] = compiled(tmp_path, tile, bool(values["SPLIT"]), shared)
+                layer_of["library"] = compiled(tmp_path, tile, bool(values["SPLIT"]), shared, order["warpgroups"])
             library = layer_of["library"]
             arrays = [np.ascontiguousarray(np.array(a)) for a in inputs]
             if summing:
@@ -111,9 +113,16 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_the_kernel_computes_its_definition(name, emulated):
+@pytest.mark.parametrize(
+    ("name", "warpgroups"),
+    [
+        *((name, True) for name in CASES),
+        *((name, False) for name in ("dilated", "image", "groups", "one tap, five chunks")),
+    ],
+)
+def test_the_kernel_computes_its_definition(name, warpgroups, emulated):
     """In float32, with everything that surrounds it, in one go and in shares, for two orders of threads."""
+    emulated["warpgroups"] = warpgroups
     tile, c_in, c_out, taps, options, shape = CASES[name]
     rng = np.random.default_rng(1)
     kernel = (rng.standard_normal((c_out, c_in, taps)) / np.sqrt(c_in * taps)).astype(np.float32)
