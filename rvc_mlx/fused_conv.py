@@ -4,9 +4,9 @@
 cost no pass over memory of their own. In one dimension with any kernel, dilation, stride and groups, as a transposed
 convolution (by phases), and in two dimensions 3x3 and transposed by 2.
 
-Tiles are chosen by shape from measurements on an H100. A variant is checked against float64 when a model first needs
-it; one that cannot run here or is wrong is not used, with a warning. The kernel for Metal has the same sizes and was never
-run on Metal.
+Tiles are chosen by shape from measurements on an H200. A variant is checked against float64 when a model first needs
+it; one that cannot run here or is wrong is not used, with a warning. The kernel for Metal has the same sizes and was
+never run on Metal.
 """
 
 from __future__ import annotations
@@ -87,21 +87,19 @@ def tile_1d(c_in: int, c_out: int, *, long: bool) -> Tile | None:
     """``long``: tens of thousands of frames, so that big tiles still give every multiprocessor work."""
     if c_in % 16 or (c_out % 16 and c_out > 1):
         return None
+    depth = 16 if c_in % 32 else 32
     if c_out % 32 and c_out > 1:
         return Tile(64, 48, 16, (4, 1)) if c_out % 48 == 0 else None
-    depth = 16 if c_in % 32 else 32
     if c_out % 64:
-        return Tile(128, 32, 16 if keeps_float32() else depth, (4, 1)) if long else Tile(64, 32, depth, (2, 2))
-    if not long:
-        return Tile(64, 64, depth, (2, 2))
-    return Tile(128, 64, 16, (4, 2)) if keeps_float32() else Tile(256, 64, depth, (8, 1))
+        return Tile(64, 32, depth, (2, 2))
+    return Tile(128, 64, depth, (4, 2)) if long and not keeps_float32() else Tile(64, 64, depth, (2, 2))
 
 
 def tile_2d(c_in: int, c_out: int, columns: int, *, up: bool = False) -> Tile | None:
     if c_in % 16 or c_out % 16 or columns % 4:
         return None
     wide = next(n for n in (16, 8, 4) if columns % n == 0)
-    depth = 16 if keeps_float32() or c_in % 32 else 32
+    depth = 16 if c_in % 32 else 32
     if c_out % 32:
         return Tile(128, 16, 16, (4, 1), wide, up)
     if wide == 4 and c_out % 64 == 0:
@@ -241,8 +239,8 @@ def _kernel(shared: int) -> Any:
 def _packed(kernel: np.ndarray, groups: int, tile: Tile, split: bool, factor: float) -> tuple[mx.array, int]:
     """``[groups * out, in, taps]`` to ``[groups][chunk][tap][block]``, and ``out`` padded to whole blocks.
 
-    A block has ``[2][BK / 8][BN][8]`` halves of the weights times ``factor``: heads, then rests times 2^11. With TF32 it
-    has ``[BK / 4][BN][4]`` rounded weights, and on Metal ``[BK][BN]`` of the weights themselves."""
+    A block has ``[2][BK / 8][BN][8]`` halves of the weights times ``factor``: heads, then rests times 2^11. With TF32
+    it has ``[BK / 4][BN][4]`` rounded weights, and on Metal ``[BK][BN]`` of the weights themselves."""
     c_out, c_in, taps = kernel.shape[0] // groups, kernel.shape[1], kernel.shape[2]
     padded = -(-c_out // tile.channels) * tile.channels
     weights = mx.array(np.ascontiguousarray(kernel, np.float32)).reshape(groups, c_out, c_in, taps)

@@ -47,19 +47,22 @@ __device__ __forceinline__ unsigned halves(float low, float high) {
   unsigned r; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low)); return r;
 }
 __device__ __forceinline__ float widened(unsigned half) {             // the low half
-  float r; asm("{ .reg .b16 low, high; mov.b32 {low, high}, %1; cvt.f32.f16 %0, low; }" : "=f"(r) : "r"(half)); return r;
+  float r;
+  asm("{ .reg .b16 low, high; mov.b32 {low, high}, %1; cvt.f32.f16 %0, low; }" : "=f"(r) : "r"(half)); return r;
 }
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 #define WARPGROUPS 1
 // where an operand [16 bytes of k][rows][16 bytes] lies in shared memory
-__device__ __forceinline__ unsigned long long operand(const void* at, int rows) {
-  return ((unsigned)__cvta_generic_to_shared(at) & 0x3ffff) >> 4 | (unsigned long long)rows << 16 | 8ull << 32;
+typedef unsigned long long Operand;
+__device__ __forceinline__ Operand operand(const void* at, int rows) {
+  return ((unsigned)__cvta_generic_to_shared(at) & 0x3ffff) >> 4 | (Operand)rows << 16 | 8ull << 32;
 }
 // copies are made by threads, a warpgroup's products read by another way
 __device__ __forceinline__ void publish() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 __device__ __forceinline__ void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ __forceinline__ void finish_products() {
-  asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;" ::: "memory");
+__device__ __forceinline__ void close_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int NEWEST> __device__ __forceinline__ void wait_for_products() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(NEWEST) : "memory");
 }
 // no use of a value may move before its product is done
 __device__ __forceinline__ void settle(float* d) {
@@ -68,13 +71,15 @@ __device__ __forceinline__ void settle(float* d) {
 WARPGROUP_PRODUCTS
 #else
 #define WARPGROUPS 0
-__device__ __forceinline__ unsigned long long operand(const void*, int) { return 0; }
 __device__ __forceinline__ void publish() {}
 __device__ __forceinline__ void begin_products() {}
-__device__ __forceinline__ void finish_products() {}
+__device__ __forceinline__ void close_products() {}
+template <int NEWEST> __device__ __forceinline__ void wait_for_products() {}
 __device__ __forceinline__ void settle(float*) {}
-template <int N> __device__ __forceinline__ void product(float (&)[N][4], const unsigned*, unsigned long long, bool) {}
-template <int N> __device__ __forceinline__ void half_product(float (&)[N][4], const unsigned*, unsigned long long, bool) {}
+typedef unsigned long long Operand;
+__device__ __forceinline__ Operand operand(const void*, int) { return 0; }
+template <int N> __device__ __forceinline__ void product(float (&)[N][4], const unsigned*, Operand, bool) {}
+template <int N> __device__ __forceinline__ void half_product(float (&)[N][4], const unsigned*, Operand, bool) {}
 #endif
 __device__ __forceinline__ void close_group() { asm volatile("cp.async.commit_group;"); }
 template <int NEWEST> __device__ __forceinline__ void wait_for_all_but() {
@@ -107,7 +112,7 @@ def _warpgroup_products(channels: int) -> str:
 
     def function(name: str, shape: str, ends: str) -> str:
         return f"""
-__device__ __forceinline__ void {name}(float (&d)[{channels // 8}][4], const unsigned* a, unsigned long long b, bool add) {{
+__device__ __forceinline__ void {name}(float (&d)[{channels // 8}][4], const unsigned* a, Operand b, bool add) {{
   asm volatile("{{ .reg .pred p; setp.ne.b32 p, %{adds}, 0;"
       "wgmma.mma_async.sync.aligned.m64n{channels}{shape} {{{sums}}}, {operands}, p, 1, 1{ends}; }}"
       : {places} : {given});
@@ -116,7 +121,7 @@ __device__ __forceinline__ void {name}(float (&d)[{channels // 8}][4], const uns
     return function("product", "k8.f32.tf32.tf32", "") + function("half_product", "k16.f32.f16.f16", ", 0")
 
 
-HEADER = DEVICE.replace("WARPGROUP_PRODUCTS", "".join(map(_warpgroup_products, (16, 32, 48, 64, 96, 128)))) + COMMON
+HEADER = DEVICE.replace("WARPGROUP_PRODUCTS", "".join(map(_warpgroup_products, (16, 32, 48, 64)))) + COMMON
 
 SOURCE = r"""
   using namespace fused;
@@ -132,7 +137,7 @@ SOURCE = r"""
   const int shift = wide ? 31 - __clz(wide) : 0, tall = BM >> shift;
   const int c_padded = sizes[5], groups = sizes[6], stride = sizes[7], adds = sizes[8], kind = sizes[9];
   const float slope_in = slopes[0], slope_out = slopes[1], scale = slopes[2];
-  const float unscale = slopes[3];                                    // of what the weights and the inputs were scaled by
+  const float unscale = slopes[3];                                    // undoes the scales of weights and inputs
   const int inputs = x_shape[1], columns = wide ? x_shape[2] : 1;
   const int outputs = wide ? inputs : (inputs + 2 * padding - dilation * (taps - 1) - 1) / stride + 1;
   const int rows = wide ? pitch * (tall + side - 1) : (BM - 1) * stride + (taps - 1) * dilation + 1;
@@ -254,43 +259,59 @@ SOURCE = r"""
     const unsigned short* xht = xh + offset * HALF_ROW + a_part * 8;
     const float* wt = ws + slot * W_SIZE;
     const unsigned short* wht = reinterpret_cast<const unsigned short*>(wt);
-    #pragma unroll
-    for (int k = 0; k < BK; k += 16) {
-      if constexpr (TOGETHER) {
-        unsigned a[MT][2][4];                                         // heads and rests, or eight columns each
-        float part[MT][NT][4];
+    if constexpr (TOGETHER) {
+      constexpr int DEEP = BK / 16;
+      unsigned a[DEEP][MT][2][4];                                     // heads and rests, or eight columns each
+      float part[MT][NT][4];
+      #pragma unroll
+      for (int k = 0; k < DEEP; k++)
         #pragma unroll
         for (int i = 0; i < MT; i++)
           #pragma unroll
           for (int d = 0; d < 2; d++)
-            if constexpr (SPLIT) load_matrices(a[i][d], xht + (d * rows + a_row[i]) * HALF_ROW + k);
-            else load_matrices(a[i][d], xt + a_row[i] * ROW + k + d * 8);
-        begin_products();
+            if constexpr (SPLIT) load_matrices(a[k][i][d], xht + (d * rows + a_row[i]) * HALF_ROW + k * 16);
+            else load_matrices(a[k][i][d], xt + a_row[i] * ROW + k * 16 + d * 8);
+      begin_products();
+      #pragma unroll
+      for (int k = 0; k < DEEP; k++) {
         #pragma unroll
         for (int i = 0; i < MT; i++)
-          if constexpr (SPLIT) {
-            const auto head = operand(wht + k * BN, BN), rest = operand(wht + (BK + k) * BN, BN);
-            half_product(part[i], a[i][0], head, false);
-            half_product(correction[i], a[i][0], rest, true);
-            half_product(correction[i], a[i][1], head, true);
-          } else {
+          if constexpr (SPLIT) half_product(part[i], a[k][i][0], operand(wht + k * 16 * BN, BN), false);
+          else
             #pragma unroll
-            for (int d = 0; d < 2; d++) product(sum[i], a[i][d], operand(wt + (k + d * 8) * BN, BN), true);
-          }
-        finish_products();
+            for (int d = 0; d < 2; d++)
+              product(sum[i], a[k][i][d], operand(wt + (k * 16 + d * 8) * BN, BN), true);
+        close_products();
+        if constexpr (!SPLIT) continue;
+        if (k == 0) {                                                 // all corrections, while the first sum is added
+          #pragma unroll
+          for (int of = 0; of < DEEP; of++)
+            #pragma unroll
+            for (int i = 0; i < MT; i++) {
+              half_product(correction[i], a[of][i][0], operand(wht + (BK + of * 16) * BN, BN), true);
+              half_product(correction[i], a[of][i][1], operand(wht + of * 16 * BN, BN), true);
+            }
+          close_products();
+          wait_for_products<1>();
+        } else wait_for_products<0>();
         #pragma unroll
         for (int i = 0; i < MT; i++)
           #pragma unroll
           for (int n = 0; n < NT; n++) {
-            settle(SPLIT ? part[i][n] : sum[i][n]);
-            if constexpr (SPLIT) {
-              settle(correction[i][n]);
-              #pragma unroll
-              for (int j = 0; j < 4; j++) sum[i][n][j] += part[i][n][j];
-            }
+            settle(part[i][n]);
+            #pragma unroll
+            for (int j = 0; j < 4; j++) sum[i][n][j] += part[i][n][j];
           }
-        continue;
+        if (k + 1 < DEEP) begin_products();
       }
+      if (!SPLIT || DEEP == 1) wait_for_products<0>();
+      #pragma unroll
+      for (int i = 0; i < MT; i++)
+        #pragma unroll
+        for (int n = 0; n < NT; n++) settle(SPLIT ? correction[i][n] : sum[i][n]);
+    } else
+    #pragma unroll
+    for (int k = 0; k < BK; k += 16) {
       #pragma unroll
       for (int n = 0; n < NT; n += GROUP) {
         float part[MT][GROUP][4];

@@ -48,6 +48,7 @@ struct Fiber {
   unsigned a[4], b[2];
   std::vector<Copy> made;
   std::vector<Product> products;
+  std::deque<std::vector<Product>> product_groups;
 };
 struct Range { const char* first; const char* last; };
 std::vector<Range> inputs;
@@ -229,22 +230,25 @@ inline float entry_of(const Product& one, const unsigned* a, int column, int k, 
   else std::memcpy(&bits, one.b + (k / 8 * one.rows + column) * 16 + k % 8 * 2, 2);
   return widen(bits);
 }
-inline void finish_products() {
-  meet_warp();
-  const int me = self->id % 32;
-  for (size_t i = 0; i < self->products.size(); i++) {
-    const Product& one = self->products[i];
-    for (int j = 0; j < 4 * one.tiles; j++) {
-      const int row = me / 4 + j % 4 / 2 * 8, column = j / 4 * 8 + me % 4 * 2 + j % 2;
-      double sum = one.add ? one.sums[j] : 0.0f;
-      for (int k = 0; k < (one.half ? 16 : 8); k++) {
-        const Fiber& other = lane(row % 8 * 4 + (one.half ? k % 8 / 2 : k % 4));
-        sum += double(entry_of(one, other.products[i].a, column, k, true, row)) * entry_of(one, nullptr, column, k, false, row);
+inline void close_products() { self->product_groups.push_back(std::move(self->products)); self->products.clear(); }
+template <int NEWEST> inline void wait_for_products() {
+  while (self->product_groups.size() > NEWEST) {
+    meet_warp();
+    const int me = self->id % 32;
+    for (size_t i = 0; i < self->product_groups.front().size(); i++) {
+      const Product& one = self->product_groups.front()[i];
+      for (int j = 0; j < 4 * one.tiles; j++) {
+        const int row = me / 4 + j % 4 / 2 * 8, column = j / 4 * 8 + me % 4 * 2 + j % 2;
+        double sum = one.add ? one.sums[j] : 0.0f;
+        for (int k = 0; k < (one.half ? 16 : 8); k++) {
+          const Product& other = lane(row % 8 * 4 + (one.half ? k % 8 / 2 : k % 4)).product_groups.front()[i];
+          sum += double(entry_of(one, other.a, column, k, true, row)) * entry_of(one, nullptr, column, k, false, row);
+        }
+        one.sums[j] = float(sum);
       }
-      one.sums[j] = float(sum);
     }
+    meet_warp();
+    self->product_groups.pop_front();
   }
-  meet_warp();
-  self->products.clear();
 }
 }
