@@ -25,12 +25,13 @@ def test_tf32_is_off_unless_asked_for():
     assert python(tell, MLX_ENABLE_TF32="1").stdout.strip() == "True"
 
 
-def test_audio_of_many_lengths_is_not_taken_for_thrashing_unless_asked_for():
+def test_what_mlx_reads_at_import_is_set_unless_the_user_has_set_it():
     """MLX on CUDA raises for ever once it has planned twice what its cache holds."""
-    name = "MLX_ENABLE_CACHE_THRASHING_CHECK"
-    tell = f"import os; from rvc_mlx import runtime; print(os.environ['{name}'])"
-    assert python(f"import os; os.environ.pop('{name}', None); {tell}").stdout.strip() == "0"
-    assert python(tell, **{name: "1"}).stdout.strip() == "1"
+    names = ("MLX_ENABLE_CACHE_THRASHING_CHECK", "MLX_MAX_OPS_PER_BUFFER")
+    tell = f"import os; from rvc_mlx import runtime; print(*(os.environ.get(name) for name in {names}))"
+    ours = "0 16" if sys.platform == "linux" else "0 None"
+    assert python(f"import os; [os.environ.pop(name, None) for name in {names}]; {tell}").stdout.strip() == ours
+    assert python(tell, **dict.fromkeys(names, "1")).stdout.strip() == "1 1"
 
 
 @linux
