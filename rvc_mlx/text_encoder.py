@@ -12,7 +12,7 @@ import math
 from rvc_common.config import SynthesizerConfig
 from rvc_common.stages import FEATURES, HEADS, SCORES, Carry, Stage, group, leaf, residual
 
-from .fused_conv import LEAKY_RELU, FusedConv
+from .fused_conv import LEAKY_RELU, NONE, FusedConv
 from .keys import WINDOW
 from .layers import Layer, Weights
 from .runtime import mx
@@ -95,22 +95,27 @@ def apply_mask(carry: Carry) -> None:
         carry["x"] = carry["x"] * carry["mask"]
 
 
-def _feed_forward(name: str, kernel: int, weights: Weights) -> tuple[Stage, ...]:
-    """With ``fused_conv`` the ReLU is in the first convolution's kernel: they are one stage."""
+def _feed_forward(layer: str, kernel: int, weights: Weights) -> tuple[Stage, Stage]:
+    """With ``fused_conv`` a stage without parts: the ReLU is in the first convolution's kernel."""
 
-    def convolve(stage: str, layer: Layer) -> Stage:
+    first, second = (
+        weights.conv(f"enc_p.encoder.{layer}.{name}", padding=(kernel - 1) // 2, then=then)
+        for name, then in (("conv_1", LEAKY_RELU), ("conv_2", NONE))
+    )
+
+    def convolve(name: str, convolution: Layer) -> Stage:
         def apply(carry: Carry) -> None:
             apply_mask(carry)
-            carry["x"] = layer(carry["x"])
+            carry["x"] = convolution(carry["x"])
 
-        return Stage(stage, apply)
+        return Stage(name, apply)
 
-    padding = (kernel - 1) // 2
-    first = weights.conv(f"{name}.conv_1", padding=padding, then=LEAKY_RELU)
-    second = weights.conv(f"{name}.conv_2", padding=padding)
     relu = leaf("relu", lambda x: mx.maximum(x, 0.0))
-    begin = (convolve("relu", first),) if isinstance(first, FusedConv) else (convolve("conv_1", first), relu)
-    return (*begin, convolve("conv_2", second), Stage("mask", apply_mask))
+    parts = (convolve("conv_1", first), relu, convolve("conv_2", second), Stage("mask", apply_mask))
+    if isinstance(first, FusedConv):
+        whole, total = residual(layer, (parts[0], *parts[2:]))
+        return whole._replace(parts=()), total
+    return residual(layer, parts)
 
 
 def _encoder(config: SynthesizerConfig, weights: Weights, attentions: list[RelativeAttention]) -> tuple[Stage, ...]:
@@ -119,11 +124,10 @@ def _encoder(config: SynthesizerConfig, weights: Weights, attentions: list[Relat
 
     parts = [Stage(":mask", apply_mask)]
     for i, attention in enumerate(attentions):
-        feed_forward = _feed_forward(f"enc_p.encoder.ffn_layers.{i}", config.kernel_size, weights)
         parts += [
             *residual(f"attn_layers.{i}", attention.stages()),
             norm(f"norm_layers_1.{i}"),
-            *residual(f"ffn_layers.{i}", feed_forward),
+            *_feed_forward(f"ffn_layers.{i}", config.kernel_size, weights),
             norm(f"norm_layers_2.{i}"),
         ]
     return (*parts, Stage(":masked", apply_mask))
