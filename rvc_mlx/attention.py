@@ -1,4 +1,4 @@
-"""Self-attention on CPUs in blocks of scores that stay in the cache.
+"""Self-attention on CPUs in blocks of scores that stay in the cache, with relative positions too.
 
 MLX's CPU backend evaluates exponentials one value at a time on x86, and makes an array of all
 scores: 27 million in every layer of HuBERT for half a minute. Here a block of rows is scored, made
@@ -7,6 +7,7 @@ weights of and used up before the next one, and the exponential is arithmetic th
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from .gru import has_compiler
@@ -55,10 +56,7 @@ def blocked_attention() -> Callable[[mx.array, mx.array, mx.array], mx.array]:
         return (weights @ v) / mx.sum(weights, axis=-1, keepdims=True)
 
     def head(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
-        frames = q.shape[0]
-        count = -(-frames * frames // BLOCK_VALUES)
-        step = -(-frames // count)  # of equal sizes
-        return mx.concatenate([rows(q[i : i + step], k, v) for i in range(0, frames, step)])
+        return mx.concatenate([rows(q[a:b], k, v) for a, b in _blocks(q.shape[0])])
 
     def attend(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
         # every block would copy what does not lie in a row
@@ -67,3 +65,45 @@ def blocked_attention() -> Callable[[mx.array, mx.array, mx.array], mx.array]:
         return mx.stack([mx.stack([head(*parts) for parts in zip(*item, strict=True)]) for item in items])
 
     return attend
+
+
+def blocked_relative_attention() -> Callable[..., mx.array]:
+    """As ``blocked_attention``, with the keys and values of relative positions, ``[2 * reach + 1, d]`` each.
+
+    Only the columns within ``reach`` of a block's rows have them, so no array of all positions is made."""
+    exp = exponential(mx.compile(_mantissa_and_power, shapeless=True) if has_compiler() else _mantissa_and_power)
+
+    def rows(q: mx.array, k: mx.array, v: mx.array, keys: mx.array, values: mx.array, start: int) -> mx.array:
+        count, frames, offsets = q.shape[0], k.shape[0], keys.shape[0]
+        first, width = start - offsets // 2, count + offsets - 1
+        left, right = max(0, first), min(frames, first + width)
+        spans = [span for span in ((0, left), (left, right), (right, frames)) if span[0] < span[1]]
+        middle = spans.index((left, right))
+        scores = [q @ k[a:b].T for a, b in spans]
+        # a row one value longer than ``width`` moves to the right by one with each row
+        band = mx.as_strided(mx.pad(q @ keys.T, [(0, 0), (0, count)]), (count, width), (width, 1))
+        scores[middle] = scores[middle] + band[:, left - first : right - first]
+        peak = functools.reduce(mx.maximum, [mx.max(part, axis=-1, keepdims=True) for part in scores])
+        weights = [exp(part - peak) for part in scores]
+        near = mx.pad(weights[middle], [(0, 0), (left - first, first + width - right)])
+        output = mx.as_strided(near, (count, offsets), (width + 1, 1)) @ values
+        for part, (a, b) in zip(weights, spans, strict=True):
+            output = output + part @ v[a:b]
+        return output / sum(mx.sum(part, axis=-1, keepdims=True) for part in weights)
+
+    def head(q: mx.array, k: mx.array, v: mx.array, keys: mx.array, values: mx.array) -> mx.array:
+        blocks = _blocks(q.shape[0])
+        return mx.concatenate([rows(q[a:b], k, v, keys, values, a) for a, b in blocks])
+
+    def attend(q: mx.array, k: mx.array, v: mx.array, keys: mx.array, values: mx.array) -> mx.array:
+        q, k, v = (mx.contiguous(x) for x in (q, k, v))
+        items = zip(q, k, v, strict=True)
+        return mx.stack([mx.stack([head(*parts, keys, values) for parts in zip(*item, strict=True)]) for item in items])
+
+    return attend
+
+
+def _blocks(frames: int) -> list[tuple[int, int]]:
+    """Rows of equal size whose scores fit the cache."""
+    step = -(-frames // -(-frames * frames // BLOCK_VALUES))
+    return [(start, min(start + step, frames)) for start in range(0, frames, step)]

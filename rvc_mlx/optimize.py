@@ -43,7 +43,7 @@ OPTIMIZATIONS = {
     ),
     "block_attention": Optimization(
         "attention in blocks that fit the cache, with an exponential of its own",
-        _HUBERT, cpu=True, gpu=False, float32_only=True,
+        ("hubert", "synthesizer"), cpu=True, gpu=False, float32_only=True,
     ),
     "two_streams": Optimization(
         "halves of HuBERT's frames and tiles of the decoder on two CPU streams, each with half of the BLAS's threads",

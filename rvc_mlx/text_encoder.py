@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 
 from rvc_common.config import SynthesizerConfig
-from rvc_common.stages import FEATURES, HEADS, SCORES, Carry, Stage, group, leaf, residual
+from rvc_common.stages import FEATURES, HEADS, SCORES, Carry, Stage, group, leaf, residual, run
 
+from .attention import SHORTEST_FRAMES, blocked_relative_attention
 from .fused_conv import LEAKY_RELU, NONE, FusedConv
 from .keys import WINDOW
 from .layers import Layer, Weights
@@ -31,6 +32,25 @@ class RelativeAttention:
         self.last = weights.linear(f"{name}.conv_o")
         self.keys, self.values = (weights.array(weights.state[f"{name}.emb_rel_{part}"][0]) for part in "kv")
         self.scale = 1 / math.sqrt(self.keys.shape[1])
+
+        self.blocked = blocked_relative_attention() if "block_attention" in weights.methods else None
+
+    def at_once(self, whole: Stage) -> Stage:
+        """The stages of ``whole`` for a walk; where nothing is watched or masked, without arrays of all scores."""
+        attend = self.blocked
+        if attend is None:
+            return whole
+
+        def apply(carry: Carry) -> None:
+            if carry["mask"] is not None or carry["x"].shape[1] < SHORTEST_FRAMES:
+                return whole.apply(carry)
+            carry["residual"] = carry["x"]
+            run(self.projections, carry)
+            q, k, v = (self._split(carry.pop(part)) for part in "qkv")
+            y = attend(q * self.scale, k, v, self.keys, self.values)
+            carry["x"] = self.last(y.transpose(0, 2, 1, 3).flatten(2))
+
+        return whole._replace(apply=apply)
 
     def stages(self) -> tuple[Stage, ...]:
         """From ``x [B, T, C]`` and ``mask [B, T, 1]``, or None where nothing is masked."""
@@ -124,8 +144,10 @@ def _encoder(config: SynthesizerConfig, weights: Weights, attentions: list[Relat
 
     parts = [Stage(":mask", apply_mask)]
     for i, attention in enumerate(attentions):
+        whole, total = residual(f"attn_layers.{i}", attention.stages())
         parts += [
-            *residual(f"attn_layers.{i}", attention.stages()),
+            attention.at_once(whole),
+            total,
             norm(f"norm_layers_1.{i}"),
             *_feed_forward(f"ffn_layers.{i}", config.kernel_size, weights),
             norm(f"norm_layers_2.{i}"),
