@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import importlib
 import json
 import os
+import platform
 import signal
+import struct
 import sys
 import traceback
 from collections.abc import Iterable
@@ -23,6 +26,10 @@ from ..base.ports import Port
 from .served import REQUESTS, ServedModel
 
 HIGHEST_PRIORITY = -20
+# the shortest that Linux takes
+SLICE_NS = 100_000
+# numbers of the call sched_setattr, for which C libraries have no function before 2025
+SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 
 
 def serve(model: ServedModel, requests: Iterable[str], answers: TextIO) -> None:
@@ -50,8 +57,6 @@ def _model(backend: str, precision: str, port: str | None) -> ServedModel:
 def _die_with_parent() -> None:
     """On Linux the kernel ends this process with its parent; elsewhere the closed pipe does."""
     if sys.platform == "linux":
-        import ctypes
-
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -67,6 +72,22 @@ def raise_priority() -> None:
         Path("/proc/self/autogroup").write_text(str(HIGHEST_PRIORITY))
 
 
+def shorten_slice() -> None:
+    """A thread that wakes takes its core back at once.
+
+    From version 6.12 on Linux lets it do so from a thread with a longer slice. From one with an equal slice it waits
+    for the end of that, 1.4 to 3 ms, at each of a network's many short sleeps. Threads that start later inherit this.
+    """
+    number = SCHED_SETATTR.get(platform.machine())
+    if sys.platform != "linux" or number is None:
+        return
+    policy, flags, priority, deadline, period = 0, 0, 0, 0, 0
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    # struct sched_attr; a system that does not know of slices ignores this one
+    attributes = struct.pack("=IIQiIQQQ", 48, policy, flags, nice, priority, SLICE_NS, deadline, period)
+    ctypes.CDLL(None).syscall(number, 0, attributes, 0)
+
+
 def main(port: str | None = None) -> None:
     """``port``: as JSON, of a backend that a user's adapter makes (``base.ports.Port``)."""
     parser = argparse.ArgumentParser()
@@ -79,6 +100,7 @@ def main(port: str | None = None) -> None:
     _die_with_parent()
     if args.raised:
         raise_priority()
+        shorten_slice()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     if port is None and plugins.names():  # else a worker that loads no model does without the suites
         importlib.import_module("suites.definitions")
