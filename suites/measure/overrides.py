@@ -11,6 +11,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -61,7 +62,7 @@ def checked(suite: str, words: Iterable[str], sweep: bool = False) -> list[Overr
     for word in words:
         _check_name(suite, word, sweep)
         try:
-            override = OverridesParser.create().parse_override(quoted(word))
+            override = parsed(quoted(word))
         except HydraException:
             raise UserError(f"{word}: {_unreadable(word)}") from None
         if override.is_sweep_override() and not sweep:
@@ -117,8 +118,8 @@ def _nearest_name(suite: str, name: str) -> str:
 def composed(suite: str, words: Sequence[str]) -> DictConfig:
     """What Hydra makes of ``conf/`` and the overrides, not resolved.
 
-    Hydra takes long, so what it made is kept. Plain file names are put in afterwards: they change with every run, and
-    Hydra does nothing else with them."""
+    Hydra takes long over choosing and joining files, so what it made of those is kept. Plain values, which change with
+    every run, are put in afterwards, as Hydra does it; file names without its grammar."""
     names = [word.partition("=")[0] for word in words]
     apart = {
         name: word.partition("=")[2]
@@ -126,10 +127,29 @@ def composed(suite: str, words: Sequence[str]) -> DictConfig:
         if name in SET_LAST and names.count(name) == 1 and quoted(word) != word and not re.search(r"[\\']", word)
     }
     rest = [quoted(word) for name, word in zip(names, words, strict=True) if name not in apart]
-    found = copy.deepcopy(_composed((*plugins.search_path(), f"suite={suite}", *rest)))
+    found = _with_values((*plugins.search_path(), f"suite={suite}"), rest)
     for name, value in apart.items():
         OmegaConf.update(found, name, value)
     return found
+
+
+def _with_values(chosen: tuple[str, ...], words: Sequence[str]) -> DictConfig:
+    """A composition for whoever changes it."""
+    files = [word for word in words if word.partition("=")[0].lstrip("+~") in (*GROUPS, "suite")]
+    values = [parsed(word) for word in words if word not in files]
+    if any(one.is_sweep_override() or one.is_hydra_override() or one.package is not None for one in values):
+        return copy.deepcopy(_composed((*chosen, *words)))  # which Hydra refuses
+    found = copy.deepcopy(_composed((*chosen, *files)))
+    ConfigLoaderImpl._apply_overrides_to_config(values, found)
+    return found
+
+
+@lru_cache(maxsize=256)
+def parsed(word: str) -> Override:
+    """As Hydra's grammar has it.
+
+    Raises ``HydraException``: it cannot be read."""
+    return OverridesParser.create().parse_override(word)
 
 
 @lru_cache(maxsize=128)

@@ -145,6 +145,7 @@ def test_what_is_kept_of_a_composition_is_what_hydra_makes(tmp_path, monkeypatch
     """File names that are put in afterwards too; and whoever changes it has one of his own."""
     for out in (f"{tmp_path}/a b[1]", "it's", "back\\slash", "null", "~/x", "'quoted'", "${oc.env:OWN_FOLDER}/r"):
         words = ["measure=smoke", f"out={out}", f"audio={tmp_path}/x=y.wav", "paths.runs=7", "seed=3"]
+        words += ["~suite.components.decode", "++measure.rounds={min: 3}", "+ports.own.n=1", "durations=[1]", "seed=4"]
         for folder in ("one", "two"):
             monkeypatch.setenv("OWN_FOLDER", folder)
             with initialize_config_dir(str(CONF), version_base="1.3"):
