@@ -8,6 +8,7 @@ import io
 import json
 import lzma
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,9 @@ from suites.base.backends import BACKENDS, THREAD_VARIABLES
 if "PYTEST_XDIST_WORKER" in os.environ:  # one core each: their spinning threads would fight over them
     for name in THREAD_VARIABLES:
         os.environ.setdefault(name, "1")
+
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):  # a hundred processes would each compile the project anew
+    sys.dont_write_bytecode = False
 
 # only now: a library reads these where it is loaded
 import numpy as np
