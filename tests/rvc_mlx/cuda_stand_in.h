@@ -2,6 +2,7 @@
 // instructions, in two orders. Copies to shared memory happen when they are waited for, and not before; addresses
 // outside the arrays, and shared memory that nothing has written, are faults. Products of a warpgroup are made when they
 // are waited for, and see what was copied and published.
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cmath>
@@ -38,9 +39,10 @@ struct Copy { void* to; const float* from; bool inside; };
 struct Product { float* sums; int tiles; unsigned a[4]; const char* b; int rows; bool add, half; };
 struct Meeting { int size = 0, arrived = 0; long generation = 0; };
 struct Fiber {
-  ucontext_t context;
-  std::vector<char> stack = std::vector<char>(1 << 18);
-  bool done = false;
+  ucontext_t start;
+  jmp_buf place;
+  std::unique_ptr<char[]> stack{new char[1 << 18]};
+  bool begun = false, done = false;
   int id = 0;
   std::vector<Copy> open;
   std::deque<std::vector<Copy>> groups;
@@ -56,16 +58,24 @@ std::vector<std::unique_ptr<Fiber>> fibers;
 std::vector<Meeting> warps;
 Meeting block;
 Fiber* self;
-ucontext_t home;
+jmp_buf home;
 Index block_index, grid;
 int threads;
 void (*body)();
 
 [[noreturn]] inline void fault(const char* what) { std::fprintf(stderr, "thread %d: %s\n", self->id, what); std::abort(); }
+// not swapcontext, which asks the system for its mask of signals each time
+__attribute__((noinline)) inline void leave() { if (!_setjmp(self->place)) _longjmp(home, 1); }
+__attribute__((noinline)) inline void enter() {
+  if (_setjmp(home)) return;
+  if (self->begun) _longjmp(self->place, 1);
+  self->begun = true;
+  setcontext(&self->start);
+}
 inline void meet(Meeting& meeting) {
   const long mine = meeting.generation;
   if (++meeting.arrived == meeting.size) { meeting.arrived = 0; meeting.generation++; return; }
-  while (meeting.generation == mine) swapcontext(&self->context, &home);
+  while (meeting.generation == mine) leave();
 }
 inline Fiber& lane(int i) { return *fibers[self->id / 32 * 32 + i]; }
 inline void meet_warp() { meet(warps[self->id / 32]); }
@@ -105,7 +115,7 @@ inline float word(unsigned bits) { return __uint_as_float(bits & 0xffffe000u); }
 inline void entry() {
   body();
   self->done = true;
-  swapcontext(&self->context, &home);
+  leave();
 }
 inline void run_block(int order) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
@@ -118,16 +128,16 @@ inline void run_block(int order) {
     fibers.push_back(std::make_unique<Fiber>());
     Fiber& fiber = *fibers.back();
     fiber.id = i;
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.data();
-    fiber.context.uc_stack.ss_size = fiber.stack.size();
-    makecontext(&fiber.context, entry, 0);
+    getcontext(&fiber.start);
+    fiber.start.uc_stack.ss_sp = fiber.stack.get();
+    fiber.start.uc_stack.ss_size = 1 << 18;
+    makecontext(&fiber.start, entry, 0);
   }
   for (bool going = true; going;) {
     going = false;
     for (int i = 0; i < threads; i++) {
       self = fibers[order ? threads - 1 - i : i].get();
-      if (!self->done) { going = true; swapcontext(&home, &self->context); }
+      if (!self->done) { going = true; enter(); }
     }
   }
 }

@@ -54,25 +54,26 @@ def compiled(folder: Path, tile: Tile, split: bool, shared: int, warpgroups: boo
     sizes = f"#define SHARED_BYTES {shared}\n#define WARPGROUPS {int(warpgroups)}\n"
     source.write_text(f'{sizes}#include "{HERE}/cuda_stand_in.h"\n{COMMON}\n{main}')
     library = source.with_suffix(".so")
-    command = ["g++", "-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-o", str(library), str(source)]
+    command = ["g++", "-std=c++17", "-O1", "-w", "-U_FORTIFY_SOURCE", "-shared", "-fPIC", "-o", library, source]
     subprocess.run(command, check=True, timeout=120)
     return ctypes.CDLL(str(library))
 
 
 @pytest.fixture
-def emulated(tmp_path, monkeypatch):
+def emulated(tmp_path_factory, monkeypatch):
     """``mx.fast.cuda_kernel`` runs its source on stand-ins; returns the order of threads to set, and whether there are
     products of warpgroups."""
     if shutil.which("g++") is None:
         pytest.skip("there is no g++")
-    order = {"now": 0, "warpgroups": True}
+    order, folder = {"now": 0, "warpgroups": True}, tmp_path_factory.getbasetemp() / "cuda"
+    folder.mkdir(exist_ok=True)
 
     def launch(layer_of, shared, summing):
         def call(inputs, grid, threadgroup, output_shapes, output_dtypes, template=()):
             values = dict(template)
             if not summing:
                 tile = Tile(*(values[k] for k in ("BM", "BN", "BK")), (values["WARPS_M"], values["WARPS_N"]))
-                layer_of["library"] = compiled(tmp_path, tile, bool(values["SPLIT"]), shared, order["warpgroups"])
+                layer_of["library"] = compiled(folder, tile, bool(values["SPLIT"]), shared, order["warpgroups"])
             library = layer_of["library"]
             arrays = [np.ascontiguousarray(np.array(a)) for a in inputs]
             if summing:
