@@ -7,7 +7,7 @@ the dump says ``local``. What follows from all of them together is in ``verdict`
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -198,13 +198,13 @@ class Judge:
     def _unknown(self, found: JudgedProbe, one: Dumped, places: Mapping[str, int]) -> None:
         """A name that no stage has: the stage whose value it is, else the name that is nearest."""
         shown = f"{one.role}/{one.name}" if one.role else one.name
-        near = difflib.get_close_matches(one.name, found.probe.names, n=1, cutoff=0.5)
-        hint = f"; did you mean `{near[0]}`?" if near else "; bundle.json lists the names"
         if (read := self._read(found, one)) is None:
             return
         taken = {judged.place for judged in found.own}
         same = self.holds(found.probe, *read, without=taken)
         if same is None:
+            # of more names than these the first alone is told: the nearest of hundreds takes a while to find
+            hint = _nearest_name(one.name, found.probe.names) if len(found.unknown) <= MOST_UNKNOWN else ""
             found.unknown.append(f"`{shown}` is no stage of this bundle{hint}")
             return
         found.notes.append(
@@ -336,6 +336,11 @@ def _distance(value: np.ndarray, reference: np.ndarray) -> Figures:
 
 def _alike(level: float, other: float) -> bool:
     return abs(level - other) <= SAME_LEVEL * max(level, other)
+
+
+def _nearest_name(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean `{near[0]}`?" if near else "; bundle.json lists the names"
 
 
 def _widened(limit: Limit, kind: str, value: Value) -> Limit:
