@@ -7,6 +7,7 @@ have neither: they are exact, or right to a few units in the last place.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from rvc_common import steps
 from suites.inputs import recipe
@@ -44,16 +46,27 @@ class Side:
 
     def model(self, manifest: str, seed: int) -> Any:
         if (manifest, seed) not in self.built:
-            about, state = weights(manifest, seed)
-            if manifest == "rmvpe":
-                made = self.module("rmvpe").RMVPE.from_state_dict(state, **self.options)
-            elif manifest.startswith("hubert"):
-                made = self.module("hubert").Hubert.from_state_dict(state, **self.options)
-            else:
-                facts = (about["config_list"], about["version"], bool(about["f0"]), about["vocoder"])
-                made = self.module("synthesizer").Synthesizer.from_state_dict(state, *facts, **self.options)
-            self.built[manifest, seed] = made
+            self.built[manifest, seed] = self._made(manifest, seed)
         return self.built[manifest, seed]
+
+    def _made(self, manifest: str, seed: int) -> Any:
+        about, state = weights(manifest, seed)
+        with undrawn():
+            if manifest == "rmvpe":
+                return self.module("rmvpe").RMVPE.from_state_dict(state, **self.options)
+            if manifest.startswith("hubert"):
+                return self.module("hubert").Hubert.from_state_dict(state, **self.options)
+            facts = (about["config_list"], about["version"], bool(about["f0"]), about["vocoder"])
+            return self.module("synthesizer").Synthesizer.from_state_dict(state, *facts, **self.options)
+
+
+@contextlib.contextmanager
+def undrawn() -> Iterator[None]:
+    """PyTorch draws no first weights, which loading replaces: for a full network that takes long."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("kaiming_uniform_", "uniform_", "normal_"):
+            patch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
+        yield
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import small_models
-from test_golden import FACTOR, IDS, JITTER_FACTOR, SIDES, Arrays, Side, filter_limit, judge, recorded
+from test_golden import FACTOR, IDS, JITTER_FACTOR, SIDES, Arrays, Side, filter_limit, judge, recorded, undrawn
 
 from rvc_common import steps
 from rvc_common.stages import SAMPLES, Stage, group
@@ -54,12 +54,13 @@ def weights(manifest: str, seed: int) -> tuple[dict[str, Any], Arrays]:
 @functools.lru_cache(maxsize=8)
 def built(side: Side, manifest: str, seed: int, profile: str) -> Any:
     about, state = weights(manifest, seed)
-    if manifest == "rmvpe":
-        return side.module("rmvpe").RMVPE.from_state_dict(state, profile=profile, **side.options)
-    if manifest == "hubert_contentvec":
-        return side.module("hubert").Hubert.from_state_dict(state, **side.options)
-    facts = (about["config_list"], about["version"], bool(about["f0"]), about["vocoder"])
-    return side.module("synthesizer").Synthesizer.from_state_dict(state, *facts, profile=profile, **side.options)
+    with undrawn():
+        if manifest == "rmvpe":
+            return side.module("rmvpe").RMVPE.from_state_dict(state, profile=profile, **side.options)
+        if manifest == "hubert_contentvec":
+            return side.module("hubert").Hubert.from_state_dict(state, **side.options)
+        facts = (about["config_list"], about["version"], bool(about["f0"]), about["vocoder"])
+        return side.module("synthesizer").Synthesizer.from_state_dict(state, *facts, profile=profile, **side.options)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -297,9 +297,11 @@ STRICT = ["synth_v2_40k_f0", "synth_v2_32k_f0_mrf", "synth_v2_24k_f0_refinegan",
 
 @pytest.mark.parametrize("side", ["reference_torch", "rvc_mlx"])
 @pytest.mark.parametrize("name", STRICT)
-def test_every_key_is_needed_and_no_other(side, name):
-    state, build = voice_state(name), module(side, "synthesizer").Synthesizer.from_state_dict
-    options = SIDES[side]
+def test_every_key_is_needed_and_no_other(side, name, monkeypatch):
+    code, state, options = module(side, "synthesizer"), voice_state(name), SIDES[side]
+    build = code.Synthesizer.from_state_dict
+    if side == "reference_torch":  # keys are checked before its network is filled, so that one serves all
+        monkeypatch.setattr(code, "Network", functools.cache(code.Network))
     for key in list(state)[:: max(1, len(state) // 8)]:
         rest = {k: v for k, v in state.items() if k != key}
         for wrong in (rest, rest | {f"{key}x": state[key]}, rest | {key: state[key][..., None]}):
