@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+from . import streams
 from .gru import has_compiler
 from .runtime import mx
 
@@ -56,7 +57,7 @@ def blocked_attention() -> Callable[[mx.array, mx.array, mx.array], mx.array]:
         return (weights @ v) / mx.sum(weights, axis=-1, keepdims=True)
 
     def head(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
-        return mx.concatenate([rows(q[a:b], k, v) for a, b in _blocks(q.shape[0])])
+        return mx.concatenate([_begun(rows(q[a:b], k, v)) for a, b in _blocks(q.shape[0])])
 
     def attend(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
         # every block would copy what does not lie in a row
@@ -67,10 +68,11 @@ def blocked_attention() -> Callable[[mx.array, mx.array, mx.array], mx.array]:
     return attend
 
 
-def blocked_relative_attention() -> Callable[..., mx.array]:
+def blocked_relative_attention(two_streams: bool = False) -> Callable[..., mx.array]:
     """As ``blocked_attention``, with the keys and values of relative positions, ``[2 * reach + 1, d]`` each.
 
-    Only the columns within ``reach`` of a block's rows have them, so no array of all positions is made."""
+    ``two_streams``: the heads in turns. Only the columns within ``reach`` of a block's rows have them, so no array of
+    all positions is made."""
     exp = exponential(mx.compile(_mantissa_and_power, shapeless=True) if has_compiler() else _mantissa_and_power)
 
     def rows(q: mx.array, k: mx.array, v: mx.array, keys: mx.array, values: mx.array, start: int) -> mx.array:
@@ -93,14 +95,26 @@ def blocked_relative_attention() -> Callable[..., mx.array]:
 
     def head(q: mx.array, k: mx.array, v: mx.array, keys: mx.array, values: mx.array) -> mx.array:
         blocks = _blocks(q.shape[0])
-        return mx.concatenate([rows(q[a:b], k, v, keys, values, a) for a, b in blocks])
+        return mx.concatenate([_begun(rows(q[a:b], k, v, keys, values, a)) for a, b in blocks])
 
     def attend(q: mx.array, k: mx.array, v: mx.array, keys: mx.array, values: mx.array) -> mx.array:
         q, k, v = (mx.contiguous(x) for x in (q, k, v))
-        items = zip(q, k, v, strict=True)
-        return mx.stack([mx.stack([head(*parts, keys, values) for parts in zip(*item, strict=True)]) for item in items])
+        items = [parts for item in zip(q, k, v, strict=True) for parts in zip(*item, strict=True)]
+        works = [functools.partial(head, *parts, keys, values) for parts in items]
+        if two_streams:
+            mx.eval(items, keys, values)
+            heads = streams.in_turns(works)
+        else:
+            heads = [work() for work in works]
+        return mx.stack(heads).reshape(q.shape)
 
     return attend
+
+
+def _begun(block: mx.array) -> mx.array:
+    """Left to itself MLX takes the first step of many blocks, then the second of each: all scores at once again."""
+    mx.async_eval(block)
+    return block
 
 
 def _blocks(frames: int) -> list[tuple[int, int]]:

@@ -33,7 +33,9 @@ class RelativeAttention:
         self.keys, self.values = (weights.array(weights.state[f"{name}.emb_rel_{part}"][0]) for part in "kv")
         self.scale = 1 / math.sqrt(self.keys.shape[1])
 
-        self.blocked = blocked_relative_attention() if "block_attention" in weights.methods else None
+        self.blocked = None
+        if "block_attention" in weights.methods:
+            self.blocked = blocked_relative_attention("two_streams" in weights.methods)
 
     def at_once(self, whole: Stage) -> Stage:
         """The stages of ``whole`` for a walk; where nothing is watched or masked, without arrays of all scores."""

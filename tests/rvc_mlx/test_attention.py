@@ -71,9 +71,12 @@ def test_blocks_with_relative_positions(monkeypatch, frames, values):
     rng = np.random.default_rng(frames)
     q, k, v = rng.standard_normal((3, 2, 2, frames, 12), np.float32)
     keys, offsets = rng.standard_normal((2, 21, 12), np.float32)
-    got = np.array(attention.blocked_relative_attention()(*(mx.array(x) for x in (q, k, v, keys, offsets))))
-    assert got.shape == q.shape
-    assert np.abs(got - exact_relative(q, k, v, keys, offsets)).max() < 3e-6
+    want = exact_relative(q, k, v, keys, offsets)
+    for two_streams in (False, True):
+        attend = attention.blocked_relative_attention(two_streams)
+        got = np.array(attend(*(mx.array(x) for x in (q, k, v, keys, offsets))))
+        assert got.shape == q.shape
+        assert np.abs(got - want).max() < 3e-6
 
 
 @pytest.mark.parametrize(("frames", "lengths", "own"), [(127, 127, False), (128, 128, True), (140, 139, False)])
@@ -82,8 +85,8 @@ def test_the_text_encoder_without_all_scores(monkeypatch, frames, lengths, own):
     seen = []
     blocked = attention.blocked_relative_attention
 
-    def counted():
-        attend = blocked()
+    def counted(two_streams):
+        attend = blocked(two_streams)
         return lambda q, *rest: seen.append(q.shape) or attend(q, *rest)
 
     monkeypatch.setattr(text_encoder, "blocked_relative_attention", counted)
