@@ -11,45 +11,16 @@ import functools
 from collections.abc import Callable
 
 from . import streams
-from .gru import has_compiler
+from .exponential import exponential
 from .runtime import mx
 
 BLOCK_VALUES = 1 << 17  # scores of a block: half a MiB
 SHORTEST_FRAMES = 128  # of less MLX's own attention is as fast
-# exp(r) = 1 + r + r^2 P(r) for |r| <= log(2) / 2, highest power first, and log(2) in two parts, the
-# first one short enough for exact products: expf of the Cephes library (Moshier)
-EXP_P = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
-LOG_2_HIGH, LOG_2_LOW, LOG_2_E = 0.693359375, -2.12194440e-4, 1.44269504088896341
-ROUNDS = 12582912.0  # 1.5 * 2 ** 23: a small number added to it loses its fraction, to the nearest integer
-SMALLEST = -87.0  # exp of less is no normal float32
-
-Pair = tuple[mx.array, mx.array]
-
-
-def _mantissa_and_power(x: mx.array) -> Pair:
-    """Of exp(x), x <= 0: a factor near one, and the bits of the power of two that it is to be multiplied by."""
-    x = mx.where(x < SMALLEST, SMALLEST, x)  # mx.maximum and mx.round are not vectorised on x86
-    power = (x * LOG_2_E + ROUNDS) - ROUNDS
-    r = x - power * LOG_2_HIGH - power * LOG_2_LOW
-    p = EXP_P[0] * r + EXP_P[1]
-    for coefficient in EXP_P[2:]:
-        p = p * r + coefficient
-    return p * r * r + r + 1.0, (power.astype(mx.int32) + 127) * (1 << 23)
-
-
-def exponential(parts: Callable[[mx.array], Pair] = _mantissa_and_power) -> Callable[[mx.array], mx.array]:
-    """exp of float32 values that are not positive; below -87 as of -87."""
-
-    def exp(x: mx.array) -> mx.array:
-        factor, bits = parts(x)
-        return factor * bits.view(mx.float32)
-
-    return exp
 
 
 def blocked_attention() -> Callable[[mx.array, mx.array, mx.array], mx.array]:
     """``softmax(q k^T) v`` of ``[B, h, T, d]``, for float32; ``q`` has been scaled."""
-    exp = exponential(mx.compile(_mantissa_and_power, shapeless=True) if has_compiler() else _mantissa_and_power)
+    exp = exponential()
 
     def rows(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
         scores = q @ k
@@ -73,7 +44,7 @@ def blocked_relative_attention(two_streams: bool = False) -> Callable[..., mx.ar
 
     ``two_streams``: the heads in turns. Only the columns within ``reach`` of a block's rows have them, so no array of
     all positions is made."""
-    exp = exponential(mx.compile(_mantissa_and_power, shapeless=True) if has_compiler() else _mantissa_and_power)
+    exp = exponential()
 
     def rows(q: mx.array, k: mx.array, v: mx.array, keys: mx.array, values: mx.array, start: int) -> mx.array:
         count, frames, offsets = q.shape[0], k.shape[0], keys.shape[0]

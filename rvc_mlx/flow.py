@@ -9,6 +9,7 @@ from __future__ import annotations
 from rvc_common.config import SynthesizerConfig
 from rvc_common.stages import Carry, Stage, group, leaf
 
+from . import exponential
 from .keys import FLOW_KERNEL as KERNEL
 from .keys import FLOW_LAYERS as LAYERS
 from .keys import FLOWS
@@ -25,7 +26,8 @@ class WaveNet:
     """Gated convolutions conditioned on the speaker; the last layer has only a skip output."""
 
     def __init__(self, name: str, channels: int, weights: Weights) -> None:
-        self.channels, self.gate = channels, weights.fused(_gate)
+        self.channels = channels
+        self.gate = exponential.gate() if "exponential_gate" in weights.methods else weights.fused(_gate)
         self.cond_layer = weights.linear(f"{name}.cond_layer")
         self.in_layers = [weights.conv(f"{name}.in_layers.{i}", padding=KERNEL // 2) for i in range(LAYERS)]
         self.res_skip_layers = [weights.linear(f"{name}.res_skip_layers.{i}") for i in range(LAYERS)]
