@@ -15,7 +15,7 @@ from suites.base.records import read_lines
 from suites.base.run_folder import RunFolder
 from suites.trace import findings
 from suites.trace.findings import Finding
-from suites.trace.walk import FAULT, INHERITED, NOT_JUDGED, OK, REFERENCE_WRONG
+from suites.trace.walk import CALL, FAULT, INHERITED, NOT_JUDGED, OK, REFERENCE_WRONG
 
 Row = Mapping[str, Any]
 VERDICTS = {
@@ -165,6 +165,8 @@ def full_lines(rows: Sequence[Row]) -> list[list[str]]:
     return lines
 
 
+# the probes whose calls alone were compared, as one walk
+CALLS = "calls"
 VALIDATION_HEADINGS = (
     "part", "values", "local: max abs", "relative", "% of limit",
     "accumulated: max abs", "relative", "corr - 1", "status",
@@ -308,5 +310,5 @@ def used_optimisations(trace: Trace) -> str:
 def by_walk(trace: Trace) -> dict[tuple[str, str], list[Line]]:
     found: dict[tuple[str, str], list[Line]] = {}
     for row in trace.rows:
-        found.setdefault((row["variant"], row["probe"]), []).append(row)
+        found.setdefault((row["variant"], CALLS if row["path"] == CALL else row["probe"]), []).append(row)
     return found

@@ -94,8 +94,8 @@ class BundleRun(Sides):
         weights = [self._weights(name, folder) for name in self.weights if name in self._loaded]
         try:
             with scratch_folder() as scratch, self.started(scratch):
-                # those that are not plain reach what rvc_mlx alone has
-                wanted = [one for one in self.probes(self.seconds(plain=False)) if one.plain]
+                # those that are not plain reach what rvc_mlx alone has, and of a call alone there are no stages
+                wanted = [one for one in self.probes(self.seconds(plain=False)) if one.plain and one.walked]
                 probes = [self._probe(one, folder) for one in wanted]
                 described = self.described()
         except (WorkerError, WorkerLost) as error:

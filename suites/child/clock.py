@@ -59,6 +59,22 @@ def seconds_of(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def slowed(call: Callable[[], Any], share: float, synchronize: Callable[[], object]) -> Callable[[], Any]:
+    """The call, which takes longer by a share."""
+
+    def longer() -> Any:
+        start = time.perf_counter()
+        result = call()
+        synchronize()
+        now = time.perf_counter()
+        until = now + (now - start) * share
+        while time.perf_counter() < until:  # busy, as real work would be
+            pass
+        return result
+
+    return longer
+
+
 def is_steady(seconds: Sequence[float]) -> bool:
     """Whether calls have stopped becoming faster; ``seconds``: of all of them, from the first one on."""
     before, latest = seconds[:-STEADY_CALLS], seconds[-STEADY_CALLS:]

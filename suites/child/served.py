@@ -23,7 +23,7 @@ import numpy as np
 from ..base.backends import BACKENDS, DTYPES, THREAD_VARIABLES
 from ..base.statistics import largest_rest_s
 from .adapters import Adapter, check_framework, load_adapter
-from .clock import clock, is_steady, seconds_of, timed
+from .clock import clock, is_steady, seconds_of, slowed, timed
 from .memory import peak_rss_bytes, reset_peak, rss_bytes
 
 if TYPE_CHECKING:
@@ -193,20 +193,7 @@ class ServedModel:
         return {}
 
     def _slowed(self, name: str, call: Callable[[], Any]) -> Callable[[], Any]:
-        if name not in self._slowdowns:
-            return call
-
-        def longer() -> Any:
-            start = time.perf_counter()
-            result = call()
-            self._adapter.synchronize()
-            now = time.perf_counter()
-            until = now + (now - start) * self._slowdowns[name]
-            while time.perf_counter() < until:  # busy, as real work would be
-                pass
-            return result
-
-        return longer
+        return slowed(call, self._slowdowns[name], self._adapter.synchronize) if name in self._slowdowns else call
 
     def cold(self, request: Request) -> Answer:
         """The first call in this process, with its memory; a second one if asked."""
@@ -296,19 +283,18 @@ class ServedModel:
         """Begin to walk the model on the prepared inputs: as the reference, or as the side compared with it."""
         from .walks import TF32_UNIT, ReferenceWalk, TracedWalk, operations
 
-        def begin(model: Any) -> Any:
-            return self._suite.walk(model, self._inputs, self._settings | request["settings"])
-
+        own = self._begun(request, self._model)
         if not request["reference"]:
-            self._traced_walk = TracedWalk(begin(self._model), begin(self._model), request["sample_rate"])
+            self._traced_walk = TracedWalk(own, self._begun(request, self._model), request["sample_rate"])
             return {}
         exact = self._exact() if request["exact"] else None
-        fed, chained = (None, None) if exact is None else (begin(exact), begin(exact))
+        fed, chained = (None, None) if exact is None else (self._begun(request, exact) for _ in range(2))
         least = TF32_UNIT if self._precision == "tf32" else 0.0
-        self._reference_walk = ReferenceWalk(
-            begin(self._model), fed, chained, least, operations(self._suite.models(self._model))
-        )
+        self._reference_walk = ReferenceWalk(own, fed, chained, least, operations(self._suite.models(self._model)))
         return {}
+
+    def _begun(self, request: Request, model: Any) -> Any:
+        return self._suite.walk(model, self._inputs, self._settings | request["settings"])
 
     def trace_next(self, request: Request) -> Answer:
         """The next stage; of the reference, which follows the other side, the stage ``until``."""
@@ -337,19 +323,25 @@ class ServedModel:
         """Compare two more walks with each other at the stage ``until``: a stage that keeps nothing repeats itself."""
         from .walks import TracedWalk
 
-        one, other = (
-            self._suite.walk(self._model, self._inputs, self._settings | request["settings"]) for _ in range(2)
-        )
+        one, other = (self._begun(request, self._model) for _ in range(2))
         return {"again": TracedWalk(one, other).again(request["until"], request["entry"])}
 
     def trace_call(self, request: Request) -> Answer:
-        """Compare the call as users make it with the stages that have just been walked; if asked, in small pieces."""
+        """The call as users make it, if asked in small pieces: compared with the stages that have just been walked, or
+        with the result in the file ``against``; of the reference, written to the file ``keep``."""
+        from ..metrics.parity import figures
+
         pieces = self._adapter.small_pieces() if request["pieces"] else contextlib.nullcontext()
         if pieces is None:
             return {"added": None}
         with pieces:
             result = self._suite.call(self._model, self._inputs, self._settings | request["settings"])
-            return {"added": self._traced_walk.whole(result)}
+        if "keep" in request:
+            np.save(request["keep"], result)
+            return {}
+        if "against" in request:
+            return {"added": figures(result, np.load(request["against"]))}
+        return {"added": self._traced_walk.whole(result)}
 
     def stages(self, request: Request) -> Answer:
         """What a port yields stage by stage: see ``port.ServedPort``."""

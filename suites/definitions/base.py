@@ -56,12 +56,16 @@ Calls = dict[str, Callable[[], Result]]
 class Probe(NamedTuple):
     """One input that a trace walks a model on. ``settings`` go over the suite's.
 
-    ``plain``: whether it is walked also with every optimisation off."""
+    ``plain``: whether also with every optimisation off. ``walked``: in any case; else its call is compared, which
+    takes a small part of the time, and its stages only where that differs. ``pieces``: whether such a call is made in
+    small pieces, too."""
 
     name: str
     inputs: Results
     settings: dict[str, Any] = {}  # noqa: RUF012  (never written to)
     plain: bool = True
+    walked: bool = True
+    pieces: bool = True
 
 
 class Validated(NamedTuple):

@@ -92,7 +92,7 @@ def measure(precision: str, backends: str | None, quick: bool) -> tuple[dict[str
 
 def _rows(run: TraceRun, sample: Sample, folder: Path) -> Iterator[dict[str, Any]]:
     with run.started(folder):
-        probes = run.probes(sample.seconds)
+        probes = [probe for probe in run.probes(sample.seconds) if probe.walked]
         for variant in (CONFIGURED, PLAIN) if sample.plain else (CONFIGURED,):
             if variant == PLAIN:
                 run.load_other("none")

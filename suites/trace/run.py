@@ -221,9 +221,9 @@ class TraceRun(Sides):
             worker.ask("prepare", self.timeout_s, inputs=files)
             common = {"exact": False, "sample_rate": self.sample_rate, "settings": probe.settings}
             worker.ask("trace_open", self.timeout_s, reference=False, **common)
-            while worker.ask("trace_next", self.timeout_s)["path"] is not None:
+            while probe.walked and worker.ask("trace_next", self.timeout_s)["path"] is not None:
                 pass
-            for pieces in (False, True):
+            for pieces in (False, True) if probe.pieces else (False,):
                 worker.ask("trace_call", self.timeout_s, settings=probe.settings, pieces=pieces)
 
     def _variants(self) -> Iterator[Stage]:

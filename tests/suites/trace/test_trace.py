@@ -19,8 +19,9 @@ from suites.definitions.base import Probe
 from suites.measure.launch import WorkerError
 from suites.metrics.audio import compare_audio
 from suites.metrics.floors import Tolerances
+from suites.metrics.parity import figures
 from suites.trace.findings import first_fault, lost_at
-from suites.trace.walk import FAULT, OK, REFERENCE_WRONG, WHOLE, Pair, ProbeTrace
+from suites.trace.walk import CALL, FAULT, OK, REFERENCE_WRONG, WHOLE, Pair, ProbeTrace
 
 IDENTITY = {"suite": "none", "backend": "mlx_cpu", "reference": "torch_cpu", "precision": "fp32", "profile": "applio"}
 Change = Callable[[tuple[Stage, ...]], tuple[Stage, ...]]
@@ -89,17 +90,24 @@ class Local(Pair):
     def trace_again(self, worker: str, until: str, entry: str, **_: Any) -> dict[str, Any]:
         return {"again": TracedWalk(self.begin(worker), self.begin(worker)).again(until, entry)}
 
-    def trace_call(self, worker: str, pieces: bool, **_: Any) -> dict[str, Any]:
+    def trace_call(self, worker: str, pieces: bool, keep: str = "", against: str = "", **_: Any) -> dict[str, Any]:
         if pieces:
             return {"added": None}
         *_, last = self.begin(worker)
-        result = last.carry["x"] if self.call is None else self.call(last.carry["x"])
+        result = last.carry["x"] if self.call is None or keep else self.call(last.carry["x"])
+        if keep:
+            np.save(keep, result)
+            return {}
+        if against:
+            return {"added": figures(result, np.load(against))}
         return {"added": self.walks[worker].whole(result)}
 
 
-def rows_of(other: tuple[Stage, ...], reference: tuple[Stage, ...] = STAGES, call: Any = None) -> list[Row]:
+def rows_of(
+    other: tuple[Stage, ...], reference: tuple[Stage, ...] = STAGES, call: Any = None, **options: bool
+) -> list[Row]:
     pair = Local(other, reference, call)
-    return list(ProbeTrace(pair, Probe("p", {"x": INPUT}), "v", Tolerances("none", {})).rows())
+    return list(ProbeTrace(pair, Probe("p", {"x": INPUT}, **options), "v", Tolerances("none", {})).rows())
 
 
 def after(path: str, function: Callable[[Any], Any], entry: str = "x") -> tuple[Stage, ...]:
@@ -132,6 +140,34 @@ def test_equal_sides_are_clean():
     assert {row.path for row in rows} == {"a", "b.0", "b.1", "b.2", "codes", "c", WHOLE}
     assert all(row.status == OK for row in rows)
     assert all(row.added["max_abs"] == 0 for row in rows)
+
+
+def test_a_call_that_agrees_is_not_walked():
+    rows = rows_of(STAGES, walked=False)
+    assert [(row.path, row.status, row.added["max_abs"]) for row in rows] == [(CALL, OK, 0)]
+    assert rows[0].shape == list(INPUT.shape)
+    nearly = rows_of(after("c", lambda x: x * np.float32(1 + 5e-6)), walked=False)
+    assert [row.path for row in nearly] == [CALL]
+
+
+def test_a_call_that_differs_is_walked_and_the_stages_decide():
+    fault = fault_of(rows_of(after("b.1", lambda x: x * np.float32(1.01)), walked=False))
+    assert fault.path == "b.1"
+    # of a call that is wrong beside its stages, as of any other; and of one that raises
+    assert fault_of(rows_of(STAGES, call=lambda x: x * 1.1, walked=False)).path == WHOLE
+
+    def refuse(x: Any) -> Any:
+        raise ValueError("no")
+
+    assert "raises no" in fault_of(rows_of(STAGES, call=refuse, walked=False)).added["reason"]
+
+
+def test_a_step_of_16_bit_audio_is_rounding():
+    codes = (Stage("x", lambda carry: carry.update(x=np.arange(2000, dtype=np.int16))),)
+    moved = (Stage("x", lambda carry: carry.update(x=np.arange(2000, dtype=np.int16) + (np.arange(2000) == 7))),)
+    assert [row.path for row in rows_of(moved, codes, walked=False)] == [CALL]
+    down = (Stage("x", lambda carry: carry.update(x=np.arange(2000, dtype=np.int16) - 1)),)
+    assert fault_of(rows_of(down, codes, walked=False)).path == "x"
 
 
 def test_rounding_is_no_fault():
