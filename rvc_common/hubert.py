@@ -82,11 +82,24 @@ class Hubert(Model):
         with self.on_device("extract"):
             return self._result(self.extracting, self._entered(check_content_audio(audio)), np.ndim(audio) == 2)
 
-    def encode(self, extracted: np.ndarray, version: str = "v2", profile: str = "applio") -> np.ndarray:
-        """What follows ``extract``: ``[H, 512]`` or ``[B, H, 512]`` to ``[.., H, 768 or 256]``."""
+    def encode(
+        self, extracted: np.ndarray, version: str = "v2", profile: str = "applio", layers: int | None = None
+    ) -> np.ndarray:
+        """What follows ``extract``: ``[H, 512]`` or ``[B, H, 512]`` to ``[.., H, 768 or 256]``; ``layers``: the first
+        so many of the transformer, without ``final_proj``."""
         with self.on_device("encode"):
-            carry: Carry = {"x": self.to_device(extracted.reshape(-1, *extracted.shape[-2:]))}
-            return self._result(self._encoding(version, profile), carry, np.ndim(extracted) == 3, None, extracted)
+            stages = self._encoding(version, profile) if layers is None else self._encoding_stages(layers, False)
+            return self._result(stages, self._encoded(extracted), np.ndim(extracted) == 3, None, extracted)
+
+    def _encoded(self, extracted: np.ndarray) -> Carry:
+        return {"x": self.to_device(extracted.reshape(-1, *extracted.shape[-2:]))}
+
+    def walk_layers(self, extracted: np.ndarray, layers: int) -> Iterator[Event]:
+        """``encode`` with so many layers, stage by stage."""
+        return self.stepped(self._walk_layers(extracted, layers))
+
+    def _walk_layers(self, extracted: np.ndarray, layers: int) -> Iterator[Event]:
+        yield from walk(self._encoding_stages(layers, False), self._encoded(extracted))
 
     def _result(
         self,

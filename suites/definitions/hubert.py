@@ -8,6 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from rvc_common.checks import PROFILES
+from rvc_common.hubert import WEBUI_V1_LAYERS
+
 from ..inputs.recordings import SAMPLE_RATE, Audio
 from ..metrics.limits import Limits
 from ..metrics.parity import Figures
@@ -21,6 +24,13 @@ FLOOR_SECONDS = 15
 RECEPTIVE_SAMPLES, HOP_SAMPLES = 400, 320
 # of a batch: an even number of frames after each of the seven convolutions, where the clip of a trace has odd ones
 EVEN_SAMPLES = 8475
+# frames of calls that are compared alone, each with other samples than its frames need and another level: below and
+# at the lengths from which rvc_mlx takes other ways (its SHORTEST_...), and every remainder of its blocks of four
+OTHER_FRAMES = {2: 1.0, 3: 1e-4, 6: 30.0, 9: 1.0, 13: 1e-2, 16: 0.5, 63: 1.0, 64: 0.1, 101: 1.0, 127: 0.3, 128: 1.0}
+# from so many on a call takes long with every optimisation off
+LONG_CALL_FRAMES = 60
+# longer than any segment but those of quiet recordings; the transformer's first layer alone takes so many
+LONG_FRAMES = 2200
 # of one frame each: products of only a few rows are more exact in PyTorch than a floor of other sizes allows for
 SHORT_ITEMS = 16
 
@@ -77,16 +87,26 @@ class Hubert(Suite):
             found |= {f"{kind}_{name}": call() for name, call in self.calls(one, head, settings).items()}
         return found
 
+    def facts(self, model: Any) -> dict[str, Any]:
+        own = {"conv_channels": model.config.conv_channels, "projected": model.config.projected is not None}
+        return super().facts(model) | own | {"layers": model.config.layers}
+
     def walk(self, model: Any, given: Results, settings: Settings) -> Iterator[Any]:
+        if "extracted" in given:
+            return model.walk_layers(given["extracted"], 1)
         return model.walk(given["audio"], settings["version"], settings["profile"])
 
     def call(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
+        if "extracted" in given:
+            return model.encode(given["extracted"], layers=1)
         found = model.features(given["audio"], settings["version"], settings["profile"])
-        return found if found.ndim == 3 else found[None]
+        return found[None] if given["audio"].ndim == 1 else found
 
     def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
         """The clip; three short ones as a batch, ordinary, all but silent and louder than 1; a batch of the same shape
-        with other content, digital silence in it; and items of as little audio as gives one frame."""
+        with other content, digital silence in it; and items of as little audio as gives one frame. Of the call alone:
+        other lengths and levels, batches of other sizes and types, other versions, and a long recording's first layer.
+        """
         part = fitted(audio.samples, 2 * EVEN_SAMPLES).reshape(2, -1)
         batch = np.stack([part[0], loudest(part[1], 1e-3), loudest(part[0][::-1], 1.5)])
         other = np.stack([0 * part[0], part[1], part[1][::-1]])
@@ -97,7 +117,25 @@ class Hubert(Suite):
             Probe(
                 "one frame", {"audio": fitted(audio.samples, SHORT_ITEMS * RECEPTIVE_SAMPLES).reshape(SHORT_ITEMS, -1)}
             ),
+            *self._calls(audio, batch, settings, facts),
         )
+
+    def _calls(self, audio: Audio, batch: np.ndarray, settings: Settings, facts: Mapping[str, Any]) -> Iterator[Probe]:
+        """Of which the results are compared: a length, a shape or an option each."""
+        for number, (frames, peak) in enumerate(OTHER_FRAMES.items()):
+            count = RECEPTIVE_SAMPLES + HOP_SAMPLES * (frames - 1) + 67 * number % HOP_SAMPLES
+            samples = loudest(np.roll(fitted(audio.samples, count), 1000 * number), peak)
+            yield Probe(f"{frames} frames", {"audio": samples}, plain=frames < LONG_CALL_FRAMES, walked=False)
+        yield Probe("one item", {"audio": batch[2:, :4000].astype(np.float64)}, walked=False)
+        several = np.concatenate([batch, 0.5 * batch[:, ::-1]])[:, :3000]
+        yield Probe("six items", {"audio": np.asfortranarray(several)}, walked=False)
+        for profile in PROFILES if facts["projected"] and facts["layers"] >= WEBUI_V1_LAYERS else ():
+            v1 = {"version": "v1", "profile": profile}
+            if any(settings[name] != value for name, value in v1.items()):
+                yield Probe(f"v1 {profile}", {"audio": batch[0]}, v1, walked=False)
+        rng = np.random.default_rng([settings["seed"], 8])
+        long = rng.standard_normal((LONG_FRAMES, facts["conv_channels"]), dtype=np.float32)
+        yield Probe("long", {"extracted": long}, plain=False, walked=False, pieces=False)
 
     def frames(self, samples: int) -> int:
         return (samples - RECEPTIVE_SAMPLES) // HOP_SAMPLES + 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from rvc_common.rmvpe import N_MELS
 from rvc_common.stages import BINS, CONTOUR, Event
+from rvc_common.steps import HOP_SAMPLES
 
 from ..inputs.recordings import Audio
 from ..metrics import parity
@@ -31,6 +32,12 @@ SHORT_SAMPLES = 2800
 BLOCK_FRAMES, BLOCKS_SAMPLES = 32, 95 * 160 + 81
 # mels that are given: of a batch, and of so many frames that the network takes them in tiles once these are small
 BATCH_FRAMES, TILED_FRAMES = 40, 2650
+
+# 10 ms frames of calls that are compared alone, each with other samples than its frames need, and its peak: the fewest,
+# whole blocks of 32, one more and one less, and remainders of other sorts
+OTHER_FRAMES = {17: 1.0, 31: 1e-3, 32: 1.3, 33: 0.1, 49: 0.5, 64: 1e-5, 70: 1.0}
+# of a batch, its mels' frames; and another threshold than the suite's
+OTHER_BATCHES, OTHER_THRESHOLD = {1: 18, 2: 64, 4: 33}, 0.4
 
 prefixed("salience")
 
@@ -128,6 +135,9 @@ class Rmvpe(Suite):
 
     def _walk_part(self, model: Any, given: Results, settings: Settings) -> Iterator[Any]:
         """One call that is no part of ``f0`` in this form: a batch of mels, or salience that no network makes."""
+        if "chunk" in given:
+            yield Event("(blocks)", {"chunk": np.array([model.chunk])}, "chunk", axes=CONTOUR)
+            return
         if "mel" in given:
             yield Event("(salience)", {"x": self.call(model, given, settings)}, "x", axes=BINS)
             return
@@ -136,8 +146,10 @@ class Rmvpe(Suite):
         yield Event("f0", {"f0": self.call(model, given, settings)}, "f0", axes=CONTOUR, decides=True)
 
     def call(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
+        if "chunk" in given:
+            return np.array([model.chunk])
         if "mel" in given:
-            return model.salience(given["mel"])
+            return model.salience(given["mel"], settings.get("block_frames"))
         if "salience" in given:
             return model.decode(given["salience"], settings["threshold"])
         return _in_blocks(model, settings).f0(given["audio"], settings["threshold"])
@@ -162,8 +174,16 @@ class Rmvpe(Suite):
             Probe("same length", {"audio": probes.loudest(blocks[1], 0.02)}, {"block_frames": BLOCK_FRAMES}),
             Probe("salience", {"salience": salience}),
             Probe("same frames", {"salience": salience[::-1].copy()}),
+            Probe(
+                "threshold",
+                {"salience": probes.extreme_salience(rng, OTHER_THRESHOLD)},
+                {"threshold": OTHER_THRESHOLD},
+            ),
             Probe("batch", mels(3, BATCH_FRAMES)),
             Probe("long", mels(1, TILED_FRAMES), plain=False),
+            # in how long blocks a recording of several minutes is taken
+            Probe("blocks of its own", {"chunk": np.zeros(1)}),
+            *_calls(audio, settings, mels),
         )
 
     def figures(self, name: str, results: Results, reference: Results, limits: Limits, settings: Settings) -> Figures:
@@ -186,6 +206,19 @@ class Rmvpe(Suite):
         if audio.f0_hz is not None:
             arrays["f0.truth"] = audio.f0_hz[:CONTOUR_FRAMES]
         return arrays
+
+
+def _calls(audio: Audio, settings: Settings, mels: Callable[[int, int], Results]) -> Iterator[Probe]:
+    """Of which the results are compared: a length and a level, or a size of a batch each."""
+    thresholds: tuple[dict[str, Any], ...] = {"threshold": settings["threshold"] + 0.01}, {}
+    for number, (frames, peak) in enumerate(OTHER_FRAMES.items()):
+        count = HOP_SAMPLES * (frames - 1) + 37 * number % HOP_SAMPLES
+        samples = probes.loudest(np.roll(probes.fitted(audio.samples, count), 1000 * number), peak)
+        samples = samples.astype(np.float64) if number % 3 == 1 else samples
+        yield Probe(f"{frames} frames", {"audio": samples}, thresholds[number % 2], walked=False)
+    for count, frames in OTHER_BATCHES.items():
+        blocks = {"block_frames": BLOCK_FRAMES} if frames > BLOCK_FRAMES else {}
+        yield Probe(f"{count} mels", mels(count, frames), blocks, walked=False)
 
 
 def _in_blocks(model: Any, settings: Settings) -> Any:

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from rvc_common.stages import Event
+
 from ..base.errors import UserError
 from ..inputs.recordings import Audio
 from ..metrics import parity
@@ -40,6 +42,15 @@ BATCH_FRAMES = 26
 DROPPED_FRAMES = 8.8
 # fewer than the relative attention sees to either side; of so many items that a floor is measured on enough values
 FEW_FRAMES, FEW_ITEMS = 3, 6
+# frames of calls that are compared alone: one, those about the reach of the relative attention, and remainders of tiles
+OTHER_FRAMES = (1, 2, 5, 9, 10, 11, 12, 20, 21, 22, 32, 33, 47)
+# with every optimisation off a second of audio takes a CPU minutes: no more than so many
+PLAIN_FRAMES = 4
+# what they have in turns: the share of the frames that is kept, seeds of any size, and levels of the features
+OTHER_RATES, OTHER_SEEDS, OTHER_LEVELS = (None, 0.5, 1.0, 0.77, 0.02), (0, 2**16, 2**33, 2**64), (1.0, 20.0, 0.0, 0.01)
+OTHER_BATCHES = {2: 7, 4: 10, 5: 13}
+# the source of the longest segment, and attention over as much as memory bears
+LONG_FRAMES, LONG_ATTENTION_FRAMES = int(100 * LONGEST_SEGMENT_S), 2600
 # lowest and highest F0 of a batch: beyond the ends of the pitch codes and of RMVPE, all valid
 F0_RANGE_HZ = (0.5, 4000.0)
 LATENT_DEVIATION = 0.66666
@@ -155,9 +166,13 @@ class Synthesizer(Suite):
         return found
 
     def walk(self, model: Any, given: Results, settings: Settings) -> Iterator[Any]:
+        if "phone" not in given:
+            return _walk_part(model, given, settings)
         return model.walk(*_arguments(model, given, settings))
 
     def call(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
+        if "phone" not in given:
+            return _part(model, given, settings)
         return model.infer(*_arguments(model, given, settings))
 
     def check(self, settings: Settings, facts: Mapping[str, Any]) -> None:
@@ -190,6 +205,26 @@ class Synthesizer(Suite):
 
         n, last = BATCH_FRAMES, facts["speakers"] - 1
         other, rate = min(1, last), {"rate": 1 - DROPPED_FRAMES / n}
+
+        def calls() -> Iterator[Probe]:
+            """Of which the results are compared: other lengths, batches, speakers, noise, levels and pitches."""
+            for number, frames in enumerate(OTHER_FRAMES):
+                inputs = batch([frames], [number % (last + 1)], (0.0, 0.5, 1.0)[number % 3])
+                inputs["phone"] *= OTHER_LEVELS[number % len(OTHER_LEVELS)]
+                changed: dict[str, Any] = {"rate": OTHER_RATES[number % len(OTHER_RATES)]}
+                changed["seed"] = settings["seed"] + OTHER_SEEDS[number % len(OTHER_SEEDS)]
+                yield Probe(f"{frames} frames", inputs, changed, plain=frames < PLAIN_FRAMES, walked=False)
+            for count, frames in OTHER_BATCHES.items():
+                inputs = batch(rng.integers(1, frames + 1, count).tolist(), [last] * count, 0.6)
+                inputs["speaker"] = inputs["speaker"][:1] if count > 2 else inputs["speaker"]  # one for all
+                inputs["phone"] = np.asfortranarray(inputs["phone"].astype(np.float64))
+                yield Probe(f"{count} items", inputs, plain=False, walked=False)
+            if facts["has_f0"]:
+                f0 = np.repeat(batch([LONG_FRAMES // 50 + 1], [0], 0.7)["f0"], 50, axis=1)[:, :LONG_FRAMES]
+                yield Probe("long source", {"f0": f0}, plain=False, walked=False, pieces=False)
+            hidden = rng.standard_normal((1, facts["hidden_channels"], LONG_ATTENTION_FRAMES), dtype=np.float32)
+            yield Probe("long attention", {"hidden": hidden}, plain=False, walked=False, pieces=False)
+
         return (
             Probe("clip", one),
             Probe("batch", batch([n, n * 2 // 3, 1], [last, 0, other], 0.7), rate),
@@ -197,6 +232,7 @@ class Synthesizer(Suite):
                 "same shape", batch([n // 3, n, n - 1], [other, last, 0], 0.7), rate | {"seed": settings["seed"] + 1}
             ),
             Probe("few frames", batch([FEW_FRAMES] * FEW_ITEMS, [last] * FEW_ITEMS, 0.0)),
+            *calls(),
         )
 
     def components(self, configured: tuple[str, ...], facts: Mapping[str, Any]) -> tuple[str, ...]:
@@ -237,6 +273,24 @@ class Synthesizer(Suite):
         figures = compared(name, results, reference, limits, {n: f"{name}_{n}" for n in judged[name]})
         audio = name in ("decode", "infer")
         return figures | (sound_figures(name, results, reference, settings.get("sample_rate")) if audio else {})
+
+
+def _part(model: Any, given: Results, settings: Settings, watch: Any = None) -> np.ndarray:
+    """The part of the call that takes these inputs, alone: the source of F0, or one layer of attention."""
+    if "hidden" in given:
+        return model.attention(given["hidden"], np.array([given["hidden"].shape[2]]), watch=watch)
+    return model.source(given["f0"], settings["seed"], watch=watch)
+
+
+def _walk_part(model: Any, given: Results, settings: Settings) -> Iterator[Any]:
+    """Its stages as a watcher sees them; it cannot be fed with other values."""
+    seen: list[tuple[str, np.ndarray]] = []
+    _part(model, given, settings, lambda path, array: seen.append((path, array)))
+    for path, array in seen:
+        name = (
+            path if path.startswith("dec.") else f"enc_p.encoder.attn_layers.0{path if path[0] == ':' else '.' + path}"
+        )
+        yield Event(name, {"x": array}, "x")
 
 
 def _arguments(model: Any, given: Results, settings: Settings) -> tuple[Any, ...]:

@@ -73,7 +73,7 @@ def test_every_option_of_a_run_fits_every_probe(suite, word):
     seconds = 0.16 if "durations" in word else 0.5
     probes = definition.probes(make_audio("synthetic", seconds, None, 0, 30), settings, definition.facts(model))
     for probe in probes:
-        if "mel" not in probe.inputs:  # a whole call
+        if "mel" not in probe.inputs and probe.pieces:  # a whole call, and not a long one
             assert next(iter(definition.walk(model, probe.inputs, settings | probe.settings))).carry
 
 
@@ -98,6 +98,7 @@ def test_an_option_that_no_probe_could_take_is_refused(tmp_path, suite, option, 
 
 def probes_of(suite: str, seconds: float = 1.5) -> dict[str, Any]:
     facts = {"speakers": 4, "phone_channels": 8, "hidden_channels": 8, "inter_channels": 8, "has_f0": True}
+    facts |= {"conv_channels": 8, "projected": True, "layers": 12}
     settings = compose_config(suite, ["measure=smoke"]).settings(None)
     found = SUITES[suite].probes(make_audio("synthetic", seconds, None, 0, 30), settings, facts)
     return {probe.name: probe for probe in found}
@@ -105,7 +106,7 @@ def probes_of(suite: str, seconds: float = 1.5) -> dict[str, Any]:
 
 def test_hubert_has_even_and_odd_lengths_everywhere_three_items_and_one_frame():
     found = probes_of("hubert", 3.0)
-    lengths = {name: probe.inputs["audio"].shape[-1] for name, probe in found.items()}
+    lengths = {name: probe.inputs["audio"].shape[-1] for name, probe in found.items() if probe.walked}
     parities: dict[int, set[int]] = {}
     for count in lengths.values():
         for layer, (kernel, stride) in enumerate(zip((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), strict=True)):
@@ -117,6 +118,34 @@ def test_hubert_has_even_and_odd_lengths_everywhere_three_items_and_one_frame():
     assert not np.isclose(batch, other).all(axis=1).any()
     assert SUITES["hubert"].frames(lengths["one frame"]) == 1
     assert SUITES["hubert"].frames(lengths["clip"]) >= 128  # from there on attention goes in blocks
+
+
+def test_calls_have_other_lengths_levels_types_and_sizes_of_batches():
+    def calls(suite: str, name: str) -> list[np.ndarray]:
+        found = probes_of(suite).values()
+        return [probe.inputs[name] for probe in found if not probe.walked and name in probe.inputs]
+
+    for suite, edge, hop, block in (("hubert", 400, 320, 4), ("rmvpe", -160, 160, 16)):
+        audio = calls(suite, "audio")
+        frames = {(one.shape[-1] - edge) // hop + (suite == "hubert") for one in audio}
+        assert len({count % block for count in frames}) >= 4
+        assert len({one.shape[-1] % 160 for one in audio}) > 5
+        assert max(np.abs(one).max() for one in audio) >= 1 > 1e-3 >= min(np.abs(one).max() for one in audio)
+        assert {one.dtype.kind + str(one.dtype.itemsize) for one in audio} == {"f4", "f8"}
+    phones = calls("synthesizer", "phone")
+    assert {1, 9, 10, 11, 20, 21, 22} <= {one.shape[1] for one in phones}
+    assert {len(one) for one in phones} == {1, 2, 4, 5}
+    assert {len(one) for one in calls("rmvpe", "mel")} == {1, 2, 4}
+
+
+def test_hubert_walks_the_first_layers_alone():
+    extracted = np.random.default_rng(0).standard_normal((30, 32), dtype=np.float32)
+    walked = [
+        SUITES["hubert"].walk(hubert(side), {"extracted": extracted}, {}) for side in ("rvc_mlx", "reference_torch")
+    ]
+    paths, theirs = ([event.path for event in one] for one in walked)
+    assert paths[-1] == theirs[-1] == "encoder"
+    assert {path.split(".")[2] for path in paths if path.startswith("encoder.layers.")} == {"0"}
 
 
 def test_rmvpe_has_whole_blocks_tiles_and_the_ends_of_all_ranges():
