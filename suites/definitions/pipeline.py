@@ -29,7 +29,7 @@ from ..metrics.registry import (
     figures,
     prefixed,
 )
-from . import probes, rmvpe
+from . import probes, rmvpe, stand_ins
 from .base import Calls, Probe, Results, Samples, Settings, Steps, Validated, compared
 from .pipeline_figures import convert_figures, f0_figures, filter_figures, joined, with_knobs
 from .stack import SYNTHESIZER, Loaded, Stack
@@ -65,7 +65,12 @@ class Models(Loaded):
         self.pipeline = package.Pipeline(*self.parts, profile=settings["profile"])
 
     def pipeline_for(self, settings: Settings) -> Any:
-        """The pipeline; where a probe asks for it, one that cuts long audio otherwise, or with a fainter voice."""
+        """The pipeline; where a probe asks for it, one that cuts long audio otherwise, with a fainter voice, or with
+        stand-ins of its networks."""
+        if "stand_ins" in settings:
+            own = settings["profile"], settings["stand_ins"]
+            models = stand_ins.in_place_of(self.hubert, self.synthesizer, *own)
+            return type(self.pipeline)(*models, profile=own[0], windows=settings.get("windows"))
         if "windows" not in settings and "voice_level" not in settings:
             return self.pipeline
         voice = self.synthesizer
@@ -210,7 +215,8 @@ class Pipeline(Stack):
             probes.check_index(settings["index"], facts["phone_channels"])
 
     def probes(self, audio: Audio, settings: Settings, facts: Mapping[str, Any]) -> tuple[Probe, ...]:
-        return probes.of_conversion(audio, KNOBS, facts["speakers"])
+        short = stand_ins.conversions(audio, facts["speakers"], settings["seed"])
+        return (*probes.of_conversion(audio, KNOBS, facts["speakers"]), *short)
 
     def frames(self, samples: int) -> int:
         return 1 + samples // HOP_SAMPLES
@@ -296,8 +302,9 @@ def _knobs(model: Models, settings: Settings, given: Results | None = None) -> d
         vectors = rng.standard_normal((INDEX_VECTORS, model.synthesizer.phone_channels), dtype=np.float32)
         own = None if given is None else given.get("vectors")
         vectors = vectors if own is None else np.concatenate([vectors, own])
-        knobs["index"] = vectors if own is None or "lists" not in settings else probes.in_lists(vectors, own)
-    knobs |= {name: settings[name] for name in ("autotune", "propose_hz") if name in settings}
+        vectors = vectors[-settings.get("index_vectors", len(vectors)) :]
+        knobs["index"] = probes.in_lists(vectors, own) if own is not None and settings.get("lists") else vectors
+    knobs |= {name: settings[name] for name in ("autotune", "propose_hz", "exhaustive") if name in settings}
     if given is not None and "own_f0" in given and model.synthesizer.has_f0:
         knobs["f0"] = given["own_f0"]
     return knobs | {"noise": settings.get("noise", settings["seed"])}

@@ -10,14 +10,16 @@ import pytest
 from msgspec import inspect
 from small_models import hubert, pipeline, rmvpe, synthesizer
 
+import reference_torch
 import rvc_mlx
+from rvc_common.checks import PROFILES
 from rvc_common.pipeline import RANGES
 from rvc_common.rmvpe import N_BINS
 from rvc_common.steps import HOP_SAMPLES, SAMPLE_RATE, Windows, find_cuts, segment_bounds
 from rvc_mlx.rmvpe import TILE_FRAMES
 from suites.base.errors import UserError
 from suites.child.adapters.mlx import PIECES
-from suites.definitions import SUITES, TRACED
+from suites.definitions import SUITES, TRACED, stand_ins
 from suites.definitions.base import LONGEST_SEGMENT_S
 from suites.definitions.config import SuiteConfig
 from suites.definitions.pipeline import Models
@@ -73,6 +75,8 @@ def test_every_option_of_a_run_fits_every_probe(suite, word):
     seconds = 0.16 if "durations" in word else 0.5
     probes = definition.probes(make_audio("synthetic", seconds, None, 0, 30), settings, definition.facts(model))
     for probe in probes:
+        if "stand_ins" in probe.settings:  # every option is turned there
+            break
         if "mel" not in probe.inputs and probe.pieces:  # a whole call, and not a long one
             assert next(iter(definition.walk(model, probe.inputs, settings | probe.settings))).carry
 
@@ -210,6 +214,52 @@ def test_a_result_just_below_the_peak_limiter():
     audio = Levelled(Voice(), None, 0.1).infer()
     assert audio[0, 10:-10].tolist() == pytest.approx([0.49, -0.98])
     assert Levelled(Voice(), 2.0, 0.1).infer()[0, 10] == 0.5
+
+
+@pytest.fixture(scope="module")
+def conversions():
+    settings = compose_config("pipeline", ["measure=smoke"]).settings(None)
+    audio = make_audio("synthetic", 1.5, None, 0, 30)
+    probes = list(stand_ins.conversions(audio, 4, 0))
+    sides = {}
+    for side, package in (("rvc_mlx", rvc_mlx), ("reference_torch", reference_torch)):
+        made = pipeline(side)
+        sides[side] = Models(package, Loaded(made.hubert, made.rmvpe, made.synthesizer), settings)
+    return settings, probes, sides
+
+
+def test_both_sides_convert_alike_with_stand_ins(conversions):
+    settings, probes, sides = conversions
+    suite = SUITES["pipeline"]
+    for probe in probes[:20]:
+        given, own = dict(probe.inputs), settings | probe.settings
+        if own["index_rate"]:
+            given["vectors"] = suite.own_features(sides["reference_torch"], given, own)
+        ours, theirs = (suite.call(model, given, own).astype(np.float64) for model in sides.values())
+        assert ours.shape == theirs.shape
+        assert np.abs(theirs).max() > 0
+        assert np.abs(ours - theirs).max() <= max(1e-5 * np.abs(theirs).max(), theirs.max() > 1), probe.name
+        *_, last = suite.walk(sides["rvc_mlx"], given, own)
+        assert np.array_equal(last.carry["audio"], ours)
+
+
+def test_stand_ins_have_every_knob_between_and_at_its_ends(conversions):
+    found = [probe.settings for probe in conversions[1][: stand_ins.COUNT]]
+    for name, allowed in RANGES.items():
+        values = {one[name] for one in found} - {None}
+        assert {min(values), max(values)} == {allowed.low, allowed.high}, name
+        assert len(values) > 3 or name == "autotune", name
+        for profile in PROFILES:
+            assert len({one[name] for one in found if one["profile"] == profile}) > 2, name
+    assert any(len(probe.inputs["audio"]) % 2 for probe in conversions[1])
+
+
+def test_the_longest_stand_in_has_a_segment_as_long_as_any_can_be(conversions):
+    settings, probes, sides = conversions
+    probe = next(probe for probe in probes if probe.name.endswith("90 s"))
+    events = SUITES["pipeline"].walk(sides["rvc_mlx"], probe.inputs, settings | probe.settings | {"index_rate": 0})
+    cuts = next(event.carry["cuts"] for event in events if event.path == "cuts")
+    assert 49 * SAMPLE_RATE < np.diff(cuts).max() < 50 * SAMPLE_RATE
 
 
 def test_the_longest_segment():
