@@ -10,6 +10,7 @@ import numpy as np
 
 from rvc_common.checks import PROFILES
 from rvc_common.hubert import WEBUI_V1_LAYERS
+from rvc_common.stages import FEATURES, Event
 
 from ..inputs.recordings import SAMPLE_RATE, Audio
 from ..metrics.limits import Limits
@@ -92,11 +93,15 @@ class Hubert(Suite):
         return super().facts(model) | own | {"layers": model.config.layers}
 
     def walk(self, model: Any, given: Results, settings: Settings) -> Iterator[Any]:
+        if settings.get("extract"):
+            return iter([Event("(extract)", {"x": self.call(model, given, settings)}, "x", axes=FEATURES)])
         if "extracted" in given:
             return model.walk_layers(given["extracted"], 1)
         return model.walk(given["audio"], settings["version"], settings["profile"])
 
     def call(self, model: Any, given: Results, settings: Settings) -> np.ndarray:
+        if settings.get("extract"):
+            return model.extract(given["audio"])
         if "extracted" in given:
             return model.encode(given["extracted"], layers=1)
         found = model.features(given["audio"], settings["version"], settings["profile"])
@@ -127,6 +132,8 @@ class Hubert(Suite):
             samples = loudest(np.roll(fitted(audio.samples, count), 1000 * number), peak)
             yield Probe(f"{frames} frames", {"audio": samples}, plain=frames < LONG_CALL_FRAMES, walked=False)
         yield Probe("one item", {"audio": batch[2:, :4000].astype(np.float64)}, walked=False)
+        yield Probe("float16", {"audio": batch[0].astype(np.float16)}, walked=False)
+        yield Probe("convolutions", {"audio": batch[:2]}, {"extract": True}, plain=False, walked=False)
         several = np.concatenate([batch, 0.5 * batch[:, ::-1]])[:, :3000]
         yield Probe("six items", {"audio": np.asfortranarray(several)}, walked=False)
         for profile in PROFILES if facts["projected"] and facts["layers"] >= WEBUI_V1_LAYERS else ():

@@ -33,6 +33,7 @@ from . import probes, rmvpe, stand_ins
 from .base import Calls, Probe, Results, Samples, Settings, Steps, Validated, compared
 from .pipeline_figures import convert_figures, f0_figures, filter_figures, joined, with_knobs
 from .stack import SYNTHESIZER, Loaded, Stack
+from .synthesizer import drawing
 
 HOP_SAMPLES = 160
 # the other settings are compared on the first five seconds, float64 rounding on the first three
@@ -307,7 +308,7 @@ def _knobs(model: Models, settings: Settings, given: Results | None = None) -> d
     knobs |= {name: settings[name] for name in ("autotune", "propose_hz", "exhaustive") if name in settings}
     if given is not None and "own_f0" in given and model.synthesizer.has_f0:
         knobs["f0"] = given["own_f0"]
-    return knobs | {"noise": settings.get("noise", settings["seed"])}
+    return knobs | {"noise": settings.get("noise") or drawing(settings)}
 
 
 def _front(model: Models, audio: np.ndarray, settings: Settings) -> dict[str, np.ndarray]:

@@ -38,6 +38,8 @@ BATCH_FRAMES, TILED_FRAMES = 40, 2650
 OTHER_FRAMES = {17: 1.0, 31: 1e-3, 32: 1.3, 33: 0.1, 49: 0.5, 64: 1e-5, 70: 1.0}
 # of a batch, its mels' frames; and another threshold than the suite's
 OTHER_BATCHES, OTHER_THRESHOLD = {1: 18, 2: 64, 4: 33}, 0.4
+# of the WebUI's profile, which pads with zeros
+WEBUI_FRAMES, WEBUI_BATCHES = {4: 0.5, 6: 1.0}, {1: 5, 2: 45}
 
 prefixed("salience")
 
@@ -149,7 +151,7 @@ class Rmvpe(Suite):
         if "chunk" in given:
             return np.array([model.chunk])
         if "mel" in given:
-            return model.salience(given["mel"], settings.get("block_frames"))
+            return _in_blocks(model, settings).salience(given["mel"], settings.get("block_frames"))
         if "salience" in given:
             return model.decode(given["salience"], settings["threshold"])
         return _in_blocks(model, settings).f0(given["audio"], settings["threshold"])
@@ -210,23 +212,29 @@ class Rmvpe(Suite):
 
 def _calls(audio: Audio, settings: Settings, mels: Callable[[int, int], Results]) -> Iterator[Probe]:
     """Of which the results are compared: a length and a level, or a size of a batch each."""
-    thresholds: tuple[dict[str, Any], ...] = {"threshold": settings["threshold"] + 0.01}, {}
-    for number, (frames, peak) in enumerate(OTHER_FRAMES.items()):
-        count = HOP_SAMPLES * (frames - 1) + 37 * number % HOP_SAMPLES
+    below = {} if settings["profile"] == "applio" else WEBUI_FRAMES
+    thresholds: tuple[dict[str, Any], ...] = {"threshold": settings["threshold"] + 0.01}, {}, {"threshold": 0.0}
+    for number, (frames, peak) in enumerate((OTHER_FRAMES | below).items()):
+        count = HOP_SAMPLES * (frames - 1) + 37 * (number + 1) % HOP_SAMPLES
         samples = probes.loudest(np.roll(probes.fitted(audio.samples, count), 1000 * number), peak)
-        samples = samples.astype(np.float64) if number % 3 == 1 else samples
-        yield Probe(f"{frames} frames", {"audio": samples}, thresholds[number % 2], walked=False)
-    for count, frames in OTHER_BATCHES.items():
-        blocks = {"block_frames": BLOCK_FRAMES} if frames > BLOCK_FRAMES else {}
-        yield Probe(f"{count} mels", mels(count, frames), blocks, walked=False)
+        samples = samples.astype((np.float32, np.float64, np.float16)[number % 3])
+        yield Probe(f"{frames} frames", {"audio": samples}, thresholds[number % 3], walked=False)
+    for profile, batches in (("applio", OTHER_BATCHES), ("webui", WEBUI_BATCHES)):
+        for count, frames in batches.items():
+            blocks = {"block_frames": BLOCK_FRAMES} if frames > BLOCK_FRAMES else {}
+            yield Probe(f"{count} mels, {profile}", mels(count, frames), {"profile": profile, **blocks}, walked=False)
+    yield Probe("one mel", {"mel": mels(1, BATCH_FRAMES)["mel"][0]}, walked=False)
+    salience = probes.extreme_salience(np.random.default_rng([settings["seed"], 8]), 0.0)
+    yield Probe("no threshold", {"salience": salience}, {"threshold": 0.0}, walked=False)
 
 
 def _in_blocks(model: Any, settings: Settings) -> Any:
-    """The model as it is, or one that takes shorter independent blocks, as it takes long audio at its own length."""
-    if "block_frames" not in settings:
+    """The model as it is, or one that takes shorter independent blocks, as it takes long audio at its own length, or
+    mels as the other profile does."""
+    if "block_frames" not in settings and settings["profile"] == model.profile:
         return model
     shorter = copy.copy(model)
-    shorter.chunk = settings["block_frames"]
+    shorter.chunk, shorter.profile = settings.get("block_frames", 0), settings["profile"]
     return shorter
 
 

@@ -34,9 +34,11 @@ VECTORS = (3, 256, 8, 20, 9, 1)
 OWN_HZ = (*GIVEN_HZ[:4], 98.0, 123.5, 0.0, 147.0, 185.0, 262.0, *GIVEN_HZ[4:])
 LEVELS = (1.0, 6.0, 1.0, 1e-6)
 COUNT = 60
+# samples above the longest recording that is not cut: a frame less is the last that is not
+EDGES = (-160, -159, -161, 0, 1)
 # of long recordings: seconds, and where they are quiet: the longest segment is nearly as long as any can be, as the
 # WebUI's search for cuts finds these places
-LONG_S: tuple[tuple[float, tuple[float, ...]], ...] = ((90.0, (32.1, 81.9)), (42.0, (33.0,)), (40.9, ()))
+LONG_S: tuple[tuple[float, tuple[float, ...]], ...] = ((90.0, (32.1, 81.9)), (42.0, (33.0,)), (40.99, ()))
 
 
 class Content:
@@ -130,8 +132,11 @@ def conversions(audio: Audio, speakers: int, seed: int) -> Iterator[Probe]:
             "lists": i % 2 == 0,
             "exhaustive": i % 4 == 0,
             "seed": seed + i,
+            "drawn": i % 7 == 3,
         }
         count = int(seconds * rate) + 37 * i % 160
+        if rate == SAMPLE_RATE and i % 2:
+            count = int(windows.get("x_max", 1) * rate) + EDGES[i // 2 % len(EDGES)]
         at = np.arange(count) * (SAMPLE_RATE / rate) + 911 * i
         samples = loudest(
             np.interp(at % audio.samples.size, np.arange(audio.samples.size), audio.samples), PEAKS[i % len(PEAKS)]
@@ -142,10 +147,11 @@ def conversions(audio: Audio, speakers: int, seed: int) -> Iterator[Probe]:
         if rate == SAMPLE_RATE and i % 4:
             whole, own = (count + 2 * int(SAMPLE_RATE * windows["x_pad"])) // HOP_SAMPLES, count // HOP_SAMPLES
             frames = (own, own + 1, whole, whole + 1)[i // 4 % 4]
-            inputs["own_f0"] = np.resize(np.roll(np.repeat(OWN_HZ, 7), 5 * i), frames)
+            f0 = np.resize(np.roll(np.repeat(OWN_HZ, 7), 5 * i), frames)
+            inputs["own_f0"] = f0.astype((np.float64, np.float32, np.int32)[i % 3])
         yield Probe(f"stand-ins {i + 1}", inputs, settings, walked=False)
     for number, (seconds, quiet) in enumerate(LONG_S):
-        samples = 0.5 * loudest(fitted(audio.samples, int(seconds * SAMPLE_RATE)), 1.0)
+        samples = 0.5 * loudest(fitted(audio.samples, round(seconds * SAMPLE_RATE)), 1.0)
         for second in quiet:
             samples[int(second * SAMPLE_RATE) :][: SAMPLE_RATE // 20] = 0
         settings = {"stand_ins": 1.0, "profile": PROFILES[(number + 1) % 2], "rms_mix": 0.4, "index_rate": 0.5}

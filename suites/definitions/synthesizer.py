@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from rvc_common.noise import seeded
 from rvc_common.stages import Event
 
 from ..base.errors import UserError
@@ -217,13 +218,25 @@ class Synthesizer(Suite):
             for count, frames in OTHER_BATCHES.items():
                 inputs = batch(rng.integers(1, frames + 1, count).tolist(), [last] * count, 0.6)
                 inputs["speaker"] = inputs["speaker"][:1] if count > 2 else inputs["speaker"]  # one for all
-                inputs["phone"] = np.asfortranarray(inputs["phone"].astype(np.float64))
-                yield Probe(f"{count} items", inputs, plain=False, walked=False)
+                changed = {"rate": OTHER_RATES[count % len(OTHER_RATES)], "drawn": count % 2 == 0}
+                yield Probe(f"{count} items", _as_other_types(inputs, count), changed, plain=False, walked=False)
+            lengths = np.array([5, 9, 1])
+            inside = batch([5, 9, 1], [0, last, other], 0.6)
+
+            def normal(*shape: int) -> np.ndarray:
+                return rng.standard_normal(shape, dtype=np.float32)
+
+            common = {name: inside[name] for name in ("f0", "speaker")}
+            mask = (np.arange(9) < lengths[:, None])[:, None].astype(np.float32)
+            hidden, inner = facts["hidden_channels"], facts["inter_channels"]
+            yield Probe("attention", {"hidden": normal(3, hidden, 9), "lengths": lengths}, walked=False)
+            yield Probe("flow", {"z_p": normal(3, inner, 9), "mask": mask, **common}, walked=False)
+            yield Probe("decoder", {"z": normal(3, inner, 9), **common}, plain=False, walked=False)
             if facts["has_f0"]:
                 f0 = np.repeat(batch([LONG_FRAMES // 50 + 1], [0], 0.7)["f0"], 50, axis=1)[:, :LONG_FRAMES]
                 yield Probe("long source", {"f0": f0}, plain=False, walked=False, pieces=False)
-            hidden = rng.standard_normal((1, facts["hidden_channels"], LONG_ATTENTION_FRAMES), dtype=np.float32)
-            yield Probe("long attention", {"hidden": hidden}, plain=False, walked=False, pieces=False)
+            long = {"hidden": normal(1, hidden, LONG_ATTENTION_FRAMES), "lengths": np.array([LONG_ATTENTION_FRAMES])}
+            yield Probe("long attention", long, plain=False, walked=False, pieces=False)
 
         return (
             Probe("clip", one),
@@ -275,11 +288,23 @@ class Synthesizer(Suite):
         return figures | (sound_figures(name, results, reference, settings.get("sample_rate")) if audio else {})
 
 
+def _as_other_types(inputs: Results, count: int) -> Results:
+    """The same values in types that users may give as well."""
+    floats, whole = (np.float64, np.float32)[count % 2], (np.int32, np.uint8)[count % 2]
+    found = {"phone": np.asfortranarray(inputs["phone"].astype(np.float64)), "f0": inputs["f0"].astype(floats)}
+    return inputs | found | {name: inputs[name].astype(whole) for name in ("pitch", "lengths", "speaker")}
+
+
 def _part(model: Any, given: Results, settings: Settings, watch: Any = None) -> np.ndarray:
-    """The part of the call that takes these inputs, alone: the source of F0, or one layer of attention."""
+    """The part of the call that takes these inputs: a layer of attention, the flow, the decoder or the source."""
     if "hidden" in given:
-        return model.attention(given["hidden"], np.array([given["hidden"].shape[2]]), watch=watch)
-    return model.source(given["f0"], settings["seed"], watch=watch)
+        return model.attention(given["hidden"], given["lengths"], watch=watch)
+    if "z_p" in given:
+        return model.flow(given["z_p"], given["mask"], given["speaker"], watch=watch)
+    if "z" in given:
+        f0 = given["f0"] if model.has_f0 else None
+        return model.decode(given["z"], f0, given["speaker"], drawing(settings), watch=watch)
+    return model.source(given["f0"], drawing(settings), watch=watch)
 
 
 def _walk_part(model: Any, given: Results, settings: Settings) -> Iterator[Any]:
@@ -287,15 +312,21 @@ def _walk_part(model: Any, given: Results, settings: Settings) -> Iterator[Any]:
     seen: list[tuple[str, np.ndarray]] = []
     _part(model, given, settings, lambda path, array: seen.append((path, array)))
     for path, array in seen:
-        name = (
-            path if path.startswith("dec.") else f"enc_p.encoder.attn_layers.0{path if path[0] == ':' else '.' + path}"
-        )
-        yield Event(name, {"x": array}, "x")
+        own = "enc_p.encoder.attn_layers.0" + ("" if path[0] == ":" else ".") if "hidden" in given else ""
+        yield Event(own + path, {"x": array}, "x")
+
+
+def drawing(settings: Settings) -> Any:
+    """The seed; where a probe asks for it, what draws by it, as users may give."""
+    if not settings.get("drawn"):
+        return settings["seed"]
+    draw = seeded(settings["seed"])
+    return lambda index, kind, shape: draw(index, kind, shape)
 
 
 def _arguments(model: Any, given: Results, settings: Settings) -> tuple[Any, ...]:
     pitch = (given["pitch"], given["f0"]) if model.has_f0 else (None, None)
-    return given["phone"], given["lengths"], *pitch, given["speaker"], settings["seed"], settings.get("rate")
+    return given["phone"], given["lengths"], *pitch, given["speaker"], drawing(settings), settings.get("rate")
 
 
 def pitch_codes(f0_hz: np.ndarray) -> np.ndarray:
