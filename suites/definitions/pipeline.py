@@ -305,6 +305,8 @@ def _knobs(model: Models, settings: Settings, given: Results | None = None) -> d
         vectors = vectors if own is None else np.concatenate([vectors, own])
         vectors = vectors[-settings.get("index_vectors", len(vectors)) :]
         knobs["index"] = probes.in_lists(vectors, own) if own is not None and settings.get("lists") else vectors
+        if settings.get("loaded_index"):
+            knobs["index"] = model.pipeline.load_index(knobs["index"])
     knobs |= {name: settings[name] for name in ("autotune", "propose_hz", "exhaustive") if name in settings}
     if given is not None and "own_f0" in given and model.synthesizer.has_f0:
         knobs["f0"] = given["own_f0"]

@@ -35,11 +35,11 @@ BATCH_FRAMES, TILED_FRAMES = 40, 2650
 
 # 10 ms frames of calls that are compared alone, each with other samples than its frames need, and its peak: the fewest,
 # whole blocks of 32, one more and one less, and remainders of other sorts
-OTHER_FRAMES = {17: 1.0, 31: 1e-3, 32: 1.3, 33: 0.1, 49: 0.5, 64: 1e-5, 70: 1.0}
+OTHER_FRAMES = {17: 1.0, 31: 1e-3, 32: 1.3, 33: 0.1, 49: 0.5, 64: 1e-5, 70: 1.0, 81: 0.0}
 # of a batch, its mels' frames; and another threshold than the suite's
 OTHER_BATCHES, OTHER_THRESHOLD = {1: 18, 2: 64, 4: 33}, 0.4
 # of the WebUI's profile, which pads with zeros
-WEBUI_FRAMES, WEBUI_BATCHES = {4: 0.5, 6: 1.0}, {1: 5, 2: 45}
+WEBUI_FRAMES, WEBUI_BATCHES = {5: 0.5, 6: 1.0}, {1: 5, 2: 45}
 
 prefixed("salience")
 

@@ -19,23 +19,38 @@ from .probes import GIVEN_HZ, fitted, loudest
 WINDOW, STEP, PARTS = 400, 320, 8
 UNVOICED_PEAK = 2e-3
 
-# What the conversions have in turns. The lists have lengths without a common factor, so that every value meets others.
-SECONDS = (0.7, 1.3, 0.71, 2.0)
-RATES = (16000, 48000, 16000, 8000, 44100, 16000, 96000, 11025, 192000)
-PEAKS = (0.5, 1.5, 0.949, 0.951, 1e-4)
-TRANSPOSED = (0.0, 0.5, -12.0, 48.0, -48.0, 7.25, 12.0)
-INDEX_RATES = (0.0, 1.0, 0.04, 0.6, 0.97)
-PROTECTION = (0.5, 0.0, 0.49, 0.2, 0.01, 0.4, 0.5)
-MIXES = (1.0, 0.0, 0.5, 0.03, 0.98)
-PROPOSED: tuple[float | None, ...] = (None, 60.0, 220.0, None, 330.0, 8000.0, 150.0, None, 466.0, 1.0, 277.0)
-AUTOTUNED = (0.0, 0.0, 0.0, 0.3, 0.0, 1.0, 0.0, 0.0)
-# vectors of the index: fewer than are looked for, just as many, and more
-VECTORS = (3, 256, 8, 20, 9, 1)
+# What the conversions have, each value as often as another of its row.
+SECONDS = (0.7, 1.3, 0.11, 0.71, 2.0)
+RATES = (*5 * (16000,), 48000, 8000, 44100, 24000, 96000, 11025, 192000, 32000, 22257)
+PEAKS = (0.5, 1.5, 0.949, 0.951, 1e-4, 0.0, 0.9)
+WINDOWS: tuple[dict[str, float], ...] = (
+    {"x_pad": 0.2, "x_query": 0.07, "x_center": 0.4, "x_max": 0.5},
+    {"x_pad": 0.1, "x_query": 0.2, "x_center": 0.33, "x_max": 0.41},
+    {"x_pad": 0.31},
+)
+KINDS = (np.float32, np.float64), (np.float64, np.float32), (np.float32, np.int32)
+# samples above the longest recording that is not cut: a frame less is the last that is not; and any number
+EDGES = (-160, -159, -161, 0, 1, None, None)
+# F0 of the padded recording or not, and how many frames more than whole ones; and none
+F0_FRAMES = ((0, 0), (0, 1), (1, 0), (1, 1), None)
 OWN_HZ = (*GIVEN_HZ[:4], 98.0, 123.5, 0.0, 147.0, 185.0, 262.0, *GIVEN_HZ[4:])
-LEVELS = (1.0, 6.0, 1.0, 1e-6)
-COUNT = 60
-# samples above the longest recording that is not cut: a frame less is the last that is not
-EDGES = (-160, -159, -161, 0, 1)
+KNOBS: dict[str, tuple[Any, ...]] = {
+    "stand_ins": (1.0, 6.0, 1.0, 1e-6),  # the level
+    "profile": PROFILES,
+    "transpose": (0.0, 0.5, -12.0, 48.0, -48.0, 7.25, 12.0),
+    "propose_hz": (None, 60.0, 220.0, None, 330.0, 8000.0, 150.0, None, 466.0, 1.0, 277.0),
+    "autotune": (0.0, 0.0, 0.0, 0.3, 0.0, 1.0, 0.0, 0.0),
+    "index_rate": (0.0, 1.0, 0.04, 0.6, 0.97),
+    "protect": (0.5, 0.0, 0.49, 0.2, 0.01, 0.4),
+    "rms_mix": (1.0, 0.0, 0.5, 0.03, 0.98, 0.2),
+    # vectors of the index: fewer than are looked for, just as many, and more
+    "index_vectors": (3, 256, 8, 20, 9, 1),
+    "lists": (True, False),
+    "exhaustive": (True, False, False),
+    "loaded_index": (True, False, False),
+    "drawn": (True, False, False, False),
+}
+COUNT = 80
 # of long recordings: seconds, and where they are quiet: the longest segment is nearly as long as any can be, as the
 # WebUI's search for cuts finds these places
 LONG_S: tuple[tuple[float, tuple[float, ...]], ...] = ((90.0, (32.1, 81.9)), (42.0, (33.0,)), (40.99, ()))
@@ -113,42 +128,34 @@ def in_place_of(hubert: Any, voice: Any, profile: str, level: float) -> tuple[Co
 
 def conversions(audio: Audio, speakers: int, seed: int) -> Iterator[Probe]:
     """Short recordings with every knob turned, of both profiles; and long ones, which are cut."""
-    for i in range(COUNT):
-        rate, seconds, tuned = (values[i % len(values)] for values in (RATES, SECONDS, AUTOTUNED))
-        windows = {"x_pad": 0.2, "x_query": 0.07, "x_center": 0.4, "x_max": 0.5} if i % 3 else {"x_pad": 0.31}
-        settings: dict[str, Any] = {
-            "stand_ins": LEVELS[i % len(LEVELS)],
-            "profile": PROFILES[i % 11 % len(PROFILES)],
-            "windows": windows,
-            "sample_rate": rate,
-            "transpose": 0 if tuned else TRANSPOSED[i % len(TRANSPOSED)],
-            "propose_hz": None if tuned else PROPOSED[i % len(PROPOSED)],
-            "autotune": tuned,
-            "index_rate": INDEX_RATES[i % len(INDEX_RATES)],
-            "protect": PROTECTION[i % len(PROTECTION)],
-            "rms_mix": MIXES[i % len(MIXES)],
-            "speaker": i % speakers,
-            "index_vectors": VECTORS[i % len(VECTORS)],
-            "lists": i % 2 == 0,
-            "exhaustive": i % 4 == 0,
-            "seed": seed + i,
-            "drawn": i % 7 == 3,
-        }
+    rng = np.random.default_rng(11)
+
+    def column(*values: Any) -> list[Any]:
+        """Every value as often as any other, in an order of its own."""
+        return [values[k] for k in rng.permutation(np.resize(np.arange(len(values)), COUNT))]
+
+    turned = {name: column(*values) for name, values in KNOBS.items()} | {"speaker": column(*range(speakers))}
+    shape = zip(*(column(*values) for values in (RATES, SECONDS, PEAKS, WINDOWS, KINDS, EDGES, F0_FRAMES)), strict=True)
+    for i, (rate, seconds, peak, windows, (kind, kind_f0), edge, f0_frames) in enumerate(shape):
+        settings = {name: values[i] for name, values in turned.items()}
+        if settings["autotune"]:
+            settings |= {"transpose": 0, "propose_hz": None}
+        if settings["profile"] == "webui":  # all but silent audio would be nothing in 16 bits
+            settings["stand_ins"] = max(settings["stand_ins"], 1e-3)
+        settings |= {"windows": windows, "sample_rate": rate, "seed": seed + i}
         count = int(seconds * rate) + 37 * i % 160
-        if rate == SAMPLE_RATE and i % 2:
-            count = int(windows.get("x_max", 1) * rate) + EDGES[i // 2 % len(EDGES)]
+        if rate == SAMPLE_RATE and edge is not None:
+            count = int(windows.get("x_max", 1) * rate) + edge
         at = np.arange(count) * (SAMPLE_RATE / rate) + 911 * i
-        samples = loudest(
-            np.interp(at % audio.samples.size, np.arange(audio.samples.size), audio.samples), PEAKS[i % len(PEAKS)]
-        )
-        samples = samples if i % 2 else -samples.astype(np.float64)
+        own = np.interp(at % audio.samples.size, np.arange(audio.samples.size), audio.samples)
+        samples = loudest(own * (-1) ** i, peak).astype(kind)
         samples[count // 3 : count // 3 + count // 5 * (i % 5 == 2)] = 0
         inputs = {"audio": samples}
-        if rate == SAMPLE_RATE and i % 4:
-            whole, own = (count + 2 * int(SAMPLE_RATE * windows["x_pad"])) // HOP_SAMPLES, count // HOP_SAMPLES
-            frames = (own, own + 1, whole, whole + 1)[i // 4 % 4]
-            f0 = np.resize(np.roll(np.repeat(OWN_HZ, 7), 5 * i), frames)
-            inputs["own_f0"] = f0.astype((np.float64, np.float32, np.int32)[i % 3])
+        if rate == SAMPLE_RATE and f0_frames is not None:
+            padded, more = f0_frames
+            frames = (count + padded * 2 * int(SAMPLE_RATE * windows["x_pad"])) // HOP_SAMPLES + more
+            f0 = np.resize(np.roll(np.repeat(OWN_HZ, 7), 5 * i), frames) * (i % 8 != 5)
+            inputs["own_f0"] = f0.astype(kind_f0)
         yield Probe(f"stand-ins {i + 1}", inputs, settings, walked=False)
     for number, (seconds, quiet) in enumerate(LONG_S):
         samples = 0.5 * loudest(fitted(audio.samples, round(seconds * SAMPLE_RATE)), 1.0)

@@ -240,7 +240,7 @@ def test_both_sides_convert_alike_with_stand_ins(conversions):
             given["vectors"] = suite.own_features(sides["reference_torch"], given, own)
         ours, theirs = (suite.call(model, given, own).astype(np.float64) for model in sides.values())
         assert ours.shape == theirs.shape
-        assert np.abs(theirs).max() > 0
+        assert np.abs(theirs).max() > 0 or not np.abs(given["audio"]).max()
         assert np.abs(ours - theirs).max() <= max(1e-5 * np.abs(theirs).max(), theirs.max() > 1), probe.name
         *_, last = suite.walk(sides["rvc_mlx"], given, own)
         assert np.array_equal(last.carry["audio"], ours)
