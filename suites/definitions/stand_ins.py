@@ -158,8 +158,9 @@ def conversions(audio: Audio, speakers: int, seed: int) -> Iterator[Probe]:
             inputs["own_f0"] = f0.astype(kind_f0)
         yield Probe(f"stand-ins {i + 1}", inputs, settings, walked=False)
     for number, (seconds, quiet) in enumerate(LONG_S):
-        samples = 0.5 * loudest(fitted(audio.samples, round(seconds * SAMPLE_RATE)), 1.0)
+        samples = loudest(fitted(audio.samples, round(seconds * SAMPLE_RATE)), 1.1)
         for second in quiet:
             samples[int(second * SAMPLE_RATE) :][: SAMPLE_RATE // 20] = 0
-        settings = {"stand_ins": 1.0, "profile": PROFILES[(number + 1) % 2], "rms_mix": 0.4, "index_rate": 0.5}
+        settings = {"stand_ins": 4.0, "profile": PROFILES[(number + 1) % 2], "index_rate": 0.5}
+        settings["rms_mix"] = (0.4, 1.0)[number % 2]
         yield Probe(f"stand-ins, {seconds:g} s", {"audio": samples}, settings, walked=False, pieces=False)

@@ -84,10 +84,6 @@ WHY: dict[str, str] = {
     "rmvpe.RMVPE._mel": _PARTS,
     "rmvpe.RMVPE._cents: if sums is not None:": f"{_GPU}, where a maximum may pass over NaN",
     "runtime": "chooses the library and the device before any stage",
-    "synthesizer.Synthesizer._attention_stages": _PARTS,
-    "synthesizer.Synthesizer._channels_second": _PARTS,
-    "synthesizer.Synthesizer._hidden": _PARTS,
-    "synthesizer.Synthesizer._noisy": _PARTS,
     "unet.NativeUNet._folded_block.apply: if y.nbytes >= self.eval_bytes and not recording.get():": (
         "waits for a large array; changes no value"
     ),
