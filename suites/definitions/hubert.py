@@ -32,7 +32,8 @@ OTHER_FRAMES = {2: 1.0, 3: 1e-4, 6: 30.0, 9: 1.0, 13: 1e-2, 16: 0.5, 63: 1.0, 64
 LONG_CALL_FRAMES = 60
 # longer than any segment but those of quiet recordings; the transformer's first layer alone takes so many
 LONG_FRAMES = 2200
-# of one frame each: products of only a few rows are more exact in PyTorch than a floor of other sizes allows for
+# of one frame each, and frames of a short clip, which is repeated: products of only a few rows are more exact in
+# PyTorch than a floor of other sizes allows for
 SHORT_ITEMS = 16
 
 
@@ -115,8 +116,9 @@ class Hubert(Suite):
         part = fitted(audio.samples, 2 * EVEN_SAMPLES).reshape(2, -1)
         batch = np.stack([part[0], loudest(part[1], 1e-3), loudest(part[0][::-1], 1.5)])
         other = np.stack([0 * part[0], part[1], part[1][::-1]])
+        items = -(-SHORT_ITEMS // self.frames(audio.samples.size))
         return (
-            Probe("clip", {"audio": audio.samples}),
+            Probe("clip", {"audio": audio.samples if items == 1 else np.tile(audio.samples, (items, 1))}),
             Probe("batch", {"audio": batch}),
             Probe("same shape", {"audio": other}),
             Probe(
@@ -132,6 +134,7 @@ class Hubert(Suite):
             samples = loudest(np.roll(fitted(audio.samples, count), 1000 * number), peak)
             yield Probe(f"{frames} frames", {"audio": samples}, plain=frames < LONG_CALL_FRAMES, walked=False)
         yield Probe("one item", {"audio": batch[2:, :4000].astype(np.float64)}, walked=False)
+        yield Probe("clip alone", {"audio": audio.samples[: SHORT_ITEMS * HOP_SAMPLES]}, walked=False)
         yield Probe("float16", {"audio": batch[0].astype(np.float16)}, walked=False)
         yield Probe("convolutions", {"audio": batch[:2]}, {"extract": True}, plain=False, walked=False)
         several = np.concatenate([batch, 0.5 * batch[:, ::-1]])[:, :3000]

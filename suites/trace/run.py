@@ -38,6 +38,8 @@ from .walk import FAULT, Pair, ProbeTrace, device_kind
 
 # the same probes under other noise: how far apart two right answers may sound
 SPREAD_SEEDS = 4
+# the synthetic voice begins with silence: less of it is the end of so much
+SOUNDING_S = 1.0
 
 
 class Sides:
@@ -128,7 +130,9 @@ class Sides:
         if config.audio is not None:
             audio = make_audio("file", None, config.audio, config.seed, 0.0)
         else:
-            audio = make_audio("synthetic", seconds, None, config.seed, config.snr_db)
+            audio = _ending(
+                make_audio("synthetic", max(seconds, SOUNDING_S), None, config.seed, config.snr_db), seconds
+            )
         if longest is None or audio.samples.size <= longest * SAMPLE_RATE:
             return audio
         count = int(longest * SAMPLE_RATE)
@@ -275,6 +279,16 @@ class TraceRun(Sides):
                 raise
         key = {"suite": self.config.suite.name, "case": probe.name, "component": "noise", "backend": self.reference}
         self.file.write_line(Spread(schema=SCHEMA, seeds=seeds, spread=answer["spread"], **key))
+
+
+def _ending(audio: Audio, seconds: float) -> Audio:
+    """The last seconds, from a whole frame on."""
+    start = max(0, audio.samples.size - int(seconds * SAMPLE_RATE)) // 160
+    if start == 0 or audio.f0_hz is None:
+        return audio
+    samples = audio.samples[start * 160 :][: int(seconds * SAMPLE_RATE)]
+    f0 = audio.f0_hz[start : start + 1 + samples.size // 160]
+    return audio._replace(samples=samples, f0_hz=f0, source=f"{audio.source}, last {seconds:g} s")
 
 
 def choose(config: Config) -> tuple[str, str]:

@@ -142,7 +142,7 @@ def test_a_pipeline_has_its_index_and_the_same_result_from_the_arrays_alone(tmp_
     model = SUITES["pipeline"].load(reference_torch, weights, {}, settings)
     inputs = load_file(folder / knobs["folder"] / "inputs.safetensors")
     drawn = {one["index"]: inputs[one["key"]] for one in knobs["noise"]}
-    names = ("transpose", "index_rate", "protect", "rms_mix", "speaker")
+    names = ("transpose", "index_rate", "protect", "rms_mix", "speaker", "propose_hz")
     own = {name: settings[name] for name in names} | {"noise": lambda index, *_: drawn[index]}
     pipeline = model.pipeline_for(settings)
     audio, _ = pipeline.convert(inputs["audio"], settings["sample_rate"], index=inputs["index"], **own)

@@ -28,6 +28,7 @@ from suites.definitions.stack import Loaded
 from suites.inputs.recordings import make_audio
 from suites.inputs.weights import voice_names
 from suites.measure.config import compose_config
+from suites.trace.run import TraceRun
 
 # of every voice here; and of options whose type does not tell what may be given
 KNOWN = {"voice": [name for name in voice_names() if "v2" in name], "speaker": [0, 3]}
@@ -122,6 +123,20 @@ def test_hubert_has_even_and_odd_lengths_everywhere_three_items_and_one_frame():
     assert not np.isclose(batch, other).all(axis=1).any()
     assert SUITES["hubert"].frames(lengths["one frame"]) == 1
     assert SUITES["hubert"].frames(lengths["clip"]) >= 128  # from there on attention goes in blocks
+
+
+def test_a_short_clip_is_long_enough_for_a_floor():
+    """Repeated as a batch, and not silent."""
+    clip = probes_of("hubert", 0.2)["clip"].inputs["audio"]
+    assert clip.shape == (2, 3200)
+    assert (clip[0] == clip[1]).all()
+    for seconds in (0.16, 0.3, 0.5):
+        audio = TraceRun(compose_config("synthesizer", ["measure=smoke"]))._audio(seconds)
+        assert audio.samples.size == int(seconds * SAMPLE_RATE)
+        assert audio.f0_hz.size == 1 + audio.samples.size // HOP_SAMPLES
+        assert np.abs(audio.samples).max() > 0.1
+        assert audio.f0_hz.max() > 50
+        assert audio.source.endswith(f"last {seconds:g} s")
 
 
 def test_calls_have_other_lengths_levels_types_and_sizes_of_batches():
