@@ -49,8 +49,8 @@ OPTIMIZATIONS = {
         "the flow's gates by an exponential of its own", ("synthesizer",), cpu=True, gpu=False, float32_only=True
     ),
     "two_streams": Optimization(
-        "halves of HuBERT's frames, the text encoder's heads and tiles of the decoder on two CPU streams, each with half "
-        "of the BLAS's threads",
+        "halves of HuBERT's frames, the text encoder's heads and the decoder's tiles on two CPU streams, each with half"
+        " of the BLAS's threads",
         ("hubert", "synthesizer"), cpu=True, gpu=False, float32_only=True,
     ),
     "compile_gru": Optimization("32 GRU steps at a time as one compiled graph", _RMVPE, cpu=True, gpu=False),
