@@ -26,8 +26,8 @@ from .runtime import gpu_kind, mx
 NONE, LEAKY_RELU, GELU, TANH = range(4)
 # of values near 1: 3xTF32 keeps float32, one TF32 product ten bits
 TOLERANCE = {True: 2e-5, False: 1e-2}
-# as in ``fused_conv_cuda``: inputs are scaled by the first, what a half leaves of a value by the second
-INPUT_SCALE, REST_SCALE = 2.0**-4, 2.0**11
+# as in ``fused_conv_cuda``: what a half leaves of a value is scaled by it
+REST_SCALE = 2.0**11
 # an H100's; too many or too few cost speed only
 MULTIPROCESSORS = 132
 MOST_SHARES = 16
@@ -135,7 +135,7 @@ class FusedConv:
         halves = self.split and gpu_kind() == "cuda"
         factor = _weight_scale(kernel) if halves else 1.0
         self.weight, self.padded = _packed(kernel, groups, tile, self.split, factor)
-        self.unscale = 1 / (factor * INPUT_SCALE) if halves else 1.0
+        self.unscale = 1 / factor
         bias = np.zeros(kernel.shape[0]) if bias is None else bias
         self.bias = mx.array(np.ascontiguousarray(bias, np.float32))
         self.shares: int | None = None  # see ``_shares``

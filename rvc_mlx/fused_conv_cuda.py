@@ -9,7 +9,8 @@ times 2^11, as another half: 22 bits together. ``head * head + (rest * head + he
 off the low bits of a running sum, so every 16-deep product of heads is added to the running sum outside; the sum of the
 corrections, 2^11 times smaller, stays in the tensor cores (Ootomo and Yokota, "Recovering single precision accuracy
 from Tensor Cores while surpassing the FP32 theoretical peak performance", 2022). Half precision has a small range:
-weights are scaled by a power of two for each layer, inputs by 2^-4. Inputs beyond 10^6 give infinity.
+weights are scaled by a power of two for each layer. Inputs beyond 65504 give infinity, and where all of a layer's are
+below 10^-4 their rounding is coarser than float32's.
 
 Template values: BM, BN, BK (16 or 32), WARPS_M, WARPS_N and SPLIT. All else is an argument, because each compiled
 variant costs seconds at first use: ``wide`` is the width of a patch (a power of two; 0 in one dimension), ``up`` a
@@ -90,7 +91,7 @@ template <int NEWEST> __device__ __forceinline__ void wait_for_all_but() {
 
 COMMON = r"""
 namespace fused {
-constexpr float INPUT_SCALE = 0.0625f, REST_SCALE = 2048.0f;
+constexpr float REST_SCALE = 2048.0f;
 __device__ __forceinline__ float activated(float v, int kind, float slope) {
   if (kind == 1) return fmaxf(v, v * slope);
   if (kind == 2) return 0.5f * v * (1.0f + erff(v * 0.70710678118654752f));
@@ -137,7 +138,7 @@ SOURCE = r"""
   const int shift = wide ? 31 - __clz(wide) : 0, tall = BM >> shift;
   const int c_padded = sizes[5], groups = sizes[6], stride = sizes[7], adds = sizes[8], kind = sizes[9];
   const float slope_in = slopes[0], slope_out = slopes[1], scale = slopes[2];
-  const float unscale = slopes[3];                                    // undoes the scales of weights and inputs
+  const float unscale = slopes[3];                                    // undoes the scale of the weights
   const int inputs = x_shape[1], columns = wide ? x_shape[2] : 1;
   const int outputs = wide ? inputs : (inputs + 2 * padding - dilation * (taps - 1) - 1) / stride + 1;
   const int rows = wide ? pitch * (tall + side - 1) : (BM - 1) * stride + (taps - 1) * dilation + 1;
@@ -199,9 +200,8 @@ SOURCE = r"""
       v.x = fmaxf(v.x, v.x * slope_in); v.y = fmaxf(v.y, v.y * slope_in);
       v.z = fmaxf(v.z, v.z * slope_in); v.w = fmaxf(v.w, v.w * slope_in);
       if constexpr (SPLIT) {
-        const unsigned one = halves(v.x * INPUT_SCALE, v.y * INPUT_SCALE);
-        const unsigned two = halves(v.z * INPUT_SCALE, v.w * INPUT_SCALE);
-        auto rest = [](float value, unsigned head) { return (value * INPUT_SCALE - widened(head)) * REST_SCALE; };
+        const unsigned one = halves(v.x, v.y), two = halves(v.z, v.w);
+        auto rest = [](float value, unsigned head) { return (value - widened(head)) * REST_SCALE; };
         unsigned short* half = xh + row * HALF_ROW + my_part;
         *reinterpret_cast<uint2*>(half) = make_uint2(one, two);
         *reinterpret_cast<uint2*>(half + rows * HALF_ROW) =

@@ -21,6 +21,7 @@ WHY: dict[str, str] = {
     "__main__": "the command line, before any stage",
     "blas": "chooses the library before any stage",
     "buffers": _BOUNDED,
+    "attention.blocked_relative_attention.attend: if two_streams:": _HALVES,
     'extractor.tiled_extractor.item: if "two_streams" in methods:': _HALVES,
     "files._Storage": _FILES,
     "files._Tensor": _FILES,

@@ -92,6 +92,7 @@ inline void in_inputs(const void* at) {
 }
 inline float widen(uint16_t h) {
   const int exponent = h >> 10 & 31, mantissa = h & 1023;
+  if (exponent == 31) return mantissa ? std::nanf("") : h >> 15 ? -INFINITY : INFINITY;
   const float v = exponent ? std::ldexp(1024.0f + mantissa, exponent - 25) : std::ldexp(float(mantissa), -24);
   return h >> 15 ? -v : v;
 }

@@ -151,6 +151,22 @@ def grouped(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, layer: FusedCon
     return np.concatenate([fused_conv.expected(*part, layer) for part in parts], axis=-1)
 
 
+def test_what_half_precision_cannot_hold_is_not_hidden(emulated):
+    """Weights of any size, inputs up to 65504; beyond that a result that is no number."""
+    rng = np.random.default_rng(4)
+    kernel = (1e6 * rng.standard_normal((32, 32, 1))).astype(np.float32)
+    layer = FusedConv(Tile(64, 32, 32, (2, 2)), kernel, None, split=True)
+    x = rng.standard_normal((1, 70, 32)).astype(np.float32)
+    for largest in (1e-4, 65504):
+        scaled = x * np.float32(largest / np.abs(x).max())
+        want = fused_conv.expected(scaled, kernel, np.zeros(32), layer)
+        assert np.abs(np.array(layer(mx.array(scaled))) - want).max() < 1e-6 * np.abs(want).max()
+    x[0, 40, 3] = 7e4
+    got = np.array(layer(mx.array(x)))
+    assert not np.isfinite(got[0, 40]).any()
+    assert np.isfinite(np.delete(got[0], 40, axis=0)).all()
+
+
 def test_tf32_rounds_its_operands_and_no_more(emulated):
     rng = np.random.default_rng(2)
     kernel = (rng.standard_normal((32, 32, 3)) / 10).astype(np.float32)
