@@ -2,9 +2,6 @@
 // instructions, in two orders. Copies to shared memory happen when they are waited for, and not before; addresses
 // outside the arrays, and shared memory that nothing has written, are faults. Products of a warpgroup are made when they
 // are waited for, and see what was copied and published.
-#include <setjmp.h>
-#include <ucontext.h>
-
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -14,6 +11,8 @@
 #include <limits>
 #include <memory>
 #include <vector>
+
+#include "fibers.h"
 
 #define __device__
 #define __forceinline__ inline
@@ -38,11 +37,7 @@ namespace stand_in {
 struct Copy { void* to; const float* from; bool inside; };
 struct Product { float* sums; int tiles; unsigned a[4]; const char* b; int rows; bool add, half; };
 struct Meeting { int size = 0, arrived = 0; long generation = 0; };
-struct Fiber {
-  ucontext_t start;
-  jmp_buf place;
-  std::unique_ptr<char[]> stack{new char[1 << 18]};
-  bool begun = false, done = false;
+struct Fiber : Switched {
   int id = 0;
   std::vector<Copy> open;
   std::deque<std::vector<Copy>> groups;
@@ -58,24 +53,15 @@ std::vector<std::unique_ptr<Fiber>> fibers;
 std::vector<Meeting> warps;
 Meeting block;
 Fiber* self;
-jmp_buf home;
 Index block_index, grid;
 int threads;
 void (*body)();
 
 [[noreturn]] inline void fault(const char* what) { std::fprintf(stderr, "thread %d: %s\n", self->id, what); std::abort(); }
-// not swapcontext, which asks the system for its mask of signals each time
-__attribute__((noinline)) inline void leave() { if (!_setjmp(self->place)) _longjmp(home, 1); }
-__attribute__((noinline)) inline void enter() {
-  if (_setjmp(home)) return;
-  if (self->begun) _longjmp(self->place, 1);
-  self->begun = true;
-  setcontext(&self->start);
-}
 inline void meet(Meeting& meeting) {
   const long mine = meeting.generation;
   if (++meeting.arrived == meeting.size) { meeting.arrived = 0; meeting.generation++; return; }
-  while (meeting.generation == mine) leave();
+  while (meeting.generation == mine) leave(*self);
 }
 inline Fiber& lane(int i) { return *fibers[self->id / 32 * 32 + i]; }
 inline void meet_warp() { meet(warps[self->id / 32]); }
@@ -116,7 +102,7 @@ inline float word(unsigned bits) { return __uint_as_float(bits & 0xffffe000u); }
 inline void entry() {
   body();
   self->done = true;
-  leave();
+  leave(*self);
 }
 inline void run_block(int order) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
@@ -129,16 +115,13 @@ inline void run_block(int order) {
     fibers.push_back(std::make_unique<Fiber>());
     Fiber& fiber = *fibers.back();
     fiber.id = i;
-    getcontext(&fiber.start);
-    fiber.start.uc_stack.ss_sp = fiber.stack.get();
-    fiber.start.uc_stack.ss_size = 1 << 18;
-    makecontext(&fiber.start, entry, 0);
+    fiber.prepare(entry);
   }
   for (bool going = true; going;) {
     going = false;
     for (int i = 0; i < threads; i++) {
       self = fibers[order ? threads - 1 - i : i].get();
-      if (!self->done) { going = true; enter(); }
+      if (!self->done) { going = true; enter(*self); }
     }
   }
 }

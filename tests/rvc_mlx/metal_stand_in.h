@@ -3,9 +3,6 @@
 // an address outside its array or not aligned; a word of threadgroup memory that two threads use between two barriers
 // and one of them writes; a result written twice; a barrier or matrix operation that not all threads reach; pointers
 // of different address spaces in one another's place. Threadgroup memory starts as NaN.
-#include <setjmp.h>
-#include <ucontext.h>
-
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -14,6 +11,8 @@
 #include <memory>
 #include <type_traits>
 #include <vector>
+
+#include "fibers.h"
 
 typedef unsigned uint;
 typedef unsigned long ulong;
@@ -32,11 +31,7 @@ struct Mark { int writer = -1, reader = -1; long written = -1, read = -1; bool m
 struct Memory { char *first, *last; bool result; std::vector<Mark> marks; };
 struct Meeting { int size, arrived = 0; long generation = 0, line = 0; };
 struct Operation { const void* address; long row; int line; float a[2], b[2]; };
-struct Fiber {
-  ucontext_t start;
-  jmp_buf place;
-  std::unique_ptr<char[]> stack{new char[1 << 16]};
-  bool begun, done;
+struct Fiber : Switched {
   int id, arrays;
   long barriers, operations;
   Operation operation[2];                                             // the newest, and the one before
@@ -48,23 +43,14 @@ std::vector<Memory> buffers;
 struct Array { std::unique_ptr<char[]> bytes; Memory memory; };
 std::vector<std::unique_ptr<Array>> arrays;
 Fiber* self;
-jmp_buf home;
 uint3 position, groups;
 int threads;
 long moves, declared;                                                 // declared: bytes of threadgroup memory
 char failure[200];
 
-// not swapcontext, which asks the system for its mask of signals each time
-__attribute__((noinline)) inline void leave() { if (!_setjmp(self->place)) _longjmp(home, 1); }
-__attribute__((noinline)) inline void enter() {
-  if (_setjmp(home)) return;
-  if (self->begun) _longjmp(self->place, 1);
-  self->begun = true;
-  setcontext(&self->start);
-}
 inline void fault(const char* what) {
   std::snprintf(failure, sizeof failure, "thread %d of threadgroup %u, %u, %u: %s", self->id, position.x, position.y, position.z, what);
-  for (;;) leave();
+  for (;;) leave(*self);
 }
 inline void meet(Meeting& meeting, int line) {
   const long mine = meeting.generation;
@@ -72,7 +58,7 @@ inline void meet(Meeting& meeting, int line) {
   meeting.line = line;
   moves++;
   if (meeting.arrived == meeting.size) { meeting.arrived = 0; meeting.generation++; return; }
-  while (meeting.generation == mine) leave();
+  while (meeting.generation == mine) leave(*self);
 }
 // actor: a thread, or below -1 a simdgroup, whose matrices nobody knows the lanes of
 inline void check(Memory* memory, const void* at, int bytes, bool writes, int actor) {
@@ -139,7 +125,7 @@ inline void entry() {
   body();
   self->done = true;
   moves++;
-  for (;;) leave();
+  for (;;) leave(*self);
 }
 inline void run_threadgroup(bool reversed) {
   arrays.clear();
@@ -150,20 +136,16 @@ inline void run_threadgroup(bool reversed) {
   for (int i = 0; i < threads; i++) {
     if ((int)fibers.size() == i) fibers.push_back(std::make_unique<Fiber>());
     Fiber& fiber = *fibers[i];
-    fiber.begun = fiber.done = false;
     fiber.id = i;
     fiber.arrays = fiber.barriers = fiber.operations = 0;
-    getcontext(&fiber.start);
-    fiber.start.uc_stack.ss_sp = fiber.stack.get();
-    fiber.start.uc_stack.ss_size = 1 << 16;
-    makecontext(&fiber.start, entry, 0);
+    fiber.prepare(entry);
   }
   for (bool going = true; going && !failure[0];) {
     going = false;
     const long before = moves;
     for (int i = 0; i < threads && !failure[0]; i++) {
       self = fibers[reversed ? threads - 1 - i : i].get();
-      if (!self->done) { going = true; enter(); }
+      if (!self->done) { going = true; enter(*self); }
     }
     if (going && !failure[0] && moves == before)
       std::snprintf(failure, sizeof failure, "threads wait for others that never come");
