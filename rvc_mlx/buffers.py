@@ -3,7 +3,7 @@
 MLX queues work far ahead of a GPU and keeps every array of it, and it keeps freed buffers for arrays of nearly their
 size. Both fill a device. Its memory limit bounds both: where more is in use, ``eval`` waits for work to finish, and a
 new buffer first takes the place of kept ones. It is one number of the process, so it is set while calls run and is
-the user's own again between them. Tried on an H100, with 1.5 GiB a call; never run on Metal.
+the user's own again between them. Tried on an H200; never run on Metal.
 """
 
 from __future__ import annotations

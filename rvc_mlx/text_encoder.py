@@ -46,8 +46,8 @@ class RelativeAttention:
         def apply(carry: Carry) -> None:
             if carry["mask"] is not None or carry["x"].shape[1] < SHORTEST_FRAMES:
                 return whole.apply(carry)
-            carry["residual"] = carry["x"]
-            run(self.projections, carry)
+            remember = whole.parts[0]
+            run((remember, *self.projections), carry)
             q, k, v = (self._split(carry.pop(part)) for part in "qkv")
             y = attend(q * self.scale, k, v, self.keys, self.values)
             carry["x"] = self.last(y.transpose(0, 2, 1, 3).flatten(2))

@@ -77,14 +77,15 @@ def shorten_slice() -> None:
 
     From version 6.12 on Linux lets it do so from a thread with a longer slice. From one with an equal slice it waits
     for the end of that, 1.4 to 3 ms, at each of a network's many short sleeps. Threads that start later inherit this.
+    A scheduling policy that the user has chosen stays.
     """
     number = SCHED_SETATTR.get(platform.machine())
-    if sys.platform != "linux" or number is None:
+    if sys.platform != "linux" or number is None or os.sched_getscheduler(0) != os.SCHED_OTHER:
         return
-    policy, flags, priority, deadline, period = 0, 0, 0, 0, 0
+    flags, priority, deadline, period = 0, 0, 0, 0
     nice = os.getpriority(os.PRIO_PROCESS, 0)
     # struct sched_attr; a system that does not know of slices ignores this one
-    attributes = struct.pack("=IIQiIQQQ", 48, policy, flags, nice, priority, SLICE_NS, deadline, period)
+    attributes = struct.pack("=IIQiIQQQ", 48, os.SCHED_OTHER, flags, nice, priority, SLICE_NS, deadline, period)
     ctypes.CDLL(None).syscall(number, 0, attributes, 0)
 
 
