@@ -272,9 +272,11 @@ def _columns_first(blocks: mx.array, width: int) -> mx.array:
 
 
 def _weight_scale(kernel: np.ndarray) -> float:
-    """A power of two that brings the largest weight to between 2^13 and 2^14: well inside half precision's range."""
+    """A power of two that brings the largest weight to between 2^13 and 2^14: well inside half precision's range.
+
+    Of next to no weights no more than float32 can hold."""
     largest = float(np.abs(kernel).max(initial=0.0))
-    return 2.0 ** (14 - math.frexp(largest)[1]) if largest > 0 else 1.0
+    return 2.0 ** min(14 - math.frexp(largest)[1], 100) if largest > 0 else 1.0
 
 
 def make(tile: Tile | None, kernel: np.ndarray, bias: np.ndarray | None, **options: Any) -> FusedConv | None:

@@ -154,7 +154,11 @@ def grouped(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, layer: FusedCon
 def test_what_half_precision_cannot_hold_is_not_hidden(emulated):
     """Weights of any size, inputs up to 65504; beyond that a result that is no number."""
     rng = np.random.default_rng(4)
-    kernel = (1e6 * rng.standard_normal((32, 32, 1))).astype(np.float32)
+    kernel = rng.standard_normal((32, 32, 1)).astype(np.float32)
+    for size in (1e-44, 1e-30, 1e30):
+        tiny = FusedConv(Tile(64, 32, 32, (2, 2)), np.float32(size) * kernel, None, split=True)
+        assert np.isfinite(np.array(tiny(mx.ones((1, 70, 32))))).all()
+    kernel *= np.float32(1e6)
     layer = FusedConv(Tile(64, 32, 32, (2, 2)), kernel, None, split=True)
     x = rng.standard_normal((1, 70, 32)).astype(np.float32)
     for largest in (1e-4, 65504):
