@@ -20,12 +20,13 @@ from .checkpoint import embedder_called
 from .checks import check_speaker
 from .contour import fit_f0, read_f0
 from .decoders import shown
+from .interrupts import INTERRUPTED, is_interrupt
 from .outputs import check_folder, check_output, named_path
 from .pipeline import RANGES, Knobs, Pipeline, check_knobs
 from .recording import check_recording, check_space, read_recording, write_recording
 from .steps import SAMPLE_RATE
 
-PASSED, ERROR, INTERRUPTED = 0, 2, 130
+PASSED, ERROR = 0, 2
 WRITTEN = (".wav", ".flac")
 # what is taken from a folder; a recording that is named itself may have any ending
 SOUND: tuple[str, ...] = (*WRITTEN, ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64")
@@ -292,6 +293,8 @@ class Conversion:
         try:
             yield
         except FAILURES as error:
+            if is_interrupt(error):
+                raise
             name = shown(job.input)
             tell(error, self.args.verbose, "" if len(self.jobs) == 1 or name in str(error) else f"{name}: ")
 
@@ -343,10 +346,12 @@ def run(side: Side, argv: list[str] | None = None) -> int:
     try:
         conversion = Conversion(side, args)
         return conversion.run()
-    except KeyboardInterrupt:
-        written = conversion.written if conversion else 0
-        print(f"interrupted; {written or 'nothing'} {'were' if written > 1 else 'was'} written", file=sys.stderr)
-        return INTERRUPTED
-    except FAILURES as error:
+    except BaseException as error:
+        if is_interrupt(error):
+            written = conversion.written if conversion else 0
+            print(f"interrupted; {written or 'nothing'} {'were' if written > 1 else 'was'} written", file=sys.stderr)
+            return INTERRUPTED
+        if not isinstance(error, FAILURES):
+            raise
         tell(error, args.verbose)
         return ERROR

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any, NoReturn
 
+from rvc_common.interrupts import is_interrupt
+
 from .base import plugins
 from .base.errors import UserError, nearest
 from .base.outcome import ERROR, INTERRUPTED, Answer
@@ -191,20 +193,27 @@ def main(argv: list[str] | None = None) -> int:
         with silenced(argv):
             answer: Answer = command(args.command).run(args)
         return emit(name, argv, answer)
-    except KeyboardInterrupt:
+    except BaseException as error:
+        return explain(error, name, argv, verbose)
+
+
+def explain(error: BaseException, name: str | None, argv: Sequence[str], verbose: bool) -> int:
+    """Tell in one line why a command ended; its exit code."""
+    if is_interrupt(error):
         return fail(name, argv, "interrupted", INTERRUPTED)
-    except BrokenPipeError:  # such as | head: who reads wants no more
+    if not isinstance(error, Exception):  # argparse's exit
+        raise error
+    if isinstance(error, BrokenPipeError):  # such as | head: who reads wants no more
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
         return ERROR
-    except (UserError, OSError) as error:
+    if isinstance(error, (UserError, OSError)):
         if verbose:
-            traceback.print_exc()
+            traceback.print_exception(error)
         return fail(name, argv, f"error: {error}")
-    except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] not in OWN_PACKAGES:
-            return fail(name, argv, f"error: {error}: a package is missing or damaged, install it again")
-        traceback.print_exc()
-        return fail(name, argv, f"error: unexpected {type(error).__name__}; this is a fault of the program")
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] not in OWN_PACKAGES:
+        return fail(name, argv, f"error: {error}: a package is missing or damaged, install it again")
+    traceback.print_exception(error)
+    return fail(name, argv, f"error: unexpected {type(error).__name__}; this is a fault of the program")
 
 
 if __name__ == "__main__":

@@ -191,6 +191,24 @@ def test_ctrl_c(side, files, tmp_path):
     assert not (tmp_path / "out.wav").exists()
 
 
+def test_ctrl_c_within_an_import(files, tmp_path, monkeypatch, capsys):
+    """A package makes an ImportError of it, and the recordings that follow are not converted."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise RuntimeError("initialization failed") from error
+
+    monkeypatch.setattr("rvc_mlx.pipeline.Pipeline.convert", interrupted)
+    (tmp_path / "out").mkdir()
+    soundfile.write(tmp_path / "other.wav", np.zeros(8000), 16000)
+    words = arguments(files, tmp_path / "out")
+    words.insert(2, str(tmp_path / "other.wav"))
+    assert call("rvc_mlx", words) == 130
+    assert capsys.readouterr().err == "interrupted; nothing was written\n"
+
+
 WITHOUT = {"rvc_mlx": ("torch", "transformers", "reference_torch"), "reference_torch": ("mlx", "rvc_mlx")}
 
 

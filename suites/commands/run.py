@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rvc_common.index import read_index
+from rvc_common.interrupts import is_interrupt
 
 from ..base import outcome, plugins
 from ..base.errors import UserError, nearest
@@ -79,17 +80,16 @@ def finish(runner: Runner) -> Answer:
     interrupted = False
     try:
         runner.execute()
-    except KeyboardInterrupt:
-        interrupted = True
-    except UserError:
-        raise
-    except OSError as error:  # such as a full disk
-        again = f"what was measured is kept; to go on: python -m suites run resume={runner.folder}"
-        raise UserError(f"run folder {runner.folder}: {error.strerror or error}; {again}") from None
-    except Exception:
-        with contextlib.suppress(OSError):
-            write_report(runner.folder)  # of the records that there are
-        raise
+    except BaseException as error:
+        interrupted = is_interrupt(error)
+        if not interrupted and isinstance(error, OSError):  # such as a full disk
+            again = f"what was measured is kept; to go on: python -m suites run resume={runner.folder}"
+            raise UserError(f"run folder {runner.folder}: {error.strerror or error}; {again}") from None
+        if not interrupted and not isinstance(error, UserError):
+            with contextlib.suppress(OSError):
+                write_report(runner.folder)  # of the records that there are
+        if not interrupted:
+            raise
     try:
         built = write_report(runner.folder)
     except OSError as error:
@@ -217,6 +217,8 @@ def execute(folder: Path) -> dict[str, Answer]:
             print(f"error: {step.kind} {step.name}: {error}", file=sys.stderr)
             found = Answer(ERROR, "", {"error": str(error)})
         except Exception as error:
+            if is_interrupt(error):
+                raise
             traceback.print_exc()
             print(f"error: {step.kind} {step.name}: unexpected {type(error).__name__}", file=sys.stderr)
             found = Answer(ERROR, "", {"error": f"unexpected {type(error).__name__}"})
