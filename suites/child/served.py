@@ -25,6 +25,7 @@ from ..base.statistics import largest_rest_s
 from .adapters import Adapter, check_framework, load_adapter
 from .clock import clock, is_steady, seconds_of, slowed, timed
 from .memory import peak_rss_bytes, reset_peak, rss_bytes
+from .priority import priority
 
 if TYPE_CHECKING:
     from ..definitions.base import Result, Results, Suite
@@ -82,8 +83,7 @@ class ServedModel:
             counts = {name: os.environ.get(name) for name in THREAD_VARIABLES} | self._adapter.thread_counts()
             facts |= {"clock": clock(), "thread_counts": counts}
             facts["garbage_collection"] = "before every sample, off during it"
-        priority = os.getpriority(os.PRIO_PROCESS, 0)
-        return facts | {"import_s": import_s, "pid": os.getpid(), "priority": priority}
+        return facts | {"import_s": import_s, "pid": os.getpid(), "priority": priority()}
 
     def load(self, request: Request) -> Answer:
         base = rss_bytes()
