@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from suites.base import backends
+
 from .frame import RunData
 
 
@@ -26,7 +28,7 @@ class Roof(NamedTuple):
 
 def device_of(backend: str) -> str:
     """``cpu``, or what is not: ``gpu``."""
-    return "cpu" if backend.endswith("_cpu") else "gpu"
+    return "cpu" if backends.device_of(backend) == "cpu" else "gpu"
 
 
 def roofs(run: RunData) -> dict[str, Roof]:

@@ -74,9 +74,14 @@ def _largest(run: RunData, line: Line, name: str) -> Num | Absent:
     return Absent() if value is None else plain(value / MIB, (run.source(line, f"cold.{name}"),), ".0f")
 
 
+def memory_of_call(run: RunData, line: Line) -> Num | Absent:
+    """The peak of the first call: the process's, or on a GPU the framework's own."""
+    return _largest(run, line, "peak_rss_bytes" if line["device"] == "cpu" else "peak_device_bytes")
+
+
 def _above(line: Line) -> list[float]:
     """Bytes of each process' call above its state before loading; the framework's own peak on a GPU."""
-    if not line["backend"].endswith("_cpu"):
+    if line["device"] != "cpu":
         return [float(c["peak_device_bytes"]) for c in line["cold"] if c.get("peak_device_bytes")]
     known = [c for c in line["cold"] if c.get("peak_rss_call_bytes") and c.get("base_rss_bytes")]
     return [float(c["peak_rss_call_bytes"] - c["base_rss_bytes"]) for c in known]

@@ -15,7 +15,7 @@ from ..data import fits
 from ..data.frame import Book, RunData, launches_of
 from ..data.roofs import Roof, device_of, roofs
 from ..render.document import Absent, Cell, Code, Num, Paragraph, Section, Table, Text, plain, say
-from . import cells
+from . import cells, phases
 from .cells import Row
 from .parity import closest
 
@@ -141,8 +141,10 @@ def by_component(book: Book, runs: Sequence[RunData], components: Sequence[str])
 
 
 def by_backend(book: Book, runs: Sequence[RunData], components: Sequence[str]) -> Table:
-    """A row for every component and backend: its time, its speed-up, and how far its result is from the reference's."""
+    """A row for every component and backend: its time, its speed-up, its memory where it was measured, and how far its
+    result is from the reference's."""
     rows: list[tuple[RunData, Row]] = []
+    with_memory = any(run.cold() for run in runs)
     for run in runs:
         wanted = (name for name in components if name in run.components)
         for case, component, backend in product(run.cases, wanted, run.backends):
@@ -158,8 +160,20 @@ def by_backend(book: Book, runs: Sequence[RunData], components: Sequence[str]) -
                 share, name, _ = near
                 value = cells.number(run, line, f"parity.limits.{name}.value")
                 figures = (say("{} {}", Code(name), value), plain(100 * share, (run.source(line, "parity"),), ".0f"))
-            rows.append((run, (case, component, who, *times, *figures, line["status"])))
-    header = ("case", "component", "backend", "time ms", "speed-up", "closest figure", "of its limit %", "status")
+            held = (phases.memory_of_call(run, line),) if with_memory else ()
+            rows.append((run, (case, component, who, *times, *held, *figures, line["status"])))
+    memory = ("memory MiB",) if with_memory else ()
+    header = (
+        "case",
+        "component",
+        "backend",
+        "time ms",
+        "speed-up",
+        *memory,
+        "closest figure",
+        "of its limit %",
+        "status",
+    )
     return cells.table(book, f"{runs[0].name}-parts", header, rows, 3)
 
 

@@ -133,6 +133,7 @@ class Suite:
     validated: ClassVar[tuple[Validated, ...]] = ()  # rows of the validation table; without them it is not traced
     parts: ClassVar[tuple[str, ...]] = ()  # of the whole call, those that are timed by calls of their own
     headlines: ClassVar[tuple[str, ...]] = ()  # components that a summary names, where there is no whole call
+    measures_headlines: ClassVar[bool] = False  # their first calls and memory, in one process one after another
     # the report: what the whole call is, how parity is judged, and the figures worth a column
     about_time: ClassVar[str]
     about_parity: ClassVar[str]

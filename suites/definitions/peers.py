@@ -36,9 +36,14 @@ class Peers(Stack):
     options = PeersOptions
     takes_index = True
     headlines = ("rmvpe", "hubert", "vocoder", "pipeline")
+    measures_headlines = True
     shared = (("mel", "mel"), ("z_p", "latent"), ("z", "flow"))
     about_time = "Each network alone and a whole conversion, from host memory to host memory"
-    about_components = "Every backend is given the same input and the same noise."
+    about_components = (
+        "Every backend is given the same input and the same noise. *Memory*: the most that its process held during the "
+        "first call of that component, with everything loaded that this backend has; on a GPU by the framework's own "
+        "count."
+    )
     about_parity = (
         "The networks are compared on the reference's own input, `pipeline` on each side's own values. The weights are "
         "synthetic: where one frame of F0 is decided differently, the audio of `pipeline` differs throughout, so its "

@@ -89,7 +89,8 @@ class CaseOutputs(MeasuredCase):
         self.reference = parity_reference(list(plan.backends))
         self.errors: dict[str, str] = {}
         self.workers: dict[str, Worker] = {}
-        self.cold: dict[str, list[Facts]] = {}
+        self.started: dict[str, Facts] = {}  # how long a backend's process took to import and load, of this launch
+        self.cold: dict[tuple[str, str], list[Facts]] = {}  # by component and backend
         self.warmups: dict[tuple[str, str], list[Facts]] = {}
         self.outputs: dict[str, Results] = {}
         self.shared: dict[str, str] | None = None
@@ -252,7 +253,7 @@ class CaseOutputs(MeasuredCase):
     def measured(self, component: str, backend: str) -> Facts:
         taken = self.lines(component, backend)
         warm = self.warmups.get((component, backend), [])
-        cold = self.cold.get(backend, []) if component == self.suite.whole else []
+        cold = self.cold.get((component, backend), [])
         return {
             "reference": self.reference,
             "workload": self.workload(self.suite),

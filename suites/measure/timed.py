@@ -7,6 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from statistics import median
 
 from ..base.backends import is_port, speed_reference
 from ..base.lines import Sample
@@ -21,7 +22,8 @@ SETTLE_S = 0.05
 MOST_REPEATS = 1000
 # short calls are timed one after another before it is the next backend's turn
 TURN_S = 0.25
-# a turn in which other work took more than this share of the worker's threads is taken again, a few times at most
+# a turn in which other work took so much more of the worker's threads than it usually does is taken again, a few times
+# at most
 DISTURBED_SHARE, MOST_TURNS = 0.05, 3
 # parity takes about as long as this many whole calls of a case on the slowest backend
 PARITY_CALLS = 12
@@ -33,6 +35,8 @@ class TimedCase(CaseOutputs):
     """One case's calls in the launches that it shares with others."""
 
     repeats: dict[str, int]
+    # what other work took of a backend's threads, of each turn so far
+    others: dict[str, list[float]]
 
     @property
     def title(self) -> str:
@@ -80,31 +84,42 @@ class TimedCase(CaseOutputs):
     def begin(self, number: int, workers: dict[str, Worker], cold: bool) -> None:
         """Take part in a launch; start the workers that there are not; ``cold``: measure the process's first call."""
         self.workers = workers
-        cold = cold and self.suite.whole is not None and self.session.measure.first_calls > 0
+        cold = cold and self.session.measure.first_calls > 0
+        alone = cold and self.suite.whole is not None
         absent = [backend for backend in self._in_turn(number) if backend not in workers]
-        for backend in [] if cold else absent:  # without a first call to measure they import side by side
+        for backend in [] if alone else absent:  # without a first call to measure they import side by side
             with self.guard(backend):
                 workers[backend] = self.new_worker(backend)
         for backend in sorted(self._in_turn(number), key=lambda name: is_port(name) and not self.drawn):
             with self.guard(backend):
-                self._start(backend, backend in absent, cold)
+                self._start(backend, backend in absent, alone)
         self.share_inputs()
+        if cold and self.suite.measures_headlines:
+            for backend in self._in_turn(number):
+                with self.guard(backend):
+                    for component in filter(self.plan.components.__contains__, self.suite.headlines):
+                        self._call_first(component, backend)
 
     def _start(self, backend: str, fresh: bool, cold: bool) -> None:
         if backend not in self.workers:
             self.workers[backend] = self.new_worker(backend)
-        worker, session, facts = self.workers[backend], self.session, {}
+        worker, session = self.workers[backend], self.session
         if fresh:
-            facts = {"import_s": session.hello(worker)["import_s"], **self.load_model(worker, backend)}
+            self.started[backend] = {"import_s": session.hello(worker)["import_s"], **self.load_model(worker, backend)}
         if is_port(backend) and self.suite.whole:
             self.draw_noise([self.suite.whole])
         worker.ask("prepare", self.timeout_s, inputs=self.inputs_of(backend))
         if session.slowdown and backend.startswith("mlx"):
             worker.ask("slow", self.timeout_s, shares=dict.fromkeys(self.calls, session.slowdown))
-        if cold and self.has(self.suite.whole or "", backend):
-            second = session.measure.first_calls > 1
-            found = worker.ask("cold", self.timeout_s, component=self.suite.whole, second=second)
-            self.cold.setdefault(backend, []).append({**facts, **found})
+        if cold and self.suite.whole is not None:
+            self._call_first(self.suite.whole, backend)
+
+    def _call_first(self, component: str, backend: str) -> None:
+        """Measure the first call of a fresh process, with its memory."""
+        if self.has(component, backend):
+            second = self.session.measure.first_calls > 1
+            found = self.workers[backend].ask("cold", self.timeout_s, component=component, second=second)
+            self.cold.setdefault((component, backend), []).append({**self.started[backend], **found})
 
     def _in_turn(self, number: int) -> list[str]:
         return self.alive() if number % 2 == 0 else self.alive()[::-1]
@@ -202,8 +217,11 @@ class TimedCase(CaseOutputs):
     def _take_turn(self, backend: str, turn: list[str], launch: int, number: int) -> None:
         """Time calls, and again while other work disturbs them: of a round, the least disturbed sample counts.
 
-        What other work took is measured apart from how long the calls took, so this choice favours no result."""
+        What other work took is measured apart from how long the calls took, so this choice favours no result. Work that
+        never ceases disturbs every turn alike: that is not waited for."""
         calls = {call: self.repeats.get(call, 1) for call in turn if self.has(call, backend)}
+        before, others = self.others.setdefault(backend, []), list[float]()
+        usual = median(before) if before else 0.0
         for _ in range(MOST_TURNS if calls else 0):
             time.sleep(SETTLE_S)
             answer = self.session.ask_timed(self.workers[backend], "time", self.timeout_s, calls=calls)
@@ -214,8 +232,10 @@ class TimedCase(CaseOutputs):
                         facts["others"] = answer["others"]
                         key = self.record_key(component, backend)
                         self.session.sample(self.case, *key, number, one["seconds"][component], facts)
-            if answer["others"] <= DISTURBED_SHARE:
-                return
+            others.append(answer["others"])
+            if others[-1] <= usual + DISTURBED_SHARE:
+                break
+        before += [min(others)] if others else []
 
 
 def execute_together(cases: Sequence[TimedCase]) -> None:
@@ -228,7 +248,7 @@ def execute_together(cases: Sequence[TimedCase]) -> None:
         return
     measure = cases[0].session.measure
     for case in cases:
-        case.repeats = {}
+        case.repeats, case.others = {}, {}
         case.save_inputs()
     number = first = max(case.next_launch() for case in cases)
     clock = LaunchClock(measure.seconds_per_case * len(cases))

@@ -49,9 +49,18 @@ def test_a_launch_is_one_process_per_backend_for_all_cases(started, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shares", "kept"), [([0.0], 0.0), ([0.2, 0.04, 0.0], 0.04), ([0.3, 0.06, 0.2], 0.06), ([0.3, 0.3, 0.3], 0.3)]
+    ("before", "shares", "taken", "after"),
+    [
+        ([], [0.0], 1, 0.0),
+        ([], [0.2, 0.04, 0.0], 2, 0.04),
+        ([], [0.3, 0.06, 0.2], 3, 0.06),
+        ([], [0.3, 0.3, 0.3], 3, 0.3),
+        ([0.0, 0.06, 0.3], [0.1, 0.0], 1, 0.1),  # work that never ceases takes so much of every turn
+        ([0.3], [0.34, 0.0], 1, 0.34),
+        ([0.0, 0.0, 0.3], [0.1, 0.06, 0.02], 3, 0.02),
+    ],
 )
-def test_a_disturbed_turn_is_taken_again(shares, kept):
+def test_a_disturbed_turn_is_taken_again(before, shares, taken, after):
     """At most three times; every sample is written, and the least disturbed one counts."""
     left, written = list(shares), []
 
@@ -69,10 +78,10 @@ def test_a_disturbed_turn_is_taken_again(shares, kept):
     case = TimedCase.__new__(TimedCase)
     case.session, case.workers, case.repeats, case.case, case.suite = Told(), {"mlx_cpu": None}, {"f0": 2}, None, None
     case.plan = Plan("rmvpe", (), ("f0",), ("mlx_cpu",))
-    case.timeout_s = 1.0
+    case.timeout_s, case.others = 1.0, {"mlx_cpu": list(before), "torch_cpu": [0.9]}
     case._take_turn("mlx_cpu", ["f0"], 0, 0)
-    assert written == shares[: len(shares) - len(left)]
-    assert min(written) == kept
+    assert written == shares[:taken]
+    assert case.others == {"mlx_cpu": [*before, after], "torch_cpu": [0.9]}
 
 
 def test_a_worker_that_is_lost_costs_its_case_and_is_replaced_for_the_next_one(started, tmp_path, monkeypatch):
