@@ -48,9 +48,9 @@ class Weights:
         return mx.array(np.ascontiguousarray(value, dtype=np.float32)).astype(self.dtype)
 
     def raw(self, name: str) -> np.ndarray:
-        """A weight in PyTorch's layout, float64; weight norm is folded: ``g * v / |v|``."""
+        """A weight in PyTorch's layout, as it is; weight norm is folded in float64: ``g * v / |v|``."""
         if f"{name}_g" not in self.state:
-            return np.asarray(self.state[name], np.float64)
+            return self.state[name]
         g, v = (np.asarray(self.state[f"{name}_{end}"], np.float64) for end in "gv")
         axes = tuple(axis for axis, n in enumerate(g.shape) if n == 1)
         return g * v / np.sqrt((v * v).sum(axis=axes, keepdims=True))
