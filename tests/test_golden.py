@@ -120,6 +120,25 @@ def check(name: str, found: Arrays, arrays: Arrays, meta: dict[str, Any]) -> Non
         judge(name, field, got, arrays[field], factor * float(meta[gap][f"{group.split('_')[0]}.{path}"]))
 
 
+class _EnoughError(Exception):
+    """Ends a watched call."""
+
+
+def shown(arrays: Arrays, call: Callable[[Callable[[str, np.ndarray], None]], object], *more: str) -> Arrays:
+    """What ``call(watch)`` shows of the vector's fields, and ``more``: stages after the last of them need not run."""
+    paths = {field.partition(".")[2] for field in arrays if field.startswith(("out.", "mid"))} - {"audio"} | {*more}
+    found: Arrays = {}
+
+    def watch(path: str, value: np.ndarray) -> None:
+        found[path] = value
+        if paths <= found.keys():
+            raise _EnoughError
+
+    with contextlib.suppress(_EnoughError):
+        call(watch)
+    return found
+
+
 def recorded(arrays: Arrays, meta: dict[str, Any]) -> Callable[[int, str, tuple[int, ...]], np.ndarray]:
     """The randomness that upstream consumed: stored, or made anew from its seed."""
 
@@ -167,10 +186,12 @@ def test_mel(side, golden, name):
 def test_salience(side, golden, name):
     """Padded, unpadded and chunked inputs; 24 stages of one of them."""
     arrays, meta = golden(name)
-    chunk = meta["options"].get("chunk_size", 32000)
-    found: Arrays = {"salience": rmvpe(side).salience(arrays["in.log_mel"], chunk)}
+    chunk, mel = meta["options"].get("chunk_size", 32000), arrays["in.log_mel"]
+    found: Arrays = {}
     if any(field.startswith("mid") for field in arrays):
-        rmvpe(side).trace(arrays["in.log_mel"], found.__setitem__, chunk)
+        rmvpe(side).trace(mel, found.__setitem__, chunk)
+    watched = side.whole and "sigmoid" in found
+    found["salience"] = found["sigmoid"][:, : mel.shape[2]] if watched else rmvpe(side).salience(mel, chunk)
     check(name, found, arrays, meta)
 
 
@@ -203,8 +224,8 @@ def test_hubert(side, golden):
     arrays, meta = golden("hubert_2s")
     model = side.model("hubert_contentvec", meta["options"]["weights_seed"])
     found: Arrays = {}
-    found["last_hidden_state"] = model.features(arrays["in.audio"], watch=found.__setitem__)
-    found["final_proj"] = model.features(arrays["in.audio"], version="v1")
+    found["final_proj"] = model.features(arrays["in.audio"], version="v1", watch=found.__setitem__)
+    found["last_hidden_state"] = found["encoder"] if side.whole else model.features(arrays["in.audio"])
     check("hubert_2s", found, arrays, meta)
 
 
@@ -257,10 +278,14 @@ def test_synthesizer(side, golden, name):
     arrays, meta = golden(name)
     given = [arrays.get(f"in.{key}") for key in ("phone", "lengths", "pitch", "f0", "sid")]
     rate = float(arrays["in.rate"]) if "in.rate" in arrays else None
+    given += [recorded(arrays, meta), rate]
     found: Arrays = {}
-    watched = voice(side, meta).infer(*given, recorded(arrays, meta), rate, watch=found.__setitem__)
-    # the call without a watcher is the one that users make: it may run in other pieces
-    audio = watched if side.whole else voice(side, meta).infer(*given, recorded(arrays, meta), rate)
+    if side.whole:
+        audio = voice(side, meta).infer(*given, watch=found.__setitem__)
+    else:
+        # the call without a watcher is the one that users make: it may run in other pieces
+        found = shown(arrays, lambda watch: voice(side, meta).infer(*given, watch=watch))
+        audio = voice(side, meta).infer(*given)
     found["audio"] = audio[:, None]
     check(name, found, arrays, meta)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import small_models
-from test_golden import FACTOR, IDS, JITTER_FACTOR, SIDES, Arrays, Side, filter_limit, judge, recorded, undrawn
+from test_golden import FACTOR, IDS, JITTER_FACTOR, SIDES, Arrays, Side, filter_limit, judge, recorded, shown, undrawn
 
 from rvc_common import steps
 from rvc_common.stages import SAMPLES, Stage, group
@@ -49,6 +49,12 @@ def weights(manifest: str, seed: int) -> tuple[dict[str, Any], Arrays]:
     about = recipe.load_manifest(MANIFESTS / f"{manifest}.json")
     kept = [entry for entry in about["tensors"] if entry.get("in_voice_checkpoint", True)]
     return about, recipe.make_state_dict(kept, seed)
+
+
+@functools.cache
+def fingerprint(manifest: str, seed: int) -> str:
+    found: str = recipe.fingerprint(weights(manifest, seed)[1])
+    return found
 
 
 @functools.lru_cache(maxsize=8)
@@ -127,7 +133,7 @@ def test_audio_to_f0(side, golden, name):
     rmvpe, want = model(side, meta), arrays["out.f0"]
     mel, f0 = rmvpe.mel(arrays["in.audio"]), rmvpe.f0(arrays["in.audio"])
     found = {"log_mel": mel[None], "salience": rmvpe.salience(mel)[None], "f0": f0}
-    rmvpe.trace(mel[None], lambda path, array: found.setdefault(path, array))
+    found |= shown({}, lambda watch: rmvpe.trace(mel[None], watch), "padded_log_mel")
     assert np.array_equal(f0 > 0, want > 0)
     assert np.abs(1200 * np.log2(f0[want > 0] / want[want > 0])).max(initial=0) <= 0.01
     check(found, arrays, meta)
@@ -179,29 +185,30 @@ def test_pipeline(side, golden, name):
     check(found, arrays, meta)
 
 
-@EACH_SIDE
-def test_source(side, golden):
-    arrays, meta = golden("webui_nsf_source_40k")
-    found: Arrays = {}
-    draw = Strict(arrays, meta)
-    found["source"] = model(side, meta).source(arrays["in.f0"], draw, watch=found.__setitem__)
-    assert draw.asked == [0, 1]
-    check(found, arrays, meta)
-
-
 @on_sides(GENERATORS)
 def test_odd_rates(side, golden, name):
     """The two projects pad odd rates by rules that exclude each other; without pitch, audio comes out longer."""
     arrays, meta = golden(name)
-    ((key, fingerprint),) = meta["weights_fingerprint"].items()
+    ((key, published),) = meta["weights_fingerprint"].items()
     manifest, _, seed = key.partition(":")
-    assert recipe.fingerprint(weights(manifest, int(seed))[1]) == fingerprint
+    assert fingerprint(manifest, int(seed)) == published
     found: Arrays = {}
     draw = Strict(arrays, meta)
     inputs = (arrays["in.z"], arrays.get("in.f0"), arrays["in.sid"], draw)
     watched = model(side, meta).decode(*inputs, watch=found.__setitem__)
     found["audio"] = (watched if side.whole else model(side, meta).decode(*inputs))[:, None]
     assert draw.asked == (1 if side.whole else 2) * list(range(len(meta["draws"])))
+    check(found, arrays, meta)
+
+
+@EACH_SIDE
+def test_source(side, golden):
+    """Right before the voice that it is a part of."""
+    arrays, meta = golden("webui_nsf_source_40k")
+    found: Arrays = {}
+    draw = Strict(arrays, meta)
+    found["source"] = model(side, meta).source(arrays["in.f0"], draw, watch=found.__setitem__)
+    assert draw.asked == [0, 1]
     check(found, arrays, meta)
 
 
@@ -215,10 +222,12 @@ def test_synthesizer(side, golden, name):
         with opening(voice, PLAIN_FRAMES) as sure:
             audio = voice.infer(*inputs, draw, watch=found.__setitem__)[:, :sure]
         arrays["out.audio"] = arrays["out.audio"][..., :sure]
+    elif side.whole:
+        audio = voice.infer(*inputs, draw, watch=found.__setitem__)
     else:
-        watched = voice.infer(*inputs, draw, watch=found.__setitem__)
         # the call without a watcher is the one that users make: it may run in other pieces
-        audio = watched if side.whole else voice.infer(*inputs, draw)
+        found = shown(arrays, lambda watch: voice.infer(*inputs, draw, watch=watch), "z")
+        audio = voice.infer(*inputs, draw)
     assert draw.asked == (1 if side.whole else 2) * list(range(len(meta["draws"])))
     check(found | {"flow": found["z"], "audio": audio[:, None]}, arrays, meta)
 
