@@ -209,7 +209,7 @@ def test_a_conversion_can_search_everything(side, voice, tmp_path):
     index.add(bank)
     path = written(tmp_path / "voice.index", index)
     knobs = {"index_rate": 1.0, "f0": np.full(50, 200.0)}
-    model, found = pipeline(side), []
+    model, found = pipeline(side, windows={"x_pad": 0.1}), []
     for how in ({"index": path}, {"index": path, "exhaustive": True}, {"index": bank}):
         steps: dict[str, np.ndarray] = {}
         model.convert(voice[:8000], 16000, watch=steps.__setitem__, **knobs, **how)

@@ -139,12 +139,13 @@ def test_half_precision_is_close(side, tiny_state, dtype):
 
 def test_repeated_calls_are_equal(pair, voice):
     for model in pair:
-        np.testing.assert_array_equal(model.f0(voice), model.f0(voice))
+        np.testing.assert_array_equal(model.f0(voice[:16000]), model.f0(voice[:16000]))
 
 
 def test_f0_is_the_three_in_a_row(pair, voice):
+    audio = voice[:16000]
     for model in pair:
-        np.testing.assert_allclose(model.f0(voice), model.decode(model.salience(model.mel(voice))), rtol=1e-6)
+        np.testing.assert_allclose(model.f0(audio), model.decode(model.salience(model.mel(audio))), rtol=1e-6)
 
 
 # ---------------------------------------------------------------------- decoding laws
