@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from command import suites
-from made_bundles import few_probes
+
+from suites.bundle.port import PortTrace
 
 PAGE = (Path(__file__).parents[3] / "docs" / "ports.md").read_text()
 MEL = re.search(r"^```python\n# file: my_mel.py\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)[1]
@@ -43,6 +45,12 @@ def words(tmp_path, quick):
     return [*found, f"out={tmp_path / 'r'}"]
 
 
+@pytest.fixture
+def walked(bundle, monkeypatch):
+    """The reference has walked already, and its values are in the bundle that the tests of this folder share."""
+    monkeypatch.setattr(PortTrace, "execute", lambda self, folder: shutil.copytree(bundle, folder, dirs_exist_ok=True))
+
+
 def test_a_right_port_has_no_stage_at_fault(words, tmp_path):
     done = suites(*words)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -50,20 +58,20 @@ def test_a_right_port_has_no_stage_at_fault(words, tmp_path):
     assert (tmp_path / "r" / "report.html").exists()
 
 
+@pytest.mark.usefixtures("walked")
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [("mel", "First stage at fault: mel: "), ("padding", "First stage at fault: padded_log_mel: ")],
 )
 def test_a_fault_is_placed(words, fault, sentence):
-    with few_probes("clip"):
-        done = suites(*words, f"+backends.mine.fault={fault}")
+    done = suites(*words, f"+backends.mine.fault={fault}")
     assert done.returncode == 1, done.stdout + done.stderr
     assert sentence in done.stdout
 
 
+@pytest.mark.usefixtures("walked")
 def test_what_the_adapter_raises_is_told(words):
-    with few_probes("clip"):
-        done = suites(*words, "+backends.mine.fault=raise")
+    done = suites(*words, "+backends.mine.fault=raise")
     assert done.returncode == 2
     assert "error: probe clip: the adapter raises RuntimeError: no stages today" in done.stderr
     assert "its adapter yields nothing that could be judged" in done.stderr

@@ -23,20 +23,25 @@ from suites.trace import findings
 from suites.trace.walk import FAULT, OK, REFERENCE_WRONG, ProbeTrace
 
 TRANSPOSED = "unet.decoder.layers.0.conv1.0"
+# a convolution among the first stages, and its norm: where what comes behind does not matter, walks end there
+EARLY, NEXT = (f"unet.encoder.layers.0.conv.0.conv.{i}" for i in (3, 4))
 AUDIO = synthesize(0.2, 3).audio
-# of its own each time: layers are changed
-rmvpe = small_models.rmvpe.__wrapped__
+# a model of its own, whose layers may be changed
+changeable = small_models.rmvpe.__wrapped__
 
 
 class Models(Local):
-    """Real models in this process."""
+    """Real models in this process, walked to their end or through the stage ``last``."""
 
-    def __init__(self, reference: Any, exact: Any, other: Any) -> None:
+    def __init__(self, reference: Any, exact: Any, other: Any, last: str = "") -> None:
         super().__init__(())
-        self.models = {"reference": reference, "exact": exact, "other": other}
+        self.models, self.last = {"reference": reference, "exact": exact, "other": other}, last
 
     def begin(self, side: str, dtype: Any = np.float32) -> Iterator[Any]:
-        return self.models["exact" if dtype == np.float64 else side].walk(AUDIO)
+        for event in self.models["exact" if dtype == np.float64 else side].walk(AUDIO):
+            yield event
+            if event.whole_path == self.last:
+                return
 
     def trace_open(self, worker: str, reference: bool, **_: Any) -> None:
         if reference:
@@ -50,15 +55,17 @@ class Models(Local):
         return {"added": None}
 
 
-def traced(reference: Any, other: Any = None) -> list[Row]:
-    pair = Models(reference, rmvpe("reference_torch", dtype="float64"), other or rmvpe("plain"))
+def traced(reference: Any, other: Any = None, last: str = "") -> list[Row]:
+    exact = small_models.rmvpe("reference_torch", dtype="float64")
+    pair = Models(reference, exact, other or small_models.rmvpe("plain"), last)
     probe = Probe("clip", {"audio": AUDIO})
     rows = ProbeTrace(pair, probe, findings.CONFIGURED, Tolerances.of("rmvpe", "fp32", "cpu")).rows()
     return [row for row in rows if row.added is not None]
 
 
-def wrong_at(model: Any, path: str, change: Any) -> Any:
-    """The model, one layer of which returns something else."""
+def wrong_at(path: str, change: Any, dtype: str = "float32") -> Any:
+    """A model of PyTorch, one layer of which returns something else."""
+    model = changeable("reference_torch", dtype=dtype)
     model.network.get_submodule(path).register_forward_hook(lambda module, given, made: change(made))
     return model
 
@@ -74,11 +81,11 @@ def by_status(rows: list[Row], status: str) -> list[str]:
 
 
 def test_a_right_reference_is_never_called_wrong():
-    assert {row.status for row in traced(rmvpe("reference_torch"))} == {OK}
+    assert {row.status for row in traced(small_models.rmvpe("reference_torch"))} == {OK}
 
 
 def test_a_wrong_reference_is_found_and_the_other_side_not_blamed():
-    rows = traced(wrong_at(rmvpe("reference_torch"), TRANSPOSED, loses_terms))
+    rows = traced(wrong_at(TRANSPOSED, loses_terms))
     assert by_status(rows, REFERENCE_WRONG) == [TRANSPOSED]
     assert by_status(rows, FAULT) == []
     records = [msgspec.to_builtins(row) for row in rows]
@@ -96,17 +103,16 @@ def test_a_wrong_reference_is_found_and_the_other_side_not_blamed():
 
 def test_a_wrong_reference_hides_no_fault_of_the_other_side():
     """The other side loses more than the reference: that is its own, and so is what it loses elsewhere."""
-    other = wrong_at(rmvpe("reference_torch"), TRANSPOSED, lambda made: made * 3)
-    rows = traced(wrong_at(rmvpe("reference_torch"), TRANSPOSED, loses_terms), other)
-    assert TRANSPOSED in by_status(rows, FAULT)
-    other = wrong_at(rmvpe("reference_torch"), "cnn", lambda made: made * 1.001)
-    rows = traced(wrong_at(rmvpe("reference_torch"), TRANSPOSED, loses_terms), other)
-    assert (by_status(rows, REFERENCE_WRONG), by_status(rows, FAULT)) == ([TRANSPOSED], ["cnn"])
+    other = wrong_at(EARLY, lambda made: made * 3)
+    assert EARLY in by_status(traced(wrong_at(EARLY, loses_terms), other, EARLY), FAULT)
+    other = wrong_at(NEXT, lambda made: made * 1.001)
+    rows = traced(wrong_at(EARLY, loses_terms), other, NEXT)
+    assert (by_status(rows, REFERENCE_WRONG), by_status(rows, FAULT)) == ([EARLY], [NEXT])
 
 
 def test_a_reference_that_is_not_finite_is_wrong_where_it_begins():
-    rows = traced(wrong_at(rmvpe("reference_torch"), TRANSPOSED, lambda made: made * torch.nan))
-    assert (rows[-1].path, rows[-1].status) == (TRANSPOSED, REFERENCE_WRONG)
+    rows = traced(wrong_at(EARLY, lambda made: made * torch.nan))
+    assert (rows[-1].path, rows[-1].status) == (EARLY, REFERENCE_WRONG)
     assert {row.status for row in rows[:-1]} == {OK}
     assert "is not finite, and its own float64 is" in str(rows[-1].where)
 
@@ -181,11 +187,9 @@ def test_the_transposed_convolution_that_loses_terms_on_two_threads(frames):
 @pytest.mark.parametrize("exact", [1.0, torch.inf])
 def test_a_reference_that_is_not_finite_ends_the_walk_wherever_else_it_is_right(exact):
     """Whatever its own float64 is: nothing can be compared, and the other side is not blamed for the same values."""
-    sides = [wrong_at(rmvpe("reference_torch"), TRANSPOSED, lambda made: made * torch.inf) for _ in range(2)]
-    pair = Models(
-        sides[0], wrong_at(rmvpe("reference_torch", dtype="float64"), TRANSPOSED, lambda made: made * exact), sides[1]
-    )
+    reference, other = (wrong_at(EARLY, lambda made: made * torch.inf) for _ in range(2))
+    pair = Models(reference, wrong_at(EARLY, lambda made: made * exact, "float64"), other)
     rows = list(ProbeTrace(pair, Probe("clip", {"audio": AUDIO}), findings.PLAIN, Tolerances("rmvpe", {})).rows())
-    assert rows[-1].path == TRANSPOSED
+    assert rows[-1].path == EARLY
     assert by_status(rows, FAULT) == []
-    assert findings.lost_at([msgspec.to_builtins(row) for row in rows]) == TRANSPOSED
+    assert findings.lost_at([msgspec.to_builtins(row) for row in rows]) == EARLY
