@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
 import json
+import shutil
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pytest
 import soundfile
+from quick_runs import figures, workers_inside
 
 from reports.data.profile import load, terminal
 from suites.__main__ import main
@@ -22,19 +29,44 @@ SMALL = ["measure=smoke", "durations=0.3", "threads=1"]
 FILES = {"config.yaml", "environment.json", "profile.csv", "profile.json", "report.html", "report.md", "trace.json"}
 
 
-@pytest.fixture(autouse=True)
-def _short(monkeypatch):
-    monkeypatch.setattr(profile, "SECONDS", 0.0)
-    for name, value in (("PEAK_SECONDS", 0.01), ("LARGEST_MATRIX", 256), ("COPIED_BYTES", 2**22)):
-        monkeypatch.setattr(roofline, name, value)
+@pytest.fixture(scope="module", autouse=True)
+def _short() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profile, "SECONDS", 0.0)
+        for name, value in (("PEAK_SECONDS", 0.01), ("LARGEST_MATRIX", 256), ("COPIED_BYTES", 2**22)):
+            patch.setattr(roofline, name, value)
+        yield
+
+
+class Profiled(NamedTuple):
+    out: Path
+    text: str
+
+
+@pytest.fixture(scope="module")
+def profiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Profiled]:
+    """The profile of a model, made once: its folder, which stays as it is, and what was told."""
+
+    @functools.cache
+    def made(model: str) -> Profiled:
+        out, text = tmp_path_factory.mktemp(model) / "p", io.StringIO()
+        with workers_inside(), figures(), contextlib.redirect_stdout(text):
+            assert main(["profile", model, *SMALL, f"out={out}"]) == 0
+        return Profiled(out, text.getvalue())
+
+    return made
+
+
+@pytest.fixture
+def of_rmvpe(profiled, tmp_path) -> Path:
+    """The folder of a profile, to be changed."""
+    return Path(shutil.copytree(profiled("rmvpe").out, tmp_path / "runs" / "p"))
 
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("model", ["rmvpe", "hubert", "synthesizer", "pipeline"])
-def test_a_profile_has_times_and_work_of_both_sides(model, tmp_path, capsys):
-    out = tmp_path / "p"
-    assert main(["profile", model, *SMALL, f"out={out}"]) == 0
-    text = capsys.readouterr().out
+def test_a_profile_has_times_and_work_of_both_sides(model, profiled):
+    out, text = profiled(model)
     assert "torch_cpu: work next on" in text
     assert "mlx_cpu: work next on" in text
     assert "No kernels were recorded: that needs an NVIDIA GPU" in text
@@ -85,9 +117,8 @@ def test_one_backend_is_enough_and_pytorch_still_counts(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("quick")
-def test_recorded_kernels_are_reported(tmp_path):
-    out = tmp_path / "p"
-    assert main(["profile", "rmvpe", *SMALL, f"out={out}", "-q"]) == 0
+def test_recorded_kernels_are_reported(of_rmvpe):
+    out = of_rmvpe
     found = json.loads((out / "profile.json").read_text())
     found["backends"]["mlx_cpu"]["kernels"] = json.loads(KERNELS.read_text())
     (out / "profile.json").write_text(json.dumps(found))
@@ -108,16 +139,10 @@ def test_without_pytorch_cells_are_empty(tmp_path, capsys, monkeypatch):
     assert pd.read_csv(tmp_path / "p" / "profile.csv").roof_s.isna().all()
 
 
-def test_the_figures(tmp_path, monkeypatch):
-    """In workers of their own, which alone know nothing of the short peaks above."""
-    ask, peaks = run.Worker.ask, {"matmul_flops_per_s": 1e11, "matmul_size": 512, "copy_bytes_per_s": 1e10}
-
-    def asked(self, do, *given, **words):
-        return peaks if do == "peaks" else ask(self, do, *given, **words)
-
-    monkeypatch.setattr(run.Worker, "ask", asked)
-    assert main(["profile", "rmvpe", *SMALL, f"out={tmp_path / 'p'}", "-q"]) == 0
-    assert {path.name for path in (tmp_path / "p" / "plots").iterdir()} == {"stages.png", "roofline.png"}
+def test_the_figures(of_rmvpe):
+    assert not list((of_rmvpe / "plots").iterdir())
+    assert main(["report", str(of_rmvpe)]) == 0
+    assert {path.name for path in (of_rmvpe / "plots").iterdir()} == {"stages.png", "roofline.png"}
 
 
 @pytest.mark.parametrize(
@@ -182,8 +207,7 @@ def test_a_profile_that_ends_early_leaves_nothing(error, code, tmp_path, capsys,
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_profile_among_runs_is_passed_over(tmp_path, capsys):
-    assert main(["profile", "rmvpe", *SMALL, f"out={tmp_path / 'runs' / 'p'}"]) == 0
+def test_a_profile_among_runs_is_passed_over(of_rmvpe, tmp_path, capsys):
     for words, message in (
         (["report", f"{tmp_path}/runs", "--out", f"{tmp_path}/r"], "neither a run folder nor a folder of runs"),
         (["report", f"{tmp_path}/runs/p", "--out", f"{tmp_path}/r"], "a profile has a report of its own"),
@@ -192,7 +216,7 @@ def test_a_profile_among_runs_is_passed_over(tmp_path, capsys):
         capsys.readouterr()
         assert main(words) == 2
         assert message in capsys.readouterr().err
-    (tmp_path / "runs" / "p" / "profile.json").write_text("{}")
+    (of_rmvpe / "profile.json").write_text("{}")
     capsys.readouterr()
     assert main(["report", f"{tmp_path}/runs/p"]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path}/runs/p/profile.json: is damaged\n"
