@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -29,11 +30,35 @@ from suites.metrics.floors import (
 from suites.trace.walk import WHOLE
 
 
+class Seen(NamedTuple):
+    """What a trace can compare at a stage: the entries that it changed, and all that are floats."""
+
+    path: str
+    changed: set[str]
+    floats: set[str]
+
+
+def seen(events: Events) -> list[Seen]:
+    walker, floats, found = Walker(events), dict[str, bool](), list[Seen]()
+    while walker.advance():
+        for name in walker.changed:
+            array = walker.array(name)
+            floats[name] = array is not None and array.dtype.kind == "f"
+        present = {name for name in walker.event.carry if floats[name]}
+        found.append(Seen(walker.event.whole_path, set(walker.changed), present))
+    return found
+
+
+@functools.cache
+def walked(side: str, model: str) -> list[list[Seen]]:
+    return [seen(events) for events in walks(side, model)]
+
+
 @pytest.fixture(scope="module")
 def paths():
     """Per model every stage's path on the reference's side."""
     return {
-        model: list(dict.fromkeys(e.whole_path for events in walks("reference_torch", model) for e in events))
+        model: list(dict.fromkeys(one.path for walk in walked("reference_torch", model) for one in walk))
         for model in MODELS
     }
 
@@ -195,19 +220,16 @@ def test_every_derived_limit_in_fp32_has_a_figure(shipped, model):
     assert [name for name, value in asked.items() if value == "derived" and limits[name] is None] == []
 
 
-def judged(reference: Events, other: Events) -> Iterator[tuple[str, str]]:
+def judged(reference: list[Seen], other: list[Seen]) -> Iterator[tuple[str, str]]:
     """The floats that a trace of the two compares: what changed, on either side, and both have."""
-    theirs, ours = Walker(reference), Walker(other)
-    while ours.advance():
-        path, names = ours.event.whole_path, set(ours.changed)
-        while theirs.advance():
-            names |= set(theirs.changed)
-            if theirs.event.whole_path == path:
+    left = iter(reference)
+    for ours in other:
+        names = set(ours.changed)
+        for theirs in left:
+            names |= theirs.changed
+            if theirs.path == ours.path:
+                yield from ((ours.path, name) for name in names & theirs.floats & ours.floats)
                 break
-        for name in names:
-            pair = (theirs.array(name), ours.array(name))
-            if all(array is not None and array.dtype.kind == "f" for array in pair):
-                yield path, name
 
 
 @pytest.mark.parametrize("side", ["rvc_mlx", "plain"])
@@ -216,7 +238,7 @@ def test_the_shipped_table_knows_every_kind_of_stage(shipped, model, side):
     tables = shipped["policies"].get("fp32", {}).get("cpu", {})
     wanted = {
         row_of(model, path, name)
-        for pair in zip(walks("reference_torch", model), walks(side, model), strict=True)
+        for pair in zip(walked("reference_torch", model), walked(side, model), strict=True)
         for path, name in judged(*pair)
     }
     assert len(wanted) > 10
@@ -228,6 +250,6 @@ def test_the_shipped_table_knows_every_kind_of_stage(shipped, model, side):
 def test_the_shipped_table_knows_what_only_v1_voices_take(shipped, side):
     """Their features go through one more layer."""
     audio, tables = synthesize(0.6, 3).audio, shipped["policies"].get("fp32", {}).get("cpu", {})
-    pair = (model_of(one, "hubert").walk(audio, "v1") for one in ("reference_torch", side))
+    pair = (seen(model_of(one, "hubert").walk(audio, "v1")) for one in ("reference_torch", side))
     missing = {row_of("hubert", path, name)[1] for path, name in judged(*pair)} - set(tables.get("hubert", {}))
     assert sorted(missing) == []
