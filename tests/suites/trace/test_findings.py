@@ -318,7 +318,7 @@ def test_an_empty_selection_never_passes(model):
         assert {(item["status"], item["values"]) for item in table} == {("not walked", 0)}
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_a_line_passes_only_with_stages_and_without_faults(paths, data):
     model = data.draw(st.sampled_from(MODELS))

@@ -377,7 +377,7 @@ def rounded_otherwise(offset: float, seed: int = 0) -> np.ndarray:
     return to_int16(SIGNAL.astype(np.float64) + error)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(exponent=st.floats(0, 5), seed=st.integers(0, 10**6))
 def test_rounding_before_16_bits_is_no_fault(exponent, seed):
     row = in_16_bits(lambda x: rounded_otherwise(10**exponent, seed), 10**exponent)
@@ -410,7 +410,7 @@ def test_where_no_value_of_the_reference_moves_a_few_steps_are_rounding():
     assert in_16_bits(one_step_off(10)).status == FAULT
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 10**6), half_db=st.sampled_from([0.5, -0.5]), frame=st.sampled_from([160, 400, 480, -160]))
 def test_half_a_decibel_and_a_frame_are_always_caught(seed, half_db, frame):
     """Correlation sees neither; the limits do, and the figures for people name them."""
