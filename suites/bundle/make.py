@@ -94,9 +94,7 @@ class BundleRun(Sides):
         weights = [self._weights(name, folder) for name in self.weights if name in self._loaded]
         try:
             with scratch_folder() as scratch, self.started(scratch):
-                # those that are not plain reach what rvc_mlx alone has, and of a call alone there are no stages
-                wanted = [one for one in self.probes(self.seconds(plain=False)) if one.plain and one.walked]
-                probes = [self._probe(one, folder) for one in wanted]
+                probes = [self._probe(one, folder) for one in self.probes(self.seconds(plain=False))]
                 described = self.described()
         except (WorkerError, WorkerLost) as error:
             raise UserError(str(error)) from None
@@ -126,6 +124,10 @@ class BundleRun(Sides):
         )
         write_whole(folder / BUNDLE, msgspec.json.format(msgspec.json.encode(bundle), indent=1).decode() + "\n")
         return bundle
+
+    def wants(self, probe: Probe) -> bool:
+        """Those that are not plain reach what rvc_mlx alone has, and of a call alone there are no stages."""
+        return probe.plain and probe.walked
 
     # ------------------------------------------------------------------ weights
     @property

@@ -52,16 +52,13 @@ class PortTrace(BundleRun):
         super().__init__(msgspec.structs.replace(config, backends=others, ports={}), device, False, report)
         self.port, self.problems = port, list[str]()
 
-    def probes(self, seconds: float) -> tuple[Probe, ...]:
+    def wants(self, probe: Probe) -> bool:
         """Those that the port's call can be given: one recording at a time, and no setting that it does not take."""
         takes = self.suite.takes[self.call]
-
-        def fits(probe: Probe) -> bool:
-            changed = {name for name, value in probe.settings.items() if self.settings.get(name) != value}
-            arrays = {name for name in takes if name not in self.settings} - {"noise", *MADE}
-            return changed <= {*takes} and arrays <= {*probe.inputs} and np.ndim(probe.inputs.get("audio", [0])) == 1
-
-        return tuple(filter(fits, super().probes(seconds)))
+        changed = {name for name, value in probe.settings.items() if self.settings.get(name) != value}
+        arrays = {name for name in takes if name not in self.settings} - {"noise", *MADE}
+        fits = changed <= {*takes} and arrays <= {*probe.inputs} and np.ndim(probe.inputs.get("audio", [0])) == 1
+        return fits and super().wants(probe)
 
     def execute_port(self, bundle: Path, dump: Path) -> None:
         """The reference's values into ``bundle``, the port's into ``dump``.

@@ -64,7 +64,7 @@ class ProfileRun(Sides):
         with self.started(folder):
             write_whole(folder / ENVIRONMENT, json.dumps(self.described(), indent=1) + "\n")
             try:
-                probe = self.probes(self.seconds())[0]
+                probe = self._with_vectors(self._probes(self.seconds())[0])
                 audio = self._audio(self.seconds())
                 head = {"model": self.suite.name, "source": audio.source, "seconds": audio.samples.size / SAMPLE_RATE}
                 found = head | self._measured(probe)

@@ -146,7 +146,11 @@ class Sides:
             read_audio(self.config.audio)
 
     def probes(self, seconds: float) -> tuple[Probe, ...]:
-        return tuple(map(self._with_vectors, self._probes(seconds)))
+        return tuple(map(self._with_vectors, filter(self.wants, self._probes(seconds))))
+
+    def wants(self, probe: Probe) -> bool:
+        """Whether this run takes it; asked first, as vectors for an index cost a call of HuBERT."""
+        return True
 
     def _probes(self, seconds: float) -> tuple[Probe, ...]:
         return self.suite.probes(self._audio(seconds), self.settings, self.facts[self.reference]["model"])
