@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import lzma
 import os
@@ -67,7 +68,7 @@ def test_lines_come_back(tmp_path):
     assert list(read_lines(tmp_path / "r.jsonl")) == [sample(i) for i in range(3)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(cut=st.integers(0, 400))
 def test_any_cut_loses_at_most_the_last_line(tmp_path_factory, cut):
     """A process killed in the middle of a write, at any byte; the continuation appends whole lines."""
@@ -281,6 +282,7 @@ def test_the_schema_knows_the_parts_of_a_field(record, field):
         assert not strict().is_valid(record | {field: wrong})
 
 
+@functools.cache
 def lines_of(kind: type) -> st.SearchStrategy:
     """Any line of this kind: what its type allows, with figures as deep and as infinite as they get."""
     plain = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats()
@@ -322,7 +324,7 @@ def lines_of(kind: type) -> st.SearchStrategy:
 
 
 @pytest.mark.parametrize("kind", [types.Sample, types.Unmeasured, types.Record, types.Stage, types.Spread])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_record_survives(tmp_path_factory, kind, data):
     line = data.draw(lines_of(kind))
