@@ -31,9 +31,24 @@ QUICK = ("measure=smoke", "measure.first_calls=0", "measure.warmup_seconds=0")
 EXAMPLES = {name: text for _, kind, name, text in BLOCKS if kind == "example"}
 
 
+# no figures; of backends and estimators only those of the plugin are tried
+WITHOUT = """
+import sys
+from reports.documents import build
+from suites.measure import probe
+build.PLOTS, build.answer = (), lambda book: None
+possible = probe.impossible
+probe.impossible = lambda name: possible(name) if name.startswith("toy") else "left out"
+probe.estimators = lambda timeout_s: dict.fromkeys(probe.ESTIMATORS, "left out")
+from suites.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def suites(plugin_folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(plugin_folder), plugins.VARIABLE: "toy"} | variables
-    command = [sys.executable, "-m", "suites", *arguments]
+    start = ["-m", "suites"] if variables else ["-c", WITHOUT]
+    command = [sys.executable, *start, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=ROOT, env=environment)
 
 

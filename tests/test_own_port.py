@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import suites
+from quick_runs import Inside
 
 from suites.base.records import read_lines, records
+from suites.measure import session
+from suites.measure.launch import Worker
 
 PAGE = (Path(__file__).parents[1] / "docs" / "ports.md").read_text()
 ADAPTER = re.search(r"^```python\n# file: my_mel.py\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -49,8 +52,10 @@ def closed(folder: Path, backend: str) -> dict[str, dict]:
     return {line["component"]: line for line in lines if line["backend"] == backend}
 
 
-def test_the_page_makes_a_backend_in_forty_lines(tmp_path):
+def test_the_page_makes_a_backend_in_forty_lines(quick, tmp_path, monkeypatch):
     """With a process of its own, in an interpreter that is named."""
+    real = {"mine": Worker}
+    monkeypatch.setattr(session, "Worker", lambda name, *given: real.get(name, Inside)(name, *given))
     assert ADAPTER is not None
     text = ADAPTER[1]
     assert len(text.splitlines()) <= 40
