@@ -28,8 +28,8 @@ LONGEST_WAIT_S = 5.0
 KILLS_A_RUN = 5
 TIMEOUT_S = 300
 SETTINGS = (
-    "measure=smoke", "durations=[0.3]", "suite.speech_clip=false", "threads=1",
-    "measure.launches={min: 2, max: 2}", "measure.rounds={min: 3, max: 3}",
+    "measure=smoke", "durations=[0.3]", "suite.speech_clip=false", "threads=1", "backends=[mlx_cpu]",
+    "measure.launches={min: 2, max: 2}", "measure.rounds={min: 3, max: 3}", "measure.warmup_seconds=0",
 )  # fmt: skip
 
 
