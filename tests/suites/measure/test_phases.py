@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 from command import strict
 from command import suites as run_suites
-from quick_runs import figures
+from quick_runs import Inside, figures, workers_inside
 
 from rvc_mlx.optimize import OPTIMIZATIONS
 from suites.base.records import read_lines, records
 from suites.definitions import SUITES
 from suites.definitions.single import Ablation
 from suites.gate.baseline import baseline_of
+from suites.measure import session
 from suites.measure.config import compose_config
+from suites.measure.launch import Worker
 from suites.measure.phases import MemoryCase
 
 WORDS = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "durations=[0.5]", "threads=1"]
@@ -21,6 +23,15 @@ LEFT_OUT = {
     "memory": ["pipeline", "synthesizer"],
     "cold_start": ["pipeline", "rmvpe"],
     "ablation": ["rmvpe", "mel"],
+}
+
+
+# what is a process of its own: a process is measured from its start; memory grows in one that does nothing else;
+# a BLAS is chosen by the environment
+PROCESSES = {
+    "cold_start": lambda backend, environment: True,
+    "memory": lambda backend, environment: backend == "mlx_cpu",
+    "ablation": lambda backend, environment: bool(environment),
 }
 
 
@@ -33,8 +44,14 @@ def finished(request, tmp_path_factory):
     words += [f"~suite.components.{name}" for name in {"hubert", *LEFT_OUT[request.param]}]
     if request.param == "ablation":
         words[1] = "backends=[mlx_cpu]"
-    # processes of their own: ablation changes their environment, the others measure a process from its start
-    with figures("first"):
+    own = PROCESSES[request.param]
+
+    def started(backend, precision, threads, log, environment, raised):
+        kind = Worker if own(backend, environment) else Inside
+        return kind(backend, precision, threads, log, environment, raised)
+
+    with workers_inside(), figures("first"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "Worker", started)
         done = run_suites("run", request.param, *words)
     assert done.returncode == 0, done.stdout + done.stderr
     return request.param, folder
