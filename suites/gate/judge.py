@@ -19,7 +19,7 @@ from ..base.errors import UserError, nearest
 from ..base.files import read_yaml
 from ..base.paths import CONF
 from ..base.speed import CONFIDENCE
-from ..base.statistics import Difference, difference, trimmed_mean
+from ..base.statistics import Difference, difference, t_quantile, trimmed_mean
 from ..metrics.registry import recorded_metric
 from .baseline import Baseline, Entry, Key, differences
 from .checks import MEASURED
@@ -284,11 +284,9 @@ def _timed(timing: _Timing, one: Difference, kind: str, seen: float, smallest: f
 
 
 def _measured(timing: _Timing, kind: str, one: Difference) -> Verdict:
-    from scipy.stats import t
-
     before, after = (math.exp(trimmed_mean(group)) for group in (timing.before, timing.after))
     # the interval is of the relative change, without the correction for many gates
-    reach = float(t.ppf(0.5 + CONFIDENCE / 2, one.df)) * one.error if one.error else 0.0
+    reach = t_quantile(0.5 + CONFIDENCE / 2, one.df) * one.error if one.error else 0.0
     low, high = math.exp(one.shift - reach) - 1, math.exp(min(one.shift + reach, 50.0)) - 1
     return Verdict(timing.key, timing.metric, kind, "", before, after, math.exp(one.shift) - 1, low=low, high=high)
 
