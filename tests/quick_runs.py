@@ -126,6 +126,7 @@ def workers_inside() -> Iterator[None]:
             patch.setattr(module, "Worker", Inside)
         patch.setattr(Model, "from_checkpoint", classmethod(_load_once))
         patch.setattr(timed, "SETTLE_S", 0.0)  # of other processes' threads
+        patch.setattr(timed, "MOST_TURNS", 1)  # the other tests always disturb these
         yield
     torch.set_num_threads(threads)
     torch.backends.cudnn.allow_tf32 = tf32
@@ -133,8 +134,10 @@ def workers_inside() -> Iterator[None]:
 
 @contextlib.contextmanager
 def figures(*names: str) -> Iterator[None]:
-    """Only these are drawn."""
+    """Only these are drawn; ``answer`` is the one that a report begins with."""
     with pytest.MonkeyPatch.context() as patch:
+        if "answer" not in names:
+            patch.setattr(build, "answer", lambda book: None)
         patch.setattr(build, "PLOTS", [plot for plot in PLOTS if plot.name in names])
         for module in (trace_report, profile_report):
             patch.setattr(module, "drawn", lambda *_: None)
