@@ -33,7 +33,7 @@ from reference_torch.layers import check_device
 from rvc_common import CheckpointError
 from rvc_common.outputs import check_folder, check_output, named_path, whole
 from tools.training.export import as_model, export
-from tools.training.scores import best_threshold, draw_curves, evaluate, fill_card, score, versus
+from tools.training.scores import best_threshold, draw_curves, evaluate, fill_card, read_card, score, versus
 from tools.training.step import STEPS_AT_ONCE, Recipe, State, Stepper, TrainingError, load_state
 
 LOG_STEPS = 100
@@ -222,6 +222,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise TrainingError("give --out, the folder to work in")
     if arguments.card:
         check_output(arguments.card, inputs=arguments.score)
+        read_card(arguments.card)
     if arguments.out and not arguments.score:
         check_folder(arguments.out)
     for name in ("width", "hidden", "batch", "frames", "check_batches"):

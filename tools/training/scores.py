@@ -144,13 +144,17 @@ def versus(paths: Sequence[Path], recipe: Recipe, batches: int, device: str) -> 
     return "\n".join(parts)
 
 
-def fill_card(text: str, card: Path) -> None:
-    """Put the scores between the marks of a model card.
-
-    Raises ``TrainingError``: the card lacks the marks."""
-    old = card.read_text("utf-8")
-    if BEGIN not in old or END not in old:
+def read_card(card: Path) -> str:
+    """Raises ``TrainingError``: the card lacks the marks between which scores are put."""
+    text = card.read_text("utf-8")
+    if BEGIN not in text or END not in text:
         raise TrainingError(f"{card}: lacks the line {BEGIN} or {END}")
+    return text
+
+
+def fill_card(text: str, card: Path) -> None:
+    """Put the scores between the marks of a model card."""
+    old = read_card(card)
     write_whole(card, f"{old.split(BEGIN)[0]}{BEGIN}\n{text}\n{END}{old.split(END)[1]}")
 
 
