@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 
 import checkpoints as made
 import numpy as np
 import pytest
 import torch
+from command import suites
 from small_models import facts, hubert_state, voice_state
 
 from rvc_common.checkpoint import read_metadata
@@ -126,8 +125,16 @@ def test_objects_of_trainers_are_left_out(tmp_path):
 EXTRAS = {"epoch": 3, "model_name": "Zoë", "loss": float("inf"), "nested": {"a": [1, {"b": 2.5}], "t": True, "n": None}}
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
-@pytest.mark.parametrize("name", ["synth_v2_40k_f0", "synth_v2_32k_f0_mrf", "synth_v2_48k_nof0", "synth_v1_40k_f0"])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("synth_v2_40k_f0", torch.float16),
+        ("synth_v2_40k_f0", torch.float32),
+        ("synth_v2_32k_f0_mrf", torch.float16),
+        ("synth_v2_48k_nof0", torch.float16),
+        ("synth_v1_40k_f0", torch.float32),
+    ],
+)
 def test_voice_there_and_back(tmp_path, name, dtype):
     source = save_voice(tmp_path / "v.pth", name, dtype, **EXTRAS)
     convert(source, tmp_path / "v.safetensors")
@@ -204,6 +211,7 @@ def test_hostile_voice(tmp_path):
     assert not (tmp_path / "v.safetensors").exists()
 
 
+@pytest.mark.usefixtures("quick")
 def test_check_on_every_side(tmp_path, checkpoint):
     text = convert(checkpoint, tmp_path / "a.safetensors", check=True)
     assert "rvc_mlx: loads both, and gives bit for bit the same own_salience [101, 360]" in text
@@ -249,10 +257,10 @@ def test_check_says_what_is_not_installed(tmp_path, checkpoint, monkeypatch):
 
 def test_command_line(tmp_path):
     save_voice(tmp_path / "v.pth")
-    argv = [sys.executable, "-m", "suites", "convert", str(tmp_path / "v.pth"), str(tmp_path / "v.safetensors")]
-    done = subprocess.run([*argv, "--model", "voice"], capture_output=True, text=True)
+    words = ["convert", str(tmp_path / "v.pth"), str(tmp_path / "v.safetensors")]
+    done = suites(*words, "--model", "voice")
     assert done.returncode == 0, done.stderr
     assert "voice, " in done.stdout
-    done = subprocess.run([*argv, "--model", "hubert"], capture_output=True, text=True)
+    done = suites(*words, "--model", "hubert")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
