@@ -30,14 +30,15 @@ inline float __uint_as_float(unsigned v) { float r; std::memcpy(&r, &v, 4); retu
 inline int __clz(int v) { return __builtin_clz(v); }
 inline int min(int a, int b) { return a < b ? a : b; }
 
-alignas(16) float4 shared4[SHARED_BYTES / 16];
-alignas(16) float4 published4[SHARED_BYTES / 16];
+const int MOST_SHARED_BYTES = 228 * 1024;
+alignas(16) float4 shared4[MOST_SHARED_BYTES / 16];
+alignas(16) float4 published4[MOST_SHARED_BYTES / 16];
 
 namespace stand_in {
 struct Copy { void* to; const float* from; bool inside; };
 struct Product { float* sums; int tiles; unsigned a[4]; const char* b; int rows; bool add, half; };
 struct Meeting { int size = 0, arrived = 0; long generation = 0; };
-struct Fiber : Switched {
+struct Thread {
   int id = 0;
   std::vector<Copy> open;
   std::deque<std::vector<Copy>> groups;
@@ -47,6 +48,7 @@ struct Fiber : Switched {
   std::vector<Product> products;
   std::deque<std::vector<Product>> product_groups;
 };
+struct Fiber : Switched, Thread {};                                   // of one block after another: a stack is dear
 struct Range { const char* first; const char* last; };
 std::vector<Range> inputs;
 std::vector<std::unique_ptr<Fiber>> fibers;
@@ -54,7 +56,7 @@ std::vector<Meeting> warps;
 Meeting block;
 Fiber* self;
 Index block_index, grid;
-int threads;
+int threads, shared_bytes;
 void (*body)();
 
 [[noreturn]] inline void fault(const char* what) { std::fprintf(stderr, "thread %d: %s\n", self->id, what); std::abort(); }
@@ -68,7 +70,7 @@ inline void meet_warp() { meet(warps[self->id / 32]); }
 inline void in_shared(const void* at, int bytes) {
   const char* p = static_cast<const char*>(at);
   const char* first = reinterpret_cast<const char*>(shared4);
-  if (p < first || p + bytes > first + SHARED_BYTES) fault("outside shared memory");
+  if (p < first || p + bytes > first + shared_bytes) fault("outside shared memory");
   if (reinterpret_cast<uintptr_t>(p) % 16) fault("not aligned to 16 bytes");
 }
 inline void in_inputs(const void* at) {
@@ -76,11 +78,19 @@ inline void in_inputs(const void* at) {
   for (const Range& range : inputs) if (p >= range.first && p + 16 <= range.last) return;
   fault("reads outside its input");
 }
-inline float widen(uint16_t h) {
+inline float widened_slowly(uint16_t h) {
   const int exponent = h >> 10 & 31, mantissa = h & 1023;
   if (exponent == 31) return mantissa ? std::nanf("") : h >> 15 ? -INFINITY : INFINITY;
   const float v = exponent ? std::ldexp(1024.0f + mantissa, exponent - 25) : std::ldexp(float(mantissa), -24);
   return h >> 15 ? -v : v;
+}
+inline float widen(uint16_t h) {
+  static const std::vector<float> known = [] {
+    std::vector<float> all;
+    for (int i = 0; i < 65536; i++) all.push_back(widened_slowly(uint16_t(i)));
+    return all;
+  }();
+  return known[h];
 }
 inline uint16_t narrow(float v) {
   const unsigned bits = __float_as_uint(v);
@@ -105,15 +115,14 @@ inline void entry() {
   leave(*self);
 }
 inline void run_block(int order) {
-  const float nan = std::numeric_limits<float>::quiet_NaN();
-  for (float4& v : shared4) v = {nan, nan, nan, nan};
-  for (float4& v : published4) v = {nan, nan, nan, nan};
-  fibers.clear();
+  std::memset(shared4, 0xff, sizeof shared4);                           // no numbers
+  std::memset(published4, 0xff, sizeof published4);
   warps.assign(threads / 32, Meeting{32, 0, 0});
   block = Meeting{threads, 0, 0};
   for (int i = 0; i < threads; i++) {
-    fibers.push_back(std::make_unique<Fiber>());
-    Fiber& fiber = *fibers.back();
+    if ((int)fibers.size() == i) fibers.push_back(std::make_unique<Fiber>());
+    Fiber& fiber = *fibers[i];
+    static_cast<Thread&>(fiber) = Thread{};
     fiber.id = i;
     fiber.prepare(entry);
   }

@@ -23,7 +23,7 @@ import pytest
 from rvc_mlx.runtime import mx
 
 HEADER = Path(__file__).with_name("metal_stand_in.h")
-COMPILE = ["g++", "-std=c++14", "-O0", "-w", "-U_FORTIFY_SOURCE", "-ffp-contract=off", "-fPIC", f"-I{HEADER.parent}"]
+COMPILE = ["g++", "-std=c++14", "-O0", "-w", "-U_FORTIFY_SOURCE", "-ffp-contract=off", "-fPIC"]
 MOST_THREADS, MOST_BYTES = 1024, 32 * 1024
 POSITIONS = {
     "thread_position_in_threadgroup": "uint3{uint(self->id), 0, 0}",
@@ -162,19 +162,22 @@ class Metal:
 
 
 @functools.cache
-def _header(folder: Path) -> None:
+def _header(folder: Path, header: Path, how: tuple[str, ...]) -> None:
     """Compiled once: half of a kernel's time."""
-    copy = shutil.copy(HEADER, folder)
-    subprocess.run([*COMPILE, "-x", "c++-header", copy, "-o", f"{copy}.gch"], check=True, timeout=120)
+    for file in header.parent.glob("*.h"):
+        shutil.copy(file, folder)
+    copy = folder / header.name
+    subprocess.run([*COMPILE, *how, "-x", "c++-header", copy, "-o", f"{copy}.gch"], check=True, timeout=120)
 
 
 @functools.cache
-def compiled(program: str, folder: Path) -> ctypes.CDLL:
-    _header(folder)
+def compiled(program: str, folder: Path, header: Path = HEADER, how: tuple[str, ...] = ()) -> ctypes.CDLL:
+    _header(folder, header, how)
     source = folder / f"{hashlib.sha256(program.encode()).hexdigest()[:16]}.cpp"
     source.write_text(program)
     library = source.with_suffix(".so")
-    done = subprocess.run([*COMPILE, "-shared", "-o", library, source], capture_output=True, text=True, timeout=120)
+    command = [*COMPILE, *how, "-shared", "-o", library, source]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     if done.returncode:
         raise Fault("\n".join(line for line in done.stderr.splitlines() if "error" in line)[:2000])
     return ctypes.CDLL(str(library))
