@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import small_models
@@ -48,26 +50,29 @@ def on_any_machine(monkeypatch):
     return calls
 
 
+@small_models.built_once
+def fused(kind: str, voice: str = "") -> Any:
+    """Only within a test, where every convolution has a tile."""
+    states = {"RMVPE": small_models.rmvpe_state, "Hubert": small_models.hubert_state}
+    given = (small_models.voice_state(voice), *small_models.facts(voice)) if voice else (states[kind](),)
+    made = getattr(small_models.module("rvc_mlx", kind.lower()), kind)
+    return made.from_state_dict(*given, device="cpu", optimize=NAMES)
+
+
 def close(got: np.ndarray, want: np.ndarray) -> bool:
     return got.shape == want.shape and float(np.abs(got - want).max()) < 2e-5 * max(1.0, float(np.abs(want).max()))
 
 
 def test_rmvpe(on_any_machine):
     mel = (np.random.default_rng(1).standard_normal((2, 128, 70)) * 2 - 5).astype(np.float32)
-    fused = small_models.module("rvc_mlx", "rmvpe").RMVPE.from_state_dict(
-        small_models.rmvpe_state(), device="cpu", optimize=NAMES
-    )
-    assert close(fused.salience(mel), small_models.rmvpe("plain").salience(mel))
+    assert close(fused("RMVPE").salience(mel), small_models.rmvpe("plain").salience(mel))
     assert any(len(shape) == 4 for shape in on_any_machine)
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_hubert(version, on_any_machine):
     audio = (0.1 * np.random.default_rng(2).standard_normal((2, 6000))).astype(np.float32)
-    fused = small_models.module("rvc_mlx", "hubert").Hubert.from_state_dict(
-        small_models.hubert_state(), device="cpu", optimize=NAMES
-    )
-    assert close(fused.features(audio, version), small_models.hubert("plain").features(audio, version))
+    assert close(fused("Hubert").features(audio, version), small_models.hubert("plain").features(audio, version))
     assert on_any_machine
 
 
@@ -75,11 +80,8 @@ def test_hubert(version, on_any_machine):
 def test_voices(name, on_any_machine):
     """Items of a batch, masked frames and noise included."""
     plain = small_models.synthesizer("plain", name)
-    fused = small_models.module("rvc_mlx", "synthesizer").Synthesizer.from_state_dict(
-        small_models.voice_state(name), *small_models.facts(name), device="cpu", optimize=NAMES
-    )
     given = inputs(plain, 21, batch=2)
-    assert close(fused.infer(**given, noise=3), plain.infer(**given, noise=3))
+    assert close(fused("Synthesizer", name).infer(**given, noise=3), plain.infer(**given, noise=3))
     assert on_any_machine
 
 
@@ -106,20 +108,14 @@ def test_a_trace_finds_every_stage(on_any_machine):
     """Fused stages are the reference's, or several of them together."""
     audio = (0.1 * np.random.default_rng(2).standard_normal(6000)).astype(np.float32)
     mel = np.zeros((128, 40), np.float32)
-    models = {"rmvpe": (small_models.rmvpe_state(),), "hubert": (small_models.hubert_state(),)}
-    made = {}
-    for name, state in models.items():
-        kind = getattr(small_models.module("rvc_mlx", name), {"rmvpe": "RMVPE", "hubert": "Hubert"}[name])
-        made[name] = kind.from_state_dict(*state, device="cpu", optimize=NAMES)
-    theirs = {name: getattr(small_models, name)("reference_torch") for name in models}
+    made = {"rmvpe": fused("RMVPE"), "hubert": fused("Hubert")}
+    theirs = {name: getattr(small_models, name)("reference_torch") for name in made}
     assert passed_over(paths(made["hubert"].walk(audio)), paths(theirs["hubert"].walk(audio))) == []
     walks = [paths(side["rmvpe"]._walk_network(mel[None], None)) for side in (made, theirs)]
     assert passed_over(*walks) == []
     for voice in VOICES:
         theirs_voice = small_models.synthesizer("reference_torch", voice)
-        own = small_models.module("rvc_mlx", "synthesizer").Synthesizer.from_state_dict(
-            small_models.voice_state(voice), *small_models.facts(voice), device="cpu", optimize=NAMES
-        )
+        own = fused("Synthesizer", voice)
         given = inputs(theirs_voice, 9)
         walks = [paths(side.walk(**given, noise=3)) for side in (own, theirs_voice)]
         assert passed_over(*walks) == []
