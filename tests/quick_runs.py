@@ -58,6 +58,13 @@ def _load_once(kind: type[Model], path: str | Path, **options: Any) -> Model:
 LOAD = Model.from_checkpoint.__func__  # type: ignore[attr-defined]
 
 
+@contextlib.contextmanager
+def loaded_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Model, "from_checkpoint", classmethod(_load_once))
+        yield
+
+
 class Inside:
     """In place of ``Worker``: the same requests and answers as JSON lines, served in this process."""
 
@@ -121,10 +128,9 @@ def busy_machine() -> Iterator[None]:
 @contextlib.contextmanager
 def workers_inside() -> Iterator[None]:
     threads, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
-    with busy_machine(), pytest.MonkeyPatch.context() as patch:
+    with busy_machine(), loaded_once(), pytest.MonkeyPatch.context() as patch:
         for module in (session, trace_run, port, convert, probe):
             patch.setattr(module, "Worker", Inside)
-        patch.setattr(Model, "from_checkpoint", classmethod(_load_once))
         patch.setattr(timed, "SETTLE_S", 0.0)  # of other processes' threads
         patch.setattr(timed, "MOST_TURNS", 1)  # the other tests always disturb these
         yield

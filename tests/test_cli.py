@@ -15,6 +15,7 @@ import faiss
 import numpy as np
 import pytest
 import soundfile
+from quick_runs import loaded_once
 from small_models import hubert_state, module, rmvpe_state, snr_db
 
 from rvc_common import recording
@@ -38,6 +39,13 @@ def files(tmp_path_factory: pytest.TempPathFactory, voice: np.ndarray) -> dict[s
     wide = soxr.resample(voice[:8000], 16000, 44100)
     soundfile.write(found["input"], np.stack([wide, wide], axis=1), 44100, subtype="FLOAT")
     return found
+
+
+@pytest.fixture(autouse=True)
+def _loaded_once():
+    """What a user types is the point here; that files load is tested where they are read."""
+    with loaded_once():
+        yield
 
 
 def arguments(files: dict[str, Path], output: Path, **changes: object) -> list[str]:

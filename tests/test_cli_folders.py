@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 from small_models import module
-from test_cli import BOTH, arguments, call, files  # noqa: F401  (a fixture)
+from test_cli import BOTH, _loaded_once, arguments, call, files  # noqa: F401  (fixtures)
 
 from rvc_common import command
 
