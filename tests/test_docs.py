@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
 import shlex
@@ -146,6 +147,12 @@ def test_the_glossary_is_sorted_and_has_each_term_once():
     assert all(text.endswith(".") for _, text in GLOSSARY)
 
 
+@functools.cache
+def code() -> list[str]:
+    files = [path for folder in ("suites", "rvc_mlx", "conf") for path in (ROOT / folder).rglob("*.*")]
+    return [path.read_text() for path in files if path.suffix in (".py", ".yaml")]
+
+
 @pytest.mark.parametrize("name", sorted({name for _, text in GLOSSARY for name in re.findall(r"`([^`]+)`", text)}))
 def test_names_in_the_glossary_exist(name):
     """Paths in the checkout, everything else in the code or in the configuration."""
@@ -153,7 +160,5 @@ def test_names_in_the_glossary_exist(name):
         assert (ROOT / name).exists()
         return
     word = re.escape(name.rstrip("="))
-    files = [path for folder in ("suites", "rvc_mlx", "conf") for path in (ROOT / folder).rglob("*.*")]
-    texts = (path.read_text() for path in files if path.suffix in (".py", ".yaml"))
     folders = {path.name for path in ROOT.iterdir()}
-    assert name in folders or any(re.search(rf"(?<!\w){word}(?!\w)", text) for text in texts), name
+    assert name in folders or any(re.search(rf"(?<!\w){word}(?!\w)", text) for text in code()), name
