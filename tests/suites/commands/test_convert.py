@@ -244,15 +244,16 @@ def test_check_of_a_voice_runs_it(tmp_path, backend, monkeypatch):
     assert "side: loads both, and gives bit for bit the same infer [1, " in text
 
 
-@pytest.mark.usefixtures("quick")
 def test_check_says_what_is_not_installed(tmp_path, checkpoint, monkeypatch):
+    """And the worker of the other side is a process."""
     monkeypatch.setattr(module, "impossible", lambda name: f"{name} is not installed")
     with pytest.raises(UserError, match="install mlx or torch"):
         convert(checkpoint, tmp_path / "a.safetensors", check=True)
-    one = lambda name: "mlx is not installed" if name == "mlx_cpu" else None  # noqa: E731
+    one = lambda name: "torch is not installed" if name == "torch_cpu" else None  # noqa: E731
     monkeypatch.setattr(module, "impossible", one)
     text = convert(checkpoint, tmp_path / "a.safetensors", check=True)
-    assert "rvc_mlx: not checked, mlx is not installed" in text
+    assert "reference_torch: not checked, torch is not installed" in text
+    assert "rvc_mlx: loads both" in text
 
 
 def test_command_line(tmp_path):
