@@ -14,7 +14,7 @@ from suites.trace.stages import Row
 from ..data.profile import Profile
 from ..data.roofs import Roof
 from .roofline import Point, name
-from .style import INK, STYLES, WIDTH, legend_below, mark, one_two_five, panels, plain_numbers
+from .style import INK, STYLES, WIDTH, lay_out, legend_below, mark, one_two_five, panels, plain_numbers
 from .trace_plot import columns
 from .words import seconds, three_digits, titled
 
@@ -86,7 +86,7 @@ def roofs(profile: Profile) -> Figure | None:
         axis.set_xlabel("work per traffic (FLOP per byte)")
     axes[0].set_ylabel("achieved rate (GFLOP/s)")
     figure.suptitle(titled(profile, f"{profile.model}: achieved rate and the measured roof; the larger, the more time"))
-    figure.draw_without_rendering()  # labels need the final size of the axes
+    lay_out(figure)  # labels need the final size of the axes
     for axis, (backend, rows) in zip(axes, found.items(), strict=True):
         times: dict[str, float] = {}
         for row in rows:

@@ -14,7 +14,7 @@ from suites.base.speed import Estimate
 
 from ..data.frame import RunData
 from ..data.roofs import Roof, device_of, roofs
-from .style import INK, STYLES, WIDTH, legend_below, mark, one_two_five, panels, plain_numbers
+from .style import INK, STYLES, WIDTH, lay_out, legend_below, mark, one_two_five, panels, plain_numbers
 from .words import audio_of, interval, shown_of, some, three_digits, titled
 
 ON_DEVICE = "_device"
@@ -44,7 +44,7 @@ def roofline(data: RunData) -> Figure | None:
         axis.set_title(audio_of(data, case), fontsize=9.5)
     legend_below(figure, axes, 5)
     figure.suptitle(titled(data, f"Achieved rate and the machine's best{shown_of(list(shown), list(found))}"))
-    figure.draw_without_rendering()  # labels need the final size of the axes
+    lay_out(figure)  # labels need the final size of the axes
     for axis, points in zip(axes, shown.values(), strict=True):
         name(axis, points, tops)
     return figure
