@@ -21,6 +21,8 @@ from reports.figures.plots import PLOTS, Plot
 from suites.trace.walk import FAULT, INHERITED
 from tests.made_runs import make_run
 
+# drawn a second time
+AGAIN = ("time", "samples", "growth", "waterfall", "roofline")
 UNIT = re.compile(r"\((s|ms|%.*|×.*|MiB|Hz|kHz|dB.*|cents|ln|number|ratio|FLOP per byte|GFLOP/s|in order)\)")
 
 
@@ -64,19 +66,15 @@ def check(figure):
 
 @pytest.mark.parametrize("name", MADE)
 def test_a_figure_says_what_it_shows(name, tmp_path):
+    """And the same records give the same bytes."""
     figure = drawn(name, MADE[name]())
     check(figure)
-    assert style.save(figure, tmp_path / "one.png").count('class="mark"') > 1
-
-
-@pytest.mark.parametrize("name", ["time", "samples", "growth", "waterfall", "roofline"])
-def test_the_same_records_give_the_same_bytes(name, tmp_path):
-    paths = [tmp_path / folder / "one.png" for folder in ("a", "b")]
-    for path in paths:
-        path.parent.mkdir()
-    texts = [style.save(drawn(name, MADE[name]()), path) for path in paths]
-    assert texts[0] == texts[1]
-    assert paths[0].read_bytes() == paths[1].read_bytes()
+    svg = style.save(figure, tmp_path / "one.png")
+    assert svg.count('class="mark"') > 1
+    if name in AGAIN:
+        before = (tmp_path / "one.png").read_bytes()
+        assert style.save(drawn(name, MADE[name]()), tmp_path / "one.png") == svg
+        assert (tmp_path / "one.png").read_bytes() == before
 
 
 @pytest.mark.parametrize("name", MADE)
