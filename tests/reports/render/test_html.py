@@ -32,6 +32,7 @@ from reports.render.document import (
 from reports.render.html import PAGE, STATES, render
 
 SOURCE = "run/records.jsonl#synthetic_5s/rmvpe/mlx_cpu.samples_s"
+Drawn = tuple[Path, str, str]  # the folder, and two SVGs
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
 
@@ -79,8 +80,10 @@ def table_of(*cells: Cell, left: int = 0) -> Elements:
     return page_of(Table("t", tuple(f"c{i}" for i in range(len(cells))), (cells,), left))
 
 
-def drawings(folder: Path) -> tuple[str, str]:
+@pytest.fixture(scope="module")
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
     """One with marks, and one that holds a raster."""
+    folder = tmp_path_factory.mktemp("drawings")
     with plt.rc_context(style.RC):
         figure, axes = style.panels(4, 2.4)
         for axis in axes:
@@ -90,12 +93,12 @@ def drawings(folder: Path) -> tuple[str, str]:
         drawn = style.save(figure, folder / "time.png")
         figure, axes = style.panels(1, 2.4)
         axes[0].imshow([[0, 1], [1, 0]])
-        return drawn, style.save(figure, folder / "spectra.png")
+        return folder, drawn, style.save(figure, folder / "spectra.png")
 
 
-def sample(folder: Path) -> Document:
+def sample(drawings: Drawn) -> Document:
     """Wide tables with dashes, drawings with and without an SVG, everything else once."""
-    drawn, raster = drawings(folder)
+    _, drawn, raster = drawings
 
     def row(i: int) -> tuple[Cell, ...]:
         value = float(i * 7 % 12)
@@ -120,13 +123,18 @@ def number(value: float) -> Num:
     return Num(f"{value:g} [{value - 1:g}, {value + 1:g}]", (SOURCE,), value, value - 1, value + 1)
 
 
+@pytest.fixture(scope="module")
+def page(drawings: Drawn) -> str:
+    return render(sample(drawings), drawings[0])
+
+
 # ---------------------------------------------------------------------- the page
-def test_same_document_same_bytes(tmp_path: Path) -> None:
-    assert render(sample(tmp_path), tmp_path) == render(sample(tmp_path), tmp_path)
+def test_same_document_same_bytes(page: str, drawings: Drawn) -> None:
+    assert render(sample(drawings), drawings[0]) == page
 
 
-def test_well_formed_and_nothing_is_loaded(tmp_path: Path) -> None:
-    elements = Elements(render(sample(tmp_path), tmp_path))
+def test_well_formed_and_nothing_is_loaded(page: str) -> None:
+    elements = Elements(page)
     for tag, attributes, _ in elements.found:
         assert not [name for name in attributes if name.startswith("on")]
         for name in ("src", "href", "xlink:href"):
@@ -137,8 +145,7 @@ def test_well_formed_and_nothing_is_loaded(tmp_path: Path) -> None:
     assert "@import" not in (PAGE / "style.css").read_text()
 
 
-def test_only_its_own_script_may_run(tmp_path: Path) -> None:
-    page = render(sample(tmp_path), tmp_path)
+def test_only_its_own_script_may_run(page: str) -> None:
     policy = next(a["content"] for a in Elements(page).of("meta") if a.get("http-equiv"))
     assert policy.startswith("default-src 'none';")
     assert re.search(r"script-src 'sha256-[\w+/]{43}='", policy)
@@ -146,8 +153,8 @@ def test_only_its_own_script_may_run(tmp_path: Path) -> None:
     assert "</script" not in (PAGE / "script.js").read_text()
 
 
-def test_landmarks_and_language(tmp_path: Path) -> None:
-    elements = Elements(render(sample(tmp_path), tmp_path))
+def test_landmarks_and_language(page: str) -> None:
+    elements = Elements(page)
     assert next(elements.of("html")) == {"lang": "en"}
     assert [len(list(elements.of(tag))) for tag in ("h1", "header", "main")] == [1, 1, 1]
     skip = next(a for a in elements.of("a") if a.get("class") == "skip")
@@ -155,10 +162,10 @@ def test_landmarks_and_language(tmp_path: Path) -> None:
     assert next(elements.of("nav"))["aria-label"] == "Contents"
 
 
-def test_identifiers_are_unique_and_contents_lead_to_them(tmp_path: Path) -> None:
-    document = sample(tmp_path)
+def test_identifiers_are_unique_and_contents_lead_to_them(drawings: Drawn) -> None:
+    document = sample(drawings)
     document.sections += [Section("Été & co."), Section("First"), Section("Content"), Section("×")]
-    elements = Elements(render(document, tmp_path))
+    elements = Elements(render(document, drawings[0]))
     names = [attributes["id"] for _, attributes, _ in elements.found if "id" in attributes]
     assert len(names) == len(set(names))
     targets = [a["href"][1:] for tag, a, around in elements.found if tag == "a" and "nav" in around]
@@ -273,14 +280,7 @@ def test_many_reasons_are_folded() -> None:
 def test_alignment_and_headers() -> None:
     rows = (("a", "b", Num("1", (), 1.0)),)
     elements = page_of(Table("two-words", ("", "name", "ms"), rows, 2))
-    assert ["n" in a.get("class", "").split() for a in elements.of("th", "td")] == [
-        False,
-        False,
-        True,
-        False,
-        False,
-        True,
-    ]
+    assert ["n" in a.get("class", "").split() for a in elements.of("th", "td")] == [False, False, True] * 2
     assert [a["scope"] for a in elements.of("th")] == ["col", "col", "row"]
     region = next(a for a in elements.of("div") if a.get("role") == "region")
     assert (region["tabindex"], region["aria-label"]) == ("0", "Table: two words")
@@ -295,8 +295,8 @@ def test_states_are_words_with_a_badge(word: str) -> None:
 
 
 # ---------------------------------------------------------------------- pictures
-def test_an_svg_stands_in_the_page(tmp_path: Path) -> None:
-    elements = Elements(render(sample(tmp_path), tmp_path))
+def test_an_svg_stands_in_the_page(page: str) -> None:
+    elements = Elements(page)
     drawings = list(elements.of("svg"))
     assert [(a["role"], a["aria-label"]) for a in drawings] == [
         ("group", "Time against duration"),
@@ -307,8 +307,8 @@ def test_an_svg_stands_in_the_page(tmp_path: Path) -> None:
     assert marks[0]["aria-label"] == "mlx_cpu, 1 s: 2 ms & <more>"
 
 
-def test_a_picture_without_an_svg_is_embedded(tmp_path: Path) -> None:
-    (image,) = Elements(render(sample(tmp_path), tmp_path)).of("img")
+def test_a_picture_without_an_svg_is_embedded(page: str) -> None:
+    (image,) = Elements(page).of("img")
     assert image["src"].startswith("data:image/png;base64,iVBOR")
     assert image["alt"] == "Without an SVG"
 
@@ -348,11 +348,11 @@ def checker() -> ModuleType:
 
 
 def test_the_page_works_on_a_screen_and_on_a_phone(
-    checker: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checker: ModuleType, tmp_path: Path, page: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = tmp_path / "report.html"
-    page.write_text(render(sample(tmp_path), tmp_path), encoding="utf-8")
-    code = checker.main([str(page), "--shots", str(tmp_path / "shots")])
+    path = tmp_path / "report.html"
+    path.write_text(page, encoding="utf-8")
+    code = checker.main([str(path), "--shots", str(tmp_path / "shots")])
     told = capsys.readouterr().out
     assert code == 0, told
     assert "390 px: table wide, column figure 0 ms: sorts" in told
@@ -375,10 +375,10 @@ def test_the_page_works_on_a_screen_and_on_a_phone(
     ids=["layout, sorting and tooltips", "figures", "script"],
 )
 def test_the_checks_find_what_is_broken(
-    checker: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], faults: list[tuple[str, str, str]]
+    checker: ModuleType, tmp_path: Path, page: str, capsys: pytest.CaptureFixture[str], faults: list[tuple[str, ...]]
 ) -> None:
     # an edited script is another one for the policy, so without it
-    page = re.sub(r"<meta http-equiv[^>]*>", "", render(sample(tmp_path), tmp_path))
+    page = re.sub(r"<meta http-equiv[^>]*>", "", page)
     for old, new, _ in faults:
         assert old in page
         page = page.replace(old, new)
