@@ -30,7 +30,7 @@ LEFT_OUT = {
 # a BLAS is chosen by the environment
 PROCESSES = {
     "cold_start": lambda backend, environment: True,
-    "memory": lambda backend, environment: backend == "mlx_cpu",
+    "memory": lambda backend, environment: True,
     "ablation": lambda backend, environment: bool(environment),
 }
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import time
+from types import SimpleNamespace
 
 import pytest
 from command import suites
 from quick_runs import Inside
 
 from suites.base.records import read_lines, records
+from suites.definitions.peers import Peers
 from suites.definitions.plan import Plan
 from suites.measure import session
 from suites.measure.timed import LaunchClock, TimedCase, _shown_s
@@ -82,6 +84,36 @@ def test_a_disturbed_turn_is_taken_again(before, shares, taken, after):
     case._take_turn("mlx_cpu", ["f0"], 0, 0)
     assert written == shares[:taken]
     assert case.others == {"mlx_cpu": [*before, after], "torch_cpu": [0.9]}
+
+
+@pytest.mark.parametrize(
+    ("cold", "planned", "called"),
+    [
+        (True, ("rmvpe", "hubert", "pipeline"), ["rmvpe", "hubert", "pipeline"]),
+        (True, ("pipeline", "rmvpe"), ["rmvpe", "pipeline"]),
+        (False, ("rmvpe",), []),
+    ],
+)
+def test_the_peers_first_calls_are_measured_one_by_one(monkeypatch, cold, planned, called):
+    """After the inputs are shared, with the time that the process took to load."""
+    asked: list[str] = []
+
+    class Asked:
+        def ask(self, do, timeout_s, component, second):
+            assert (do, second) == ("cold", False)
+            asked.append(component)
+            return {"peak_rss_bytes": 7}
+
+    case = TimedCase.__new__(TimedCase)
+    measure = SimpleNamespace(first_calls=1)
+    case.session = SimpleNamespace(measure=measure, makes=lambda backend, suite, call: True)
+    case.suite, case.plan = Peers(), Plan("peers", (), planned, ("mlx_cpu",))
+    case.errors, case.cold, case.started, case.drawn, case.timeout_s = {}, {}, {"mlx_cpu": {"load_s": 2.0}}, {}, 1.0
+    monkeypatch.setattr(TimedCase, "_start", lambda *given: None)
+    monkeypatch.setattr(TimedCase, "share_inputs", lambda case: asked.clear())
+    case.begin(0, {"mlx_cpu": Asked()}, cold)
+    assert asked == called
+    assert case.cold == {(name, "mlx_cpu"): [{"load_s": 2.0, "peak_rss_bytes": 7}] for name in called}
 
 
 def test_a_worker_that_is_lost_costs_its_case_and_is_replaced_for_the_next_one(started, tmp_path, monkeypatch):

@@ -66,7 +66,7 @@ def test_a_clean_trace_passes_and_leaves_its_records(capsys, tmp_path):
 @pytest.mark.usefixtures("quick", "clip_alone")
 def test_the_published_fault_is_placed_told_and_pinned(capsys, tmp_path, injected):
     injected("rmvpe/transposed-zero-padded")
-    code, out = trace(capsys, "rmvpe", *SHORT, f"out={tmp_path / 't'}")
+    code, out = trace(capsys, "rmvpe", *SMALL, f"out={tmp_path / 't'}")
     assert code == 1
     sentence = next(line for line in out.splitlines() if line.startswith("First stage at fault"))
     assert "unet.decoder.layers.0.conv1: last row and column; zero there" in sentence
