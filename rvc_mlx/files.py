@@ -7,7 +7,9 @@ pickles with the storages behind them. What the pickles may name is decided in `
 from __future__ import annotations
 
 import io
+import json
 import math
+import mmap
 import pickle
 import struct
 import zipfile
@@ -42,7 +44,7 @@ _STORAGE_TYPES = {
 _REBUILDING = ("_rebuild_tensor", "_rebuild_tensor_v2")
 
 
-def _values(raw: bytes, kind: str) -> np.ndarray:
+def _values(raw: bytes | memoryview, kind: str) -> np.ndarray:
     if kind == "bfloat16":  # the upper half of a float32
         return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
     return np.frombuffer(raw, kind)
@@ -140,15 +142,21 @@ def _read_legacy(path: Path) -> Any:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    from safetensors import deserialize, safe_open
+    """Arrays that are views of the mapped file: reading it whole takes seconds and twice its size of memory. The
+    library, whose NumPy loader does not support bfloat16, checks the header."""
+    from safetensors import safe_open
 
-    # the library's NumPy loader does not support bfloat16
+    with safe_open(path, "np") as checked, path.open("rb") as file:
+        metadata = checked.metadata() or {}
+        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    size = int.from_bytes(data[:8], "little")
+    header, body = json.loads(bytes(data[8 : 8 + size])), data[8 + size :]
+    header.pop("__metadata__", None)
     tensors = {
-        name: _values(entry["data"], SAFETENSORS_TYPES[entry["dtype"]]).reshape(entry["shape"])
-        for name, entry in deserialize(path.read_bytes())
+        name: _values(body[slice(*entry["data_offsets"])], SAFETENSORS_TYPES[entry["dtype"]]).reshape(entry["shape"])
+        for name, entry in header.items()
     }
-    with safe_open(path, "np") as file:
-        return tensors, file.metadata() or {}
+    return tensors, metadata
 
 
 def read_file(path: Path) -> tuple[Any, dict[str, str]]:

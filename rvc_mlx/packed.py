@@ -47,6 +47,13 @@ def fold_norm(state: Weights, norm: str) -> tuple[np.ndarray, np.ndarray]:
     return scale, bias - mean * scale
 
 
+def _scaled(kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Kernels times a scale per output channel, in float32 or wider. The products are computed in float64, a few at a
+    time: the largest kernels would take most of the time to load at that size."""
+    found = np.array(kernel, np.promote_types(kernel.dtype, np.float32), order="C")
+    return np.multiply(found, scale, out=found, dtype=np.float64, casting="same_kind")
+
+
 class _Conv(NamedTuple):
     """Per input its kernels (nine, or one where 1x1), and bias rows ``[[bias], [outside]]``."""
 
@@ -68,7 +75,7 @@ class _Up(NamedTuple):
 
 def _conv(state: Weights, conv: str, norm: str, inputs: tuple[int, ...]) -> _Conv:
     scale, shift = fold_norm(state, norm)
-    kernel = np.asarray(state[f"{conv}.weight"], np.float64).transpose(2, 3, 1, 0) * scale
+    kernel = _scaled(state[f"{conv}.weight"].transpose(2, 3, 1, 0), scale)
     edges = np.cumsum((0, *inputs))
     kernels = [[_array(kernel[i, j, a:b]) for i, j in TAPS] for a, b in itertools.pairwise(edges)]
     return _Conv(kernels, _array(np.stack([shift, np.full_like(shift, OUTSIDE)])))
@@ -95,7 +102,7 @@ def _up(state: Weights, name: str) -> _Up:
     them in memory at no cost.
     """
     scale, shift = fold_norm(state, f"{name}.1")
-    k = np.asarray(state[f"{name}.0.weight"], np.float64).transpose(2, 3, 0, 1) * scale
+    k = _scaled(state[f"{name}.0.weight"].transpose(2, 3, 0, 1), scale)
     zero = np.zeros_like(k[0, 0])
 
     def pair(even: np.ndarray, odd: np.ndarray) -> mx.array:
