@@ -35,10 +35,13 @@ import rvc_mlx.runtime  # noqa: F401  # isort: skip
 
 # files that take long, the longest first: begun last, one would keep one process busy while the other has nothing to do
 LONG = (
-    "golden_webui", "golden", "pipeline", "runner", "trace_command", "suites", "synthesizer", "cli", "phases",
-    "train_rmvpe", "plots", "make", "extending", "run", "html", "convert", "layouts", "kills", "checkpoint_faults",
-    "answers", "help", "lost_workers", "accuracy", "known", "checkpoint_kinds", "timed", "imports", "judge",
-    "optimize", "action", "reference_wrong", "testset", "cli_folders", "history",
+    "golden_webui", "golden", "trace_command", "profile_command", "synthesizer", "make", "suites", "runner",
+    "pipeline", "layouts", "train_rmvpe", "fused_conv_metal", "checkpoint_faults", "cli", "fused_conv", "phases",
+    "answers", "accuracy", "optimize", "timed", "lost_workers", "judge", "convert", "cli_folders", "finite", "rmvpe",
+    "imports", "plots", "extending", "history", "unreadable", "testset", "kills", "html", "probes", "known",
+    "checkpoint_kinds", "components", "resident", "build", "fused_models", "reference_wrong", "run", "action",
+    "checkpoint", "records", "model", "missing_records", "help", "bytes", "voices_truth", "floors_shipped", "locate",
+    "port_trace",
 )  # fmt: skip
 
 

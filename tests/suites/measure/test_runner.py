@@ -55,8 +55,9 @@ def error_line(done: subprocess.CompletedProcess[str]) -> str:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
+    """With a process for either side, as users have it."""
     folder = tmp_path_factory.mktemp("run") / "run"
-    with workers_inside(), figures(*DRAWN):
+    with figures(*DRAWN):
         done = suites("run", "rmvpe", *SMALL, "measure.first_calls=1", f"out={folder}")
     assert done.returncode == 0, done.stderr
     return folder, done
