@@ -6,12 +6,16 @@ import contextlib
 import ctypes
 import os
 import platform
+import re
 import struct
 import sys
 from pathlib import Path
 
 HIGHEST_NICE = -20
 LOWEST_REAL_TIME = 1
+# from here on real time gives way to other work where there is some; before, it stops for a twentieth of each second
+# also where there is none
+LEAST_KERNEL = (6, 12)
 # the shortest that Linux takes
 SLICE_NS = 100_000
 # numbers of the call sched_setattr, for which C libraries have no function before 2025
@@ -33,6 +37,11 @@ def priority() -> int | str:
     return os.getpriority(os.PRIO_PROCESS, 0)
 
 
+def kernel() -> tuple[int, ...]:
+    """The system's version, as far as it is numbers: ``(6, 12)``."""
+    return tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2])
+
+
 def _is_real_time() -> bool:
     return sys.platform == "linux" and os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR)
 
@@ -40,12 +49,14 @@ def _is_real_time() -> bool:
 def become_real_time() -> bool:
     """Whether Linux now runs this process in real time: a thread that wakes has its core at once.
 
-    Needs root (or CAP_SYS_NICE), or a user's limit ``rtprio``. Linux leaves a twentieth of each core to other work. A
-    scheduling policy that the user has chosen stays, and where a limit would end a process that computes for long in
-    real time (RLIMIT_RTTIME) it is not begun.
+    Needs Linux 6.12, and root (or CAP_SYS_NICE) or a user's limit ``rtprio``. Linux leaves a twentieth of each core to
+    other work. A scheduling policy that the user has chosen stays, and where a limit would end a process that computes
+    for long in real time (RLIMIT_RTTIME) it is not begun.
     """
     if sys.platform != "linux" or os.sched_getscheduler(0) != os.SCHED_OTHER:
         return _is_real_time()
+    if kernel() < LEAST_KERNEL:
+        return False
     import resource
 
     if resource.getrlimit(resource.RLIMIT_RTTIME)[0] != resource.RLIM_INFINITY:
