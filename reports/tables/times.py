@@ -162,18 +162,8 @@ def by_backend(book: Book, runs: Sequence[RunData], components: Sequence[str]) -
                 figures = (say("{} {}", Code(name), value), plain(100 * share, (run.source(line, "parity"),), ".0f"))
             held = (phases.memory_of_call(run, line),) if with_memory else ()
             rows.append((run, (case, component, who, *times, *held, *figures, line["status"])))
-    memory = ("memory MiB",) if with_memory else ()
-    header = (
-        "case",
-        "component",
-        "backend",
-        "time ms",
-        "speed-up",
-        *memory,
-        "closest figure",
-        "of its limit %",
-        "status",
-    )
+    times_of = ("time ms", "speed-up", *(("memory MiB",) if with_memory else ()))
+    header = ("case", "component", "backend", *times_of, "closest figure", "of its limit %", "status")
     return cells.table(book, f"{runs[0].name}-parts", header, rows, 3)
 
 
