@@ -81,9 +81,21 @@ class Inside:
         self.backend, self.threads, self.pid, self.started = backend, threads, os.getpid(), time.monotonic()
         port = BACKENDS[backend].port
         self._log, self._alive = log, True
+        self._sent: dict[str, Any] | None = None
         self._model = ServedModel(backend, precision) if port is None else ServedPort(backend, precision, port)
 
     def ask(self, do: str, timeout_s: float, **arguments: Any) -> dict[str, Any]:
+        self.send(do, **arguments)
+        return self.answer(do, timeout_s)
+
+    def send(self, do: str, **arguments: Any) -> None:
+        assert self._sent is None, "an answer was not taken"
+        self._sent = {"do": do, **arguments}
+
+    def answer(self, do: str, timeout_s: float) -> dict[str, Any]:
+        request, self._sent = self._sent, None
+        assert request is not None
+        assert request["do"] == do
         if not self._alive:
             raise WorkerLost(f"{self.backend}: the worker was killed by SIGKILL (out of memory?)")
         if do == "inject":
@@ -96,7 +108,7 @@ class Inside:
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("default")
-            serve(self._model, [json.dumps({"do": do, **arguments})], answers)
+            serve(self._model, [json.dumps(request)], answers)
         answer = json.loads(answers.getvalue())
         if not answer.pop("ok"):
             raise WorkerError(answer["kind"], answer["message"])

@@ -64,12 +64,13 @@ class Pair(TimedCase):
         reference = self.optimisation == BLAS and side == OFF
         return self.session.start(self.backend, REFERENCE_BLAS if reference else None)
 
-    def load_model(self, worker: Worker, side: str) -> Facts:
-        loaded = self.session.load(worker, self.loads, self._wanted(side))
-        self.optimize[side] = loaded["facts"]["optimize"]
+    def load_request(self, worker: Worker, side: str) -> Facts:
+        return self.session.load_request(worker, self.loads, self._wanted(side))
+
+    def loaded(self, side: str, facts: Facts) -> None:
+        self.optimize[side] = facts["facts"]["optimize"]
         if self.model == MEL and side == OFF:
-            worker.ask("librosa_mel", self.timeout_s)
-        return loaded
+            self.workers[side].ask("librosa_mel", self.timeout_s)
 
     def _wanted(self, side: str) -> list[str]:
         """The optimisations of a side: with this one or without; of the others all or none (``suite.rest``)."""

@@ -90,6 +90,11 @@ class Worker:
 
         Raises ``WorkerError``: the request failed in the worker. Raises ``WorkerLost``: the worker died, or did not
         answer in time and was killed."""
+        self.send(do, **arguments)
+        return self.answer(do, timeout_s)
+
+    def send(self, do: str, **arguments: Any) -> None:
+        """Send one request, whose answer must be taken before another one's. Raises ``WorkerLost``: it died."""
         line = json.dumps({"do": do, **arguments}) + "\n"
         try:
             if not self._pipes:
@@ -97,6 +102,9 @@ class Worker:
             os.write(self._requests, line.encode())
         except OSError:
             raise WorkerLost(self._exit_reason()) from None
+
+    def answer(self, do: str, timeout_s: float) -> dict[str, Any]:
+        """Wait for the answer to a request that was sent. Raises as ``ask`` does."""
         answer = json.loads(self._read_line(timeout_s, do))
         if not answer.pop("ok"):
             raise WorkerError(answer["kind"], answer["message"])

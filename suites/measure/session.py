@@ -79,7 +79,12 @@ class Session:
 
     def hello(self, worker: Worker, clock: bool = False) -> Facts:
         """The framework's description of itself; ``clock``: also of the worker's clock and threads."""
-        return worker.ask("hello", HELLO_TIMEOUT_S, threads=self.threads, clock=clock)
+        self.send_hello(worker, clock)
+        return worker.answer("hello", HELLO_TIMEOUT_S)
+
+    def send_hello(self, worker: Worker, clock: bool = False) -> None:
+        """The request of ``hello``, whose answer is still to be taken."""
+        worker.send("hello", threads=self.threads, clock=clock)
 
     def facts_of(self, backend: str) -> Facts:
         """Start this backend's worker where there is none, and keep its description."""
@@ -98,16 +103,20 @@ class Session:
         self, worker: Worker, suite: str | None = None, optimize: Any = None, paths: Mapping[str, str] | None = None
     ) -> Facts:
         """Load a model: of the run's suite, with its optimisations and checkpoints, where nothing else is given."""
+        return worker.ask("load", self.measure.timeout_s, **self.load_request(worker, suite, optimize, paths))
+
+    def load_request(
+        self, worker: Worker, suite: str | None = None, optimize: Any = None, paths: Mapping[str, str] | None = None
+    ) -> Facts:
+        """What a worker is sent to load a model; see ``load``."""
         name = suite or self.config.suite.name
-        return worker.ask(
-            "load",
-            self.measure.timeout_s,
+        return {
             **(SUITES[name].port_facts() if is_port(worker.backend) else {}),
-            suite=name,
-            paths=paths or {key: str(self.weights[key].path) for key in SUITES[name].checkpoints},
-            optimize=self.config.optimize if optimize is None else optimize,
-            settings=self.settings,
-        )
+            "suite": name,
+            "paths": paths or {key: str(self.weights[key].path) for key in SUITES[name].checkpoints},
+            "optimize": self.config.optimize if optimize is None else optimize,
+            "settings": self.settings,
+        }
 
     def makes(self, backend: str, suite: Suite, call: str) -> bool:
         """Whether a backend makes a call of a suite: ours make all, a port those that its adapter names."""

@@ -15,7 +15,7 @@ from ..base.speed import LEAST_LAUNCHES, Estimate, estimate, paired_ratio
 from . import told
 from .launch import Worker
 from .outputs import CaseOutputs
-from .session import Facts
+from .session import HELLO_TIMEOUT_S, Facts
 
 # lets a framework's spinning threads fall asleep before another one is timed
 SETTLE_S = 0.05
@@ -25,6 +25,8 @@ TURN_S = 0.25
 # a turn in which other work took so much more of the worker's threads than it usually does is taken again, a few times
 # at most
 DISTURBED_SHARE, MOST_TURNS = 0.05, 3
+# launches in which processes start one after the other, so that import, load and first call are measured undisturbed
+COLD_LAUNCHES = 3
 # parity takes about as long as this many whole calls of a case on the slowest backend
 PARITY_CALLS = 12
 # columns of the table on a terminal: case, state and component; a backend's time
@@ -85,14 +87,16 @@ class TimedCase(CaseOutputs):
         """Take part in a launch; start the workers that there are not; ``cold``: measure the process's first call."""
         self.workers = workers
         cold = cold and self.session.measure.first_calls > 0
-        alone = cold and self.suite.whole is not None
+        alone = cold and (self.suite.whole is not None or self.suite.measures_headlines)
         absent = [backend for backend in self._in_turn(number) if backend not in workers]
-        for backend in [] if alone else absent:  # without a first call to measure they import side by side
-            with self.guard(backend):
-                workers[backend] = self.new_worker(backend)
+        if not alone:
+            self._bring_up(absent)
         for backend in sorted(self._in_turn(number), key=lambda name: is_port(name) and not self.drawn):
-            with self.guard(backend):
-                self._start(backend, backend in absent, alone)
+            if alone and backend in absent:
+                self._bring_up([backend])
+            if self._lives(backend):
+                with self.guard(backend):
+                    self._start(backend, alone)
         self.share_inputs()
         if cold and self.suite.measures_headlines:
             for backend in self._in_turn(number):
@@ -100,12 +104,28 @@ class TimedCase(CaseOutputs):
                     for component in filter(self.plan.components.__contains__, self.suite.headlines):
                         self._call_first(component, backend)
 
-    def _start(self, backend: str, fresh: bool, cold: bool) -> None:
-        if backend not in self.workers:
-            self.workers[backend] = self.new_worker(backend)
+    def _bring_up(self, backends: Sequence[str]) -> None:
+        """New processes, which import and load side by side."""
+        for backend in backends:
+            with self.guard(backend):
+                self.workers[backend] = self.new_worker(backend)
+                self.session.send_hello(self.workers[backend])
+        for backend in filter(self._lives, backends):
+            with self.guard(backend):
+                worker = self.workers[backend]
+                self.started[backend] = {"import_s": worker.answer("hello", HELLO_TIMEOUT_S)["import_s"]}
+                worker.send("load", **self.load_request(worker, backend))
+        for backend in filter(self._lives, backends):
+            with self.guard(backend):
+                facts = self.workers[backend].answer("load", self.timeout_s)
+                self.started[backend] |= facts
+                self.loaded(backend, facts)
+
+    def _lives(self, backend: str) -> bool:
+        return backend not in self.errors
+
+    def _start(self, backend: str, cold: bool) -> None:
         worker, session = self.workers[backend], self.session
-        if fresh:
-            self.started[backend] = {"import_s": session.hello(worker)["import_s"], **self.load_model(worker, backend)}
         if is_port(backend) and self.suite.whole:
             self.draw_noise([self.suite.whole])
         worker.ask("prepare", self.timeout_s, inputs=self.inputs_of(backend))
@@ -127,8 +147,11 @@ class TimedCase(CaseOutputs):
     def new_worker(self, backend: str) -> Worker:
         return self.session.start(backend)
 
-    def load_model(self, worker: Worker, backend: str) -> Facts:
-        return self.session.load(worker)
+    def load_request(self, worker: Worker, backend: str) -> Facts:
+        return self.session.load_request(worker)
+
+    def loaded(self, backend: str, facts: Facts) -> None:
+        """What else is done once a process has loaded the model."""
 
     def warm_up(self, number: int) -> None:
         """The whole call first: it has run its parts, which are called once more and are as steady as it is."""
@@ -260,7 +283,7 @@ def execute_together(cases: Sequence[TimedCase]) -> None:
     ):
         known = number >= measure.launches.min and max(case.known_to() for case in cases) <= measure.goal
         clock.until = time.monotonic() + clock.allowed_s / measure.launches.max
-        _launch(cases, number, number == first, clock)
+        _launch(cases, number, number - first, clock)
         number += 1
         clock.least_s = clock.timed_s() / (number - first) * (measure.launches.min - first)
     for case in cases:
@@ -294,15 +317,17 @@ class LaunchClock:
         self._untimed_s, self.parity_s = self._untimed_s + time.monotonic() - start, 0.0
 
 
-def _launch(cases: Sequence[TimedCase], number: int, judged: bool, clock: LaunchClock) -> None:
-    """A process per backend; with which case and which backend it begins alternates from launch to launch."""
+def _launch(cases: Sequence[TimedCase], number: int, before: int, clock: LaunchClock) -> None:
+    """A process per backend; with which case and which backend it begins alternates from launch to launch. ``before``:
+    how many launches this run has made; what the first one computes is judged."""
+    judged = before == 0
     workers: dict[str, Worker] = {}
     start, turn = time.monotonic(), number % len(cases)
     order = [*cases[turn:], *cases[:turn]]
     try:
         for place, case in enumerate(order):
             case.progress(f"launch {number + 1}: {case.case.name}", clock.expected_s())
-            case.begin(number, workers, cold=place == 0)
+            case.begin(number, workers, cold=place == 0 and before < COLD_LAUNCHES)
             case.warm_up(number)
             if judged:
                 clock.parity_s += PARITY_CALLS * case.slowest_s()

@@ -13,7 +13,8 @@ from quick_runs import Inside
 from suites.base.records import read_lines, records
 from suites.definitions.peers import Peers
 from suites.definitions.plan import Plan
-from suites.measure import session
+from suites.measure import session, timed
+from suites.measure.launch import WorkerError
 from suites.measure.timed import LaunchClock, TimedCase, _shown_s
 
 WORDS = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "threads=1", "durations=[0.3,0.4]", "suite.speech_clip=false"]
@@ -48,6 +49,49 @@ def test_a_launch_is_one_process_per_backend_for_all_cases(started, tmp_path):
     lines = done.stdout.splitlines()
     assert lines[0].startswith("rmvpe: starting workers; run folder ")
     assert [line.split()[0] for line in lines[1:3]] == ["synthetic-0.3s:", "synthetic-0.4s:"]
+
+
+def test_first_calls_are_measured_in_the_first_launches_alone(started, monkeypatch, tmp_path):
+    """There a process starts when the one before has made its first call; later they import and load side by side."""
+    order: list[tuple[str, str]] = []
+    answer = Inside.answer
+
+    def answered(self, do, timeout_s):
+        order.append((do, self.backend))
+        return answer(self, do, timeout_s)
+
+    monkeypatch.setattr(Inside, "answer", answered)
+    monkeypatch.setattr(timed, "COLD_LAUNCHES", 1)
+    done = suites("run", "rmvpe", *ONE_CASE, f"out={tmp_path / 'r'}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    starts = [one for one in order if one[0] in ("hello", "load", "cold")]
+    describing = [(do, backend) for do in ("hello", "load") for backend in ("torch_cpu", "mlx_cpu")]
+    first = [(do, backend) for backend in ("torch_cpu", "mlx_cpu") for do in ("hello", "load", "cold")]
+    trained = [("load", "torch_cpu"), ("load", "mlx_cpu")]
+    second = [(do, backend) for do in ("hello", "load") for backend in ("mlx_cpu", "torch_cpu")]
+    assert starts == describing + first + trained + second
+    closed = [line for line in records(read_lines(tmp_path / "r" / "records.jsonl")) if "workload" in line]
+    assert [len(line["cold"]) for line in closed if line["component"] == "f0"] == [1, 1]
+
+
+@pytest.mark.parametrize("asked", ["hello", "load"])
+def test_a_process_that_cannot_load_costs_its_own_backend_alone(started, monkeypatch, tmp_path, asked):
+    answer, count = Inside.answer, []
+
+    def answered(self, do, timeout_s):
+        count.append((do, self.backend))
+        if (do, self.backend) == (asked, "mlx_cpu") and count.count((asked, "mlx_cpu")) == 2:  # the first describes it
+            answer(self, do, timeout_s)
+            raise WorkerError("MemoryError", "no memory for the model")
+        return answer(self, do, timeout_s)
+
+    monkeypatch.setattr(Inside, "answer", answered)
+    monkeypatch.setattr(timed, "COLD_LAUNCHES", 0)
+    done = suites("run", "rmvpe", *ONE_CASE, f"out={tmp_path / 'r'}")
+    assert done.returncode == 2
+    closed = [line for line in records(read_lines(tmp_path / "r" / "records.jsonl")) if "workload" in line]
+    assert {(x["backend"], x["status"]) for x in closed} == {("torch_cpu", "passed"), ("mlx_cpu", "error")}
+    assert {x["reason"] for x in closed if x["status"] == "error"} == {"MemoryError: no memory for the model"}
 
 
 @pytest.mark.parametrize(
