@@ -38,6 +38,12 @@ LONGEST_BEGINNING = 12
 # an MP3 of its own: a tag before it, or a frame that holds the count of frames
 MP3_BEGINNING = rb"ID3[\x02-\x04]\x00|\xff[\xe2-\xff]..(?:.{9}|.{17}|.{32})(?:Xing|Info|VBRI)"
 MP3_TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
+# what ffmpeg may take a file for: formats with a beginning of their own. Those without (AMR's bare frames, G.729, ...)
+# fit headerless samples too, and would make sound of them that nobody recorded
+FORMATS = (
+    "aa aac aax ac3 aiff amr ape asf au avi caf dsf dts eac3 flac flv iff matroska mov mp3 mpc mpc8 mpeg mpegts mxf ogg"
+    " oma rm tak tta voc w64 wav webm wsd wv xwma"
+).split()
 
 
 def shown(path: str | Path) -> str:
@@ -272,6 +278,8 @@ def _with_ffmpeg(program: str, file: BinaryIO, name: str) -> Reading:
         "-nostats",
         "-protocol_whitelist",
         "file,pipe",
+        "-format_whitelist",
+        ",".join(FORMATS),
         "-i",
         f"file:{source}",
     ]
@@ -298,7 +306,7 @@ def _with_ffmpeg(program: str, file: BinaryIO, name: str) -> Reading:
         log.seek(0)
         text = log.read().decode(errors="replace").replace(f"file:{source}: ", "")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if "misdetection possible" in text:
+    if "misdetection possible" in text or "not on whitelist" in text:
         found.error = "not the format of any recording"
     elif "matches no streams" in text:
         found.error = "it holds no audio"

@@ -27,7 +27,7 @@ def read_recording(path: str | Path) -> np.ndarray:
         found = decode(file, name)
     claimed, got = found.claimed_s, found.seconds
     if not got:
-        raise ValueError(f"{name}: is empty")
+        raise ValueError(f"{name}: is empty, or holds nothing that can be decoded")
     # no error: all audio that exists was decoded, and a download that broke off can still be wanted
     if claimed is not None and abs(claimed - got) > PADDING_S:
         warnings.warn(f"{name}: its header says {claimed:.2f} s, {got:.2f} s are there and were read", stacklevel=2)

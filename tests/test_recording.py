@@ -327,6 +327,24 @@ def test_with_the_real_ffmpeg(ending, codec, made, path):
 
 
 @needs_ffmpeg
+@pytest.mark.parametrize("form", ["<f4", "<f8", "<i2", ">i2", "<i4", "u1"])
+def test_samples_without_a_header_are_no_format_that_ffmpeg_knows(form, tmp_path):
+    """It took float samples for AMR frames, and made minutes of noise of them."""
+    whole = sound(rate=16000) if form[1] == "f" else sound(rate=16000) * 100 + 100
+    for ending in ("raw", "pcm", "wav"):
+        path = tmp_path / f"a.{ending}"
+        path.write_bytes(whole.astype(form).tobytes())
+        with pytest.raises(ValueError, match=r"nor by ffmpeg \((not the format of any recording|Invalid data)"):
+            read_recording(path)
+
+
+def test_an_ogg_that_is_zeros_but_for_its_head(made, path, no_ffmpeg):
+    content = made["ogg"]
+    with pytest.raises(ValueError, match="holds nothing that can be decoded"):
+        read(path, content[:4000] + bytes(len(content) - 4000))
+
+
+@needs_ffmpeg
 def test_damaged_flac_with_the_real_ffmpeg(made, path):
     content = bytearray(made["flac"])
     content[len(content) // 2 : len(content) // 2 + 3000] = bytes(3000)
