@@ -134,12 +134,16 @@ class RMVPE(Model):
 
         Arrays are in PyTorch's layouts. Stages that an optimisation merges are not reported.
         """
-        self.report(self.stepped(self._walk_network(mel, chunk)), watch)
+        self.report(self.walk_network(mel, chunk), watch)
+
+    def walk_network(self, mel: np.ndarray, chunk: int | None = None) -> Iterator[Event]:
+        """The network on ``[B, 128, F]``, stage by stage; see ``stages.walk``. Every block's paths are the same."""
+        return self.stepped(self._walk_network(mel, chunk))
 
     def _walk_network(self, mel: np.ndarray, chunk: int | None) -> Iterator[Event]:
-        x = self._pad_frames(self._batch(mel))
-        yield Event("padded_log_mel", {"x": x}, "x")
-        for block in self._split(x, chunk):
+        carry: Carry = {"x": self._pad_frames(self._batch(mel))}
+        yield Event("padded_log_mel", carry, "x")
+        for block in self._split(carry["x"], chunk):
             for part in self._parts(block):
                 yield from walk(*self._network(part))
 

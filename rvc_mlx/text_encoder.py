@@ -12,7 +12,7 @@ import math
 from rvc_common.config import SynthesizerConfig
 from rvc_common.stages import FEATURES, HEADS, SCORES, Carry, Stage, group, leaf, residual, run
 
-from .attention import SHORTEST_FRAMES, blocked_relative_attention
+from . import attention
 from .fused_conv import LEAKY_RELU, NONE, FusedConv
 from .keys import WINDOW
 from .layers import Layer, Weights
@@ -35,7 +35,7 @@ class RelativeAttention:
 
         self.blocked = None
         if "block_attention" in weights.methods:
-            self.blocked = blocked_relative_attention("two_streams" in weights.methods)
+            self.blocked = attention.blocked_relative_attention("two_streams" in weights.methods)
 
     def at_once(self, whole: Stage) -> Stage:
         """The stages of ``whole`` for a walk; where nothing is watched or masked, without arrays of all scores."""
@@ -44,7 +44,7 @@ class RelativeAttention:
             return whole
 
         def apply(carry: Carry) -> None:
-            if carry["mask"] is not None or carry["x"].shape[1] < SHORTEST_FRAMES:
+            if carry["mask"] is not None or carry["x"].shape[1] < attention.SHORTEST_FRAMES:
                 return whole.apply(carry)
             remember = whole.parts[0]
             run((remember, *self.projections), carry)
@@ -145,10 +145,10 @@ def _encoder(config: SynthesizerConfig, weights: Weights, attentions: list[Relat
         return leaf(name, weights.norm(f"enc_p.encoder.{name}", NORM_EPS, ("gamma", "beta")))
 
     parts = [Stage(":mask", apply_mask)]
-    for i, attention in enumerate(attentions):
-        whole, total = residual(f"attn_layers.{i}", attention.stages())
+    for i, one in enumerate(attentions):
+        whole, total = residual(f"attn_layers.{i}", one.stages())
         parts += [
-            attention.at_once(whole),
+            one.at_once(whole),
             total,
             norm(f"norm_layers_1.{i}"),
             *_feed_forward(f"ffn_layers.{i}", config.kernel_size, weights),

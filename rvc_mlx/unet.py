@@ -14,9 +14,9 @@ import numpy as np
 from rvc_common.config import RMVPEConfig
 from rvc_common.stages import FEATURES, IMAGE, Carry, Stage, group, leaf, plus
 
-from . import fused_conv
+from . import fused_conv, layers
 from .fused_conv import FusedConv
-from .layers import EVAL_BYTES, Weights, recording
+from .layers import Weights, recording
 from .packed import NORM_EPS, fold_norm
 from .runtime import mx
 
@@ -43,7 +43,7 @@ class NativeUNet:
     def __init__(self, config: RMVPEConfig, bands: int, weights: Weights) -> None:
         self.weights, self.state, self.methods = weights, weights.state, weights.methods
         self.bands = bands
-        self.eval_bytes = EVAL_BYTES if "tile" in weights.methods else float("inf")
+        self.bounded = "tile" in weights.methods
         self.bias_relu, self.bias_relu_add = weights.fused(_bias_relu), weights.fused(_bias_relu_add)
         self.stages = self._network(config.levels, config.blocks, config.inter_layers)
         del self.weights, self.state  # the stages hold their own arrays
@@ -150,7 +150,7 @@ class NativeUNet:
         def apply(x: mx.array) -> mx.array:
             residual = x if shortcut is None else mx.addmm(shortcut[1], x, shortcut[0])
             y = second(first(x), residual)
-            if y.nbytes >= self.eval_bytes and not recording.get():
+            if self.bounded and y.nbytes >= layers.EVAL_BYTES and not recording.get():
                 mx.eval(y)
             return y
 

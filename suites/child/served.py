@@ -280,11 +280,13 @@ class ServedModel:
 
     # ------------------------------------------------------------------ traces
     def trace_open(self, request: Request) -> Answer:
-        """Begin to walk the model on the prepared inputs: as the reference, or as the side compared with it."""
+        """Begin to walk the model on the prepared inputs: as the reference, or as the side compared with it, whose
+        stages work in small pieces if asked."""
         from .walks import TF32_UNIT, ReferenceWalk, TracedWalk, operations
 
         own = self._begun(request, self._model)
         if not request["reference"]:
+            self._walks_in_pieces = request.get("pieces", False)
             self._traced_walk = TracedWalk(own, self._begun(request, self._model), request["sample_rate"])
             return {}
         exact = self._exact() if request["exact"] else None
@@ -300,7 +302,8 @@ class ServedModel:
         """The next stage; of the reference, which follows the other side, the stage ``until``."""
         if "until" in request:
             return self._reference_walk.advance(request["until"], request["leaf"], Path(request["folder"]))
-        return self._traced_walk.advance()
+        with (self._walks_in_pieces and self._adapter.small_pieces()) or contextlib.nullcontext():
+            return self._traced_walk.advance()
 
     def trace_step(self, request: Request) -> Answer:
         """The reference's next stage, whatever it is."""

@@ -141,6 +141,9 @@ class Rmvpe(Suite):
             yield Event("(blocks)", {"chunk": np.array([model.chunk])}, "chunk", axes=CONTOUR)
             return
         if "mel" in given:
+            count, _, frames = given["mel"].shape
+            if count == 1 and frames <= BLOCK_FRAMES:  # of more, each side has parts of its own
+                yield from _in_blocks(model, settings).walk_network(given["mel"])
             yield Event("(salience)", {"x": self.call(model, given, settings)}, "x", axes=BINS)
             return
         cents = model.cents(given["salience"], settings["threshold"])

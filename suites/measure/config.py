@@ -145,9 +145,11 @@ def typed(plain: dict[str, Any]) -> Config:
     register_ports(plain.setdefault("ports", {}))  # runs from before there were any have none
     config = parsed(plain, SUITES[plain["suite"]["name"]].options)
     suite, measure = config.suite, config.measure
-    voice = getattr(suite, "voice", None)
-    if voice is not None and voice not in (known := (*voice_names(), ODD_RATES)):
-        raise UserError(f"suite.voice={voice}{nearest(voice, known)}")
+    voices = [("voice", getattr(suite, "voice", None))]
+    voices += [("trace.voices", name) for name in getattr(getattr(suite, "trace", None), "voices", [])]
+    for option, voice in voices:
+        if voice is not None and voice not in (known := (*voice_names(), ODD_RATES)):
+            raise UserError(f"suite.{option}={voice}{nearest(voice, known)}")
     _check_files(config)
     for word in [config.optimize] if isinstance(config.optimize, str) else config.optimize:
         if word not in (known := (*OPTIMIZATIONS, *(("all", "none") if isinstance(config.optimize, str) else ()))):

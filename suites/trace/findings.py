@@ -10,7 +10,7 @@ from ..definitions import SUITES
 from ..metrics.limits import exceeds
 from ..metrics.registry import CORR, HIGHER, MAX_ABS, RELATIVE, SNR_DB
 from ..metrics.stages import inside
-from .walk import FAULT, INHERITED, NOT_JUDGED, OK, PIECES, REFERENCE_WRONG, WHOLE
+from .walk import FAULT, IN_PIECES, INHERITED, NOT_JUDGED, OK, PIECES, REFERENCE_WRONG, WHOLE
 
 Row = Mapping[str, Any]
 CONFIGURED, PLAIN = "as configured", "plain"
@@ -144,7 +144,7 @@ def place_of(row: Row) -> str:
 def _sentence(rows: Sequence[Row], row: Row, pinned: str | None) -> str:
     named = f"`{row['path']}`" + (f" ({row['entry']})" if row["entry"] not in ("", "x", row["path"]) else "")
     if row["path"] in (WHOLE, PIECES):
-        pieces = " once its tiles and blocks are small" if row["path"] == PIECES else ""
+        pieces = f" {IN_PIECES}" if row["path"] == PIECES else ""
         start = f"Every stage is right by itself; the call as users make it is not{pieces}"
     else:
         start = f"First stage at fault: {named}"

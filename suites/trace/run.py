@@ -40,6 +40,8 @@ from .walk import FAULT, Pair, ProbeTrace, device_kind
 SPREAD_SEEDS = 4
 # the synthetic voice begins with silence: less of it is the end of so much
 SOUNDING_S = 1.0
+# of a voice that is walked beside the traced one
+VOICE_SECONDS = 0.3
 
 
 class Sides:
@@ -198,6 +200,9 @@ class TraceRun(Sides):
                 self._keep(row)
             self._pin()
             self._spread()
+            for voice in self._other_voices():
+                for row in self._walk_voice(voice):
+                    self._keep(row)
         self.file.close()
 
     @property
@@ -240,6 +245,28 @@ class TraceRun(Sides):
         if self.optimize and self.trace_options.plain:
             self.load_other("none")
             yield from self.walk((p for p in self.probes(self.seconds(plain=True)) if p.plain), PLAIN)
+
+    def _other_voices(self) -> list[str]:
+        """Of the voices to walk too, those that are not the traced one; a voice of yours is walked alone."""
+        given = self.config.weights.voice is not None
+        return (
+            []
+            if given
+            else [name for name in self.trace_options.voices if name != getattr(self.config.suite, "voice", None)]
+        )
+
+    def _walk_voice(self, voice: str) -> Iterator[Stage]:
+        """A small voice, on a short clip: as configured, since a plain path takes too long on a CPU."""
+        probe = Probe(f"voice {voice}", {})
+        if not self.wants(probe):
+            return
+        suite = msgspec.structs.replace(self.config.suite, voice=voice)
+        measure = msgspec.structs.replace(self.config.measure, model="tiny")
+        self.weights = weights_of(msgspec.structs.replace(self.config, suite=suite, measure=measure))
+        for name in self.backends:
+            self.facts[name] = self.facts[name] | {"model": self._load(name, self.config.optimize)}
+        clip = self._probes(VOICE_SECONDS)[0]
+        yield from self.walk([clip._replace(name=probe.name)], CONFIGURED)
 
     def _keep(self, row: Stage) -> None:
         self.rows.append(row)

@@ -42,6 +42,7 @@ KEPT = (
 WHOLE = "(whole call)"
 # the same, with small tiles and blocks
 PIECES = "(whole call in small pieces)"
+IN_PIECES = "once its tiles and blocks are small"
 # the row of a probe that is not walked: the call as users make it against the reference's
 CALL = "(call)"
 # where both agree to so many half units in the last place of the level, no stage is looked at: this decides what is
@@ -77,6 +78,7 @@ class ProbeTrace:
         self.pair, self.probe, self.variant, self.tolerances = pair, probe, variant, tolerances
         self.broken: str | None = None
         self.last: Stage | None = None
+        self.pieces = False  # whether the other side's stages work in small pieces
         # whether own values can be compared: not after a fault, nor after a decision that differs
         self.comparable = True
 
@@ -84,16 +86,13 @@ class ProbeTrace:
         """The rows as they are found.
 
         Raises ``WorkerLost``: one of the two died. Raises ``UserError``: both sides refuse this input."""
-        common = {"exact": True, "sample_rate": self.pair.sample_rate, "settings": self.probe.settings}
         with scratch_folder() as self.folder, in_files(self.probe.inputs) as files:
             for worker in (self.pair.reference, self.pair.other):
                 self.pair.ask(worker, "prepare", inputs=files)
             if not self.probe.walked and (row := self._agreed()) is not None:
                 yield row
                 return
-            for worker in (self.pair.reference, self.pair.other):
-                self.pair.ask(worker, "trace_open", reference=worker is self.pair.reference, **common)
-            yield from self._walk()
+            yield from self._opened()
 
     def _agreed(self) -> Stage | None:
         """The row of a call whose results are the same on both sides, in small pieces too; None where they are not."""
@@ -121,6 +120,12 @@ class ProbeTrace:
         return self._stage(CALL, "x", added=added[0], chained=added[0], floor=floor_of, limit=limit, **size)
 
     # ------------------------------------------------------------------ in step
+    def _opened(self) -> Iterator[Stage]:
+        common = {"exact": True, "sample_rate": self.pair.sample_rate, "settings": self.probe.settings}
+        self.pair.ask(self.pair.reference, "trace_open", reference=True, **common)
+        self.pair.ask(self.pair.other, "trace_open", reference=False, pieces=self.pieces, **common)
+        yield from self._walk()
+
     def _walk(self) -> Iterator[Stage]:
         last = "the beginning"
         while True:
@@ -146,13 +151,32 @@ class ProbeTrace:
                 yield self._failed(skipped, "this stage is missing")
             if path is None:
                 if self.last is not None:
-                    yield from self._whole(self.last, WHOLE)
-                    yield from self._whole(self.last, PIECES)
+                    yield from self._calls(self.last)
                 return
             yield from self._judged(step, reached["entries"])
             if not all(entry.get("finite", True) for entry in reached["entries"].values()):
                 return  # the reference is not: what follows has nothing to be compared with
             last = path
+
+    def _calls(self, last: Stage) -> Iterator[Stage]:
+        if self.pieces:
+            return
+        yield from self._whole(last, WHOLE)
+        for row in self._whole(last, PIECES):
+            if row.status == FAULT:
+                yield from self._faults_in_pieces()
+            yield row
+
+    def _faults_in_pieces(self) -> Iterator[Stage]:
+        """The stages that are at fault once they work in small pieces, as the call did."""
+        again = ProbeTrace(self.pair, self.probe, self.variant, self.tolerances)
+        again.folder, again.pieces = self.folder, True
+        for row in again._opened():
+            if row.status == FAULT:
+                where = row.where or {"kind": "pieces", "facts": {}}
+                sentence = ", ".join(filter(None, [where.get("sentence"), IN_PIECES]))
+                row.where = {**where, "sentence": sentence}
+                yield row
 
     def _reference_at(self, path: str | None, leaf: bool) -> Facts:
         return self.pair.ask(self.pair.reference, "trace_next", until=path, leaf=leaf, folder=str(self.folder))

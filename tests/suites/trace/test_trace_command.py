@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 from command import strict
 from made_bundles import few_probes
+from small_models import VOICES
 
+from rvc_mlx import refinegan
+from rvc_mlx.audio import LogMel
+from rvc_mlx.rmvpe import RMVPE
 from suites.__main__ import main
 from suites.base.records import read_lines
 from suites.faults import FAULTS
@@ -84,6 +88,42 @@ def test_the_plain_walk_names_the_innermost_stage(capsys, tmp_path, injected):
 
 
 @pytest.mark.usefixtures("quick", "clip_alone")
+def test_a_block_that_starts_too_early_is_placed_although_no_walk_has_blocks(capsys, tmp_path, monkeypatch):
+    block = LogMel._block
+    monkeypatch.setattr(LogMel, "_block", lambda self, x, start, count: block(self, x, max(0, start - 3), count))
+    code, out = trace(capsys, "rmvpe", *SHORT, "durations=[1]", "suite.trace.plain=false", f"out={tmp_path / 't'}")
+    assert code == 1
+    assert "First stage at fault: mel: " in out
+    assert ", once its tiles and blocks are small (error " in out
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_padding_of_a_mel_that_is_given_is_a_stage(capsys, tmp_path, monkeypatch):
+    pad = RMVPE._pad_frames
+    monkeypatch.setattr(RMVPE, "_pad_frames", lambda self, mel: pad(self, mel - 1) + 1)
+    with few_probes("1 mels, webui", kind=TraceRun):
+        code, out = trace(capsys, "rmvpe", *SHORT, "suite.trace.plain=false", f"out={tmp_path / 't'}")
+    assert code == 1
+    assert "First stage at fault: padded_log_mel: " in out
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_decoders_that_the_voice_lacks_are_walked_on_small_voices(capsys, tmp_path, monkeypatch):
+    stretch = refinegan.stretch
+    monkeypatch.setattr(refinegan, "stretch", lambda x, rate: stretch(x, rate) * 1.01)
+    words = [*SHORT, "suite.trace.plain=false", "suite.trace.spread=false"]
+    with few_probes(*(f"voice {name}" for name in VOICES), kind=TraceRun):
+        code, out = trace(capsys, "synthesizer", *words, f"out={tmp_path / 't'}")
+        assert code == 1
+        assert "First stage at fault: dec.upsample_blocks.0: " in out
+        assert "on probe 'voice synth_v2_24k_f0_refinegan'" in out
+        walked = {line["probe"] for line in read_lines(tmp_path / "t" / "records.jsonl")}
+        assert walked == {f"voice synth_v2_{name}" for name in ("32k_f0_mrf", "24k_f0_refinegan", "48k_nof0")}
+        one = "suite.voice=synth_v2_24k_f0_refinegan"
+        assert trace(capsys, "synthesizer", *words, one, f"out={tmp_path / 'u'}")[0] == 0  # not twice
+
+
+@pytest.mark.usefixtures("quick", "clip_alone")
 def test_the_synthesizer_tells_what_correlation_means(capsys, tmp_path):
     code, out = trace(capsys, "synthesizer", *SHORT, "suite.trace.plain=false", f"out={tmp_path / 't'}")
     assert code == 0
@@ -98,6 +138,10 @@ def test_the_synthesizer_tells_what_correlation_means(capsys, tmp_path):
         (["trace", "rmvpe", "backends=[mlx_cpu]"], "a trace needs two"),
         (["trace", "rmvpe", "backends=[torch_cpu,mlx_cqu]"], "did you mean"),
         (["trace", "rmvpe", "weights.rmvpe=/nowhere.pt"], "no such file"),
+        (
+            ["trace", "synthesizer", "suite.trace.voices=[synth_v2_24k]"],
+            "suite.trace.voices=synth_v2_24k; did you mean",
+        ),
         (["trace", "hubert", "optimize=[fast]", "measure=smoke"], "optimize=fast; known: fold_norm"),
         (["selftest", "faults", "only=nothing-like-it"], "no fault of that name"),
         (["selftest", "faults", "often=3"], "unknown option 'often'"),
