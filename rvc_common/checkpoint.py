@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from . import CheckpointError
+from . import CheckpointError, quantized
 from .config import HIFIGAN, MRF, REFINEGAN, VOCODERS, features_of, matrix_shape, named_config
 from .formats import AGAIN, other_kind
 from .keys import hubert_names, looks_like, normalise_keys, recognise
@@ -101,7 +101,8 @@ def _opened(path: Path, read: Reader) -> tuple[Any, dict[str, str]]:
         raise CheckpointError(f"{path}: no such file")
     with file_named(path):
         try:
-            return read(path)
+            content, metadata = read(path)
+            return (quantized.widen(content, metadata) if quantized.METADATA in metadata else content), metadata
         except CheckpointError:
             raise
         except PermissionError as error:
@@ -198,7 +199,7 @@ def _one_of(fields: Mapping[str, Any], name: str, known: Mapping[Any, Any], defa
 
 
 def read_content(path: str | Path, read: Reader, expected: str | None = None) -> Content:
-    """Read a checkpoint of any supported kind, keeping stored dtypes (bfloat16 becomes float32).
+    """Read a checkpoint of any supported kind, keeping stored dtypes (bfloat16 and quantised tensors become float32).
 
     ``expected``: the kind it has to be; None recognises it.
 

@@ -41,9 +41,9 @@ MP3_TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 # what ffmpeg may take a file for: formats with a beginning of their own. Those without (AMR's bare frames, G.729, ...)
 # fit headerless samples too, and would make sound of them that nobody recorded
 FORMATS = (
-    "aa aac aax ac3 aiff amr ape asf au avi caf dsf dts eac3 flac flv iff matroska mov mp3 mpc mpc8 mpeg mpegts mxf ogg"
-    " oma rm tak tta voc w64 wav webm wsd wv xwma"
-).split()
+    "aa,aac,aax,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,iff,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,ogg,"
+    "oma,rm,tak,tta,voc,w64,wav,webm,wsd,wv,xwma"
+)
 
 
 def shown(path: str | Path) -> str:
@@ -279,7 +279,7 @@ def _with_ffmpeg(program: str, file: BinaryIO, name: str) -> Reading:
         "-protocol_whitelist",
         "file,pipe",
         "-format_whitelist",
-        ",".join(FORMATS),
+        FORMATS,
         "-i",
         f"file:{source}",
     ]

@@ -1,4 +1,4 @@
-"""``convert``: a checkpoint to one ``.safetensors`` file that both sides load, and back."""
+"""``convert``: a checkpoint to one ``.safetensors`` file that both sides load, perhaps in fewer bits, and back."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import argparse
 import hashlib
 import importlib
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rvc_common import checkpoint
+from rvc_common import checkpoint, quantized
 from rvc_common.checks import PROFILES
 from rvc_common.config import HubertConfig, RMVPEConfig, SynthesizerConfig
 from rvc_common.keys import check_keys
@@ -31,11 +33,12 @@ from ..inputs.recordings import make_audio
 from ..measure.config import compose_config
 from ..measure.launch import Worker, WorkerError, WorkerLost
 from ..measure.session import HELLO_TIMEOUT_S
+from ..metrics import parity
 
-HELP = "a checkpoint to .safetensors, or back to .pt"
+HELP = "a checkpoint to .safetensors, perhaps in fewer bits, or back to .pt"
 EXAMPLES = (
     ("convert VOICE.pth VOICE.safetensors --check", "one file that both sides load, and proof that they do"),
-    ("convert rmvpe.safetensors rmvpe.pt --model rmvpe", "and back; refused where it is another model"),
+    ("convert hubert.pt hubert-4.safetensors --quantize 4 --check", "a seventh of the size, and what that costs"),
 )
 # kind of checkpoint: the suite that loads it, and the call that --check compares
 CHECKED = {"rmvpe": ("rmvpe", "own_salience"), "hubert": ("hubert", "features"), "voice": ("synthesizer", "infer")}
@@ -50,33 +53,80 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     kinds = ["auto", *CHECKED]
     parser.add_argument("--model", default="auto", choices=kinds, help="which model it must be")
     parser.add_argument("--check", action="store_true", help="load both files on every side and compare results")
+    bits, groups = quantized.BITS, quantized.GROUPS
+    text = "bits of a matrix's weights in OUT, convolutions take 8; loading widens them (default: as they are)"
+    parser.add_argument("--quantize", type=int, choices=bits, help=text)
+    parser.add_argument(
+        "--group", type=int, choices=groups, default=quantized.DEFAULT_GROUP, help="values that share a scale"
+    )
 
 
 def run(args: argparse.Namespace) -> Answer:
-    text = convert(args.input, args.output, args.model, args.check)
+    text = convert(args.input, args.output, args.model, args.check, args.quantize, args.group)
     lines = text.splitlines()
     found = {"input": str(args.input), "output": str(args.output), "checked": args.check, "notes": lines}
     return Answer(PASSED, text, found, lines[0])
 
 
-def convert(source: Path, target: Path, model: str = "auto", check: bool = False) -> str:
+def convert(
+    source: Path,
+    target: Path,
+    model: str = "auto",
+    check: bool = False,
+    bits: int | None = None,
+    group: int = quantized.DEFAULT_GROUP,
+) -> str:
     """Read, recognise, write, read back and compare every value; one line, and one per side checked.
-    Stored dtypes are kept, so that the way back is exact; only bfloat16 becomes float32.
+    Stored dtypes are kept, so that the way back is exact; only bfloat16 becomes float32. ``bits``: quantise, and say
+    what that changed.
 
     Raises ``UserError``: unreadable, another model, what no side would load, or a side whose results differ;
     ``OutputError``: the target cannot be written, or is the source."""
-    check_output(target, ENDINGS, (source,))
+    check_output(target, ENDINGS if bits is None else (".safetensors",), (source,))
     content, profile = read_checked(source, None if model == "auto" else model)
+    tensors, about, stored = content.state, dict[str, str](), content
+    if bits is not None:
+        tensors, about = quantized.quantize(content.state, bits, group)
+        stored = content._replace(state=quantized.widen(tensors, about))
     try:
-        left_out = _write(content, source, target, profile)
-        _compare(content, checkpoint.read_content(target, read_file, content.kind), target)
+        left_out = _write(content, tensors, about, source, target, profile)
+        _compare(stored, checkpoint.read_content(target, read_file, content.kind), target)
     except checkpoint.CheckpointError as error:
         raise UserError(str(error)) from None
     values = sum(v.size for v in content.state.values())
-    summary = f"{target}: {content.kind}, {len(content.state)} tensors, {values:,} values, all equal to {source}"
+    summary = f"{target}: {content.kind}, {len(content.state)} tensors, {values:,} values, "
+    summary += f"all equal to {source}" if bits is None else _changed(content, stored, bits, group)
     why = "JSON cannot hold them" if target.suffix.lower() == ".safetensors" else "they are objects of other programs"
     lines = [summary, *([f"left out, since {why}: {', '.join(left_out)}"] if left_out else [])]
-    return "\n".join(lines + (check_sides(content.kind, source, target, profile) if check else []))
+    if bits is not None:
+        lines.append(_sizes(content, target))
+    return "\n".join(lines + (check_sides(content.kind, source, target, profile, bits is None) if check else []))
+
+
+def _changed(content: checkpoint.Content, stored: checkpoint.Content, bits: int, group: int) -> str:
+    """How many tensors are stored in how many bits, and how far they are from what they were."""
+    forms = quantized.forms(content.state, bits, group)
+    matrices = sum(form.is_matrix for form in forms.values())
+    apart: dict[str, tuple[float, float]] = {}
+    for name in forms:
+        wide = np.asarray(content.state[name], np.float64)
+        apart[name] = float(np.linalg.norm(stored.state[name] - wide)), float(np.linalg.norm(wide))
+    if not apart:
+        return "none of them large enough to be quantised"
+    shares = {name: error / max(size, 1e-30) for name, (error, size) in apart.items()}
+    worst = max(shares, key=lambda name: shares[name])
+    total = math.hypot(*(error for error, _ in apart.values())) / math.hypot(*(size for _, size in apart.values()))
+    return (
+        f"{matrices} matrices in {bits} bits (groups of {group}) and {len(forms) - matrices} convolutions in"
+        f" {quantized.CONVOLUTION_BITS}, off by {total:.2%} (root mean square; the most, {shares[worst]:.2%}, in"
+        f" {worst})"
+    )
+
+
+def _sizes(content: checkpoint.Content, target: Path) -> str:
+    wide = sum(4 * value.size for value in content.state.values())
+    size = target.stat().st_size
+    return f"{size / 1e6:.3g} MB instead of {wide / 1e6:.3g} in float32 ({size / wide:.3f}); loading widens them again"
 
 
 def read_checked(source: Path, expected: str | None) -> tuple[checkpoint.Content, str]:
@@ -94,8 +144,16 @@ def read_checked(source: Path, expected: str | None) -> tuple[checkpoint.Content
     return content, profile
 
 
-def _write(content: checkpoint.Content, source: Path, target: Path, profile: str) -> list[str]:
-    """Names of a voice's extras that could not be kept."""
+def _write(
+    content: checkpoint.Content,
+    tensors: Mapping[str, np.ndarray],
+    about: Mapping[str, str],
+    source: Path,
+    target: Path,
+    profile: str,
+) -> list[str]:
+    """Names of a voice's extras that could not be kept; ``tensors``, ``about``: the weights as they are to be stored,
+    and what a ``.safetensors`` file says of that."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
@@ -108,13 +166,14 @@ def _write(content: checkpoint.Content, source: Path, target: Path, profile: str
         "model": content.kind,
         "source": source.resolve().name,
         "source_sha256": _digest(source),
+        **about,
     }
     left_out = []
     if content.kind == "voice":
         fields, left_out = _voice_metadata(content)
         metadata |= fields | {"profile": profile}
     with whole(target, SafetensorError) as part:
-        save_file({k: np.asarray(v, order="C") for k, v in content.state.items()}, part, metadata=metadata)
+        save_file({k: np.asarray(v, order="C") for k, v in tensors.items()}, part, metadata=metadata)
     return left_out
 
 
@@ -219,10 +278,11 @@ def _compare(written: checkpoint.Content, again: checkpoint.Content, target: Pat
         raise UserError(f"{target}: was written, but its configuration reads back differently")
 
 
-def check_sides(kind: str, source: Path, target: Path, profile: str) -> list[str]:
+def check_sides(kind: str, source: Path, target: Path, profile: str, exact: bool = True) -> list[str]:
     """Compare both files' results on every installed side, through the worker that runs use.
 
-    Raises ``UserError``: no side is installed, one does not load a file, or the results differ by a bit."""
+    ``exact``: they must be the same; otherwise it is said how far they are apart. Raises ``UserError``: no side is
+    installed, one does not load a file, or results that must be the same differ by a bit."""
     lines, ran = [], 0
     for side, backend in SIDES.items():
         missing = impossible(backend)
@@ -236,12 +296,17 @@ def check_sides(kind: str, source: Path, target: Path, profile: str) -> list[str
                 raise UserError(f"{side}: {error}") from None
         for name in first.keys() | second.keys():
             a, b = first.get(name), second.get(name)
-            if a is None or b is None or a.shape != b.shape or a.tobytes() != b.tobytes():
+            if a is None or b is None or a.shape != b.shape or (exact and a.tobytes() != b.tobytes()):
                 raise UserError(f"{side}: {name} of the two files differs")
             if not np.isfinite(a).all():
                 raise UserError(f"{side}: {name} of both files has NaN or infinite values")
-        shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in first.items())
-        lines.append(f"{side}: loads both, and gives bit for bit the same {shapes}")
+        if exact:
+            shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in first.items())
+            lines.append(f"{side}: loads both, and gives bit for bit the same {shapes}")
+        else:
+            compared = {name: parity.compare(second[name], value)["snr_db"] for name, value in first.items()}
+            ratios = ", ".join(f"{name} {ratio:.1f} dB" for name, ratio in compared.items())
+            lines.append(f"{side}: loads both; signal-to-noise ratio of the quantised file's results: {ratios}")
         ran += 1
     if not ran:
         needed = " or ".join(sorted(BACKENDS[b].framework for b in SIDES.values()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 
 import checkpoints as made
 import numpy as np
@@ -15,6 +16,7 @@ from small_models import facts, hubert_state, voice_state
 
 from rvc_common.checkpoint import read_metadata
 from rvc_common.config import named_config
+from suites.__main__ import main
 from suites.base.errors import UserError
 from suites.commands import convert as module
 from suites.commands.convert import convert
@@ -242,6 +244,48 @@ def test_check_of_a_voice_runs_it(tmp_path, backend, monkeypatch):
     source = save_voice(tmp_path / "v.pth", name, state=voice_state(name), config=facts(name)[0], **whole)
     text = convert(source, tmp_path / "v.safetensors", check=True)
     assert "side: loads both, and gives bit for bit the same infer [1, " in text
+
+
+@pytest.mark.parametrize(("bits", "least_db"), [(4, 10), (6, 24), (8, 33)])
+def test_fewer_bits(tmp_path, checkpoint, tiny_state, bits, least_db):
+    """The file says what was done, every command reads it, and both sides are off by the same."""
+    target = tmp_path / "q.safetensors"
+    lines = convert(checkpoint, target, check=True, bits=bits, group=32).splitlines()
+    assert re.search(
+        rf"7 matrices in {bits} bits \(groups of 32\) and 68 convolutions in 8, off by \d+\.\d\d%", lines[0]
+    )
+    wide = sum(4 * value.size for value in tiny_state.values()) / 1e6
+    assert re.fullmatch(rf"6\.\d+ MB instead of {wide:.3g} in float32 \(0\.2\d\d\); loading widens .*", lines[1])
+    ratios = [float(re.search(r"own_salience ([\d.]+) dB$", line)[1]) for line in lines[2:]]
+    assert [line.partition(":")[0] for line in lines[2:]] == ["rvc_mlx", "reference_torch"]
+    assert ratios[0] == pytest.approx(ratios[1], abs=0.1)
+    assert min(ratios) > least_db
+    about = json.loads(read_metadata(target)["quantization"])
+    assert (about["bits"], about["group"]) == (bits, 32)
+    # and back: the widened values, in a file like any other
+    convert(target, tmp_path / "wide.pt")
+    wide_state = torch.load(tmp_path / "wide.pt", weights_only=True)
+    assert wide_state.keys() == tiny_state.keys()
+    assert {value.dtype for name, value in wide_state.items() if name.endswith("weight_hh_l0")} == {torch.float32}
+
+
+def test_a_quantised_voice_keeps_what_a_voice_has(tmp_path):
+    source = save_voice(tmp_path / "v.pth", embedder_model="contentvec")
+    convert(source, tmp_path / "q.safetensors", bits=4)
+    read = made.reading("rvc_mlx")
+    exact, found = read.read_voice(source), read.read_voice(tmp_path / "q.safetensors")
+    assert found[1:] == exact[1:]
+    assert np.array_equal(found.state["emb_g.weight"], exact.state["emb_g.weight"])
+    assert not np.array_equal(found.state["enc_p.emb_phone.weight"], exact.state["enc_p.emb_phone.weight"])
+
+
+def test_bits_that_cannot_be_stored(tmp_path, checkpoint, capsys):
+    assert main(["convert", str(checkpoint), str(tmp_path / "a.pt"), "--quantize", "4"]) == 2
+    assert "write .safetensors" in capsys.readouterr().err
+    for words, message in ((["--quantize", "5"], "choose from 4, 6, 8"), (["--group", "7"], "choose from 32, 64, 128")):
+        assert main(["convert", str(checkpoint), str(tmp_path / "a.safetensors"), *words]) == 2
+        assert message in capsys.readouterr().err.replace("'", "")
+    assert not (tmp_path / "a.safetensors").exists()
 
 
 def test_check_says_what_is_not_installed(tmp_path, checkpoint, monkeypatch):
