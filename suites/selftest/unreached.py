@@ -87,7 +87,7 @@ WHY: dict[str, str] = {
     "rmvpe.RMVPE._mel": _PARTS,
     "rmvpe.RMVPE._cents: if sums is not None:": f"{_GPU}, where a maximum may pass over NaN",
     "runtime": "chooses the library and the device before any stage",
-    "unet.NativeUNet._folded_block.apply: if y.nbytes >= self.eval_bytes and not recording.get():": (
+    "unet.NativeUNet._folded_block.apply: if self.bounded and y.nbytes >= layers.EVAL_BYTES and not recording.get():": (
         "waits for a large array; changes no value"
     ),
     "unet.NativeUNet._fused": _FUSED,

@@ -7,7 +7,7 @@ import pytest
 import small_models
 
 import rvc_mlx.synthesizer
-from rvc_mlx import attention, text_encoder
+from rvc_mlx import attention
 from rvc_mlx.attention import blocked_attention
 from rvc_mlx.hubert import fastest_attention
 from rvc_mlx.runtime import mx
@@ -78,7 +78,7 @@ def test_the_text_encoder_without_all_scores(monkeypatch, frames, lengths, own):
         attend = blocked(two_streams)
         return lambda q, *rest: seen.append(q.shape) or attend(q, *rest)
 
-    monkeypatch.setattr(text_encoder, "blocked_relative_attention", counted)
+    monkeypatch.setattr(attention, "blocked_relative_attention", counted)
     voice, facts = small_models.voice_state("synth_v2_40k_f0"), small_models.facts("synth_v2_40k_f0")
     voices = [
         rvc_mlx.synthesizer.Synthesizer.from_state_dict(voice, *facts, device="cpu", optimize=optimize)
