@@ -40,8 +40,7 @@ def as_port(word: str) -> str:
     if not (found := re.fullmatch(rf"(\+*){WRITTEN}\.(.+)", name)):
         return word
     if value and value not in ("null", "true", "false") and not re.match(r"['\"\[{]|\$\{|[-+.\d]+$", value):
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        value = f"'{escaped}'"
+        value = in_quotes(value)
     return f"{found[1] or '+'}{STORED}.{found[2]}{equals}{value}"
 
 
@@ -50,8 +49,13 @@ def quoted(override: str) -> str:
     name, _, value = override.partition("=")
     if name not in PATHS or value in ("", "null") or value[0] in "'\"" or "${" in value:
         return override
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{name}='{escaped}'"
+    return f"{name}={in_quotes(value)}"
+
+
+def in_quotes(value: str) -> str:
+    """A text of any characters in Hydra's grammar, where backslashes stand for themselves but in front of a quote."""
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
 
 
 def checked(suite: str, words: Iterable[str], sweep: bool = False) -> list[Override]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 from command import suites
 from hydra import compose, initialize_config_dir
+from hypothesis import example, given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from suites.base.errors import UserError
 from suites.base.paths import CONF
 from suites.measure.config import check_sweep, compose_config
-from suites.measure.overrides import composed, quoted
+from suites.measure.overrides import as_port, composed, parsed, quoted
 
 ODD = [
     ("~key", "unknown override 'key'; known: suite, measure"),
@@ -139,6 +141,20 @@ def test_sweeps_that_are_right():
     check_sweep("rmvpe", ["seed=1,2", "out='x y/${seed}'", "hydra.sweep.dir=/tmp"])
     check_sweep("rmvpe", ["seed=range(1,4)", "out=${paths.runs}/s${seed}", "measure=smoke"])
     check_sweep("rmvpe", ["measure=glob(s*)"])
+
+
+@given(
+    st.text(st.sampled_from("\\'\"ab =[]{},:$~é/."), min_size=1).filter(
+        lambda name: name[0] not in "'\"" and "${" not in name
+    )
+)
+@example("a\\b.wav")
+@example("C:\\voices\\")
+@example("it\\'s")
+def test_a_file_name_is_taken_as_it_is(name):
+    """Backslashes too, which are part of a name on Linux and separate folders on Windows."""
+    assert parsed(quoted(f"audio={name}")).value() == name
+    assert parsed(as_port(f"+backends.own.file=x{name}")).value() == f"x{name}"
 
 
 def test_what_is_kept_of_a_composition_is_what_hydra_makes(tmp_path, monkeypatch):
