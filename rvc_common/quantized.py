@@ -2,8 +2,8 @@
 
 Affine, in groups: of ``group`` values that follow each other in a row, each is ``scale * code + bias`` with a code of
 ``bits`` bits. The packing of codes is that of MLX's ``mx.quantize`` (0.32), whose kernels can take them as they are. A
-row is an output of the layer. A tensor ``name`` becomes ``name.codes``,
-``name.scales`` and ``name.biases``; its shape and how it was made are in the file's metadata.
+row is an output of the layer. A tensor ``name`` becomes ``name.codes``, ``name.scales`` and ``name.biases``; its shape
+and how it was made are in the file's metadata.
 """
 
 from __future__ import annotations
