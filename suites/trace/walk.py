@@ -48,6 +48,10 @@ CALL = "(call)"
 # where both agree to so many half units in the last place of the level, no stage is looked at: this decides what is
 # walked, never what is at fault
 CALL_UNITS = 300.0
+# the call and its stages are two float32 computations, as both sides' stages are: where every stage is right, they may
+# be so many times as far apart as those are, up to so many times the limit: F0's rounding alone, summed to a phase,
+# varies so much
+APART, MOST_APART = 2.0, 8.0
 # of 16-bit audio a value now and then is rounded to the next step
 INT_STEPS = {"rmse": 0.05, "max_abs": 1.0}
 PRECISION_UNITS = {"fp32": 2.0**-24, "tf32": 2.0**-11, "fp16": 2.0**-11, "bf16": 2.0**-8}
@@ -78,6 +82,7 @@ class ProbeTrace:
         self.pair, self.probe, self.variant, self.tolerances = pair, probe, variant, tolerances
         self.broken: str | None = None
         self.last: Stage | None = None
+        self.right = True  # whether no stage was at fault so far
         self.pieces = False  # whether the other side's stages work in small pieces
         # whether own values can be compared: not after a fault, nor after a decision that differs
         self.comparable = True
@@ -198,6 +203,7 @@ class ProbeTrace:
                 self.last = self._row(path, name, entry, limits[name], judged[name])
                 self.last.shared = step.get("shared", False)
                 self._judge_chain(self.last, entry)
+                self.right = self.right and self.last.status == OK
                 yield self.last
 
     # ------------------------------------------------------------------ rows
@@ -258,6 +264,11 @@ class ProbeTrace:
             entry |= {"rms": max(1, math.prod(last.shape)) ** -0.5, "peak": 1.0, "unit": 1.0}
         entry |= {"floor_added": last.floor_chained}
         limit = self.tolerances.limits(path, last.entry, entry)
+        if self.right:
+            limit = {
+                metric: max(least, min(APART * last.chained.get(metric, 0.0), MOST_APART * least))
+                for metric, least in limit.items()
+            }
         try:
             ask = {"settings": self.probe.settings, "pieces": path == PIECES}
             added = self.pair.ask(self.pair.other, "trace_call", **ask)["added"]

@@ -110,6 +110,29 @@ def rows_of(
     return list(ProbeTrace(pair, Probe("p", {"x": INPUT}, **options), "v", Tolerances("none", {})).rows())
 
 
+@pytest.mark.parametrize(
+    ("chained", "right", "times", "status"),
+    [(0.0, True, 0.9, OK), (0.0, True, 1.5, FAULT), (1.0, True, 1.5, OK), (1.0, True, 2.5, FAULT),
+     (1.0, False, 1.5, FAULT), (3.0, True, 5.5, OK), (1e9, True, 7.5, OK), (1e9, True, 9.0, FAULT)],
+)  # fmt: skip
+def test_a_call_may_be_as_far_from_its_stages_as_twice_what_both_sides_are_apart(chained, right, times, status):
+    """All in shares of the limit that rounding gives; and never farther than eight times that."""
+    tolerances = Tolerances("none", {})
+    last = rows_of(STAGES)[-2]
+    entry = {"exact": False, "rms": last.rms, "peak": last.peak, "unit": 2.0**-24, "floor_added": last.floor_chained}
+    limit = tolerances.limits(WHOLE, last.entry, entry)
+    last.chained = {metric: chained * bound for metric, bound in limit.items()}
+
+    class Fixed(Local):
+        def ask(self, worker, do, **_):
+            assert do == "trace_call"
+            return {"added": {metric: times * bound for metric, bound in limit.items()}}
+
+    one = ProbeTrace(Fixed(STAGES), Probe("p", {"x": INPUT}), "v", tolerances)
+    one.right = right
+    assert [row.status for row in one._whole(last, WHOLE)] == [status]
+
+
 def after(path: str, function: Callable[[Any], Any], entry: str = "x") -> tuple[Stage, ...]:
     """The stages with one changed: ``function`` of what it makes."""
 
