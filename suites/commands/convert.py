@@ -298,20 +298,24 @@ def check_sides(kind: str, source: Path, target: Path, profile: str, exact: bool
             a, b = first.get(name), second.get(name)
             if a is None or b is None or a.shape != b.shape or (exact and a.tobytes() != b.tobytes()):
                 raise UserError(f"{side}: {name} of the two files differs")
-            if not np.isfinite(a).all():
-                raise UserError(f"{side}: {name} of both files has NaN or infinite values")
+            if not (np.isfinite(a).all() and np.isfinite(b).all()):
+                raise UserError(f"{side}: {name} of {'both files' if exact else 'a file'} has NaN or infinite values")
         if exact:
             shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in first.items())
             lines.append(f"{side}: loads both, and gives bit for bit the same {shapes}")
         else:
-            compared = {name: parity.compare(second[name], value)["snr_db"] for name, value in first.items()}
-            ratios = ", ".join(f"{name} {ratio:.1f} dB" for name, ratio in compared.items())
+            ratios = ", ".join(f"{name} {_ratio(second[name], value)}" for name, value in first.items())
             lines.append(f"{side}: loads both; signal-to-noise ratio of the quantised file's results: {ratios}")
         ran += 1
     if not ran:
         needed = " or ".join(sorted(BACKENDS[b].framework for b in SIDES.values()))
         raise UserError(f"--check needs a side to check with; install {needed}")
     return lines
+
+
+def _ratio(value: np.ndarray, reference: np.ndarray) -> str:
+    decibels = parity.compare(value, reference)["snr_db"]
+    return "the same" if decibels is None else f"{decibels:.1f} dB"
 
 
 def _results(worker: Worker, kind: str, path: Path, folder: Path, profile: str) -> dict[str, np.ndarray]:

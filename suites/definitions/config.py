@@ -93,9 +93,7 @@ class TraceOptions(Options):
     plain: Annotated[bool, "trace walks also with every optimisation off"]
     plain_seconds: Annotated[Duration, "of audio for that, on a CPU with a full-size model"]
     spread: Annotated[bool, "trace compares the reference also with itself under other noise"]
-    voices: Annotated[
-        list[str], "small synthetic voices with other decoders, walked too where the voice is synthetic"
-    ] = []
+    voices: Annotated[list[str], "small voices with other decoders, walked too unless weights.voice is given"] = []
 
 
 class Growth(Options):

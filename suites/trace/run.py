@@ -248,12 +248,9 @@ class TraceRun(Sides):
 
     def _other_voices(self) -> list[str]:
         """Of the voices to walk too, those that are not the traced one; a voice of yours is walked alone."""
-        given = self.config.weights.voice is not None
-        return (
-            []
-            if given
-            else [name for name in self.trace_options.voices if name != getattr(self.config.suite, "voice", None)]
-        )
+        if self.config.weights.voice is not None:
+            return []
+        return [name for name in self.trace_options.voices if name != getattr(self.config.suite, "voice", None)]
 
     def _walk_voice(self, voice: str) -> Iterator[Stage]:
         """A small voice, on a short clip: as configured, since a plain path takes too long on a CPU."""
@@ -264,7 +261,12 @@ class TraceRun(Sides):
         measure = msgspec.structs.replace(self.config.measure, model="tiny")
         self.weights = weights_of(msgspec.structs.replace(self.config, suite=suite, measure=measure))
         for name in self.backends:
-            self.facts[name] = self.facts[name] | {"model": self._load(name, self.config.optimize)}
+            try:
+                self.facts[name] = self.facts[name] | {"model": self._load(name, self.config.optimize)}
+            except WorkerError as error:  # a finding as well, and what was walked before is kept
+                tolerances = Tolerances(self.config.suite.name, {})  # nothing is compared
+                yield ProbeTrace(self._pair(), probe, CONFIGURED, tolerances).failed("(load)", f"{name}: {error}")
+                return
         clip = self._probes(VOICE_SECONDS)[0]
         yield from self.walk([clip._replace(name=probe.name)], CONFIGURED)
 

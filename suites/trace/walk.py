@@ -141,19 +141,19 @@ class ProbeTrace:
                     rest = self._reference_at(None, True)["skipped"]
                 except WorkerError as same:  # what neither side takes says nothing about either
                     raise UserError(f"probe {self.probe.name!r}, after {last}: {same}") from None
-                yield self._failed(rest[0] if rest else last, f"after {last}, this stage raises {error}")
+                yield self.failed(rest[0] if rest else last, f"after {last}, this stage raises {error}")
                 return
             path = step["path"]
             try:
                 reached = self._reference_at(path, step.get("leaf", True))
             except WorkerError as error:
-                yield self._failed(path or last, f"after {last}, the reference itself raises {error}")
+                yield self.failed(path or last, f"after {last}, the reference itself raises {error}")
                 return
             if path is not None and not reached["found"]:
-                yield self._failed(path, "the reference has no such stage")
+                yield self.failed(path, "the reference has no such stage")
                 return
             for skipped in reached["skipped"]:
-                yield self._failed(skipped, "this stage is missing")
+                yield self.failed(skipped, "this stage is missing")
             if path is None:
                 if self.last is not None:
                     yield from self._calls(self.last)
@@ -280,7 +280,8 @@ class ProbeTrace:
             status = FAULT if exceeds(added, limit) else OK
             yield self._stage(path, last.entry, added=added, status=status, **same)
 
-    def _failed(self, path: str, reason: str) -> Stage:
+    def failed(self, path: str, reason: str) -> Stage:
+        """The row of what cannot be compared."""
         return self._stage(path, "", added={"reason": reason}, status=FAULT)
 
 

@@ -279,6 +279,11 @@ def test_a_quantised_voice_keeps_what_a_voice_has(tmp_path):
     assert not np.array_equal(found.state["enc_p.emb_phone.weight"], exact.state["enc_p.emb_phone.weight"])
 
 
+def test_a_ratio_of_equal_results_is_told_in_words():
+    value = np.ones(3)
+    assert (module._ratio(value, value), module._ratio(value * 1.1, value)) == ("the same", "20.0 dB")
+
+
 def test_bits_that_cannot_be_stored(tmp_path, checkpoint, capsys):
     assert main(["convert", str(checkpoint), str(tmp_path / "a.pt"), "--quantize", "4"]) == 2
     assert "write .safetensors" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from rvc_mlx.rmvpe import RMVPE
 from suites.__main__ import main
 from suites.base.records import read_lines
 from suites.faults import FAULTS
+from suites.measure.launch import WorkerError
 from suites.selftest.faults import Outcome, summary
 from suites.trace.run import TraceRun
 
@@ -121,6 +122,24 @@ def test_the_decoders_that_the_voice_lacks_are_walked_on_small_voices(capsys, tm
         assert walked == {f"voice synth_v2_{name}" for name in ("32k_f0_mrf", "24k_f0_refinegan", "48k_nof0")}
         one = "suite.voice=synth_v2_24k_f0_refinegan"
         assert trace(capsys, "synthesizer", *words, one, f"out={tmp_path / 'u'}")[0] == 0  # not twice
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_voice_that_cannot_be_loaded_is_a_finding_and_costs_nothing_else(capsys, tmp_path, monkeypatch):
+    load = TraceRun._load
+
+    def loaded(self, name, optimize):
+        if name == self.other and "refinegan" in self.weights["voice"].label:
+            raise WorkerError("ValueError", "no such decoder")
+        return load(self, name, optimize)
+
+    monkeypatch.setattr(TraceRun, "_load", loaded)
+    words = [*SHORT, "suite.trace.plain=false", "suite.trace.spread=false"]
+    with few_probes("clip", "voice synth_v2_24k_f0_refinegan", kind=TraceRun):
+        code, out = trace(capsys, "synthesizer", *words, f"out={tmp_path / 't'}")
+    assert code == 1
+    assert "First stage at fault: (load): mlx_cpu: no such decoder on probe 'voice synth_v2_24k_f0_refinegan'" in out
+    assert {line["probe"] for line in read_lines(tmp_path / "t" / "records.jsonl")} >= {"clip"}
 
 
 @pytest.mark.usefixtures("quick", "clip_alone")
