@@ -60,11 +60,10 @@ def forms(state: Mapping[str, np.ndarray], bits: int, group: int) -> dict[str, F
     """The tensors that are stored in fewer bits: matrices in ``bits`` and groups, convolutions in 8 bits by channel."""
     found = {}
     for name, value in state.items():
-        row = math.prod(value.shape[1:])
         if value.ndim < 2 or value.size < FEWEST_VALUES or value.shape[0] == 1 or name.endswith(FLOATING):
             continue
-        is_matrix = row == value.shape[1]
-        found[name] = Form(bits if is_matrix else CONVOLUTION_BITS, group if is_matrix else row, value.shape)
+        form = Form(bits, group, value.shape)
+        found[name] = form if form.is_matrix else Form(CONVOLUTION_BITS, math.prod(value.shape[1:]), value.shape)
     return found
 
 
