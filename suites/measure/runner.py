@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 from collections.abc import Iterator
 from datetime import datetime
@@ -38,6 +39,9 @@ from .session import HELLO_TIMEOUT_S, Session
 from .timed import TimedCase, execute_together
 
 RUN_FILES = (CONFIG, ENVIRONMENT, PLAN, RECORDS, "workers.log")
+
+# what a run needs in its middle or at its end only: one that is missing or damaged is told before anything is measured
+NEEDED_LATER = ("soundfile", "soxr", "scipy.signal", "pandas", "matplotlib")
 
 # how the cases of a suite are measured, by ``Suite.protocol``
 PROTOCOLS: dict[str, Any] = {
@@ -90,7 +94,12 @@ class Runner:
             print(others)
 
     def _check_files(self) -> None:
-        """Refuse a file or folder that cannot be used before any process is started."""
+        """Refuse a package, file or folder that cannot be used before any process is started."""
+        for name in NEEDED_LATER:
+            try:
+                importlib.import_module(name)
+            except ImportError as error:
+                raise UserError(f"{error}: a package is missing or damaged, install it again") from None
         for name, path in self.config.weights.given().items():
             if not Path(path).expanduser().exists():
                 raise UserError(f"weights.{name}={path}: no such file")

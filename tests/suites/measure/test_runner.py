@@ -272,6 +272,15 @@ def test_a_mistake_leaves_no_run_behind(tmp_path):
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.parametrize("package", ["soundfile", "matplotlib"])
+def test_a_package_that_is_needed_later_is_missed_at_once(tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    done = suites("run", "rmvpe", *SMALL, f"out={tmp_path}/run")
+    assert done.returncode == 2
+    assert f"{package}" in error_line(done) and "a package is missing or damaged, install it again" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_of_the_users_is_left_alone(tmp_path):
     (tmp_path / "config.yaml").write_text("mine")
     done = suites("run", "rmvpe", *SMALL, f"out={tmp_path}")
