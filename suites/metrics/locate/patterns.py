@@ -95,6 +95,8 @@ def of_some(pair: Pair, model: str) -> Iterator[Match]:
         v, r = (x[np.abs(v - r) > tolerance] for x in (v, r))
         d = v - r
         total += [d.sum(), np.abs(d).sum(), dot(d, d), dot(d, r), dot(r, r)]
+    if not np.isfinite(total).all():  # the largest numbers there are: their squares are no numbers
+        return
     mean, absolute, dd, dr, rr = total / measured.wrong
     words: Facts = {"wrong": measured.wrong, "size": size}
     if model == "gain":

@@ -113,6 +113,14 @@ def test_nothing_raises_and_all_facts_are_json(data, tolerance, alike):
     assert (found.kind == "shape") == (value.shape != reference.shape)
 
 
+@pytest.mark.parametrize("large", [1.3e154, 1.35e154, 1e300])
+def test_numbers_whose_squares_are_none_are_placed(large):
+    reference, value = np.full((3, 3), 8.0), np.ones((3, 3))
+    reference[0, 1:], value[0, :2] = 0.0, (large, 0.0)
+    found = locate(value, reference, ("frame", "channel"), 0.0)
+    assert found.where == "mostly channel 0, first frame"
+
+
 @quick
 @given(st.data(), shapes, st.integers(0, 99))
 def test_the_profile_is_the_largest_difference_by_index(data, shape, seed):
