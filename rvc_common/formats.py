@@ -41,14 +41,18 @@ def form_of(path: Path) -> str:
             raise CheckpointError(f"not a readable checkpoint: the file is empty; {AGAIN}")
         if (other := other_kind(head)) is not None:
             raise CheckpointError(f"not a checkpoint but {other}")
+        # the length of its header in eight bytes, of which the last four are zero, and JSON; first, as the length may
+        # begin like a pickle
+        if head[4:8] == bytes(4) and head[8:9] == b"{":
+            _check_header(file, path.stat().st_size)
+            return "safetensors"
         if head.startswith(b"PK\x03\x04"):
             _check_zip(path)
             return "zip"
         if head.startswith(b"\x80"):
             _check_magic(file)
             return "pickle"
-        # the length of its header in eight bytes, of which the last four are zero, and JSON
-        if path.suffix == ".safetensors" or (head[4:8] == bytes(4) and head[8:9] == b"{"):
+        if path.suffix == ".safetensors":
             _check_header(file, path.stat().st_size)
             return "safetensors"
     if head.lstrip()[:1] in (b"{", b"["):
