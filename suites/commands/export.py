@@ -13,9 +13,9 @@ from ..base.outcome import FAILED, PASSED, Answer
 from ..definitions.config import Config
 from ..export.make import Mismatch, check_needs, export_to, exported, facts_of
 from ..export.parts import PARTS
+from ..inputs.checkpoints import read_checked
 from ..inputs.weights import cache_folder, find_weights
 from ..measure.config import compose_config
-from .convert import read_checked
 
 HELP = "parts of the reference as ONNX files, each checked against it"
 EXAMPLES = (

@@ -21,7 +21,7 @@ EXAMPLES = (
     ("plan pipeline measure=full 'backends=[torch_cpu,mlx_cpu]'", "of another measure, on chosen backends"),
 )
 # protocols whose records hold several launches and rounds
-REPEATED = ("timed", "ablation")
+REPEATED = ("timed", "ablation", "precision")
 
 
 class Planned(NamedTuple):

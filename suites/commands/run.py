@@ -26,12 +26,12 @@ from ..base.records import read_lines, records
 from ..base.run_folder import RunFolder, own_folder
 from ..definitions import SUITES, Step, steps
 from ..definitions.config import Config
+from ..inputs.checkpoints import read_checked
 from ..inputs.recordings import read_audio
 from ..measure.config import check_sweep, compose_config, suite_names, to_config
 from ..measure.overrides import quoted
 from ..measure.runner import Runner, open_run, resume_run
 from . import OVERRIDES
-from .convert import read_checked
 from .report import of_built, report_of
 from .trace import trace_one
 
