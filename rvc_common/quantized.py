@@ -28,6 +28,8 @@ PARTS = ("codes", "scales", "biases")
 METADATA = "quantization"
 _WORD_BITS = 32
 _LEAST_SCALE = 1e-7
+# of a scale or a bias as float16
+_ROUNDING = 2.0**-10
 
 
 class Form(NamedTuple):
@@ -95,6 +97,39 @@ def widen(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> dic
     for name, form in chosen.items():
         found[name] = _widened(name, form, *(tensors[f"{name}.{part}"] for part in PARTS))
     return found
+
+
+def faults(
+    state: Mapping[str, np.ndarray], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+) -> list[str]:
+    """What a quantised file's ``tensors`` have that the weights in ``state`` do not explain, a sentence a tensor.
+
+    Of each value half a step of its group is explained, and what float16 rounds off the scale and the bias; of a
+    tensor that should be in fewer bits, that it is.
+
+    Raises ``CheckpointError``: as ``widen``."""
+    about = json.loads(metadata[METADATA])
+    chosen, stored = forms(state, about["bits"], about["group"]), _stored_forms(metadata[METADATA])
+    found = [f"{name} is not in fewer bits, as its kind is" for name in chosen.keys() - stored.keys()]
+    wide = widen(tensors, metadata)
+    for name, form in stored.items():
+        if name not in state or state[name].shape != wide[name].shape:
+            found.append(f"{name} is another model's")
+            continue
+        steps = np.abs(wide[name] - np.asarray(state[name], np.float32)).reshape(form.rows, -1)
+        scales, biases = (tensors[f"{name}.{part}"].astype(np.float32) for part in PARTS[1:])
+        most = (1 << form.bits) - 1
+        allowed = 0.5 * scales + _ROUNDING * (most * scales + np.abs(biases))
+        over = steps - np.repeat(allowed, form.group, axis=1)[:, : steps.shape[1]]
+        if over.max() > 0:
+            row, column = np.unravel_index(np.argmax(over), over.shape)
+            group, count = column // form.group, np.unique(np.argwhere(over > 0) // [1, form.group], axis=0).shape[0]
+            size = steps[row, column] / max(scales[row, group], _LEAST_SCALE)
+            found.append(
+                f"{name}: {count} of {scales.size} groups are off by more than half a step, first of all group {group}"
+                f" of row {row}, by {size:.2g} steps"
+            )
+    return sorted(found)
 
 
 def _stored_forms(text: str) -> dict[str, Form]:

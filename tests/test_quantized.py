@@ -158,3 +158,45 @@ def test_codes_of_every_width_are_a_stream_of_bits():
         numbers = [int.from_bytes(row.tobytes(), "little") for row in words]
         assert [[n >> bits * i & (1 << bits) - 1 for i in range(64)] for n in numbers] == codes.tolist()
         np.testing.assert_array_equal(quantized._unpacked(words, form), codes)
+
+
+# ---------------------------------------------------------------------- faults of quantising
+def both_kinds() -> dict[str, np.ndarray]:
+    """A matrix and a convolution."""
+    kernel = np.random.default_rng(3).standard_normal((24, 32, 7)).astype(np.float32)
+    return {"a.weight": matrix(24, 256), "b.weight": kernel, "bias": matrix(1, 24)[0]}
+
+
+@given(st.sampled_from(BITS), st.sampled_from(GROUPS), st.sampled_from([1e-6, 0.05, 30.0, 1e5]), st.floats(-2, 2))
+def test_nothing_is_wrong_with_what_is_made_here(bits, group, scale, offset):
+    state = {"a": matrix(40, 170, scale=scale) + np.float32(scale * offset)}
+    assert quantized.faults(state, *quantize(state, bits, group)) == []
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_faults_of_quantising_are_named(bits):
+    state = both_kinds()
+    good, about = quantize(state, bits, 64)
+
+    def told(changed: dict[str, np.ndarray], metadata: dict[str, str] = about) -> list[str]:
+        return quantized.faults(state, good | changed, metadata)
+
+    doubled = good["a.weight.scales"].copy()
+    doubled[5, 2] *= 2
+    (text,) = told({"a.weight.scales": doubled})
+    assert text.startswith("a.weight: 1 of 96 groups are off by more than half a step, first of all group 2 of row 5")
+    (text,) = told({"b.weight.biases": np.zeros_like(good["b.weight.biases"])})
+    assert text.startswith("b.weight: 24 of 24 groups")
+
+    whole = json.loads(about[METADATA])
+    del whole["tensors"]["a.weight"]
+    kept = {"a.weight": state["a.weight"]}
+    assert told(kept, {METADATA: json.dumps(whole)}) == ["a.weight is not in fewer bits, as its kind is"]
+
+
+def test_of_another_model():
+    state = both_kinds()
+    assert quantized.faults({"a.weight": state["a.weight"][:20]}, *quantize(state, 4, 64)) == [
+        "a.weight is another model's",
+        "b.weight is another model's",
+    ]

@@ -23,6 +23,7 @@ from suites.base.run_folder import RunFolder
 from suites.base.speed import Estimate, estimate, paired_ratio
 from suites.definitions import SUITES, steps, with_section
 from suites.definitions.base import Suite
+from suites.definitions.precision import FLOAT32, POLICIES
 from suites.definitions.single import OFF, ON
 from suites.inputs.weights import TRAINED_WEIGHTS
 
@@ -30,6 +31,22 @@ from . import trace as traces
 
 GROWTH = "growth"  # the case of many lengths in one process
 MIB = 2**20
+
+
+class Format(NamedTuple):
+    """One number format of a model. ``float32``: the record of float32; ``gain``: its time over this one's."""
+
+    case: str
+    model: str
+    policy: str
+    backend: str
+    line: Line
+    float32: Line | None
+    gain: Estimate | None
+
+    @property
+    def component(self) -> str:
+        return f"{self.model}.{self.policy}"
 
 
 @dataclass(frozen=True)
@@ -182,6 +199,17 @@ class RunData:
             with_, without = (self.find(case, f"{name}.{side}", backend) for side in (ON, OFF))
             if with_ or without:
                 yield case, name, backend, with_, without, self.gain(with_, without) if with_ and without else None
+
+    def formats(self) -> Iterator[Format]:
+        """Every number format that was measured, beside the same backend's float32."""
+        names = [name for name in self.components if name.partition(".")[2] in POLICIES]
+        for case, name, backend in product(self.cases, names, self.backends):
+            model, _, policy = name.partition(".")
+            line, float32 = self.find(case, name, backend), self.find(case, f"{model}.{FLOAT32}", backend)
+            if line is not None and "workload" in line:
+                both = float32 is not None and policy != FLOAT32 and "error" not in (line["status"], float32["status"])
+                gain = self.gain(line, float32) if both and float32 else None
+                yield Format(case, model, policy, backend, line, float32, gain)
 
     @property
     def timed_together(self) -> bool:

@@ -18,7 +18,7 @@ from ..figures.plots import PLOTS
 from ..figures.trace_plot import heat
 from ..render.document import Document, Paragraph, Picture, Section, counted, joined, words_of
 from ..render.html import write
-from ..tables import accuracy, machines, optimisations, parity, phases, summary, times
+from ..tables import accuracy, formats, machines, optimisations, parity, phases, summary, times
 
 # more figures take minutes to draw, and the page is slow
 MOST_FIGURES = 60
@@ -162,6 +162,8 @@ def _parts(book: Book, pictures: Pictures) -> Iterator[Part]:
     yield found, _no_run("first_run"), "First run against steady state"
     found = _illustrated(optimisations.ablation(book), pictures.of(book.having("ablation"), "waterfall", "ablation"))
     yield found, _no_run("ablation"), "Optimisations"
+    found = _illustrated(formats.formats(book), pictures.of(book.having("precision"), "formats"))
+    yield found, _no_run("precision"), "Number formats"
     yield parity.validation(book), "no records", "Validation"
     found = _illustrated(times.precision(book), pictures.of(book.having("time"), "samples"))
     yield found, "no run measures time", "How well the times are known"

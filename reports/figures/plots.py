@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from suites.definitions.base import SECTIONS
 
 from ..data.frame import RunData
-from . import ablation, accuracy, breakdown, phases, roofline, samples, sound, times
+from . import ablation, accuracy, breakdown, formats, phases, roofline, samples, sound, times
 from .words import some
 
 Draw = Callable[[], Figure | None]
@@ -62,6 +62,7 @@ PLOTS = (
     Plot("roofline", "Achieved rate against what the machine could do at best", ("roofline",), roofline.roofline),
     Plot("waterfall", "From nothing to everything, optimisation by optimisation", ("ablation",), ablation.waterfall),
     Plot("ablation", "Gain of each optimisation, with intervals", ("ablation",), ablation.ablation),
+    Plot("formats", "Error against time of every number format", ("precision",), formats.formats),
     Plot("growth", "Memory over many lengths in one process", ("memory",), phases.growth),
     Plot("first", "The first run in its phases", ("first_run",), phases.first),
     Plot(

@@ -125,7 +125,7 @@ def growth(book: Book) -> list[Section]:
 
 
 def first_run(book: Book) -> list[Section]:
-    others = {"memory", "ablation"}
+    others = {"memory", "ablation", "precision"}
     runs = book.having("first_run") or [run for run in book.runs if run.cases and not others & set(run.suite.sections)]
     runs = [run for run in runs if _has(run, "first_call_s")]
     names = {f"{x} s": f"{x}_s".replace(" ", "_") for x in ("import", "load", "first call", "second call")}

@@ -204,7 +204,7 @@ def _traces(book: Book) -> Iterator[Text]:
 
 def findings(book: Book) -> list[Section]:
     """Further findings: where MLX is slower, which optimisations cost time, and which figures need care."""
-    items = [*_slower(book), *_unprofitable(book), *_near(book), *_unsettled(book), *_busy(book)]
+    items = [*_slower(book), *_unprofitable(book), *_slow_formats(book), *_near(book), *_unsettled(book), *_busy(book)]
     return [Section("Findings", [Bullets(tuple(items))])] if items else []
 
 
@@ -241,6 +241,24 @@ def _unprofitable(book: Book) -> Iterator[Text]:
                     lost.append(say("{} on {} {}", name, case, estimate_of(gain, sources, unit="×")))
             if lost:
                 yield say("optimisations that cost time on {}: {}.", _who(run, backend), joined(lost))
+
+
+def _slow_formats(book: Book) -> Iterator[Text]:
+    """Number formats that are slower than float32, of each backend."""
+    for run in book.having("precision"):
+        for backend in run.backends:
+            lost = [one for one in run.formats() if one.backend == backend and one.gain and is_slower(one.gain)]
+            if lost:
+                places = [
+                    say(
+                        "{} of {} on {} {}",
+                        *(one.policy, one.model, one.case),
+                        estimate_of(one.gain, (run.source(one.line, "samples_s"),), unit="×"),
+                    )
+                    for one in lost
+                    if one.gain
+                ]
+                yield say("number formats that are slower than float32 on {}: {}.", _who(run, backend), joined(places))
 
 
 def _near(book: Book) -> Iterator[Text]:

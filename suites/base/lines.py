@@ -195,6 +195,10 @@ class Record(Result, tag="record", kw_only=True):
     others_share: Annotated[float | None, Meta(description="the median of the samples' others")] = None
     work: Work | None = None
     output: Output | None = None
+    fidelity: Annotated[
+        Figures | None, Meta(description="of another number format: how far the result is from float32's; not judged")
+    ] = None
+    weights_bytes: Annotated[Count | None, Meta(description="size of the checkpoints")] = None
     accuracy: Accuracy | None = None
     estimator: Estimator | None = None
 
@@ -250,7 +254,7 @@ OLD: Mapping[str, Line] = {
 # the fields in which NaN and infinity are stored as text
 FIGURES = (
     "rms", "peak", "added", "chained", "floor", "floor_chained", "limit", "limit_chained", "where", "heard", "spread",
-    "parity", "cold",
+    "parity", "cold", "fidelity",
 )  # fmt: skip
 
 

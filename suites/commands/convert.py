@@ -79,6 +79,8 @@ def convert(
     if bits is not None:
         tensors, about = quantized.quantize(content.state, bits, group)
         stored = content._replace(state=quantized.widen(tensors, about))
+        if wrong := quantized.faults(content.state, tensors, about):
+            raise UserError(f"{source}: quantising went wrong, nothing was written: {wrong[0]}")
     try:
         left_out = write(content, tensors, about, source, target, profile)
         _compare(stored, checkpoint.read_content(target, read_file, content.kind), target)

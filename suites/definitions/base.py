@@ -89,6 +89,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "memory": (),
     "first_run": (),
     "ablation": (),
+    "precision": (),
 }
 DECLARED: dict[str, type[Suite]] = {}
 # the longest stretch that a conversion hands to HuBERT and the voice at once: two searches around cuts, what lies

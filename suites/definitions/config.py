@@ -22,6 +22,8 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1, le=10**6)]
 Seconds = Annotated[float, Meta(ge=0, le=10**6)]
 Duration = Annotated[float, Meta(ge=0.16, le=14400)]
+Error = Annotated[float, Meta(ge=0, le=1200)]
+Ratio = Annotated[float, Meta(ge=-100, le=300)]
 Limit = Annotated[float, Meta(ge=0)] | Literal["derived"] | None
 
 
@@ -158,6 +160,12 @@ class MemoryOptions(ConversionOptions):
 
 class AblationOptions(ConversionOptions):
     rest: Annotated[Literal["all", "none"], "which other optimisations are on while one is measured"] = "all"
+
+
+class PrecisionOptions(ConversionOptions):
+    group: Annotated[Literal[32, 64, 128], "values of a matrix that share a scale, of quantised weights"] = 64
+    within_cents: Annotated[list[Error], "errors of F0 that the report chooses for: 95th percentile, cents"] = []
+    within_db: Annotated[list[Ratio], "signal-to-error ratios that the report chooses for, dB"] = []
 
 
 class AccuracyOptions(PitchOptions):

@@ -29,6 +29,8 @@ def expected_s(config: Config, plan: Plan, protocol: str) -> float:
     keys = list(plan.expected())
     if protocol == "ablation":
         return besides + len(keys) / 2 * measure.seconds_per_case
+    if protocol == "precision":
+        return besides + len({(case, name.partition(".")[0], b) for case, name, b in keys}) * measure.seconds_per_case
     process = TINY_PROCESS_S if tiny else PROCESS_S
     per_second = PER_SECOND.get(protocol, 1.0) * (TINY if tiny else 1.0)
     seconds = {case.name: case.seconds or UNKNOWN_SECONDS for case in plan.cases}

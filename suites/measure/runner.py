@@ -34,6 +34,7 @@ from .accuracy import AccuracyCase
 from .config import typed
 from .launch import WorkerError, WorkerLost
 from .phases import ColdStartCase, MemoryCase
+from .precision import PrecisionCase
 from .progress import Progress
 from .session import HELLO_TIMEOUT_S, Session
 from .timed import TimedCase, execute_together
@@ -50,6 +51,7 @@ PROTOCOLS: dict[str, Any] = {
     "cold_start": ColdStartCase,
     "ablation": AblationCase,
     "accuracy": AccuracyCase,
+    "precision": PrecisionCase,
 }
 
 

@@ -71,11 +71,11 @@ class Session:
         return self.config.settings(index.path if index else None)
 
     # ------------------------------------------------------------------ workers
-    def start(self, backend: str, environment: Mapping[str, str] | None = None) -> Worker:
-        """A new worker process, which nothing else uses yet."""
+    def start(self, backend: str, environment: Mapping[str, str] | None = None, precision: str | None = None) -> Worker:
+        """A new worker process, which nothing else uses yet; ``precision``: another policy than the run's."""
         log = self.folder / "workers.log"
         raised = self.measure.priority == "high"
-        return Worker(backend, self.config.precision, self.threads, log, environment, raised)
+        return Worker(backend, precision or self.config.precision, self.threads, log, environment, raised)
 
     def hello(self, worker: Worker, clock: bool = False) -> Facts:
         """The framework's description of itself; ``clock``: also of the worker's clock and threads."""

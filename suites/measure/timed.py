@@ -337,11 +337,11 @@ def _launch(cases: Sequence[TimedCase], number: int, before: int, clock: LaunchC
                 case.keep_outputs(case.calls)
         if judged:
             with clock.stopped():
-                for step in (TimedCase.judge_outputs, TimedCase.add_trained):  # which loads another network
+                for step in ("judge_outputs", "add_trained"):  # which loads another network
                     for case in cases:
                         case.progress(f"parity: {case.case.name}", clock.expected_s())
                         case.begin(number, workers, cold=False)
-                        step(case)
+                        getattr(case, step)()
     finally:
         for worker in workers.values():
             worker.kill()

@@ -1,0 +1,124 @@
+"""Number formats: what each gains in time and size, how far it moves the result, and which to choose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from suites.base.lines import Line
+from suites.definitions.precision import FLOAT32
+
+from ..data.frame import MIB, Book, Format, RunData
+from ..render.document import Absent, Cell, Num, Section, estimate_of, plain
+from . import cells
+from .cells import Row
+from .summary import is_faster
+
+ABOUT = (
+    "One backend with itself in float32: no rounding limit applies, and nothing here is judged. *Speed-up*: time in "
+    "float32 over time in this format, paired by round (above 1: it is faster). *SNR*: of the result over its "
+    "difference; of RMVPE that of the salience, while its cents are those of F0, the 95th percentile where both are "
+    "voiced. *Voicing*: share of frames whose decision changed. *Spectrum*: log-spectral distance. *Memory*: peak of "
+    "the first call in a fresh process, of the device where it tells it. `q8`, `q6`, `q4`: matrices in so many bits "
+    "and convolutions in 8, widened to float32 as they are loaded: smaller files, neither less memory nor less time."
+)
+CHOICE = (
+    "Of the formats within the error on the left: *fastest*, float32 unless the whole interval of another's speed-up "
+    "is above 1; *smallest*, of the checkpoint."
+)
+UNTRAINED = (
+    "With synthetic weights errors are those of random networks. Of real ones: python -m suites run precision "
+    "weights.rmvpe=FILE weights.hubert=FILE weights.voice=FILE."
+)
+
+
+def formats(book: Book) -> list[Section]:
+    runs = book.having("precision")
+    rows = [(run, _row(run, one)) for run in runs for one in run.formats()]
+    header = (
+        "case", "model", "format", "backend", "time ms", "speed-up", "SNR dB", "cents", "voicing %", "spectrum dB",
+        "memory MiB", "weights MB", "status",
+    )  # fmt: skip
+    chosen = [(run, row) for run in runs for row in _choices(run)]
+    about = (f"{ABOUT} {UNTRAINED}",) if any(_synthetic(run) for run in runs) else (ABOUT,)
+    found = cells.section("Number formats", cells.table(book, "formats", header, rows, 4, about))
+    titles = ("case", "model", "backend", "within", "fastest", "its time ms", "smallest", "its weights MB")
+    return [*found, *cells.section("What to choose", cells.table(book, "format-choice", titles, chosen, 4, (CHOICE,)))]
+
+
+def _synthetic(run: RunData) -> bool:
+    given = run.config["weights"]
+    return not all(given.get(name) for name in ("rmvpe", "hubert", "voice"))
+
+
+def _row(run: RunData, one: Format) -> Row:
+    line, found = one.line, one.line.get("fidelity") or {}
+    source = run.source(line, "samples_s")
+    gain: Cell = Absent()
+    if one.gain:
+        gain = estimate_of(one.gain, (source, run.source(one.float32 or line, "samples_s")), unit="×")
+    equal = line["status"] == "passed" and one.policy != FLOAT32 and found.get("snr_db") is None
+    return (
+        one.case,
+        one.model,
+        one.policy,
+        one.backend,
+        cells.time_ms(run, one.case, one.component, one.backend),
+        gain,
+        "equal" if equal else cells.number(run, line, "fidelity.snr_db", ".1f"),
+        cells.number(run, line, "fidelity.p95_cents", ".3g") if found.get("both_voiced_frames") else Absent(),
+        cells.number(run, line, "fidelity.voicing_error_rate", ".3g", 100),
+        cells.number(run, line, "fidelity.lsd_db", ".3g"),
+        memory(run, line),
+        cells.number(run, line, "weights_bytes", ".3g", 1e-6),
+        line["status"],
+    )
+
+
+def memory(run: RunData, line: Line) -> Num | Absent:
+    for name in ("peak_device_bytes", "peak_rss_bytes"):
+        if line.get(name):
+            return plain(line[name] / MIB, (run.source(line, name),), ".0f")
+    return Absent()
+
+
+# ---------------------------------------------------------------------- what to choose
+def _choices(run: RunData) -> Iterator[Row]:
+    """A row for each model, backend and error of the configuration."""
+    options, measured = run.config["suite"], list(run.formats())
+    places = dict.fromkeys((one.case, one.model, one.backend) for one in measured)
+    for case, model, backend in places:
+        own = [one for one in measured if (one.case, one.model, one.backend) == (case, model, backend)]
+        cents = any((one.line.get("fidelity") or {}).get("both_voiced_frames") for one in own)
+        name, unit = ("within_cents", "cents") if model == "rmvpe" else ("within_db", "dB")
+        if model == "rmvpe" and not cents:
+            continue
+        for bound in options.get(name, []):
+            inside = [one for one in own if one.policy == FLOAT32 or _within(one, bound, unit)]
+            usable = [one for one in inside if one.line["status"] == "passed"]
+            if not usable:
+                continue
+            fastest, smallest = _fastest(run, usable), min(usable, key=lambda one: one.line.get("weights_bytes") or 0)
+            yield (
+                case,
+                model,
+                backend,
+                plain(bound, (run.file("config.yaml#suite." + name),), "g", unit=f" {unit}"),
+                fastest.policy,
+                cells.time_ms(run, case, fastest.component, backend),
+                smallest.policy,
+                cells.number(run, smallest.line, "weights_bytes", ".3g", 1e-6),
+            )
+
+
+def _within(one: Format, bound: float, unit: str) -> bool:
+    found = one.line.get("fidelity") or {}
+    if unit == "cents":
+        return "p95_cents" in found and found["p95_cents"] <= bound
+    return one.line["status"] == "passed" and (found.get("snr_db") is None or found["snr_db"] >= bound)
+
+
+def _fastest(run: RunData, usable: list[Format]) -> Format:
+    """Float32, unless another is certainly faster."""
+    faster = [one for one in usable if one.gain and is_faster(one.gain)]
+    plain_one = [one for one in usable if one.policy == FLOAT32]
+    return max(faster, key=lambda one: one.gain.value if one.gain else 0.0) if faster else [*plain_one, *usable][0]
