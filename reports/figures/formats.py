@@ -35,9 +35,7 @@ def formats(data: RunData) -> Figure | None:
     axes[0].set_ylabel("signal over error (dB)")
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8.5)
     where = f", {data.setting}" if data.setting else ""
-    figure.suptitle(
-        f"Error against time of every number format (area: size of the checkpoint){where}"
-    )
+    figure.suptitle(f"Error against time of every number format (area: size of the checkpoint){where}")
     return figure
 
 
