@@ -88,9 +88,11 @@ class Tolerances:
 
     @classmethod
     def of(cls, model: str, precision: str, device: str) -> Tolerances:
-        """From the table; of a device that was never measured, the other one's."""
+        """From the table; of a model or stage that was never measured on this device, the other device's row."""
         policy = stored()["policies"].get(precision, {})
-        return cls(model, policy.get(device) or policy.get("cpu") or policy.get("gpu") or {})
+        own = policy.get(device, {})
+        other = next((tables for name, tables in policy.items() if name != device), {})
+        return cls(model, {name: other.get(name, {}) | own.get(name, {}) for name in {**other, **own}})
 
     def excess(self, path: str, name: str, metric: str) -> float:
         """At least 1; of a stage that the table does not know, 1; of a call without stages, whose name is in

@@ -101,6 +101,20 @@ def test_a_device_that_was_never_measured_takes_the_other_ones(table):
     assert found("bf16", "cpu") == 1.0
 
 
+def test_a_stage_that_was_never_measured_on_a_device_takes_the_other_ones(table):
+    """Retrieval runs on the CPU whichever device a conversion has."""
+    cpu = {"pipeline": {"retrieved#retrieved": {"max_abs": 3.2}}, "rmvpe": {"a#x": {"max_abs": 2.0}}}
+    gpu = {"rmvpe": {"a#x": {"max_abs": 5.0}, "b#x": {"max_abs": 6.0}}}
+    table(stored(policies={"fp32": {"cpu": cpu, "gpu": gpu}}))
+
+    def found(model: str, path: str, name: str, device: str) -> float:
+        return Tolerances.of(model, "fp32", device).excess(path, name, "max_abs")
+
+    assert found("pipeline", "segment.0.retrieved", "retrieved", "gpu") == 3.2
+    assert [found("rmvpe", "a", "x", device) for device in ("cpu", "gpu")] == [2.0, 5.0]
+    assert found("rmvpe", "b", "x", "cpu") == 6.0
+
+
 # ---------------------------------------------------------------------- making the table
 def trace_row(path: str, error: float, floor: float, level: float, name: str = "x") -> dict[str, Any]:
     facts = {"rms": level, "peak": level, "floor": dict.fromkeys(METRICS, floor), "exact": False}
