@@ -24,6 +24,7 @@ Seconds = Annotated[float, Meta(ge=0, le=10**6)]
 Duration = Annotated[float, Meta(ge=0.16, le=14400)]
 Error = Annotated[float, Meta(ge=0, le=1200)]
 Ratio = Annotated[float, Meta(ge=-100, le=300)]
+Bits = Literal[4, 6, 8] | None
 Limit = Annotated[float, Meta(ge=0)] | Literal["derived"] | None
 
 
@@ -81,6 +82,15 @@ class WeightChoice(Options):
     def given(self) -> dict[str, str]:
         names = ("rmvpe", "hubert", "voice", "index")
         return {name: path for name in names if (path := getattr(self, name)) is not None}
+
+
+class Quantized(Options):
+    """Weights in fewer bits, which both sides widen to float32 as they load them; see ``rvc_common.quantized``."""
+
+    rmvpe: Annotated[Bits, "bits of the pitch model's matrices, its convolutions in 8; null: as they are"] = None
+    hubert: Annotated[Bits, "the same of HuBERT"] = None
+    voice: Annotated[Bits, "the same of the voice"] = None
+    group: Annotated[Literal[32, 64, 128], "values of a matrix that share a scale"] = 64
 
 
 class Paths(Options):
@@ -163,7 +173,6 @@ class AblationOptions(ConversionOptions):
 
 
 class PrecisionOptions(ConversionOptions):
-    group: Annotated[Literal[32, 64, 128], "values of a matrix that share a scale, of quantised weights"] = 64
     within_cents: Annotated[list[Error], "errors of F0 that the report chooses for: 95th percentile, cents"] = []
     within_db: Annotated[list[Ratio], "signal-to-error ratios that the report chooses for, dB"] = []
 
@@ -198,6 +207,7 @@ class Config(Options):
     ports: Annotated[dict[str, dict[str, Any]], "ports of yours, written +backends.NAME.adapter=MODULE:CLASS"]
     out: Annotated[str | None, "run folder; null: one named by time and suite, in paths.runs"]
     resume: Annotated[str | None, "folder of an interrupted run, which is completed; it takes no other override"]
+    quantize: Quantized = msgspec.field(default_factory=Quantized)
     overrides: list[str] = []
     # of a trace's folder
     trace: bool | UnsetType = UNSET

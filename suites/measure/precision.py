@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ..definitions import SUITES
 from ..definitions.base import TRAINED
-from ..definitions.config import PrecisionOptions
 from ..definitions.precision import FLOAT32, POLICIES, fidelity
 from ..inputs.checkpoints import write_quantized
 from ..inputs.weights import TRAINED_WEIGHTS
@@ -70,11 +69,9 @@ class Formats(TimedCase):
         path, bits = self.session.weights[weights].path, POLICIES[side].bits
         if bits is None:
             return path
-        options = self.session.config.suite
-        assert isinstance(options, PrecisionOptions)
         target = self.scratch / f"{weights}-q{bits}.safetensors"
         if not target.exists():
-            write_quantized(path, target, checkpoint, bits, options.group)
+            write_quantized(path, target, checkpoint, bits, self.session.config.quantize.group)
         return target
 
     def ratio_reference(self, side: str) -> str | None:

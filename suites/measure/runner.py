@@ -27,7 +27,7 @@ from ..definitions.config import AccuracyOptions, Config
 from ..definitions.plan import Plan, make_plan, requested_backends
 from ..inputs.annotations import read_f0
 from ..inputs.recordings import read_audio
-from ..inputs.weights import TRAINED_WEIGHTS, Weights, cache_folder, find_weights, sha256, shipped, shipped_file
+from ..inputs.weights import cache_folder, sha256
 from . import told
 from .ablation import AblationCase
 from .accuracy import AccuracyCase
@@ -36,6 +36,7 @@ from .launch import WorkerError, WorkerLost
 from .phases import ColdStartCase, MemoryCase
 from .precision import PrecisionCase
 from .progress import Progress
+from .run_weights import weights_of
 from .session import HELLO_TIMEOUT_S, Session
 from .timed import TimedCase, execute_together
 
@@ -302,22 +303,6 @@ class Runner:
         if not self.resumed and not any(map(_is_result, read_lines(self.session.file.path))):
             self.session.file.close()
             discard(self.lock)
-
-
-def weights_of(config: Config) -> dict[str, Weights]:
-    """The weights that the suite loads, by name; an index only where one was given."""
-    suite = SUITES[config.suite.name]
-    if suite.trained and config.weights.rmvpe is None:
-        return {"rmvpe": shipped(cache_folder(config.paths.cache))}
-    given, folder = config.weights.given(), cache_folder(config.paths.cache)
-    voice = getattr(config.suite, "voice", None)
-    found = {
-        name: find_weights(name, given.get(name), config.weights.seed, config.measure.model, voice, folder)
-        for name in (*suite.checkpoints, *(["index"] if "index" in given else []))
-    }
-    if suite.trained_calls and "rmvpe" not in given and shipped_file() is not None:
-        found[TRAINED_WEIGHTS] = shipped(folder)
-    return found
 
 
 def discard(lock: Lock) -> None:

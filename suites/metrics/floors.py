@@ -91,7 +91,7 @@ class Tolerances:
         """From the table; of a model or stage that was never measured on this device, the other device's row."""
         policy = stored()["policies"].get(precision, {})
         own = policy.get(device, {})
-        other = next((tables for name, tables in policy.items() if name != device), {})
+        other: Mapping[str, Any] = next((tables for name, tables in policy.items() if name != device), {})
         return cls(model, {name: other.get(name, {}) | own.get(name, {}) for name in {**other, **own}})
 
     def excess(self, path: str, name: str, metric: str) -> float:

@@ -28,7 +28,8 @@ from ..definitions.config import Config, TraceOptions
 from ..definitions.plan import requested_backends
 from ..inputs.recordings import SAMPLE_RATE, Audio, make_audio, read_audio
 from ..measure.launch import Worker, WorkerError, WorkerLost
-from ..measure.runner import new_folder, weights_of
+from ..measure.run_weights import weights_of
+from ..measure.runner import new_folder
 from ..measure.session import HELLO_TIMEOUT_S, Facts
 from ..metrics import floors
 from ..metrics.floors import Tolerances

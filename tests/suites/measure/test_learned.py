@@ -55,7 +55,7 @@ def test_f0_is_that_of_the_shipped_network(tmp_path, shipped, monkeypatch):
 
 def test_weights_that_were_named_answer_for_f0_themselves(tmp_path, shipped, monkeypatch):
     from suites.measure.config import compose_config
-    from suites.measure.runner import weights_of
+    from suites.measure.run_weights import weights_of
 
     monkeypatch.setattr(weights, "ASSETS", (shipped.parent,))
     assert set(weights_of(compose_config("rmvpe", [*SMALL, f"paths.cache={tmp_path}"]))) == {"rmvpe", "pitch"}
