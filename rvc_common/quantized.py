@@ -58,27 +58,41 @@ class Form(NamedTuple):
         return -(-self.groups * self.group * self.bits // _WORD_BITS)
 
 
-def forms(state: Mapping[str, np.ndarray], bits: int, group: int) -> dict[str, Form]:
-    """The tensors that are stored in fewer bits: matrices in ``bits`` and groups, convolutions in 8 bits by channel."""
+def forms(
+    state: Mapping[str, np.ndarray], bits: int, group: int, own: Mapping[str, int | None] | None = None
+) -> dict[str, Form]:
+    """The tensors that are stored in fewer bits: matrices in ``bits`` and groups, convolutions in 8 bits by channel.
+    ``own``: other bits of single tensors, None for one that stays as it is."""
     found = {}
     for name, value in state.items():
         if value.ndim < 2 or value.size < FEWEST_VALUES or value.shape[0] == 1 or name.endswith(FLOATING):
             continue
-        form = Form(bits, group, value.shape)
+        wanted = (own or {}).get(name, bits)
+        if wanted is None:
+            continue
+        form = Form(wanted, group, value.shape)
         found[name] = form if form.is_matrix else Form(CONVOLUTION_BITS, math.prod(value.shape[1:]), value.shape)
     return found
 
 
-def quantize(state: Mapping[str, np.ndarray], bits: int, group: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def quantize(
+    state: Mapping[str, np.ndarray], bits: int, group: int, own: Mapping[str, int | None] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Tensors and metadata to write; ``state``: PyTorch's layouts, ``bits``: one of ``BITS``, ``group``: of ``GROUPS``.
+    ``own``: as in ``forms``.
 
     What is not stored in fewer bits stays as it is."""
-    chosen = forms(state, bits, group)
+    chosen = forms(state, bits, group, own)
     tensors = {name: value for name, value in state.items() if name not in chosen}
     for name, form in chosen.items():
         parts = _quantized(np.asarray(state[name], np.float32), form)
         tensors |= {f"{name}.{part}": value for part, value in zip(PARTS, parts, strict=True)}
-    about = {"bits": bits, "group": group, "tensors": {name: list(form) for name, form in chosen.items()}}
+    about = {
+        "bits": bits,
+        "group": group,
+        "mixed": own is not None,
+        "tensors": {name: list(form) for name, form in chosen.items()},
+    }
     return tensors, {METADATA: json.dumps(about)}
 
 
@@ -88,7 +102,7 @@ def widen(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> dic
     Raises ``CheckpointError``: parts are missing, of another size or type, or the metadata makes no sense."""
     if METADATA not in metadata:
         return dict(tensors)
-    chosen = _stored_forms(metadata[METADATA])
+    chosen = stored_forms(metadata)
     parts = {f"{name}.{part}" for name in chosen for part in PARTS}
     missing = sorted(parts - tensors.keys())
     if missing:
@@ -109,7 +123,8 @@ def faults(
 
     Raises ``CheckpointError``: as ``widen``."""
     about = json.loads(metadata[METADATA])
-    chosen, stored = forms(state, about["bits"], about["group"]), _stored_forms(metadata[METADATA])
+    stored = stored_forms(metadata)
+    chosen = {} if about.get("mixed") else forms(state, about["bits"], about["group"])
     found = [f"{name} is not in fewer bits, as its kind is" for name in chosen.keys() - stored.keys()]
     wide = widen(tensors, metadata)
     for name, form in stored.items():
@@ -132,9 +147,10 @@ def faults(
     return sorted(found)
 
 
-def _stored_forms(text: str) -> dict[str, Form]:
+def stored_forms(metadata: Mapping[str, str]) -> dict[str, Form]:
+    """How the tensors of a quantised file are stored. Raises ``CheckpointError``: its metadata makes no sense."""
     try:
-        about = json.loads(text)["tensors"]
+        about = json.loads(metadata[METADATA])["tensors"]
         found = {
             name: Form(int(bits), int(group), tuple(map(int, shape))) for name, (bits, group, shape) in about.items()
         }

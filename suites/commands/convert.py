@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +26,17 @@ from ..inputs.checkpoints import read_checked, write
 from ..inputs.recordings import make_audio
 from ..measure.config import compose_config
 from ..measure.launch import Worker, WorkerError, WorkerLost
+from ..measure.mixed_bits import Bits, Mixed, fewest
 from ..measure.session import HELLO_TIMEOUT_S
 from ..metrics import parity
 
 HELP = "a checkpoint to .safetensors, perhaps in fewer bits, or back to .pt"
 EXAMPLES = (
     ("convert VOICE.pth VOICE.safetensors --check", "one file that both sides load, and proof that they do"),
-    ("convert hubert.pt hubert-4.safetensors --quantize 4 --check", "a seventh of the size, and what that costs"),
+    (
+        "convert hubert.pt hubert-4.safetensors --quantize 4 --within 40",
+        "4 bits where they do, more where 40 dB need it",
+    ),
 )
 # kind of checkpoint: the suite that loads it, and the call that --check compares
 CHECKED = {"rmvpe": ("rmvpe", "own_salience"), "hubert": ("hubert", "features"), "voice": ("synthesizer", "infer")}
@@ -47,13 +54,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     bits, groups = quantized.BITS, quantized.GROUPS
     text = "bits of a matrix's weights in OUT, convolutions take 8; loading widens them (default: as they are)"
     parser.add_argument("--quantize", type=int, choices=bits, help=text)
+    text = "more bits, layer by layer, until the result on a second of voice is within so many dB (default: none)"
+    parser.add_argument("--within", type=decibels, metavar="DB", help=text)
     parser.add_argument(
         "--group", type=int, choices=groups, default=quantized.DEFAULT_GROUP, help="values that share a scale"
     )
 
 
 def run(args: argparse.Namespace) -> Answer:
-    text = convert(args.input, args.output, args.model, args.check, args.quantize, args.group)
+    if args.within is not None and args.quantize is None:
+        raise UserError("--within needs --quantize, the fewest bits")
+    text = convert(args.input, args.output, args.model, args.check, args.quantize, args.group, args.within)
     lines = text.splitlines()
     found = {"input": str(args.input), "output": str(args.output), "checked": args.check, "notes": lines}
     return Answer(PASSED, text, found, lines[0])
@@ -66,18 +77,21 @@ def convert(
     check: bool = False,
     bits: int | None = None,
     group: int = quantized.DEFAULT_GROUP,
+    within: float | None = None,
 ) -> str:
     """Read, recognise, write, read back and compare every value; one line, and one per side checked.
     Stored dtypes are kept, so that the way back is exact; only bfloat16 becomes float32. ``bits``: quantise, and say
-    what that changed.
+    what that changed; ``within``: in more bits where the result would be off by more than so many dB.
 
     Raises ``UserError``: unreadable, another model, what no side would load, or a side whose results differ;
     ``OutputError``: the target cannot be written, or is the source."""
     check_output(target, ENDINGS if bits is None else (".safetensors",), (source,))
     content, profile = read_checked(source, None if model == "auto" else model)
     tensors, about, stored = content.state, dict[str, str](), content
+    mixed: Mixed | None = None
     if bits is not None:
-        tensors, about = quantized.quantize(content.state, bits, group)
+        mixed = None if within is None else _fewest(content, source, profile, bits, group, within)
+        tensors, about = quantized.quantize(content.state, bits, group, mixed.bits if mixed else None)
         stored = content._replace(state=quantized.widen(tensors, about))
         if wrong := quantized.faults(content.state, tensors, about):
             raise UserError(f"{source}: quantising went wrong, nothing was written: {wrong[0]}")
@@ -88,18 +102,67 @@ def convert(
         raise UserError(str(error)) from None
     values = sum(v.size for v in content.state.values())
     summary = f"{target}: {content.kind}, {len(content.state)} tensors, {values:,} values, "
-    summary += f"all equal to {source}" if bits is None else _changed(content, stored, bits, group)
+    summary += f"all equal to {source}" if bits is None else _changed(content, stored, about)
     why = "JSON cannot hold them" if target.suffix.lower() == ".safetensors" else "they are objects of other programs"
     lines = [summary, *([f"left out, since {why}: {', '.join(left_out)}"] if left_out else [])]
     if bits is not None:
         lines.append(_sizes(content, target))
+    if mixed is not None:
+        lines += _told(mixed)
     return "\n".join(lines + (check_sides(content.kind, source, target, profile, bits is None) if check else []))
 
 
-def _changed(content: checkpoint.Content, stored: checkpoint.Content, bits: int, group: int) -> str:
+def _fewest(content: checkpoint.Content, source: Path, profile: str, bits: int, group: int, within: float) -> Mixed:
+    """What each layer needs, by the side that is installed."""
+    backend = next((name for name in SIDES.values() if impossible(name) is None), None)
+    if backend is None:
+        raise UserError("--within needs a side to measure with; install mlx or torch")
+    with scratch_folder() as folder, Worker(backend, "fp32", 1, folder / "log") as worker:
+        part = folder / "part.safetensors"
+
+        def measured(own: Bits) -> float | None:
+            tensors, about = quantized.quantize(content.state, bits, group, own)
+            write(content, tensors, about, source, part, profile)
+            return ratio(_results(worker, content.kind, part, folder, profile), exact)
+
+        try:
+            exact = _results(worker, content.kind, source.resolve(), folder, profile)
+            return fewest(content.state, bits, group, within, measured)
+        except (WorkerError, WorkerLost) as error:
+            raise UserError(f"{backend}: {error}") from None
+
+
+def ratio(found: dict[str, np.ndarray], exact: dict[str, np.ndarray]) -> float | None:
+    """The worst signal-to-error ratio in dB of results; None where they are the same."""
+    found_db = [parity.compare(found[name], exact[name])["snr_db"] for name in exact]
+    return min((one for one in found_db if one is not None), default=None)
+
+
+def _told(mixed: Mixed) -> list[str]:
+    """The bits of every layer, and what the fewest would have cost alone."""
+    lines = [f"{mixed.ratio:.1f} dB together; bits of every layer, and the ratio where it alone has the fewest:"]
+    for one, level in mixed.parts:
+        alone = -10 * math.log10(one.power)
+        what = "as it is" if level is None else f"{level} bits" if len(one.levels) > 2 else "8 bits"
+        lines.append(f"  {one.name}: {what}, {alone:.1f} dB in {one.levels[0]}")
+    return lines
+
+
+def decibels(text: str) -> float:
+    """Of an option. Raises ``ArgumentTypeError``: no number from 0 to 200."""
+    try:
+        if 0 <= (value := float(text)) <= 200:
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text}: a number of dB from 0 to 200 is expected")
+
+
+def _changed(content: checkpoint.Content, stored: checkpoint.Content, about: Mapping[str, str]) -> str:
     """How many tensors are stored in how many bits, and how far they are from what they were."""
-    forms = quantized.forms(content.state, bits, group)
-    matrices = sum(form.is_matrix for form in forms.values())
+    forms, group = quantized.stored_forms(about), json.loads(about[quantized.METADATA])["group"]
+    counts = Counter(form.bits for form in forms.values() if form.is_matrix)
+    matrices = " and ".join(f"{count} matrices in {bits} bits" for bits, count in sorted(counts.items()))
     apart: dict[str, tuple[float, float]] = {}
     for name in forms:
         wide = np.asarray(content.state[name], np.float64)
@@ -110,7 +173,7 @@ def _changed(content: checkpoint.Content, stored: checkpoint.Content, bits: int,
     worst = max(shares, key=lambda name: shares[name])
     total = math.hypot(*(error for error, _ in apart.values())) / math.hypot(*(size for _, size in apart.values()))
     return (
-        f"{matrices} matrices in {bits} bits (groups of {group}) and {len(forms) - matrices} convolutions in"
+        f"{matrices or 'no matrices'} (groups of {group}) and {len(forms) - counts.total()} convolutions in"
         f" {quantized.CONVOLUTION_BITS}, off by {total:.2%} (root mean square; the most, {shares[worst]:.2%}, in"
         f" {worst})"
     )
