@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -115,3 +116,11 @@ def _span(counts: Sequence[int], sources: tuple[str, ...]) -> Text:
 def all_sources(runs: Sequence[RunData], field: str = "samples_s") -> tuple[str, ...]:
     """Sources of a statement about whole runs."""
     return tuple(run.file(f"records.jsonl#*/*/*.{field}") for run in runs)
+
+
+def is_slower(gain: Estimate) -> bool:
+    return gain.rounds > 1 and gain.high < 1 and math.isfinite(gain.high)
+
+
+def is_faster(gain: Estimate) -> bool:
+    return gain.rounds > 1 and gain.low > 1

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from suites.base.lines import Line
 from suites.definitions.precision import FLOAT32
 
 from ..data.frame import MIB, Book, Format, RunData
-from ..render.document import Absent, Cell, Num, Section, estimate_of, plain
+from ..render.document import Absent, Cell, Code, Num, Section, Text, estimate_of, joined, plain, say
 from . import cells
 from .cells import Row
-from .summary import is_faster
 
 ABOUT = (
     "One backend with itself in float32: no rounding limit applies, and nothing here is judged. *Speed-up*: time in "
@@ -38,7 +38,7 @@ def formats(book: Book) -> list[Section]:
         "case", "model", "format", "backend", "time ms", "speed-up", "SNR dB", "cents", "voicing %", "spectrum dB",
         "memory MiB", "weights MB", "status",
     )  # fmt: skip
-    chosen = [(run, row) for run in runs for row in _choices(run)]
+    chosen = [(run, _choice_row(run, one)) for run in runs for one in _choices(run)]
     about = (f"{ABOUT} {UNTRAINED}",) if any(_synthetic(run) for run in runs) else (ABOUT,)
     found = cells.section("Number formats", cells.table(book, "formats", header, rows, 4, about))
     titles = ("case", "model", "backend", "within", "fastest", "its time ms", "smallest", "its weights MB")
@@ -82,32 +82,74 @@ def memory(run: RunData, line: Line) -> Num | Absent:
 
 
 # ---------------------------------------------------------------------- what to choose
-def _choices(run: RunData) -> Iterator[Row]:
-    """A row for each model, backend and error of the configuration."""
+class Choice(NamedTuple):
+    """The formats of one model and backend within an error: the fastest and the smallest. ``bound`` in ``unit``."""
+
+    case: str
+    model: str
+    backend: str
+    bound: Num
+    fastest: Format
+    smallest: Format
+
+
+def _choices(run: RunData) -> Iterator[Choice]:
+    """One for each model, backend and error of the configuration."""
     options, measured = run.config["suite"], list(run.formats())
     places = dict.fromkeys((one.case, one.model, one.backend) for one in measured)
     for case, model, backend in places:
         own = [one for one in measured if (one.case, one.model, one.backend) == (case, model, backend)]
-        cents = any((one.line.get("fidelity") or {}).get("both_voiced_frames") for one in own)
         name, unit = ("within_cents", "cents") if model == "rmvpe" else ("within_db", "dB")
-        if model == "rmvpe" and not cents:
+        if model == "rmvpe" and not any((one.line.get("fidelity") or {}).get("both_voiced_frames") for one in own):
             continue
         for bound in options.get(name, []):
             inside = [one for one in own if one.policy == FLOAT32 or _within(one, bound, unit)]
             usable = [one for one in inside if one.line["status"] == "passed"]
-            if not usable:
-                continue
-            fastest, smallest = _fastest(run, usable), min(usable, key=lambda one: one.line.get("weights_bytes") or 0)
-            yield (
-                case,
-                model,
-                backend,
-                plain(bound, (run.file("config.yaml#suite." + name),), "g", unit=f" {unit}"),
-                fastest.policy,
-                cells.time_ms(run, case, fastest.component, backend),
-                smallest.policy,
-                cells.number(run, smallest.line, "weights_bytes", ".3g", 1e-6),
+            if usable:
+                number = plain(bound, (run.file(f"config.yaml#suite.{name}"),), "g", unit=f" {unit}")
+                smallest = min(usable, key=lambda one: one.line.get("weights_bytes") or 0)
+                yield Choice(case, model, backend, number, _fastest(usable), smallest)
+
+
+def _choice_row(run: RunData, one: Choice) -> Row:
+    time = cells.time_ms(run, one.case, one.fastest.component, one.backend)
+    size = cells.number(run, one.smallest.line, "weights_bytes", ".3g", 1e-6)
+    return one.case, one.model, one.backend, one.bound, one.fastest.policy, time, one.smallest.policy, size
+
+
+def answers(book: Book) -> Iterator[Text]:
+    """For a summary: what to choose within the middle one of the errors, on the longest case."""
+    for run in book.having("precision"):
+        found = [one for one in _choices(run) if one.case == run.cases[-1]]
+        for model, backend in dict.fromkeys((one.model, one.backend) for one in found):
+            own = [one for one in found if (one.model, one.backend) == (model, backend)]
+            one = own[len(own) // 2]
+            time = cells.time_ms(run, one.case, one.fastest.component, backend)
+            size = cells.number(run, one.smallest.line, "weights_bytes", ".3g", 1e-6)
+            whole = cells.number(run, one.smallest.float32 or one.smallest.line, "weights_bytes", ".3g", 1e-6)
+            yield say(
+                "{} on {}{}, within {} of float32: fastest in {}, {} ms; smallest in {}, {} MB of {}.",
+                *(model, Code(backend), f" ({run.setting})" if run.setting else "", one.bound),
+                *(one.fastest.policy, time, one.smallest.policy, size, whole),
             )
+
+
+def slower(book: Book) -> Iterator[Text]:
+    """Number formats that are certainly slower than float32, of each backend."""
+    for run in book.having("precision"):
+        for backend in run.backends:
+            places = [
+                say(
+                    "{} of {} on {} {}",
+                    *(one.policy, one.model, one.case),
+                    estimate_of(one.gain, (run.source(one.line, "samples_s"),), unit="×"),
+                )
+                for one in run.formats()
+                if one.backend == backend and one.gain and cells.is_slower(one.gain)
+            ]
+            if places:
+                where = f" ({run.setting})" if run.setting else ""
+                yield say("number formats slower than float32 on {}{}: {}.", Code(backend), where, joined(places))
 
 
 def _within(one: Format, bound: float, unit: str) -> bool:
@@ -117,8 +159,8 @@ def _within(one: Format, bound: float, unit: str) -> bool:
     return one.line["status"] == "passed" and (found.get("snr_db") is None or found["snr_db"] >= bound)
 
 
-def _fastest(run: RunData, usable: list[Format]) -> Format:
+def _fastest(usable: list[Format]) -> Format:
     """Float32, unless another is certainly faster."""
-    faster = [one for one in usable if one.gain and is_faster(one.gain)]
+    faster = [one for one in usable if one.gain and cells.is_faster(one.gain)]
     plain_one = [one for one in usable if one.policy == FLOAT32]
     return max(faster, key=lambda one: one.gain.value if one.gain else 0.0) if faster else [*plain_one, *usable][0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 from suites.base.lines import Line
@@ -27,7 +26,7 @@ from ..render.document import (
     ratio,
     say,
 )
-from . import accuracy, cells, machines, parity, phases
+from . import accuracy, cells, formats, machines, parity, phases
 
 VERDICTS = {
     0: "**Passed**: every planned case was measured, and what was compared lies within its limits.",
@@ -50,7 +49,7 @@ def exit_code(book: Book) -> int:
 def summary(book: Book, pictures: Sequence[Picture] = ()) -> Section:
     """What fits a first screen, with its pictures; then what else is known of the whole."""
     section = Section("Summary", [Paragraph((VERDICTS[exit_code(book)],))])
-    answers = tuple(_speed(book))
+    answers = (*_speed(book), *formats.answers(book))
     further = (*_precise(book), *_shares(book), *_memory(book), *accuracy.findings(book), *_traces(book))
     section.blocks += [Bullets(answers)] if answers else []
     section.blocks += [*pictures, *(Paragraph(text) for text in machines.in_a_line(book)), Paragraph(_what(book))]
@@ -131,14 +130,6 @@ def _answer(run: RunData, case: str, backend: str, gain: Estimate) -> Text:
     )  # fmt: skip
 
 
-def is_slower(gain: Estimate) -> bool:
-    return gain.rounds > 1 and gain.high < 1 and math.isfinite(gain.high)
-
-
-def is_faster(gain: Estimate) -> bool:
-    return gain.rounds > 1 and gain.low > 1
-
-
 # ---------------------------------------------------------------------- precision
 def _precise(book: Book) -> Iterator[Text]:
     """The judged figures of the whole call, each the worst of all cases."""
@@ -204,7 +195,7 @@ def _traces(book: Book) -> Iterator[Text]:
 
 def findings(book: Book) -> list[Section]:
     """Further findings: where MLX is slower, which optimisations cost time, and which figures need care."""
-    items = [*_slower(book), *_unprofitable(book), *_slow_formats(book), *_near(book), *_unsettled(book), *_busy(book)]
+    items = [*_slower(book), *_unprofitable(book), *formats.slower(book), *_near(book), *_unsettled(book), *_busy(book)]
     return [Section("Findings", [Bullets(tuple(items))])] if items else []
 
 
@@ -213,8 +204,8 @@ def _slower(book: Book) -> Iterator[Text]:
     for run in book.having("time"):
         for backend in run.backends:
             gains = [(g, case, c) for case in run.cases for c in run.components if (g := run.speedup(case, c, backend))]
-            slower = sorted((x for x in gains if is_slower(x[0])), key=lambda x: x[0].value)
-            faster = sorted((x for x in gains if is_faster(x[0])), key=lambda x: -x[0].value)
+            slower = sorted((x for x in gains if cells.is_slower(x[0])), key=lambda x: x[0].value)
+            faster = sorted((x for x in gains if cells.is_faster(x[0])), key=lambda x: -x[0].value)
             for word, found in (("slower", slower), ("faster", faster)):
                 if found:
                     places = [
@@ -236,29 +227,11 @@ def _unprofitable(book: Book) -> Iterator[Text]:
         for backend in run.backends:
             lost = []
             for case, name, own, *lines, gain in run.ablations():
-                if own == backend and gain and is_slower(gain):
+                if own == backend and gain and cells.is_slower(gain):
                     sources = tuple(run.source(line, "samples_s") for line in lines if line)
                     lost.append(say("{} on {} {}", name, case, estimate_of(gain, sources, unit="×")))
             if lost:
                 yield say("optimisations that cost time on {}: {}.", _who(run, backend), joined(lost))
-
-
-def _slow_formats(book: Book) -> Iterator[Text]:
-    """Number formats that are slower than float32, of each backend."""
-    for run in book.having("precision"):
-        for backend in run.backends:
-            lost = [one for one in run.formats() if one.backend == backend and one.gain and is_slower(one.gain)]
-            if lost:
-                places = [
-                    say(
-                        "{} of {} on {} {}",
-                        *(one.policy, one.model, one.case),
-                        estimate_of(one.gain, (run.source(one.line, "samples_s"),), unit="×"),
-                    )
-                    for one in lost
-                    if one.gain
-                ]
-                yield say("number formats that are slower than float32 on {}: {}.", _who(run, backend), joined(places))
 
 
 def _near(book: Book) -> Iterator[Text]:
