@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from suites.base.lines import Line
 from suites.definitions.precision import FLOAT32
 
-from ..data.frame import MIB, Book, Format, RunData
+from ..data.frame import Book, Format, RunData
 from ..render.document import Absent, Cell, Code, Num, Section, Text, estimate_of, joined, plain, say
-from . import cells
+from . import cells, phases
 from .cells import Row
 
 ABOUT = (
@@ -18,7 +17,7 @@ ABOUT = (
     "float32 over time in this format, paired by round (above 1: it is faster). *SNR*: of the result over its "
     "difference; of RMVPE that of the salience, while its cents are those of F0, the 95th percentile where both are "
     "voiced. *Voicing*: share of frames whose decision changed. *Spectrum*: log-spectral distance. *Memory*: peak of "
-    "the first call in a fresh process, of the device where it tells it. `q8`, `q6`, `q4`: matrices in so many bits "
+    "the first call in a fresh process; on a GPU the framework's own. `q8`, `q6`, `q4`: matrices in so many bits "
     "and convolutions in 8, widened to float32 as they are loaded: smaller files, neither less memory nor less time."
 )
 CHOICE = (
@@ -68,17 +67,10 @@ def _row(run: RunData, one: Format) -> Row:
         cells.number(run, line, "fidelity.p95_cents", ".3g") if found.get("both_voiced_frames") else Absent(),
         cells.number(run, line, "fidelity.voicing_error_rate", ".3g", 100),
         cells.number(run, line, "fidelity.lsd_db", ".3g"),
-        memory(run, line),
+        phases.memory_of_call(run, line),
         cells.number(run, line, "weights_bytes", ".3g", 1e-6),
         line["status"],
     )
-
-
-def memory(run: RunData, line: Line) -> Num | Absent:
-    for name in ("peak_device_bytes", "peak_rss_bytes"):
-        if line.get(name):
-            return plain(line[name] / MIB, (run.source(line, name),), ".0f")
-    return Absent()
 
 
 # ---------------------------------------------------------------------- what to choose

@@ -51,7 +51,9 @@ def _has(run: RunData, name: str) -> bool:
 
 
 def memory(book: Book) -> list[Section]:
-    runs = book.having("memory") or [run for run in book.runs if run.cases and "first_run" not in run.suite.sections]
+    runs = book.having("memory") or [
+        run for run in book.runs if run.cases and not {"first_run", "precision"} & set(run.suite.sections)
+    ]
     runs = [run for run in runs if _has(run, "peak_rss_bytes")]
     steady = "peak_rss_steady_bytes"
     names = {
