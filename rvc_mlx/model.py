@@ -18,7 +18,7 @@ from .buffers import bounded
 from .layers import DTYPES, recording
 from .layouts import ChannelsLast, RmvpeLayout
 from .optimize import resolve
-from .runtime import mx, resolve_device, warn_if_slow
+from .runtime import mx, resolve_device, warn_if_half, warn_if_slow
 
 # graphs of one network for different lengths: a process that hears many would keep them all
 MOST_GRAPHS = 64
@@ -55,6 +55,7 @@ class Model(model.Model):
         if not self.on_gpu and not streams.are_available():
             self.optimize -= {"two_streams"}
         warn_if_slow(self.device)
+        warn_if_half(self.device, self.dtype)
 
     def run(self, stages: tuple[Stage, ...], carry: Carry, watch: Watcher | None = None, prefix: str = "") -> None:
         """As in the base class; with ``compile_network`` as one recorded graph, where the carry holds arrays and None

@@ -104,7 +104,9 @@ if not _mlx_was_imported:
 
 import mlx.core as mx  # noqa: E402  (the order is this module's purpose)
 
-__all__ = ["blas_library", "describe", "gpu_kind", "is_slow_blas", "mx", "resolve_device", "warn_if_slow"]
+__all__ = [
+    "blas_library", "describe", "gpu_kind", "is_slow_blas", "mx", "resolve_device", "warn_if_half", "warn_if_slow",
+]  # fmt: skip
 
 
 def gpu_kind() -> str | None:
@@ -130,6 +132,16 @@ def warn_if_slow(device: mx.Device) -> None:
             "MLX runs on its slow reference BLAS (30 to 50 times slower): "
             "pip install mkl, and import rvc_mlx before mlx.core",
             RuntimeWarning,
+            stacklevel=5,
+        )
+
+
+def warn_if_half(device: mx.Device, dtype: mx.Dtype) -> None:
+    """MLX has no fast products of halves on a CPU."""
+    if device == mx.Device(mx.cpu) and dtype in (mx.float16, mx.bfloat16):
+        warnings.warn(
+            "half precision is several times slower than float32 on MLX's CPU, and less exact: use float32",
+            UserWarning,
             stacklevel=5,
         )
 

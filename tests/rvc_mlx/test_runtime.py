@@ -47,6 +47,19 @@ def test_the_reference_blas_is_named_and_warned_about():
     assert "pip install mkl" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_half_precision_on_a_cpu_is_warned_about(name):
+    cpu = runtime.mx.Device(runtime.mx.cpu)
+    with pytest.warns(UserWarning, match="several times slower than float32 on MLX's CPU"):
+        runtime.warn_if_half(cpu, getattr(runtime.mx, name))
+
+
+def test_float32_and_gpus_are_not(recwarn):
+    runtime.warn_if_half(runtime.mx.Device(runtime.mx.cpu), runtime.mx.float32)
+    runtime.warn_if_half(runtime.mx.Device(runtime.mx.gpu), runtime.mx.float16)
+    assert not recwarn
+
+
 @linux
 def test_mlx_imported_first_is_told_honestly():
     assert (
