@@ -23,7 +23,7 @@ import pytest
 from rvc_mlx.runtime import mx
 
 HEADER = Path(__file__).with_name("metal_stand_in.h")
-COMPILE = ["g++", "-std=c++14", "-O0", "-w", "-U_FORTIFY_SOURCE", "-ffp-contract=off", "-fPIC"]
+COMPILE = ["g++", "-std=c++14", "-Og", "-w", "-U_FORTIFY_SOURCE", "-ffp-contract=off", "-fPIC"]
 MOST_THREADS, MOST_BYTES = 1024, 32 * 1024
 POSITIONS = {
     "thread_position_in_threadgroup": "uint3{uint(self->id), 0, 0}",
