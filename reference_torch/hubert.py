@@ -19,7 +19,7 @@ from rvc_common.config import HEAD_CHANNELS, HubertConfig
 from rvc_common.stages import FEATURES, SAMPLES, Carry, Stage, group, leaf, plus, residual
 
 from .files import read_file
-from .layers import load_weights, numbered, weight_normed
+from .layers import Undrawn, load_weights, numbered, weight_normed
 from .model import Model
 
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
@@ -152,7 +152,9 @@ class Hubert(Model, hubert.Hubert):
         self, state: Mapping[str, np.ndarray], config: HubertConfig, *, dtype: str = "float32", device: str = "cpu"
     ) -> None:
         self._place(dtype, device)
-        self.config, self.network = config, Network(config)
+        self.config = config
+        with Undrawn():
+            self.network = Network(config)
         load_weights("HuBERT", self.network, state, self.dtype, self.device, config.unused_shapes(state))
         self.extracting, self._encoding_stages = self.network.extracting(), self.network.encoding
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from rvc_common.keys import check_keys
 from rvc_common.stages import Event, Stage, group
@@ -67,6 +68,15 @@ def fold_weight_norm(state: Mapping[str, np.ndarray], key: str) -> np.ndarray:
     g, v = (np.asarray(state[f"{key}_{end}"], np.float64) for end in "gv")
     axes = tuple(axis for axis, n in enumerate(g.shape) if n == 1)
     return g * v / np.sqrt((v * v).sum(axis=axes, keepdims=True))
+
+
+class Undrawn(TorchFunctionMode):
+    """In it layers draw no first weights, which loading replaces: for a full network that takes as long as loading."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return None
+        return func(*args, **(kwargs or {}))
 
 
 def load_weights(

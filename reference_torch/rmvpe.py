@@ -24,7 +24,7 @@ from rvc_common.stages import BANDS, BINS, FEATURES, IMAGE, Carry, Stage, group,
 
 from .audio import LogMel
 from .files import read_file
-from .layers import load_weights, numbered
+from .layers import Undrawn, load_weights, numbered
 from .model import Model
 
 CENTS_FIRST_BIN, CENTS_PER_BIN = 1997.3794084376191, 20.0
@@ -181,7 +181,8 @@ class RMVPE(Model, rmvpe.RMVPE):
         self._place(dtype, device)
         self.config, self.profile, self.chunk = config, profile, CHUNK_FRAMES if profile == "applio" else 0
         self.log_mel = LogMel(device, self.wide_dtype)
-        self.network = Network(config).eval().requires_grad_(False)
+        with Undrawn():
+            self.network = Network(config).eval().requires_grad_(False)
         self.stages = self.network.stages()
         self.front = (leaf("mel", self.log_mel, axes=BANDS), leaf("padded_log_mel", self._pad_frames, axes=BANDS))
 

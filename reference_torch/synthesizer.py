@@ -19,7 +19,7 @@ from rvc_common.stages import Carry, Stage
 
 from .files import read_file
 from .flow import Flow
-from .layers import load_weights
+from .layers import Undrawn, load_weights
 from .model import Model
 from .refinegan import RefineGAN
 from .text_encoder import TextEncoder, apply_mask
@@ -54,7 +54,8 @@ class Synthesizer(Model, synthesizer.Synthesizer):
     ) -> None:
         self._configure(config, profile)
         self._place(dtype, device)
-        self.network = Network(config, profile)
+        with Undrawn():
+            self.network = Network(config, profile)
         load_weights("synthesizer", self.network, state, self.dtype, self.device, config.unused_shapes(state))
         net = self.network
         parts = (net.enc_p.stages(), net.flow.stages(), net.dec.source(), net.dec.stages())

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import reading
+from small_models import hubert, rmvpe, synthesizer
 
 read_file = reading("rvc_mlx").read_file
 
@@ -45,6 +46,14 @@ def test_own_reader_follows_strides_and_shared_storages(tmp_path):
     np.testing.assert_array_equal(state["b"], base[1:3, ::2].numpy())
     assert state["c"] == 5
     assert state["d"].shape == (0, 3)
+
+
+def test_loading_draws_nothing():
+    """First weights would be replaced at once, and a draw would change the user's own."""
+    for build in (rmvpe, hubert, lambda side, **more: synthesizer(side, "synth_v2_24k_f0_refinegan", **more)):
+        before = torch.get_rng_state()
+        build("reference_torch", dtype="float64")
+        assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from rvc_common import steps
 from suites.inputs import recipe
@@ -51,22 +50,12 @@ class Side:
 
     def _made(self, manifest: str, seed: int) -> Any:
         about, state = weights(manifest, seed)
-        with undrawn():
-            if manifest == "rmvpe":
-                return self.module("rmvpe").RMVPE.from_state_dict(state, **self.options)
-            if manifest.startswith("hubert"):
-                return self.module("hubert").Hubert.from_state_dict(state, **self.options)
-            facts = (about["config_list"], about["version"], bool(about["f0"]), about["vocoder"])
-            return self.module("synthesizer").Synthesizer.from_state_dict(state, *facts, **self.options)
-
-
-@contextlib.contextmanager
-def undrawn() -> Iterator[None]:
-    """PyTorch draws no first weights, which loading replaces: for a full network that takes long."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("kaiming_uniform_", "uniform_", "normal_"):
-            patch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
-        yield
+        if manifest == "rmvpe":
+            return self.module("rmvpe").RMVPE.from_state_dict(state, **self.options)
+        if manifest.startswith("hubert"):
+            return self.module("hubert").Hubert.from_state_dict(state, **self.options)
+        facts = (about["config_list"], about["version"], bool(about["f0"]), about["vocoder"])
+        return self.module("synthesizer").Synthesizer.from_state_dict(state, *facts, **self.options)
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import small_models
-from test_golden import FACTOR, IDS, JITTER_FACTOR, SIDES, Arrays, Side, filter_limit, judge, recorded, shown, undrawn
+from test_golden import FACTOR, IDS, JITTER_FACTOR, SIDES, Arrays, Side, filter_limit, judge, recorded, shown
 
 from rvc_common import steps
 from rvc_common.stages import SAMPLES, Stage, group
@@ -60,13 +60,12 @@ def fingerprint(manifest: str, seed: int) -> str:
 @functools.lru_cache(maxsize=8)
 def built(side: Side, manifest: str, seed: int, profile: str) -> Any:
     about, state = weights(manifest, seed)
-    with undrawn():
-        if manifest == "rmvpe":
-            return side.module("rmvpe").RMVPE.from_state_dict(state, profile=profile, **side.options)
-        if manifest == "hubert_contentvec":
-            return side.module("hubert").Hubert.from_state_dict(state, **side.options)
-        facts = (about["config_list"], about["version"], bool(about["f0"]), about["vocoder"])
-        return side.module("synthesizer").Synthesizer.from_state_dict(state, *facts, profile=profile, **side.options)
+    if manifest == "rmvpe":
+        return side.module("rmvpe").RMVPE.from_state_dict(state, profile=profile, **side.options)
+    if manifest == "hubert_contentvec":
+        return side.module("hubert").Hubert.from_state_dict(state, **side.options)
+    facts = (about["config_list"], about["version"], bool(about["f0"]), about["vocoder"])
+    return side.module("synthesizer").Synthesizer.from_state_dict(state, *facts, profile=profile, **side.options)
 
 
 @pytest.fixture(scope="module", autouse=True)
