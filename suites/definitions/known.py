@@ -12,12 +12,12 @@ import numpy as np
 from .base import Calls, Results, Settings, Suite
 
 SLEEP_S = 0.02
-ALLOCATED_BYTES = 1 << 30
 NOTHING = np.zeros(1)
 
 
 class Known(Suite):
-    """``settings["turns"]``: of the loop that ``work`` runs; ``twice`` runs it twice."""
+    """``settings``: the ``turns`` of the loop that ``work`` runs, ``twice`` runs it twice, and the ``bytes`` that
+    ``allocate`` fills."""
 
     name = "known"
     title = "Work of a known size"
@@ -39,13 +39,13 @@ class Known(Suite):
         return ()
 
     def calls(self, model: Any, given: Results, settings: Settings) -> Calls:
-        turns = settings["turns"]
+        turns, count = settings["turns"], settings["bytes"]
         return {
             "nothing": lambda: NOTHING,
             "sleep": _sleep,
             "work": lambda: _work(turns),
             "twice": lambda: _work(2 * turns),
-            "allocate": lambda: np.ones(ALLOCATED_BYTES, np.uint8)[:1].copy(),
+            "allocate": lambda: np.ones(count, np.uint8)[:1].copy(),
         }
 
 

@@ -14,11 +14,14 @@ from ..base.files import scratch_folder
 from ..base.outcome import FAILED, PASSED, Answer
 from ..base.speed import fast_logs
 from ..base.words import options
-from ..definitions.known import ALLOCATED_BYTES, SLEEP_S
+from ..definitions.known import SLEEP_S
 from ..measure.launch import Worker
 
 TIMEOUT_S = 120.0
 ROUNDS = 40
+# of ten sleeps each, while which the parent is watched
+WATCHED_CALLS = 10
+ALLOCATED_BYTES = 1 << 30
 # what may be off: of times, of what the clock adds to a 20 ms call, of the parent's share of a core, of memory
 TIME_SHARE, OVERHEAD_SHARE, PARENT_SHARE, MEMORY_SHARE = 0.02, 0.01, 0.01, 0.05
 
@@ -75,13 +78,16 @@ def readings(backend: str) -> Iterator[Reading]:
             cold = worker.ask("cold", TIMEOUT_S, component="allocate", second=False)
             peak = (cold["peak_rss_call_bytes"] or cold["peak_rss_bytes"]) - held
             read = f"{peak / 2**20:.0f} MiB"
-            yield Reading("memory", "1024 MiB", read, peak / ALLOCATED_BYTES - 1, MEMORY_SHARE)
+            yield Reading(
+                "memory", f"{ALLOCATED_BYTES / 2**20:.0f} MiB", read, peak / ALLOCATED_BYTES - 1, MEMORY_SHARE
+            )
 
 
 def _started(backend: str, log: Path, turns: int) -> Worker:
     worker = Worker(backend, "fp32", 1, log)
     worker.ask("hello", TIMEOUT_S, threads=1)
-    worker.ask("load", TIMEOUT_S, suite="known", paths={}, optimize="all", settings={"turns": turns})
+    settings = {"turns": turns, "bytes": ALLOCATED_BYTES}
+    worker.ask("load", TIMEOUT_S, suite="known", paths={}, optimize="all", settings=settings)
     worker.ask("prepare", TIMEOUT_S, inputs={})
     return worker
 
@@ -107,7 +113,7 @@ def _fast(worker: Worker, *calls: str, rounds: int = ROUNDS) -> list[float]:
 
 def _parent_share(worker: Worker) -> float:
     start, busy = time.monotonic(), time.process_time()
-    for _ in range(10):
+    for _ in range(WATCHED_CALLS):
         worker.ask("time", TIMEOUT_S, calls={"sleep": 10})
     return (time.process_time() - busy) / (time.monotonic() - start)
 

@@ -17,10 +17,12 @@ def test_a_reading_is_off_where_it_exceeds_what_is_allowed():
 
 def test_all_are_read(monkeypatch):
     """Times are not judged here: other tests run meanwhile. Memory is."""
-    monkeypatch.setattr(known, "ROUNDS", 3)
+    for name, value in (("ROUNDS", 3), ("WATCHED_CALLS", 1), ("ALLOCATED_BYTES", 1 << 28)):
+        monkeypatch.setattr(known, name, value)
     found = {one.what: one for one in known.readings("mlx_cpu")}
     assert len(found) == 5
     assert found["a sleep"].error >= 0  # a sleep is never shorter
+    assert found["memory"].known == "256 MiB"
     assert found["memory"].passed
 
 
