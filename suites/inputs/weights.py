@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import lzma
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +27,8 @@ TRAINED_WEIGHTS = "pitch"
 ASSETS = (ROOT / "assets", PACKAGE / "assets")
 UPSTREAM_WIDTH, UPSTREAM_HIDDEN = 16, 256
 FORMAT = "rvc-parity/1"
+# a file that was left alone for so long is read once for its checksum, by every step of ``run all`` and a sweep
+SETTLED_NS = 100_000_000
 
 
 class Weights(NamedTuple):
@@ -237,9 +241,20 @@ def _write_cached(target: Path, write: Callable[[Path], object]) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's content; of a folder (HuBERT's may be one), of its files' names and contents."""
+    """Of a file's content, read once as long as the file stays as it is; of a folder (HuBERT's may be one), of its
+    files' names and contents."""
     if path.is_dir():
         inside = sorted(p for p in path.rglob("*") if p.is_file())
         return hashlib.sha256("".join(f"{p.relative_to(path)} {sha256(p)}\n" for p in inside).encode()).hexdigest()
+    about = path.stat()
+    facts = about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+    # what is changed twice within a tick of the file system's clock looks unchanged
+    settled = time.time_ns() - max(about.st_mtime_ns, about.st_ctime_ns) > SETTLED_NS
+    return _of_file(path, facts) if settled else _of_file.__wrapped__(path, facts)
+
+
+@functools.lru_cache(maxsize=64)
+def _of_file(path: Path, facts: tuple[int, ...]) -> str:
+    """``facts``: of the file, by which a change of it shows."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
