@@ -14,6 +14,7 @@ from ..base.errors import UserError
 from ..base.files import in_files, write_whole
 from ..base.lock import Lock
 from ..base.run_folder import ENVIRONMENT, PROFILE
+from ..definitions import SUITES
 from ..definitions.base import Probe
 from ..definitions.config import Config
 from ..definitions.plan import requested_backends
@@ -35,6 +36,10 @@ class ProfileRun(Sides):
     def __init__(self, config: Config, report: Callable[[str], None]) -> None:
         if config.durations == [] and config.audio is None:
             raise UserError("durations=[] leaves nothing to profile")
+        # before the weights, which may have to be made
+        self.config, self.suite = config, SUITES[config.suite.name]
+        if config.audio is None and (wanted := self.seconds()) > self.longest_s:
+            raise UserError(f"durations={wanted:g}: a profile of {self.suite.name} takes {self.longest_s:g} s at most")
         self.timed = chosen(config)
         # whose operators are counted: the work is the same on every backend
         self.counter = next((name for name in (*self.timed, "torch_cpu") if BACKENDS[name].framework == "torch"), "")
@@ -43,8 +48,6 @@ class ProfileRun(Sides):
         self.peaks: dict[str, dict[str, float]] = {}
         self.peaks_at = 0.0
         self.threads = config.threads or environment.physical_cores()
-        if config.audio is None and (wanted := self.seconds()) > self.longest_s:
-            raise UserError(f"durations={wanted:g}: a profile of {self.suite.name} takes {self.longest_s:g} s at most")
 
     @property
     def longest_s(self) -> float:

@@ -158,10 +158,10 @@ def test_the_figures(of_rmvpe):
         (["rmvpe", "durations=0.1"], "durations=0.1"),
         (["rmvpe", "durations=[]"], "durations=[] leaves nothing to profile"),
         (["rmvpe", "durations=[1,2]"], "a profile takes one"),
-        (["rmvpe", "weights.rmvpe=/nowhere.pt"], "no such file"),
-        (["rmvpe", "audio=/nowhere.wav"], "/nowhere.wav"),
-        (["rmvpe", "out=file/x"], "cannot write the run folder file/x"),
-        (["rmvpe", "out=full"], "full holds something that is not a run"),
+        (["rmvpe", "measure=smoke", "weights.rmvpe=/nowhere.pt"], "no such file"),
+        (["rmvpe", "measure=smoke", "audio=/nowhere.wav"], "/nowhere.wav"),
+        (["rmvpe", "measure=smoke", "out=file/x"], "cannot write the run folder file/x"),
+        (["rmvpe", "measure=smoke", "out=full"], "full holds something that is not a run"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_a_line(words, message, tmp_path, capsys, monkeypatch):
