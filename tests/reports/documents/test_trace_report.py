@@ -99,7 +99,7 @@ ENVIRONMENT = {
 
 
 def write(folder: Path, lines: list[dict[str, Any]]) -> Path:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "records.jsonl").write_text("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines))
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     (folder / "environment.json").write_text(json.dumps(ENVIRONMENT))
@@ -125,7 +125,7 @@ def undrawn(monkeypatch):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """The stored trace with its report."""
-    folder = write(tmp_path_factory.mktemp("written"), LINES)
+    folder = write(tmp_path_factory.mktemp("written") / "trace", LINES)
     path, trace = write_report(folder)
     return Written(folder, path.read_text(), trace)
 
@@ -177,14 +177,16 @@ def test_numbers_that_json_lacks_come_back(written):
     assert (len(trace.rows), len(trace.spreads)) == (len(LINES) - 1, 1)
 
 
-def test_same_records_same_bytes(stored):
-    def everything() -> dict[str, bytes]:
-        write_report(stored)
-        return {str(path.relative_to(stored)): path.read_bytes() for path in stored.rglob("*") if path.is_file()}
+def test_same_records_same_bytes(stored, written):
+    """In a folder of the same name."""
 
-    first = everything()
+    def everything(folder: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    first = everything(written.folder)
     assert {"report.md", "report.html", "plots/stages.png"} <= set(first)
-    assert everything() == first
+    write_report(stored)
+    assert everything(stored) == first
     trace = reports.load(stored)
     assert reports.terminal(trace) == reports.terminal(reports.load(stored))
 

@@ -10,7 +10,7 @@ import made_runs
 import made_suites
 import pytest
 
-from reports.documents import build, history
+from reports.documents import build, comparison, history
 from reports.documents.build import Pictures
 from suites.__main__ import main
 
@@ -100,7 +100,9 @@ def test_history(tmp_path, capsys, monkeypatch):
     assert "report.html" in files(tmp_path / "runs" / "history")
 
 
-def test_compare(tmp_path, capsys):
+def test_compare(tmp_path, capsys, monkeypatch):
+    """Without its figures, which tests/reports/documents/test_comparison.py looks at."""
+    monkeypatch.setattr(comparison, "draw", lambda *_: [])
     runs = [str(made_runs.make_run(tmp_path / name, 1, launches=2, rounds=2)) for name in ("a", "b")]
     main(["compare", *runs, "--out", "pair"])
     assert "report: pair/report.md" in capsys.readouterr().out
