@@ -7,7 +7,6 @@ Upstream: RVC-Project's WebUI, revision 4338f12, and IAHispano/Applio, b9c0ccb. 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Iterator
 from typing import Any
@@ -18,19 +17,17 @@ import small_models
 from test_golden import FACTOR, IDS, JITTER_FACTOR, SIDES, Arrays, Side, filter_limit, judge, recorded, shown
 
 from rvc_common import steps
-from rvc_common.stages import SAMPLES, Stage, group
 from suites.inputs import recipe
 from suites.inputs.weights import MANIFESTS
 
 SMALLEST, SMALLEST_JITTERED = 5e-7, 1e-6
-# the plain path of those that lack it is covered by the generators, here and in test_golden, and by small voices
-SYNTHS = {"v2_40k": IDS[:2], "v2_48k": IDS[:2], "v1_40k": IDS[:2], "v1_48k_five_stage": IDS, "v2_48k_nof0": IDS[:2]}
-GENERATORS = {"webui_generator_30k_odd": IDS, "webui_generator_44k_nof0_odd": IDS}
-GENERATORS |= {"applio_generator_30k_odd": IDS[:2], "applio_generator_44k_odd": IDS}
-# of a voice's audio on the plain path
-PLAIN_FRAMES = 4
-# they take long: of rvc_mlx the one with every knob; the others' parts have vectors of their own. None on the plain
-# path, whose dilated convolutions take minutes
+# not on the plain path: test_golden has each kind of network on it, and tests of small models hold it beside PyTorch
+# for every stock voice and for odd rates (test_synthesizer), and for the WebUI's layer of HuBERT (test_hubert)
+BOTH = IDS[:2]
+SYNTHS = ("v2_40k", "v2_48k", "v1_40k", "v1_48k_five_stage", "v2_48k_nof0")
+GENERATORS = ("webui_generator_30k_odd", "webui_generator_44k_nof0_odd")
+GENERATORS += ("applio_generator_30k_odd", "applio_generator_44k_odd")
+# they take long: of rvc_mlx the one with every knob; the others' parts have vectors of their own
 PIPELINES = {"v2_40k": IDS[:1], "v1_40k_index_mix": IDS[:2], "v2_40k_unvoiced": IDS[:1]}
 
 OF_SIDE = {name: Side(p, o, o.get("optimize") == "none") for name, (p, o) in zip(IDS, SIDES, strict=True)}
@@ -138,7 +135,7 @@ def test_audio_to_f0(side, golden, name):
     check(found, arrays, meta)
 
 
-@EACH_SIDE
+@pytest.mark.parametrize("side", [OF_SIDE[name] for name in BOTH], ids=BOTH)
 def test_hubert(side, golden):
     """v1: the ninth layer's output, projected; v2: the last layer's."""
     arrays, meta = golden("webui_hubert_1s")
@@ -184,7 +181,7 @@ def test_pipeline(side, golden, name):
     check(found, arrays, meta)
 
 
-@on_sides(GENERATORS)
+@on_sides(dict.fromkeys(GENERATORS, BOTH))
 def test_odd_rates(side, golden, name):
     """The two projects pad odd rates by rules that exclude each other; without pitch, audio comes out longer."""
     arrays, meta = golden(name)
@@ -211,17 +208,13 @@ def test_source(side, golden):
     check(found, arrays, meta)
 
 
-@on_sides({f"webui_synth_{name}": sides for name, sides in SYNTHS.items()})
+@on_sides({f"webui_synth_{name}": BOTH for name in SYNTHS})
 def test_synthesizer(side, golden, name):
     arrays, meta = golden(name)
     inputs = [arrays.get(f"in.{key}") for key in ("phone", "lengths", "pitch", "f0", "sid")]
     found: Arrays = {}
     draw, voice = Strict(arrays, meta), model(side, meta)
-    if side.plain:
-        with opening(voice, PLAIN_FRAMES) as sure:
-            audio = voice.infer(*inputs, draw, watch=found.__setitem__)[:, :sure]
-        arrays["out.audio"] = arrays["out.audio"][..., :sure]
-    elif side.whole:
+    if side.whole:
         audio = voice.infer(*inputs, draw, watch=found.__setitem__)
     else:
         # the call without a watcher is the one that users make: it may run in other pieces
@@ -229,26 +222,6 @@ def test_synthesizer(side, golden, name):
         audio = voice.infer(*inputs, draw)
     assert draw.asked == (1 if side.whole else 2) * list(range(len(meta["draws"])))
     check(found | {"flow": found["z"], "audio": audio[:, None]}, arrays, meta)
-
-
-@contextlib.contextmanager
-def opening(voice: Any, frames: int) -> Iterator[int]:
-    """The decoder stops as soon as so many leading frames, so many samples of audio, have all that they depend on.
-
-    MLX's own dilated convolutions on a CPU take half a minute for half a second. The latent and the source are whole;
-    the end of the audio is covered on the plain path by the generators."""
-    decoder = voice.decoder
-    seen = frames + decoder.coarse_halo + decoder.fine_halo
-
-    def cut(carry: dict[str, Any]) -> None:
-        carry["x"] = carry["x"][:, :seen]
-        if "source" in carry:
-            carry["source"] = carry["source"][:, : seen * voice.hop_samples]
-
-    stages = (*voice.source_stages, Stage(":cut", cut), *decoder.stages)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(voice, "decoding", (group("dec", stages, axes=SAMPLES),))
-        yield frames * voice.hop_samples
 
 
 # ---------------------------------------------------------------------- host steps
