@@ -25,6 +25,7 @@ import torch
 from reports.documents import build, profile_report, trace_report
 from reports.figures.plots import PLOTS
 from rvc_common.model import Model
+from rvc_common.steps import Windows
 from suites.base import statistics
 from suites.base.backends import BACKENDS
 from suites.bundle import port
@@ -138,9 +139,18 @@ def busy_machine() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def narrow_padding() -> Iterator[None]:
+    """Conversions mirror a third of a second at either end: a whole one, which they throw away again, is most of the
+    work on a short clip. tests/test_golden_webui.py has upstream's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Windows.__new__, "__defaults__", tuple(Windows(x_pad=0.3)))
+        yield
+
+
+@contextlib.contextmanager
 def workers_inside() -> Iterator[None]:
     threads, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
-    with busy_machine(), loaded_once(), pytest.MonkeyPatch.context() as patch:
+    with busy_machine(), loaded_once(), narrow_padding(), pytest.MonkeyPatch.context() as patch:
         for module in (session, trace_run, port, convert, probe):
             patch.setattr(module, "Worker", Inside)
         patch.setattr(timed, "SETTLE_S", 0.0)  # of other processes' threads
@@ -157,6 +167,7 @@ def figures(*names: str) -> Iterator[None]:
         if "answer" not in names:
             patch.setattr(build, "answer", lambda book: None)
         patch.setattr(build, "PLOTS", [plot for plot in PLOTS if plot.name in names])
+        patch.setattr(build, "heat", lambda walked: None)
         for module in (trace_report, profile_report):
             patch.setattr(module, "drawn", lambda *_: None)
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from command import strict
 from made_bundles import few_probes
+from quick_runs import figures
 from small_models import VOICES
 
 from rvc_mlx import refinegan
@@ -15,6 +16,7 @@ from suites.base.records import read_lines
 from suites.faults import FAULTS
 from suites.measure.launch import WorkerError
 from suites.selftest.faults import Outcome, summary
+from suites.trace import run
 from suites.trace.run import TraceRun
 
 SMALL = ["measure=smoke", "durations=[0.5]"]
@@ -51,7 +53,9 @@ def clip_alone():
 
 
 def test_a_clean_trace_passes_and_leaves_its_records(capsys, tmp_path):
-    code, out = trace(capsys, "hubert", *SMALL, f"out={tmp_path / 't'}")
+    """With a process for either side, as users have it."""
+    with figures():
+        code, out = trace(capsys, "hubert", *SMALL, f"out={tmp_path / 't'}")
     assert code == 0
     assert "No stage at fault" in out
     assert out.splitlines()[-1] == f"report: {tmp_path / 't' / 'report.md'}"
@@ -63,7 +67,8 @@ def test_a_clean_trace_passes_and_leaves_its_records(capsys, tmp_path):
         schema.validate(line)
     assert {line["variant"] for line in lines} == {"as configured", "plain"}
     before = (tmp_path / "t" / "report.md").read_bytes()
-    assert main(["report", str(tmp_path / "t")]) == 0
+    with figures():
+        assert main(["report", str(tmp_path / "t")]) == 0
     assert (tmp_path / "t" / "report.md").read_bytes() == before
     assert main(["trace", "hubert", *SMALL, f"out={tmp_path / 't'}"]) == 2  # never over another one
 
@@ -112,6 +117,7 @@ def test_the_padding_of_a_mel_that_is_given_is_a_stage(capsys, tmp_path, monkeyp
 def test_the_decoders_that_the_voice_lacks_are_walked_on_small_voices(capsys, tmp_path, monkeypatch):
     stretch = refinegan.stretch
     monkeypatch.setattr(refinegan, "stretch", lambda x, rate: stretch(x, rate) * 1.01)
+    monkeypatch.setattr(run, "VOICE_SECONDS", 0.1)
     words = [*SHORT, "suite.trace.plain=false", "suite.trace.spread=false"]
     with few_probes(*(f"voice {name}" for name in VOICES), kind=TraceRun):
         code, out = trace(capsys, "synthesizer", *words, f"out={tmp_path / 't'}")
@@ -120,7 +126,8 @@ def test_the_decoders_that_the_voice_lacks_are_walked_on_small_voices(capsys, tm
         assert "on probe 'voice synth_v2_24k_f0_refinegan'" in out
         walked = {line["probe"] for line in read_lines(tmp_path / "t" / "records.jsonl")}
         assert walked == {f"voice synth_v2_{name}" for name in ("32k_f0_mrf", "24k_f0_refinegan", "48k_nof0")}
-        one = "suite.voice=synth_v2_24k_f0_refinegan"
+    one = "suite.voice=synth_v2_24k_f0_refinegan"
+    with few_probes(f"voice {one.partition('=')[2]}", "voice synth_v2_48k_nof0", kind=TraceRun):
         assert trace(capsys, "synthesizer", *words, one, f"out={tmp_path / 'u'}")[0] == 0  # not twice
 
 
