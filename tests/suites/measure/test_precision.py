@@ -83,7 +83,13 @@ def test_pitch_is_that_of_the_trained_network():
 
 @pytest.mark.parametrize(
     ("component", "backend", "word"),
-    [("hubert.tf32", "mlx_cpu", "NVIDIA"), ("hubert.tf32", "torch_cuda", None), ("hubert.q4", "torch_cpu", None)],
+    [
+        ("hubert.tf32", "mlx_cpu", "NVIDIA"),
+        ("hubert.fp16", "torch_cpu", "60 times"),
+        ("hubert.fp16", "mlx_cpu", None),
+        ("hubert.tf32", "torch_cuda", None),
+        ("hubert.q4", "torch_cpu", None),
+    ],
 )
 def test_what_is_impossible_says_why(component, backend, word):
     reason = SUITES["precision"].impossible(component, backend)
