@@ -246,6 +246,7 @@ def test_check_of_a_voice_runs_it(tmp_path, backend, monkeypatch):
     assert "side: loads both, and gives bit for bit the same infer [1, " in text
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("bits", "least_db"), [(4, 8), (6, 18), (8, 26)])
 def test_fewer_bits(tmp_path, checkpoint, tiny_state, bits, least_db):
     """The file says what was done, every command reads it, and both sides are off by the same."""
