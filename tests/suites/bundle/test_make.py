@@ -19,6 +19,7 @@ from suites.bundle import make
 from suites.bundle.stored import SCHEMA_FILE, json_schema, key_of
 from suites.child.walks import Walker
 from suites.definitions import SUITES
+from suites.definitions import probes as of_models
 from suites.trace.run import Sides
 
 SMALL = ["measure=smoke", "durations=[0.5]"]
@@ -134,6 +135,7 @@ def test_noise_is_in_the_bundle_as_it_is_drawn(tmp_path):
 def test_a_pipeline_has_its_index_and_the_same_result_from_the_arrays_alone(tmp_path, monkeypatch):
     asked, with_vectors = [], Sides._with_vectors
     monkeypatch.setattr(Sides, "_with_vectors", lambda run, probe: asked.append(probe.name) or with_vectors(run, probe))
+    monkeypatch.setattr(of_models, "SHORT_PAD_S", 0.1)
     folder = make_bundle("pipeline", tmp_path / "b", "durations=[0.3]", probes=["knobs"])
     assert set(asked) == {"knobs"}  # what is not walked costs no call of HuBERT
     about = json.loads((folder / "bundle.json").read_text())

@@ -55,7 +55,7 @@ def clip_alone():
 def test_a_clean_trace_passes_and_leaves_its_records(capsys, tmp_path):
     """With a process for either side, as users have it."""
     with figures():
-        code, out = trace(capsys, "hubert", *SMALL, f"out={tmp_path / 't'}")
+        code, out = trace(capsys, "hubert", *SHORT, f"out={tmp_path / 't'}")
     assert code == 0
     assert "No stage at fault" in out
     assert out.splitlines()[-1] == f"report: {tmp_path / 't' / 'report.md'}"
@@ -70,7 +70,7 @@ def test_a_clean_trace_passes_and_leaves_its_records(capsys, tmp_path):
     with figures():
         assert main(["report", str(tmp_path / "t")]) == 0
     assert (tmp_path / "t" / "report.md").read_bytes() == before
-    assert main(["trace", "hubert", *SMALL, f"out={tmp_path / 't'}"]) == 2  # never over another one
+    assert main(["trace", "hubert", *SHORT, f"out={tmp_path / 't'}"]) == 2  # never over another one
 
 
 @pytest.mark.usefixtures("quick", "clip_alone")
@@ -205,7 +205,7 @@ def test_a_lost_worker_is_no_verdict(capsys, tmp_path, monkeypatch):
             yield row
 
     monkeypatch.setattr(TraceRun, "walk", cut_off)
-    assert main(["trace", "hubert", *SMALL, f"out={tmp_path / 't'}"]) == 2
+    assert main(["trace", "hubert", *SHORT, f"out={tmp_path / 't'}"]) == 2
     captured = capsys.readouterr()
     assert "the trace is not complete" in captured.err
     assert (tmp_path / "t" / "report.md").is_file()
