@@ -10,7 +10,8 @@ from reports.data.frame import Book, RunData, load_book
 from reports.render.document import Cell, Code, counted, plain, say
 from reports.render.markdown import text
 from reports.tables import cells, parity, phases
-from reports.tables.summary import is_faster, is_slower, sweep
+from reports.tables.cells import is_faster, is_slower
+from reports.tables.summary import sweep
 from suites.base.environment import cpu_text
 from suites.base.files import write_whole
 
