@@ -26,7 +26,7 @@ from ..inputs.checkpoints import read_checked, write
 from ..inputs.recordings import make_audio
 from ..measure.config import compose_config
 from ..measure.launch import Worker, WorkerError, WorkerLost
-from ..measure.mixed_bits import Bits, Mixed, fewest
+from ..measure.mixed_bits import LEAST_POWER, Bits, Mixed, fewest
 from ..measure.session import HELLO_TIMEOUT_S
 from ..metrics import parity
 
@@ -141,11 +141,15 @@ def ratio(found: dict[str, np.ndarray], exact: dict[str, np.ndarray]) -> float |
 def _told(mixed: Mixed) -> list[str]:
     """The bits of every layer, and what the fewest would have cost alone."""
     lines = [f"{mixed.ratio:.1f} dB together; bits of every layer, and the ratio where it alone has the fewest:"]
-    for one, level in mixed.parts:
-        alone = -10 * math.log10(one.power)
-        what = "as it is" if level is None else f"{level} bits" if len(one.levels) > 2 else "8 bits"
-        lines.append(f"  {one.name}: {what}, {alone:.1f} dB in {one.levels[0]}")
+    for one, level in sorted(mixed.parts, key=lambda found: _numbered(found[0].name)):
+        alone = f"{-10 * math.log10(one.power):.1f} dB" if one.power > LEAST_POWER else "no difference"
+        lines.append(f"  {one.name}: {f'{level} bits' if level else 'as it is'}, {alone} in {one.levels[0]}")
     return lines
+
+
+def _numbered(name: str) -> list[tuple[int, str]]:
+    """To sort by: layer 2 comes before layer 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
 
 
 def decibels(text: str) -> float:
@@ -162,7 +166,9 @@ def _changed(content: checkpoint.Content, stored: checkpoint.Content, about: Map
     """How many tensors are stored in how many bits, and how far they are from what they were."""
     forms, group = quantized.stored_forms(about), json.loads(about[quantized.METADATA])["group"]
     counts = Counter(form.bits for form in forms.values() if form.is_matrix)
-    matrices = " and ".join(f"{count} matrices in {bits} bits" for bits, count in sorted(counts.items()))
+    matrices = " and ".join(
+        f"{count} {'matrix' if count == 1 else 'matrices'} in {bits} bits" for bits, count in sorted(counts.items())
+    )
     apart: dict[str, tuple[float, float]] = {}
     for name in forms:
         wide = np.asarray(content.state[name], np.float64)
@@ -172,8 +178,9 @@ def _changed(content: checkpoint.Content, stored: checkpoint.Content, about: Map
     shares = {name: error / max(size, 1e-30) for name, (error, size) in apart.items()}
     worst = max(shares, key=lambda name: shares[name])
     total = math.hypot(*(error for error, _ in apart.values())) / math.hypot(*(size for _, size in apart.values()))
+    convolutions = len(forms) - counts.total()
     return (
-        f"{matrices or 'no matrices'} (groups of {group}) and {len(forms) - counts.total()} convolutions in"
+        f"{matrices or 'no matrices'} (groups of {group}) and {convolutions} convolution{'s' * (convolutions != 1)} in"
         f" {quantized.CONVOLUTION_BITS}, off by {total:.2%} (root mean square; the most, {shares[worst]:.2%}, in"
         f" {worst})"
     )

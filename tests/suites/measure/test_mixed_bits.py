@@ -78,6 +78,9 @@ def test_a_network_as_a_user_has_it(tmp_path):
     told = re.search(r"([\d.]+) dB together", done.stdout)
     assert told
     assert float(told[1]) >= 30
+    layers = re.findall(r"^  encoder\.layers\.(\d+): ", done.stdout, re.MULTILINE)
+    assert layers == sorted(layers, key=int)
+    assert re.search(r"^  final_proj: 4 bits, no difference in 4$", done.stdout, re.MULTILINE)
     about = json.loads(read_metadata(target)["quantization"])
     assert about["mixed"]
     assert len({bits for bits, *_ in about["tensors"].values()}) > 1
