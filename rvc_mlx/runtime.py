@@ -137,8 +137,8 @@ def warn_if_slow(device: mx.Device) -> None:
 
 
 def warn_if_half(device: mx.Device, dtype: mx.Dtype) -> None:
-    """MLX has no fast products of halves on a CPU."""
-    if device == mx.Device(mx.cpu) and dtype in (mx.float16, mx.bfloat16):
+    """MLX has no fast products of halves on a Linux CPU; on macOS Accelerate's are taken."""
+    if sys.platform == "linux" and device == mx.Device(mx.cpu) and dtype in (mx.float16, mx.bfloat16):
         warnings.warn(
             "half precision is several times slower than float32 on MLX's CPU, and less exact: use float32",
             UserWarning,

@@ -98,7 +98,8 @@ def _choices(run: RunData) -> Iterator[Choice]:
             inside = [one for one in own if one.policy == FLOAT32 or _within(one, bound, unit)]
             usable = [one for one in inside if one.line["status"] == "passed"]
             if usable:
-                number = plain(bound, (run.file(f"config.yaml#suite.{name}"),), "g", unit=f" {unit}")
+                words = unit.removesuffix("s") if bound == 1 else unit
+                number = plain(bound, (run.file(f"config.yaml#suite.{name}"),), "g", unit=f" {words}")
                 smallest = min(usable, key=lambda one: one.line.get("weights_bytes") or 0)
                 yield Choice(case, model, backend, number, _fastest(usable), smallest)
 

@@ -128,7 +128,7 @@ def _fewest(content: checkpoint.Content, source: Path, profile: str, bits: int, 
         try:
             exact = _results(worker, content.kind, source.resolve(), folder, profile)
             return fewest(content.state, bits, group, within, measured)
-        except (WorkerError, WorkerLost) as error:
+        except (WorkerError, WorkerLost, parity.NotComparable) as error:
             raise UserError(f"{backend}: {error}") from None
 
 
@@ -174,7 +174,7 @@ def _changed(content: checkpoint.Content, stored: checkpoint.Content, about: Map
         wide = np.asarray(content.state[name], np.float64)
         apart[name] = float(np.linalg.norm(stored.state[name] - wide)), float(np.linalg.norm(wide))
     if not apart:
-        return "none of them large enough to be quantised"
+        return "none of them quantised: too small, or too much of an error"
     shares = {name: error / max(size, 1e-30) for name, (error, size) in apart.items()}
     worst = max(shares, key=lambda name: shares[name])
     total = math.hypot(*(error for error, _ in apart.values())) / math.hypot(*(size for _, size in apart.values()))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from rvc_common.processor import processor
+
 from ..base.backends import BACKENDS, is_port
 from ..metrics import parity
 from ..metrics.audio import compare_pitch
@@ -62,9 +64,16 @@ class Precision(OneProcess):
             return "ports are measured in the number format that they have"
         if component.endswith(".tf32") and BACKENDS[backend].device not in ("cuda", "gpu"):
             return "TF32 is a format of NVIDIA's GPUs"
-        if component.endswith(".fp16") and backend == "torch_cpu":  # a synthesizer takes a minute for two seconds
-            return "PyTorch has no fast products of float16 on CPUs: 15 to 60 times slower than float32"
+        if component.endswith(".fp16") and backend == "torch_cpu" and not _multiplies_halves():
+            return "this processor has no products of float16: PyTorch takes many times as long as in float32"
         return None
+
+
+def _multiplies_halves() -> bool:
+    """Without them a synthesizer takes PyTorch a minute for two seconds of audio. ARM's processors have them, and what
+    is not known is measured."""
+    found = processor()
+    return found is None or not any("avx2" in flag for flag in found["flags"]) or "avx512_fp16" in found["flags"]
 
 
 def fidelity(model: str, results: Results, reference: Results, sample_rate: int | None) -> Figures:

@@ -150,6 +150,11 @@ def typed(plain: dict[str, Any]) -> Config:
     for option, voice in voices:
         if voice is not None and voice not in (known := (*voice_names(), ODD_RATES)):
             raise UserError(f"suite.{option}={voice}{nearest(voice, known)}")
+    bits = (config.quantize.rmvpe, config.quantize.hubert, config.quantize.voice)
+    if SUITES[suite.name].protocol == "precision" and (config.precision != "fp32" or any(bits)):
+        raise UserError(
+            f"the suite {suite.name} has every number format by itself; leave out precision= and quantize.*"
+        )
     _check_files(config)
     for word in [config.optimize] if isinstance(config.optimize, str) else config.optimize:
         if word not in (known := (*OPTIMIZATIONS, *(("all", "none") if isinstance(config.optimize, str) else ()))):

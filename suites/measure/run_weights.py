@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..base.errors import UserError
 from ..definitions import SUITES
 from ..definitions.config import Config
 from ..inputs.checkpoints import write_quantized
@@ -19,8 +18,6 @@ def weights_of(config: Config) -> dict[str, Weights]:
 
     Raises ``UserError``: a file is missing or no checkpoint, or the cache cannot be written."""
     found, bits_of = _chosen(config), {kind: getattr(config.quantize, kind) for kind in QUANTIZED}
-    if any(bits_of.values()) and SUITES[config.suite.name].protocol == "precision":
-        raise UserError("the suite precision has every number of bits by itself; leave out quantize.*")
     kinds = {name: "rmvpe" if name == TRAINED_WEIGHTS else name for name in found}
     return {
         name: _in_fewer_bits(one, kinds[name], bits, config.quantize.group, cache_folder(config.paths.cache))

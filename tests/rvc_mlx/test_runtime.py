@@ -47,6 +47,7 @@ def test_the_reference_blas_is_named_and_warned_about():
     assert "pip install mkl" in done.stderr
 
 
+@linux
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 def test_half_precision_on_a_cpu_is_warned_about(name):
     cpu = runtime.mx.Device(runtime.mx.cpu)

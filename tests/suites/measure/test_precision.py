@@ -8,9 +8,11 @@ from command import strict
 from command import suites as run_suites
 from quick_runs import figures, workers_inside
 
+from suites.base.errors import UserError
 from suites.base.records import read_lines, records
-from suites.definitions import SUITES
+from suites.definitions import SUITES, precision
 from suites.definitions.precision import POLICIES, fidelity
+from suites.measure.config import compose_config
 from suites.metrics.parity import NotComparable
 
 HALF = ("fp16", "bf16")
@@ -85,7 +87,6 @@ def test_pitch_is_that_of_the_trained_network():
     ("component", "backend", "word"),
     [
         ("hubert.tf32", "mlx_cpu", "NVIDIA"),
-        ("hubert.fp16", "torch_cpu", "60 times"),
         ("hubert.fp16", "mlx_cpu", None),
         ("hubert.tf32", "torch_cuda", None),
         ("hubert.q4", "torch_cpu", None),
@@ -94,3 +95,20 @@ def test_pitch_is_that_of_the_trained_network():
 def test_what_is_impossible_says_why(component, backend, word):
     reason = SUITES["precision"].impossible(component, backend)
     assert reason is None if word is None else word in reason
+
+
+@pytest.mark.parametrize(
+    ("flags", "left_out"),
+    [(["avx2", "avx512f"], True), (["avx2", "avx512_fp16"], False), (["asimdhp"], False), (None, False)],
+)
+def test_pytorchs_float16_is_left_out_where_the_processor_has_none(monkeypatch, flags, left_out):
+    monkeypatch.setattr(precision, "processor", lambda: flags and {"flags": flags})
+    reason = SUITES["precision"].impossible("hubert.fp16", "torch_cpu")
+    assert (reason is not None) == left_out
+    assert SUITES["precision"].impossible("hubert.fp16", "mlx_cpu") is None
+
+
+@pytest.mark.parametrize("word", ["quantize.rmvpe=4", "precision=fp16"])
+def test_what_it_varies_by_itself_is_refused(word):
+    with pytest.raises(UserError, match="has every number format by itself; leave out precision= and quantize"):
+        compose_config("precision", ["measure=smoke", word])

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from command import suites as run_suites
 from quick_runs import figures, workers_inside
 
 from rvc_common.checkpoint import read_metadata
-from suites.base.errors import UserError
 from suites.base.records import read_lines, records
 from suites.measure.config import compose_config
 from suites.measure.run_weights import weights_of
@@ -42,11 +40,6 @@ def test_both_sides_are_equal_on_such_weights(tmp_path):
     closed = [r for r in records(read_lines(tmp_path / "run" / "records.jsonl")) if "workload" in r]
     assert {r["status"] for r in closed} == {"passed"}
     assert all("in 4 bits" in r["workload"]["weights"] for r in closed)
-
-
-def test_the_suite_of_formats_has_every_number_of_bits_by_itself():
-    with pytest.raises(UserError, match="leave out quantize"):
-        weights_of(compose_config("precision", [TINY, "quantize.rmvpe=4"]))
 
 
 def test_other_numbers_of_bits_are_refused():
