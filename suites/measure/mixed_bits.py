@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from rvc_common.quantized import BITS, Form, forms
 
@@ -73,7 +74,9 @@ def fewest(
 
     Raises ``UserError``: no choice is as near."""
     chosen = forms(state, bits, group)
-    parts = [one._replace(power=_power(measured(_alone(one, chosen)))) for one in _parts(chosen, bits)]
+    # a second or more for each of a full-size network; on a terminal it shows how far it is
+    shown = tqdm(_parts(chosen, bits), desc="layers alone", unit="layer", leave=False, disable=None)
+    parts = [one._replace(power=_power(measured(_alone(one, chosen)))) for one in shown]
     budget = wanted = 10 ** (-within / 10)
     for _ in range(MOST_TRIES):
         levels = choose(parts, budget)
