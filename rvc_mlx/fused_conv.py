@@ -20,12 +20,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import fused_conv_metal
-from .fused_conv_cuda import HEADER, SOURCE, SUM_SOURCE
+from .fused_conv_cuda import SOURCE, SUM_SOURCE
+from .fused_conv_device import HEADER
 from .runtime import gpu_kind, mx
 
 NONE, LEAKY_RELU, GELU, TANH = range(4)
-# of values near 1: 3xTF32 keeps float32, one TF32 product ten bits
-TOLERANCE = {True: 2e-5, False: 1e-2}
+# what products are made of, and arrays: KIND in ``fused_conv_cuda``
+TF32, FLOAT32, FLOAT16, BFLOAT16 = range(4)
+HALVES = {mx.float16: FLOAT16, mx.bfloat16: BFLOAT16}
+DTYPES = {TF32: mx.float32, FLOAT32: mx.float32} | {kind: dtype for dtype, kind in HALVES.items()}
+# of values near 1: three products keep float32, one TF32 product ten bits; halves are rounded to 11 and 8 bits
+TOLERANCE = {TF32: 1e-2, FLOAT32: 2e-5, FLOAT16: 1e-2, BFLOAT16: 8e-2}
 # as in ``fused_conv_cuda``: what a half leaves of a value is scaled by it
 REST_SCALE = 2.0**11
 # an H100's; too many or too few cost speed only
@@ -57,7 +62,7 @@ class Tile(NamedTuple):
         more = 1 if self.up else 2
         return (self.outputs // self.columns + more) * (self.columns + more)
 
-    def shared_bytes(self, taps: int, dilation: int, stride: int, split: bool) -> int:
+    def shared_bytes(self, taps: int, dilation: int, stride: int, kind: int) -> int:
         """Rounded up as far as no fewer blocks fit: each size is a variant of its own to compile. 0: too much."""
         rows = self.halo_rows(taps, dilation, stride)
         if gpu_kind() == "metal":
@@ -65,34 +70,50 @@ class Tile(NamedTuple):
                 return 0
             strip = 8 * self.warps[0] * (self.channels + 4)
             return fused_conv_metal.threadgroup_bytes(4 * max(rows * (self.depth + 4), strip))
-        row = 4 * (self.depth + (8 if split else 4))  # in float32 two halves instead of a float
-        raw = 4 * rows * self.depth * (2 if taps == 1 else 1)
-        weights = 3 * 4 * self.channels * self.depth
+        size = 4 if kind in (TF32, FLOAT32) else 2
+        # in float32 two halves instead of a float
+        row = {TF32: 4 * (self.depth + 4), FLOAT32: 4 * (self.depth + 8)}.get(kind, 2 * (self.depth + 8))
+        raw = size * rows * self.depth * (2 if taps == 1 else 1)
+        weights = 3 * size * self.channels * self.depth
         need = max(raw + row * rows + weights, 4 * self.outputs * (self.channels + 4))
         return next((size for size in SHARED_BYTES if need <= size), 0)
 
 
-def keeps_float32() -> bool:
-    """Whether float32 products must not be rounded to TF32: MLX reads this once. Metal's kernel never does."""
-    return gpu_kind() == "metal" or os.environ.get("MLX_ENABLE_TF32", "1") == "0"
+def kind_of(dtype: mx.Dtype) -> int:
+    """Whether float32 products may be rounded to TF32: MLX reads this once. Metal's kernel never does."""
+    if dtype in HALVES:
+        return HALVES[dtype]
+    return FLOAT32 if gpu_kind() == "metal" or os.environ.get("MLX_ENABLE_TF32", "1") == "0" else TF32
 
 
-def is_available() -> bool:
-    """On Metal where ``RVC_MLX_METAL_CONV=1`` asks for it: nobody has timed it there."""
-    wanted = gpu_kind() == "cuda" or (gpu_kind() == "metal" and os.environ.get("RVC_MLX_METAL_CONV") == "1")
+def is_available(dtype: mx.Dtype = mx.float32) -> bool:
+    """On Metal where ``RVC_MLX_METAL_CONV=1`` asks for it, and in float32: nobody has timed it there."""
+    asked = os.environ.get("RVC_MLX_METAL_CONV") == "1" and dtype not in HALVES
+    wanted = gpu_kind() == "cuda" or (gpu_kind() == "metal" and asked)
     return wanted and mx.default_device() == mx.Device(mx.gpu)
 
 
-def tile_1d(c_in: int, c_out: int, *, long: bool) -> Tile | None:
+# in half precision, of few and of many frames: for channels that 32, 64 and 128 divide
+HALF_TILES = {
+    False: (Tile(64, 32, 32, (2, 2)), Tile(64, 64, 32, (2, 2)), Tile(64, 64, 32, (2, 2))),
+    True: (Tile(128, 32, 32, (4, 2)), Tile(128, 64, 32, (4, 2)), Tile(128, 128, 32, (4, 2))),
+}
+
+
+def tile_1d(c_in: int, c_out: int, kind: int, *, long: bool) -> Tile | None:
     """``long``: tens of thousands of frames, so that big tiles still give every multiprocessor work."""
     if c_in % 16 or (c_out % 16 and c_out > 1):
         return None
     depth = 16 if c_in % 32 else 32
     if c_out % 32 and c_out > 1:
         return Tile(64, 48, 16, (4, 1)) if c_out % 48 == 0 else None
+    if kind in (FLOAT16, BFLOAT16):
+        narrow, wide, most = HALF_TILES[long]
+        tile = narrow if c_out % 64 else most if c_out % 128 == 0 else wide
+        return tile._replace(depth=min(depth, tile.depth))
     if c_out % 64:
         return Tile(64, 32, depth, (2, 2))
-    return Tile(128, 64, depth, (4, 2)) if long and not keeps_float32() else Tile(64, 64, depth, (2, 2))
+    return Tile(128, 64, depth, (4, 2)) if long and kind != FLOAT32 else Tile(64, 64, depth, (2, 2))
 
 
 def tile_2d(c_in: int, c_out: int, columns: int, *, up: bool = False) -> Tile | None:
@@ -127,20 +148,19 @@ class FusedConv:
         slope: float = 1.0,
         then: int = NONE,
         then_slope: float = 0.0,
-        split: bool | None = None,
+        kind: int = FLOAT32,
     ) -> None:
-        self.split = keeps_float32() if split is None else split
+        self.kind = kind
         self.tile, self.padding, self.dilation, self.stride, self.groups = tile, padding, dilation, stride, groups
         self.c_out, self.c_in, self.taps = kernel.shape[0] // groups, kernel.shape[1], kernel.shape[2]
-        halves = self.split and gpu_kind() == "cuda"
-        factor = _weight_scale(kernel) if halves else 1.0
-        self.weight, self.padded = _packed(kernel, groups, tile, self.split, factor)
+        factor = _weight_scale(kernel) if kind == FLOAT32 and gpu_kind() == "cuda" else 1.0
+        self.weight, self.padded = _packed(kernel, groups, tile, kind, factor)
         self.unscale = 1 / factor
         bias = np.zeros(kernel.shape[0]) if bias is None else bias
         self.bias = mx.array(np.ascontiguousarray(bias, np.float32))
         self.shares: int | None = None  # see ``_shares``
         self.slopes, self.then = (slope, then_slope), then
-        self.shared = tile.shared_bytes(self.taps, dilation, stride, self.split)
+        self.shared = tile.shared_bytes(self.taps, dilation, stride, kind)
         if not self.shared:
             raise ValueError("more shared memory than a multiprocessor has")
         self._constants: dict[tuple[float, ...], mx.array] = {}
@@ -148,7 +168,8 @@ class FusedConv:
     def __call__(
         self, x: mx.array, residual: mx.array | None = None, running: mx.array | None = None, scale: float = 1.0
     ) -> mx.array:
-        tile, batch = self.tile, x.shape[0]
+        tile, batch, dtype = self.tile, x.shape[0], DTYPES[self.kind]
+        x = x if x.dtype == dtype else x.astype(dtype)
         shape: tuple[int, ...]
         if tile.columns:
             rows, columns = x.shape[1:3]
@@ -165,25 +186,26 @@ class FusedConv:
             self.taps, self.dilation, self.padding, self.c_in, self.c_out, self.padded, self.groups, self.stride,
             0 if shares > 1 else adds, self.then, shares, tile.columns, int(tile.up),
         )  # fmt: skip
-        values = (tile.outputs, tile.channels, tile.depth, *tile.warps, int(self.split))
-        template = list(zip(("BM", "BN", "BK", "WARPS_M", "WARPS_N", "SPLIT"), values, strict=True))
-        # an entry that is not added is never read
-        unused = self.bias
+        values = (tile.outputs, tile.channels, tile.depth, *tile.warps, self.kind)
+        template = list(zip(("BM", "BN", "BK", "WARPS_M", "WARPS_N", "KIND"), values, strict=True))
+        # an array that is not added is never read; of another type it would be a variant of its own to compile, as
+        # would shares of a sum: in half precision each is kept in two values
+        unused = x
+        parts = shape if shares == 1 else (shares, *shape[:-1], shape[-1] * 4 // dtype.size)
         y = _kernel(self.shared)(
             inputs=[x, self.weight, self.bias, unused if residual is None else residual,
                     unused if running is None else running, slopes, sizes],
             template=template, grid=(blocks * tile.threads, beside, batch * shares),
-            threadgroup=(tile.threads, 1, 1), output_shapes=[shape if shares == 1 else (shares, *shape)],
-            output_dtypes=[mx.float32],
+            threadgroup=(tile.threads, 1, 1), output_shapes=[parts], output_dtypes=[dtype],
         )[0]  # fmt: skip
         if shares == 1:
             return y
-        sizes = self._on_device(shares, math.prod(shape), shape[-1], adds, self.then)
+        sizes = self._on_device(shares, math.prod(shape), shape[-1], adds, self.then, self.kind)
         return _sum_kernel()(
             inputs=[y, self.bias, unused if residual is None else residual, unused if running is None else running,
                     slopes, sizes],
             grid=(-(-math.prod(shape) // 256) * 256, 1, 1), threadgroup=(256, 1, 1),
-            output_shapes=[shape], output_dtypes=[mx.float32],
+            output_shapes=[shape], output_dtypes=[dtype],
         )[0]  # fmt: skip
 
     def _shares(self, blocks: int) -> int:
@@ -236,11 +258,12 @@ def _kernel(shared: int) -> Any:
     )  # fmt: skip
 
 
-def _packed(kernel: np.ndarray, groups: int, tile: Tile, split: bool, factor: float) -> tuple[mx.array, int]:
+def _packed(kernel: np.ndarray, groups: int, tile: Tile, kind: int, factor: float) -> tuple[mx.array, int]:
     """``[groups * out, in, taps]`` to ``[groups][chunk][tap][block]``, and ``out`` padded to whole blocks.
 
     A block has ``[2][BK / 8][BN][8]`` halves of the weights times ``factor``: heads, then rests times 2^11. With TF32
-    it has ``[BK / 4][BN][4]`` rounded weights, and on Metal ``[BK][BN]`` of the weights themselves."""
+    it has ``[BK / 4][BN][4]`` rounded weights, in half precision ``[BK / 8][BN][8]`` of the weights themselves, and so
+    on Metal, where it has ``[BK][BN]``."""
     c_out, c_in, taps = kernel.shape[0] // groups, kernel.shape[1], kernel.shape[2]
     padded = -(-c_out // tile.channels) * tile.channels
     weights = mx.array(np.ascontiguousarray(kernel, np.float32)).reshape(groups, c_out, c_in, taps)
@@ -251,7 +274,9 @@ def _packed(kernel: np.ndarray, groups: int, tile: Tile, split: bool, factor: fl
         mx.eval(packed)
         return packed, padded
     blocks = blocks.transpose(0, 3, 5, 1, 2, 4).reshape(-1, tile.channels, tile.depth)
-    if split:
+    if kind in (FLOAT16, BFLOAT16):
+        packed = _columns_first(blocks.astype(DTYPES[kind]), 8).view(mx.float32)
+    elif kind == FLOAT32:
         scaled = blocks * factor
         head = scaled.astype(mx.float16)
         rest = ((scaled - head.astype(mx.float32)) * REST_SCALE).astype(mx.float16)
@@ -279,35 +304,36 @@ def _weight_scale(kernel: np.ndarray) -> float:
     return 2.0 ** min(14 - math.frexp(largest)[1], 100) if largest > 0 else 1.0
 
 
-def make(tile: Tile | None, kernel: np.ndarray, bias: np.ndarray | None, **options: Any) -> FusedConv | None:
+def make(
+    tile: Tile | None, kernel: np.ndarray, bias: np.ndarray | None, *, kind: int = FLOAT32, **options: Any
+) -> FusedConv | None:
     """None where there is no tile for this shape, or its kernel does not work on this machine."""
     if tile is None:
         return None
-    split = keeps_float32()
-    sizes = kernel.shape[2], options.get("dilation", 1), options.get("stride", 1), split
+    sizes = kernel.shape[2], options.get("dilation", 1), options.get("stride", 1), kind
     if gpu_kind() == "metal":  # an H100's tile, with what depth fits: a guess, nothing was measured on Metal
         tile = next((t for t in (tile._replace(depth=d) for d in (16, 8)) if t.shared_bytes(*sizes)), tile)
     shared = tile.shared_bytes(*sizes)
-    if not shared or not works(tile, shared, split, min(3, kernel.shape[2])):
+    if not shared or not works(tile, shared, kind, min(3, kernel.shape[2])):
         return None
-    return FusedConv(tile, kernel, bias, **options)
+    return FusedConv(tile, kernel, bias, kind=kind, **options)
 
 
 @functools.cache
-def works(tile: Tile, shared: int, split: bool, taps: int) -> bool:
+def works(tile: Tile, shared: int, kind: int, taps: int) -> bool:
     """Whether this variant gives the right numbers here: odd sizes, every extra, against float64."""
     try:
-        error = _error(tile, shared, split, taps)
+        error = _error(tile, shared, kind, taps)
     except (RuntimeError, ValueError) as fault:
         warnings.warn(f"fused_conv cannot run here: {fault!s:.300}", stacklevel=3)
         return False
-    if not error <= TOLERANCE[split]:
+    if not error <= TOLERANCE[kind]:
         warnings.warn(f"fused_conv with {tile} differs from float64 by {error:.1e}: not used", stacklevel=3)
         return False
     return True
 
 
-def _error(tile: Tile, shared: int, split: bool, taps: int) -> float:
+def _error(tile: Tile, shared: int, kind: int, taps: int) -> float:
     rng = np.random.default_rng(0)
     c_in, c_out = 4 * tile.depth, 4 * tile.channels if tile.up else tile.channels
     if tile.columns:
@@ -319,7 +345,7 @@ def _error(tile: Tile, shared: int, split: bool, taps: int) -> float:
     shape = (2, 2 * tile.outputs // tile.columns - 3, 2 * tile.columns, c_in) if tile.columns else (2, 301, c_in)
     x = rng.standard_normal(shape).astype(np.float32)
     layer = FusedConv(
-        tile, kernel, bias, padding=0 if tile.up else 1, slope=0.1, then=LEAKY_RELU, then_slope=0.2, split=split
+        tile, kernel, bias, padding=0 if tile.up else 1, slope=0.1, then=LEAKY_RELU, then_slope=0.2, kind=kind
     )
     layer.shared = shared
     want = expected(x, kernel, bias, layer)
@@ -327,7 +353,8 @@ def _error(tile: Tile, shared: int, split: bool, taps: int) -> float:
     want = (want + residual + running) * 0.5
     worst = 0.0
     for layer.shares in (1, 4):
-        got = np.array(layer(mx.array(x), mx.array(residual), mx.array(running), 0.5))
+        given = [mx.array(array).astype(DTYPES[kind]) for array in (x, residual, running)]
+        got = np.array(layer(given[0], given[1], given[2], 0.5).astype(mx.float32))
         worst = max(worst, float(np.abs(got - want).max(initial=0.0, where=np.isfinite(got))))
         if not np.isfinite(got).all():
             return float("inf")

@@ -12,120 +12,18 @@ from Tensor Cores while surpassing the FP32 theoretical peak performance", 2022)
 weights are scaled by a power of two for each layer. Inputs beyond 65504 give infinity, and where all of a layer's are
 below 10^-4 their rounding is coarser than float32's.
 
-Template values: BM, BN, BK (16 or 32), WARPS_M, WARPS_N and SPLIT. All else is an argument, because each compiled
-variant costs seconds at first use: ``wide`` is the width of a patch (a power of two; 0 in one dimension), ``up`` a
-transposed 2-D convolution of stride 2 as four phases.
+In half precision (HALF: float16, or bfloat16 with BRAIN) arrays are halves too. Each pair has one product; sums are in
+float32, and rounded once, after all that follows them.
+
+Template values: BM, BN, BK (16 or 32), WARPS_M, WARPS_N and KIND (0: TF32, 1: float32, 2: float16, 3: bfloat16). All
+else is an argument, because each compiled variant costs seconds at first use: ``wide`` is the width of a patch (a power
+of two; 0 in one dimension), ``up`` a transposed 2-D convolution of stride 2 as four phases.
 """
-
-# what only a GPU has: tests put stand-ins in its place
-DEVICE = r"""
-namespace fused {
-__device__ __forceinline__ float rounded(float v) {
-  unsigned r; asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(v)); return __uint_as_float(r);
-}
-// d = a * b + c of 16 x 8 x 8; the tensor core ignores the low 13 bits of its operands
-__device__ __forceinline__ void product(float* d, const unsigned* a, const unsigned* b, const float* c) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
-      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
-}
-// four 8 x 4 matrices of words: lane l gives the address of row l % 8 of matrix l / 8
-__device__ __forceinline__ void load_matrices(unsigned* r, const void* row) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-      : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"((unsigned)__cvta_generic_to_shared(row)));
-}
-__device__ __forceinline__ void copy16(void* to, const float* from, bool inside) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
-      :: "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "r"(inside ? 16 : 0));
-}
-// d = a * b + c of 16 x 8 x 16 in half precision
-__device__ __forceinline__ void half_product(float* d, const unsigned* a, const unsigned* b, const float* c) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
-      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
-}
-__device__ __forceinline__ unsigned halves(float low, float high) {
-  unsigned r; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low)); return r;
-}
-__device__ __forceinline__ float widened(unsigned half) {             // the low half
-  float r;
-  asm("{ .reg .b16 low, high; mov.b32 {low, high}, %1; cvt.f32.f16 %0, low; }" : "=f"(r) : "r"(half)); return r;
-}
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-#define WARPGROUPS 1
-// where an operand [16 bytes of k][rows][16 bytes] lies in shared memory
-typedef unsigned long long Operand;
-__device__ __forceinline__ Operand operand(const void* at, int rows) {
-  return ((unsigned)__cvta_generic_to_shared(at) & 0x3ffff) >> 4 | (Operand)rows << 16 | 8ull << 32;
-}
-// copies are made by threads, a warpgroup's products read by another way
-__device__ __forceinline__ void publish() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-__device__ __forceinline__ void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ __forceinline__ void close_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-template <int NEWEST> __device__ __forceinline__ void wait_for_products() {
-  asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(NEWEST) : "memory");
-}
-// no use of a value may move before its product is done
-__device__ __forceinline__ void settle(float* d) {
-  asm volatile("" : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) :: "memory");
-}
-WARPGROUP_PRODUCTS
-#else
-#define WARPGROUPS 0
-__device__ __forceinline__ void publish() {}
-__device__ __forceinline__ void begin_products() {}
-__device__ __forceinline__ void close_products() {}
-template <int NEWEST> __device__ __forceinline__ void wait_for_products() {}
-__device__ __forceinline__ void settle(float*) {}
-typedef unsigned long long Operand;
-__device__ __forceinline__ Operand operand(const void*, int) { return 0; }
-template <int N> __device__ __forceinline__ void product(float (&)[N][4], const unsigned*, Operand, bool) {}
-template <int N> __device__ __forceinline__ void half_product(float (&)[N][4], const unsigned*, Operand, bool) {}
-#endif
-__device__ __forceinline__ void close_group() { asm volatile("cp.async.commit_group;"); }
-template <int NEWEST> __device__ __forceinline__ void wait_for_all_but() {
-  asm volatile("cp.async.wait_group %0;" :: "n"(NEWEST));
-}
-}
-"""
-
-COMMON = r"""
-namespace fused {
-constexpr float REST_SCALE = 2048.0f;
-__device__ __forceinline__ float activated(float v, int kind, float slope) {
-  if (kind == 1) return fmaxf(v, v * slope);
-  if (kind == 2) return 0.5f * v * (1.0f + erff(v * 0.70710678118654752f));
-  if (kind == 3) return tanhf(v);
-  return v;
-}
-}
-"""
-
-
-def _warpgroup_products(channels: int) -> str:
-    """``product`` and ``half_product`` of 64 x ``channels`` by four warps at once; ``b`` is in shared memory."""
-    count = channels // 2
-    sums = ", ".join(f"%{i}" for i in range(count))
-    places = ", ".join(f'"+f"(d[{i // 4}][{i % 4}])' for i in range(count))
-    a, b, adds = (count + i for i in (0, 4, 5))
-    operands = f"{{%{a}, %{a + 1}, %{a + 2}, %{a + 3}}}, %{b}"
-    given = '"r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"((int)add)'
-
-    def function(name: str, shape: str, ends: str) -> str:
-        return f"""
-__device__ __forceinline__ void {name}(float (&d)[{channels // 8}][4], const unsigned* a, Operand b, bool add) {{
-  asm volatile("{{ .reg .pred p; setp.ne.b32 p, %{adds}, 0;"
-      "wgmma.mma_async.sync.aligned.m64n{channels}{shape} {{{sums}}}, {operands}, p, 1, 1{ends}; }}"
-      : {places} : {given});
-}}"""
-
-    return function("product", "k8.f32.tf32.tf32", "") + function("half_product", "k16.f32.f16.f16", ", 0")
-
-
-HEADER = DEVICE.replace("WARPGROUP_PRODUCTS", "".join(map(_warpgroup_products, (16, 32, 48, 64)))) + COMMON
 
 SOURCE = r"""
   using namespace fused;
+  constexpr bool SPLIT = KIND == 1, HALF = KIND >= 2, BRAIN = KIND == 3;
+  constexpr int PACK = HALF ? 2 : 1;                                  // values in a word of four bytes
   constexpr int THREADS = 32 * WARPS_M * WARPS_N;
   // four warps make 64 outputs of all channels together where a GPU can do that, else each a part of both
   constexpr bool TOGETHER = WARPGROUPS && WARPS_M * WARPS_N % 4 == 0 && BM % (16 * WARPS_M * WARPS_N) == 0;
@@ -145,13 +43,13 @@ SOURCE = r"""
   constexpr int HALF_ROW = BK + 8;
   extern __shared__ float4 shared4[];
   // [raws][rows][BK]: as it comes. With one tap a chunk is used up in one step: two are on their way
-  const int raws = taps == 1 ? 2 : 1, raw_size = rows * BK;
+  const int raws = taps == 1 ? 2 : 1, raw_size = rows * BK / PACK;
   float* raw = reinterpret_cast<float*>(shared4);
   float* xs = raw + raws * raw_size;                                  // [rows][ROW]: activated
-  unsigned short* xh = reinterpret_cast<unsigned short*>(xs);         // or [2][rows][HALF_ROW]: heads, rests
+  unsigned short* xh = reinterpret_cast<unsigned short*>(xs);         // or [2][rows][HALF_ROW]: heads, rests; or halves
   // three times [BK / 4][BN][4], or of halves [2][BK / 8][BN][8]: what eight rows have side by side lies together
-  constexpr int W_SIZE = BN * BK;
-  float* ws = xs + rows * (SPLIT ? HALF_ROW : ROW);
+  constexpr int W_SIZE = BN * BK / PACK;
+  float* ws = xs + rows * (SPLIT ? HALF_ROW : HALF ? HALF_ROW / 2 : ROW);
   const int tid = threadIdx.x, warp = tid / 32, lane = tid % 32;
   const int wm = TOGETHER ? warp / 4 * MT * 64 + warp % 4 * 16 : warp % WARPS_M * MT * 16;
   constexpr int NEXT_M = TOGETHER ? 64 : 16;                          // from a warp's tile to its next
@@ -161,16 +59,17 @@ SOURCE = r"""
   const int patches = wide ? columns / wide : 1;
   const int m0 = wide ? blockIdx.x / patches * tall : blockIdx.x * BM;  // first row of the image, or first frame
   const int left = blockIdx.x % patches * wide;
-  const float* xb = x + (size_t)batch * inputs * columns * channels + group * c_in;
+  const int words = channels / PACK;
+  const float* xb = reinterpret_cast<const float*>(x) + (size_t)batch * inputs * columns * words + group * c_in / PACK;
   // few outputs of many channels: blocks share the input channels of one output
   const int chunks = c_in / BK, steps = chunks * taps;
   const int first_step = chunks * share / shares * taps, last_step = chunks * (share + 1) / shares * taps;
   const size_t total_size = (size_t)gridDim.z / shares * outputs * columns * c_out * groups;
   // each thread copies one column of 16 bytes of every LANES-th row
-  constexpr int LANES = THREADS / (BK / 4);
-  const int my_row = tid / (BK / 4), my_part = tid % (BK / 4) * 4;
+  constexpr int PARTS = BK / (4 * PACK), LANES = THREADS / PARTS;
+  const int my_row = tid / PARTS, my_part = tid % PARTS * 4;
   auto load_x = [&](int chunk) {
-    const float* from = xb + chunk * BK + my_part;
+    const float* from = xb + chunk * BK / PACK + my_part;
     float* to = raw + (chunk & (raws - 1)) * raw_size + tid * 4;
     if (wide) {
       const int inverse = (65535 + pitch) / pitch;                    // row / pitch, exact for fewer than 1000 rows
@@ -178,12 +77,12 @@ SOURCE = r"""
       for (int row = my_row; row < rows; row += LANES, to += THREADS * 4) {
         const int down = row * inverse >> 16, r = m0 + down - padding, c = left + row - down * pitch - padding;
         const bool inside = r >= 0 && r < inputs && c >= 0 && c < columns;
-        copy16(to, from + (inside ? (size_t)r * columns + c : 0) * channels, inside);
+        copy16(to, from + (inside ? (size_t)r * columns + c : 0) * words, inside);
       }
     } else {
       int t = m0 * stride - padding + my_row;
-      const float* at = from + (ptrdiff_t)t * channels;
-      const int step = LANES * channels;
+      const float* at = from + (ptrdiff_t)t * words;
+      const int step = LANES * words;
       #pragma unroll 2
       for (int row = my_row; row < rows; row += LANES, t += LANES, at += step, to += THREADS * 4) {
         const bool inside = t >= 0 && t < inputs;
@@ -197,6 +96,14 @@ SOURCE = r"""
     #pragma unroll 2
     for (int row = my_row; row < rows; row += LANES, from += THREADS, to += LANES * ROW) {
       float4 v = *from;
+      if constexpr (HALF) {
+        if (slope_in != 1.0f) {
+          auto one = [&](float& both) { both = __uint_as_float(leaky_pair<BRAIN>(__float_as_uint(both), slope_in)); };
+          one(v.x); one(v.y); one(v.z); one(v.w);
+        }
+        *reinterpret_cast<float4*>(xh + row * HALF_ROW + my_part * 2) = v;
+        continue;
+      }
       v.x = fmaxf(v.x, v.x * slope_in); v.y = fmaxf(v.y, v.y * slope_in);
       v.z = fmaxf(v.z, v.z * slope_in); v.w = fmaxf(v.w, v.w * slope_in);
       if constexpr (SPLIT) {
@@ -270,13 +177,17 @@ SOURCE = r"""
           #pragma unroll
           for (int d = 0; d < 2; d++)
             if constexpr (SPLIT) load_matrices(a[k][i][d], xht + (d * rows + a_row[i]) * HALF_ROW + k * 16);
-            else load_matrices(a[k][i][d], xt + a_row[i] * ROW + k * 16 + d * 8);
+            else if constexpr (HALF) {
+              if (d == 0) load_matrices(a[k][i][0], xht + a_row[i] * HALF_ROW + k * 16);
+            } else load_matrices(a[k][i][d], xt + a_row[i] * ROW + k * 16 + d * 8);
       begin_products();
       #pragma unroll
       for (int k = 0; k < DEEP; k++) {
         #pragma unroll
         for (int i = 0; i < MT; i++)
           if constexpr (SPLIT) half_product(part[i], a[k][i][0], operand(wht + k * 16 * BN, BN), false);
+          else if constexpr (BRAIN) brain_product(sum[i], a[k][i][0], operand(wht + k * 16 * BN, BN), true);
+          else if constexpr (HALF) half_product(sum[i], a[k][i][0], operand(wht + k * 16 * BN, BN), true);
           else
             #pragma unroll
             for (int d = 0; d < 2; d++)
@@ -316,18 +227,18 @@ SOURCE = r"""
       for (int n = 0; n < NT; n += GROUP) {
         float part[MT][GROUP][4];
         #pragma unroll
-        for (int turn = 0; turn < (SPLIT ? 3 : 2); turn++) {          // head * head, head * rest, rest * head
+        for (int turn = 0; turn < (SPLIT ? 3 : HALF ? 1 : 2); turn++) {  // head * head, head * rest, rest * head
           const int left = SPLIT ? turn / 2 : turn, right = SPLIT ? turn % 2 : turn;
           unsigned a[MT][4], b[GROUP][2];
           #pragma unroll
           for (int i = 0; i < MT; i++)
-            if (SPLIT) load_matrices(a[i], xht + (left * rows + a_row[i]) * HALF_ROW + k);
+            if (SPLIT || HALF) load_matrices(a[i], xht + (left * rows + a_row[i]) * HALF_ROW + k);
             else load_matrices(a[i], xt + a_row[i] * ROW + k + left * 8);
           #pragma unroll
           for (int m = 0; m < GROUP; m += 2) {
             unsigned four[4];
             const int row = b_row + (n + m) * 8;
-            if (SPLIT) load_matrices(four, wht + (right * BK + k + b_part * 8) * BN + row * 8);
+            if (SPLIT || HALF) load_matrices(four, wht + (right * BK + k + b_part * 8) * BN + row * 8);
             else load_matrices(four, wt + (k + right * 8 + b_part * 4) * BN + row * 4);
             #pragma unroll
             for (int j = 0; j < 4; j++)
@@ -337,7 +248,9 @@ SOURCE = r"""
           for (int i = 0; i < MT; i++)                                // tiles inside: neighbours do not wait
             #pragma unroll
             for (int m = 0; m < GROUP; m++)
-              if (!SPLIT) product(sum[i][n + m], a[i], b[m], sum[i][n + m]);
+              if (BRAIN) brain_product(sum[i][n + m], a[i], b[m], sum[i][n + m]);
+              else if (HALF) half_product(sum[i][n + m], a[i], b[m], sum[i][n + m]);
+              else if (!SPLIT) product(sum[i][n + m], a[i], b[m], sum[i][n + m]);
               else if (turn == 0) half_product(part[i][m], a[i], b[m], zeros);
               else half_product(correction[i][n + m], a[i], b[m], correction[i][n + m]);
         }
@@ -395,7 +308,17 @@ SOURCE = r"""
       for (int j = 0; j < 4; j++) if (j < count) four[j] = activated(four[j] + offset[j], kind, slope_out);
       for (int extra = 0; extra < 2; extra++) {
         if (!(adds & (1 << extra))) continue;
-        const float* more = (extra ? running : residual) + at;
+        const float* from = extra ? reinterpret_cast<const float*>(running) : reinterpret_cast<const float*>(residual);
+        if constexpr (HALF) {
+          const unsigned short* more = reinterpret_cast<const unsigned short*>(from) + at;
+          if (whole) {
+            const uint2 both = *reinterpret_cast<const uint2*>(more);
+            const float2 low = wide_pair<BRAIN>(both.x), high = wide_pair<BRAIN>(both.y);
+            v.x += low.x; v.y += low.y; v.z += high.x; v.w += high.y;
+          } else for (int j = 0; j < count; j++) four[j] += wide_pair<BRAIN>(more[j]).x;
+          continue;
+        }
+        const float* more = from + at;
         if (whole) {
           const float4 w4 = *reinterpret_cast<const float4*>(more);
           v.x += w4.x; v.y += w4.y; v.z += w4.z; v.w += w4.w;
@@ -403,21 +326,36 @@ SOURCE = r"""
       }
       v.x *= scale; v.y *= scale; v.z *= scale; v.w *= scale;
     }
-    if (whole) *reinterpret_cast<float4*>(out + at) = v;
-    else for (int j = 0; j < count; j++) out[at + j] = four[j];
+    if (HALF && shares == 1) {
+      unsigned short* to = reinterpret_cast<unsigned short*>(out) + at;
+      if (whole) *reinterpret_cast<uint2*>(to) = make_uint2(narrowed<BRAIN>(v.x, v.y), narrowed<BRAIN>(v.z, v.w));
+      else for (int j = 0; j < count; j++) to[j] = narrowed<BRAIN>(four[j], 0.0f);
+      continue;
+    }
+    float* to = reinterpret_cast<float*>(out) + at;
+    if (whole) *reinterpret_cast<float4*>(to) = v;
+    else for (int j = 0; j < count; j++) to[j] = four[j];
   }
 """
 
 # the shares of a sum, and what follows it: one output a thread
 SUM_SOURCE = r"""
   using namespace fused;
-  const int shares = sizes[0], count = sizes[1], channels = sizes[2], adds = sizes[3], kind = sizes[4];
+  const int shares = sizes[0], count = sizes[1], channels = sizes[2], adds = sizes[3], activation = sizes[4];
+  const int kind = sizes[5];                                          // as KIND
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= count) return;
   float v = 0.0f;
-  for (int share = 0; share < shares; share++) v += parts[(size_t)share * count + i];
-  v = activated(v + bias[i % channels], kind, slopes[1]);
-  if (adds & 1) v += residual[i];
-  if (adds & 2) v += running[i];
-  out[i] = v * slopes[2];
+  for (int share = 0; share < shares; share++) v += reinterpret_cast<const float*>(parts)[(size_t)share * count + i];
+  v = activated(v + bias[i % channels], activation, slopes[1]);
+  auto half = [&](const void* of) { return static_cast<const unsigned short*>(of)[i]; };
+  auto more = [&](const void* of) {
+    if (kind < 2) return static_cast<const float*>(of)[i];
+    return kind == 2 ? wide_pair<false>(half(of)).x : wide_pair<true>(half(of)).x;
+  };
+  if (adds & 1) v += more(residual);
+  if (adds & 2) v += more(running);
+  v *= slopes[2];
+  if (kind < 2) reinterpret_cast<float*>(out)[i] = v;
+  else reinterpret_cast<unsigned short*>(out)[i] = kind == 2 ? narrowed<false>(v, 0.0f) : narrowed<true>(v, 0.0f);
 """

@@ -143,8 +143,9 @@ class Weights:
     ) -> FusedConv | None:
         if "fused_conv" not in self.methods:
             return None
-        tile = fused_conv.tile_1d(kernel.shape[1], kernel.shape[0] // groups, long=long)
-        return fused_conv.make(tile, kernel, bias, groups=groups, **options)
+        kind = fused_conv.kind_of(self.dtype)
+        tile = fused_conv.tile_1d(kernel.shape[1], kernel.shape[0] // groups, kind, long=long)
+        return fused_conv.make(tile, kernel, bias, kind=kind, groups=groups, **options)
 
     def _raw_bias(self, name: str) -> np.ndarray | None:
         return self.state.get(f"{name}.bias")

@@ -50,7 +50,7 @@ class Model(model.Model):
         self.device, self.dtype = resolve_device(device), DTYPES[dtype]
         self.on_gpu = self.device == mx.Device(mx.gpu)
         self.optimize = resolve(optimize, name, gpu=self.on_gpu, dtype=dtype)
-        if not fused_conv.is_available():
+        if not fused_conv.is_available(self.dtype):
             self.optimize -= {"fused_conv"}
         if not self.on_gpu and not streams.are_available():
             self.optimize -= {"two_streams"}

@@ -57,7 +57,7 @@ OPTIMIZATIONS = {
     "gru_kernel": Optimization("all GRU steps in one GPU kernel", _RMVPE, cpu=False, gpu=True),
     "fused_conv": Optimization(
         "convolutions with what surrounds them in one GPU kernel, on CUDA with tensor cores",
-        _ALL, cpu=False, gpu=True, float32_only=True,
+        _ALL, cpu=False, gpu=True,
     ),
     "compile_network": Optimization(
         "a network's calls recorded once for each length, then replayed", _ALL, cpu=False, gpu=True

@@ -68,7 +68,8 @@ class NativeUNet:
             return None
         tile = fused_conv.tile_2d(kernel.shape[1], kernel.shape[0], columns, up=up)
         flat = kernel.reshape(*kernel.shape[:2], -1)
-        return fused_conv.make(tile, flat, bias, padding=0 if up else 1, then=fused_conv.LEAKY_RELU)
+        kind = fused_conv.kind_of(self.weights.dtype)
+        return fused_conv.make(tile, flat, bias, kind=kind, padding=0 if up else 1, then=fused_conv.LEAKY_RELU)
 
     def _norm(self, name: str, norm: str) -> Stage:
         leaves = ("weight", "bias", "running_mean", "running_var")

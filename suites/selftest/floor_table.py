@@ -70,13 +70,21 @@ def samples(quick: bool) -> Iterator[Sample]:
         yield Sample(suite, seconds, plain=True)
 
 
-def measure(precision: str, backends: str | None, quick: bool) -> tuple[dict[str, Any], str]:
+def _chosen(drawn: Iterator[Sample], suites: str) -> list[Sample]:
+    """Of the suites that are named; of all where none is."""
+    return [sample for sample in drawn if not suites or sample.suite in suites.split(",")]
+
+
+def measure(precision: str, backends: str | None, quick: bool, suites: str = "") -> tuple[dict[str, Any], str]:
     """The tables of this machine, and its kind of device.
 
     Raises ``UserError``: a stage differs so much that no correct variant can be meant."""
     found: dict[str, Any] = {}
     kind = "cpu"
-    for sample in tqdm(list(samples(quick)), desc="floors", disable=None):
+    chosen = _chosen(samples(quick), suites)
+    if not chosen:
+        raise UserError(f"suites={suites}: no trace of it goes into the table{' with quick=true' if quick else ''}")
+    for sample in tqdm(chosen, desc="floors", disable=None):
         with scratch_folder() as folder:
             common = [f"precision={precision}", "suite.trace.spread=false", f"durations=[{sample.seconds}]"]
             common += [f"backends={backends}"] if backends else []
@@ -119,8 +127,7 @@ def measure_components(precision: str, backends: str | None, quick: bool, suites
     once = ["measure.launches={min: 1, max: 1}", "measure.rounds={min: 1, max: 1}"]
     once += ["measure.first_calls=0", "measure.warmup_seconds=0"]
     found: dict[str, list[tuple[str, Any]]] = {}
-    chosen = [sample for sample in component_samples(quick) if not suites or sample.suite in suites.split(",")]
-    for sample in tqdm(chosen, desc="components", disable=None):
+    for sample in tqdm(_chosen(component_samples(quick), suites), desc="components", disable=None):
         with scratch_folder() as folder:
             words = [*sample.overrides, *once, f"precision={precision}", f"durations=[{sample.seconds}]"]
             words += [f"out={folder / 'run'}", "threads=1" if "measure=smoke" in words else "threads=null"]
@@ -156,7 +163,7 @@ def update(words: list[str]) -> str:
     if "stages" in given["what"]:
         import torch
 
-        tables, kind = measure(precision, backends, quick)
+        tables, kind = measure(precision, backends, quick, given["suites"])
         policy, key = stored["policies"].setdefault(precision, {}), f"{precision}/{kind}"
         made = {"date": date.today().isoformat(), "cpu": environment.cpu_name()}
         made |= {"processor": numbers(found)} if (found := processor()) else {}
@@ -166,7 +173,9 @@ def update(words: list[str]) -> str:
         if given["merge"] == "true" and kind in policy:
             tables = floors.merged(policy[kind], tables)
             made["also"] = _machine_text(stored["made"][key])
-        policy[kind] = {model: dict(sorted(rows.items())) for model, rows in sorted(tables.items())}
+        own = {model: dict(sorted(rows.items())) for model, rows in tables.items()}
+        # suites that were not measured keep their rows
+        policy[kind] = dict(sorted(((policy.get(kind, {}) if given["suites"] else {}) | own).items()))
         stored["made"][key] = made
         _store(stored)
     if "components" in given["what"]:

@@ -36,7 +36,8 @@ alignas(16) float4 published4[MOST_SHARED_BYTES / 16];
 
 namespace stand_in {
 struct Copy { void* to; const float* from; bool inside; };
-struct Product { float* sums; int tiles; unsigned a[4]; const char* b; int rows; bool add, half; };
+enum Of { WORDS, HALVES, BRAINS };
+struct Product { float* sums; int tiles; unsigned a[4]; const char* b; int rows; bool add; Of of; };
 struct Meeting { int size = 0, arrived = 0; long generation = 0; };
 struct Thread {
   int id = 0;
@@ -108,6 +109,11 @@ inline uint16_t narrow(float v) {
   if (top - 1 < -14) return sign | uint16_t(std::ldexp(value, 24));
   return sign | uint16_t((top + 14) << 10 | (int(std::ldexp(value, 11 - top)) & 1023));
 }
+inline float brain(uint16_t h) { return __uint_as_float(unsigned(h) << 16); }
+inline uint16_t narrow_brain(float v) {
+  const unsigned bits = __float_as_uint(v);
+  return std::isnan(v) ? 0x7fff : uint16_t((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+}
 inline float word(unsigned bits) { return __uint_as_float(bits & 0xffffe000u); }
 inline void entry() {
   body();
@@ -151,6 +157,9 @@ inline float rounded(float v) {
 inline unsigned halves(float low, float high) {
   return narrow(low) | unsigned(narrow(high)) << 16;
 }
+inline unsigned brains(float low, float high) {
+  return narrow_brain(low) | unsigned(narrow_brain(high)) << 16;
+}
 inline float widened(unsigned half) { return widen(uint16_t(half)); }
 inline void copy16(void* to, const float* from, bool inside) {
   in_shared(to, 16);
@@ -190,14 +199,20 @@ inline void product(float* d, const unsigned* a, const unsigned* b, const float*
     return sum;
   });
 }
-inline void half_product(float* d, const unsigned* a, const unsigned* b, const float* c) {
+template <float VALUE(uint16_t)> inline void product_of_halves(float* d, const unsigned* a, const unsigned* b, const float* c) {
   multiply(d, a, b, c, [](int row, int column) {
-    auto half = [](unsigned pair, int k) { return widen(uint16_t(pair >> k % 2 * 16)); };
+    auto half = [](unsigned pair, int k) { return VALUE(uint16_t(pair >> k % 2 * 16)); };
     double sum = 0;
     for (int k = 0; k < 16; k++)
       sum += double(half(lane(row % 8 * 4 + k % 8 / 2).a[row / 8 + k / 8 * 2], k)) * half(lane(column * 4 + k % 8 / 2).b[k / 8], k);
     return sum;
   });
+}
+inline void half_product(float* d, const unsigned* a, const unsigned* b, const float* c) {
+  product_of_halves<widen>(d, a, b, c);
+}
+inline void brain_product(float* d, const unsigned* a, const unsigned* b, const float* c) {
+  product_of_halves<brain>(d, a, b, c);
 }
 inline void publish() {
   const char* first = reinterpret_cast<const char*>(shared4);
@@ -211,18 +226,21 @@ inline unsigned long long operand(const void* at, int rows) {
 }
 inline void begin_products() {}
 inline void settle(float*) {}
-inline void queue(float* sums, int tiles, const unsigned* a, unsigned long long b, bool add, bool half) {
+inline void queue(float* sums, int tiles, const unsigned* a, unsigned long long b, bool add, Of of) {
   const char* at = reinterpret_cast<const char*>(published4) + (b >> 16);
-  self->products.push_back({sums, tiles, {a[0], a[1], a[2], a[3]}, at, int(b & 0xffff), add, half});
+  self->products.push_back({sums, tiles, {a[0], a[1], a[2], a[3]}, at, int(b & 0xffff), add, of});
 }
 template <int N> void product(float (&d)[N][4], const unsigned* a, unsigned long long b, bool add) {
-  queue(d[0], N, a, b, add, false);
+  queue(d[0], N, a, b, add, WORDS);
 }
 template <int N> void half_product(float (&d)[N][4], const unsigned* a, unsigned long long b, bool add) {
-  queue(d[0], N, a, b, add, true);
+  queue(d[0], N, a, b, add, HALVES);
+}
+template <int N> void brain_product(float (&d)[N][4], const unsigned* a, unsigned long long b, bool add) {
+  queue(d[0], N, a, b, add, BRAINS);
 }
 inline float entry_of(const Product& one, const unsigned* a, int column, int k, bool left, int row) {
-  if (!one.half) {
+  if (one.of == WORDS) {
     if (left) return word(a[row / 8 + k / 4 * 2]);
     unsigned bits;
     std::memcpy(&bits, one.b + (k / 4 * one.rows + column) * 16 + k % 4 * 4, 4);
@@ -231,7 +249,7 @@ inline float entry_of(const Product& one, const unsigned* a, int column, int k, 
   uint16_t bits;
   if (left) bits = uint16_t(a[row / 8 + k / 8 * 2] >> k % 2 * 16);
   else std::memcpy(&bits, one.b + (k / 8 * one.rows + column) * 16 + k % 8 * 2, 2);
-  return widen(bits);
+  return one.of == HALVES ? widen(bits) : brain(bits);
 }
 inline void close_products() { self->product_groups.push_back(std::move(self->products)); self->products.clear(); }
 template <int NEWEST> inline void wait_for_products() {
@@ -243,8 +261,8 @@ template <int NEWEST> inline void wait_for_products() {
       for (int j = 0; j < 4 * one.tiles; j++) {
         const int row = me / 4 + j % 4 / 2 * 8, column = j / 4 * 8 + me % 4 * 2 + j % 2;
         double sum = one.add ? one.sums[j] : 0.0f;
-        for (int k = 0; k < (one.half ? 16 : 8); k++) {
-          const Product& other = lane(row % 8 * 4 + (one.half ? k % 8 / 2 : k % 4)).product_groups.front()[i];
+        for (int k = 0; k < (one.of ? 16 : 8); k++) {
+          const Product& other = lane(row % 8 * 4 + (one.of ? k % 8 / 2 : k % 4)).product_groups.front()[i];
           sum += double(entry_of(one, other.a, column, k, true, row)) * entry_of(one, nullptr, column, k, false, row);
         }
         one.sums[j] = float(sum);

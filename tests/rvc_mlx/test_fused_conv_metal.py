@@ -125,13 +125,13 @@ def test_the_stand_in_finds(name, metal):
 
 def test_a_variant_is_checked_and_refused_aloud(metal):
     tile = Tile(64, 32, 16, (2, 2))
-    shared = tile.shared_bytes(3, 1, 1, True)
-    assert fused_conv.works(tile, shared, True, 3)
+    shared = tile.shared_bytes(3, 1, 1, fused_conv.FLOAT32)
+    assert fused_conv.works(tile, shared, fused_conv.FLOAT32, 3)
     fused_conv._kernel.cache_clear()
     fused_conv.works.cache_clear()
     metal.edit = lambda body: body.replace("tap * dilation", "0")
     with pytest.warns(UserWarning, match=r"differs from float64 by \d.*: not used"):
-        assert not fused_conv.works(tile, shared, True, 3)
+        assert not fused_conv.works(tile, shared, fused_conv.FLOAT32, 3)
     fused_conv._kernel.cache_clear()
     fused_conv.works.cache_clear()
     metal.edit = lambda body: body.replace("slopes[0]", "no_such_name")

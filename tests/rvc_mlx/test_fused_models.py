@@ -25,7 +25,7 @@ def on_any_machine(monkeypatch):
 
     def call(self, x, residual=None, running=None, scale=1.0):
         kernel = np.array(self.weight)
-        given, parts = np.array(x), []
+        given, parts = np.array(x.astype(mx.float32)), []
         for part, w, b in zip(
             np.split(given, self.groups, -1), np.split(kernel, self.groups),
             np.split(np.array(self.bias), self.groups), strict=True,
@@ -36,11 +36,11 @@ def on_any_machine(monkeypatch):
         y = y if residual is None else y + residual
         y = y if running is None else y + running
         calls.append(given.shape)
-        return y * scale
+        return (y * scale).astype(fused_conv.DTYPES[self.kind])
 
     one = optimize.OPTIMIZATIONS["fused_conv"]._replace(cpu=True)
     monkeypatch.setitem(optimize.OPTIMIZATIONS, "fused_conv", one)
-    monkeypatch.setattr(fused_conv, "is_available", lambda: True)
+    monkeypatch.setattr(fused_conv, "is_available", lambda *_: True)
     monkeypatch.setattr(fused_conv, "gpu_kind", lambda: "cuda")
     monkeypatch.setattr(fused_conv, "works", lambda *given: True)
     monkeypatch.setattr(fused_conv, "_packed", lambda kernel, *given: (mx.array(kernel.astype(np.float32)), 0))
@@ -51,12 +51,12 @@ def on_any_machine(monkeypatch):
 
 
 @small_models.built_once
-def fused(kind: str, voice: str = "") -> Any:
+def fused(kind: str, voice: str = "", dtype: str = "float32") -> Any:
     """Only within a test, where every convolution has a tile."""
     states = {"RMVPE": small_models.rmvpe_state, "Hubert": small_models.hubert_state}
     given = (small_models.voice_state(voice), *small_models.facts(voice)) if voice else (states[kind](),)
     made = getattr(small_models.module("rvc_mlx", kind.lower()), kind)
-    return made.from_state_dict(*given, device="cpu", optimize=NAMES)
+    return made.from_state_dict(*given, device="cpu", optimize=NAMES, dtype=dtype)
 
 
 def close(got: np.ndarray, want: np.ndarray) -> bool:
@@ -83,6 +83,23 @@ def test_voices(name, on_any_machine):
     given = inputs(plain, 21, batch=2)
     assert close(fused("Synthesizer", name).infer(**given, noise=3), plain.infer(**given, noise=3))
     assert on_any_machine
+
+
+def test_in_half_precision(on_any_machine):
+    """Halves go in and come out of every layer: the result is as near to float32 as the plain path's."""
+
+    def error(got: np.ndarray, want: np.ndarray) -> float:
+        return float(np.sqrt(np.mean((got - want) ** 2)))
+
+    mel = (np.random.default_rng(1).standard_normal((1, 128, 70)) * 2 - 5).astype(np.float32)
+    want, plain = small_models.rmvpe("plain").salience(mel), small_models.rmvpe("plain", dtype="float16").salience(mel)
+    assert 0 < error(fused("RMVPE", dtype="float16").salience(mel), want) < 1.5 * error(plain, want)
+    voice = VOICES[0]
+    exact, rounded = (small_models.synthesizer("plain", voice, **o) for o in ({}, {"dtype": "float16"}))
+    given = inputs(exact, 7)
+    want = exact.infer(**given, noise=3)
+    got = fused("Synthesizer", voice, dtype="float16").infer(**given, noise=3)
+    assert 0 < error(got, want) < 1.5 * error(rounded.infer(**given, noise=3), want)
 
 
 def paths(events) -> list[str]:
