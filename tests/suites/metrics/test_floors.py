@@ -241,6 +241,18 @@ def test_machines_share_a_table_where_asked(table, monkeypatch):
         assert made.get("also") == ("date 1999-01-01, cpu first" if merge == "true" else None)
 
 
+def test_suites_that_were_not_measured_keep_their_rows(table, monkeypatch):
+    row = {"rmse": 2.0, "max_abs": 3.0, "count": 4, "floor_rmse_relative": 1e-7}
+    monkeypatch.setattr(floor_table, "measure", lambda *_: ({"rmvpe": {"b#x": dict(row)}}, "cpu"))
+    for suites, kept in (("rmvpe", {"hubert", "rmvpe"}), ("", {"rmvpe"})):
+        before = {"rmvpe": {"a#x": dict(row)}, "hubert": {"a#x": dict(row)}}
+        table(stored(made={}, policies={"fp32": {"cpu": before}}))
+        floor_table.update(["what=stages", f"suites={suites}"])
+        found = floors.stored()["policies"]["fp32"]["cpu"]
+        assert set(found) == kept
+        assert set(found["rmvpe"]) == {"b#x"}
+
+
 def test_derived_limits_are_safety_times_the_largest_error(table):
     table(stored(components={"fp32": {"rmvpe": ROWS}}))
     limits = derived_limits(**dict.fromkeys(ROWS, "derived"))

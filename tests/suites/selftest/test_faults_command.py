@@ -19,6 +19,7 @@ from command import suites
         (["trace", "all", "out=x"], "out=x: several traces need a folder each"),
         (["floors", "precision=fp16"], "options count with --update only"),
         (["floors", "--update", "what=stage"], "what=stage; did you mean 'stages'"),
+        (["floors", "--update", "suites=memory", "what=stages"], "suites=memory: no trace of it goes into the table"),
         (["floors", "--update", "suites=rmvp"], "suites=rmvp; did you mean 'rmvpe'"),
         (["floors", "--update", "precision=fp32,tf32"], "precision=fp32,tf32"),
     ],
