@@ -169,7 +169,8 @@ class FusedConv:
         self, x: mx.array, residual: mx.array | None = None, running: mx.array | None = None, scale: float = 1.0
     ) -> mx.array:
         tile, batch, dtype = self.tile, x.shape[0], DTYPES[self.kind]
-        x = x if x.dtype == dtype else x.astype(dtype)
+        x = x.astype(dtype)
+        residual, running = (None if more is None else more.astype(dtype) for more in (residual, running))
         shape: tuple[int, ...]
         if tile.columns:
             rows, columns = x.shape[1:3]
