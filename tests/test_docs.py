@@ -20,7 +20,7 @@ from suites.__main__ import OF_SUITES, parse
 from suites.measure.config import check_sweep, compose_config
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 GUIDE = (ROOT / "docs" / "pytorch-to-mlx.md").read_text()
 
 
@@ -75,8 +75,12 @@ def test_a_command_is_understood(command):
     elif program == "python":
         assert words[0] == "-m"
         module_is_understood(*words[1:])
+    elif program in ("ruff", "mypy"):
+        assert any(needed.startswith(f"{program}>=") for needed in EXTRAS["dev"])
+    elif program.startswith("."):
+        assert program == "." or (ROOT / program).is_file(), program
     else:
-        assert program in ("", ".", "export", "python3"), program
+        assert program in ("", "export", "python3"), program
 
 
 def module_is_understood(module: str, *words: str) -> None:
