@@ -25,13 +25,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one core each: their spinning threads
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):  # a hundred processes would each compile the project anew
     sys.dont_write_bytecode = False
 
+# instead of after 700 new objects: imports, compositions, figures and networks make that many in a millisecond
+gc.set_threshold(20_000)
+
 # only now: a library reads these where it is loaded
 import numpy as np
-
-# torch first: loaded after rvc_mlx, it would take some of its BLAS calls to MLX's fast BLAS; and rvc_mlx before any
-# test imports mlx, which would then run on its slow one
-import torch  # noqa: F401  # isort: skip
-import rvc_mlx.runtime  # noqa: F401  # isort: skip
 
 # files that take long, the longest first: begun last, one would keep one process busy while the other has nothing to do
 LONG = (
@@ -43,6 +41,15 @@ LONG = (
     "checkpoint", "records", "model", "missing_records", "help", "bytes", "voices_truth", "floors_shipped", "locate",
     "port_trace",
 )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What every process that runs tests needs; the one that hands them out to others does without."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", default=None):
+        # torch first: loaded after rvc_mlx, it would take some of its BLAS calls to MLX's fast BLAS; and rvc_mlx before
+        # any test imports mlx, which would then run on its slow one
+        import torch  # noqa: F401  # isort: skip
+        import rvc_mlx.runtime  # noqa: F401  # isort: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
