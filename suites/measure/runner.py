@@ -42,8 +42,9 @@ from .timed import TimedCase, execute_together
 
 RUN_FILES = (CONFIG, ENVIRONMENT, PLAN, RECORDS, "workers.log")
 
-# what a run needs in its middle or at its end only: one that is missing or damaged is told before anything is measured
-NEEDED_LATER = ("soundfile", "soxr", "scipy.signal", "pandas", "matplotlib")
+# what a run needs in its middle or at its end only: one that is missing or damaged is told before anything is measured.
+# Of SciPy what every report needs: the part that filters audio takes most of a second to import
+NEEDED_LATER = ("soundfile", "soxr", "scipy.special", "pandas", "matplotlib")
 
 # how the cases of a suite are measured, by ``Suite.protocol``
 PROTOCOLS: dict[str, Any] = {
