@@ -102,6 +102,8 @@ def _draw(axis: Axes, data: RunData, case: str, points: Sequence[Point], tops: d
     plain_numbers(axis.yaxis, one_two_five(*axis.get_ylim(), most=8))
 
 
+# left, bottom, right and top in pixels, as plain numbers: thousands of them are compared
+Box = tuple[float, float, float, float]
 # candidate positions of a label relative to its point: offset in points, alignment
 SPOTS = (
     (0, 8, "center", "bottom"), (0, -8, "center", "top"), (8, 0, "left", "center"), (-8, 0, "right", "center"),
@@ -117,7 +119,7 @@ def name(axis: Axes, points: Sequence[Point], tops: dict[str, Roof]) -> None:
     taken = [_around(axis, p.intensity, p.rate / 1e9, 5 * scale) for p in points]
     for top in tops.values():
         taken += [_around(axis, x, top.at(x) / 1e9, 2 * scale) for x in np.geomspace(*axis.get_xlim(), 120)]
-    whole = axis.get_window_extent()
+    whole = axis.get_window_extent().extents
     for component in dict.fromkeys(p.component for p in points):
         own = sorted((p for p in points if p.component == component), key=lambda p: -p.rate)
         text = axis.annotate(component, (own[0].intensity, own[0].rate / 1e9), fontsize=8.5)
@@ -127,7 +129,7 @@ def name(axis: Axes, points: Sequence[Point], tops: dict[str, Roof]) -> None:
         for spot in SPOTS:
             for point in own:
                 box = _box(axis, point, spot, size, scale)
-                outside = box.width * box.height - _overlap(box, whole)
+                outside = _overlap(box, box) - _overlap(box, whole)
                 covered = sum(_overlap(box, other) for other in taken) + 10 * outside
                 options.append((covered, len(options), (point, spot, box)))
         *_, (point, (dx, dy, ha, va), box) = min(options, key=lambda option: option[:2])
@@ -141,20 +143,20 @@ def _roof(device: str, top: Roof) -> str:
     return f"{device.upper()}: {flops} GFLOP/s, {moved} GB/s"
 
 
-def _box(axis: Axes, point: Point, spot: tuple[int, int, str, str], size: Bbox, scale: float) -> Bbox:
-    """The box of a label of this size, in pixels."""
+def _box(axis: Axes, point: Point, spot: tuple[int, int, str, str], size: Bbox, scale: float) -> Box:
+    """The box of a label of this size."""
     dx, dy, ha, va = spot
-    x, y = axis.transData.transform((point.intensity, point.rate / 1e9))
+    x, y = axis.transData.transform((point.intensity, point.rate / 1e9)).tolist()
     left = x + dx * scale - {"left": 0.0, "center": 0.5, "right": 1.0}[ha] * size.width
     low = y + dy * scale - {"bottom": 0.0, "center": 0.5, "top": 1.0}[va] * size.height
-    return Bbox.from_bounds(left, low, size.width, size.height)
+    return left, low, left + size.width, low + size.height
 
 
-def _around(axis: Axes, intensity: float, rate: float, size: float) -> Bbox:
-    x, y = axis.transData.transform((intensity, rate))
-    return Bbox.from_extents(x - size, y - size, x + size, y + size)
+def _around(axis: Axes, intensity: float, rate: float, size: float) -> Box:
+    x, y = axis.transData.transform((intensity, rate)).tolist()
+    return x - size, y - size, x + size, y + size
 
 
-def _overlap(one: Bbox, other: Bbox) -> float:
-    common = Bbox.intersection(one, other)
-    return common.width * common.height if common is not None else 0.0
+def _overlap(one: Box, other: Box) -> float:
+    width, height = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
+    return width * height if width >= 0 and height >= 0 else 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from rvc_common.outputs import whole
@@ -37,6 +39,16 @@ def _parsed(text: str) -> Any:
     import yaml
 
     return yaml.safe_load(text)
+
+
+def read_json(text: bytes) -> Any:
+    """In a third of the time that ``json`` takes, which reads more: NaN, and half of a pair of surrogates.
+
+    Raises ``ValueError`` or ``RecursionError``: it cannot be read."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return json.loads(text)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

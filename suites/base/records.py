@@ -16,6 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from .errors import UserError
+from .files import read_json
 from .lines import SCHEMA, Key, Keyed, Line, Record, Sample, Unmeasured, changed, typed
 
 RECORDS = "records.jsonl"
@@ -98,7 +99,7 @@ def _numbered(path: Path) -> Iterator[tuple[str, Line]]:
     for number, text in enumerate(whole, 1):
         place = f"{path}:{number}"
         try:
-            line = json.loads(text)
+            line = read_json(text)
             schema = int(line["schema"])
         except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError(f"{place}: not a record") from None

@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from ..base.errors import UserError
-from ..base.files import write_whole
+from ..base.files import read_json, write_whole
 from ..base.lines import Precision, Profile
 from ..base.paths import DATA
 from ..inputs.weights import sha256
@@ -192,7 +192,7 @@ class Folder:
         if not file.is_file():
             raise UserError(f"{path}: not a bundle (no {BUNDLE}); python -m suites bundle MODEL {path} makes one")
         try:
-            plain = json.loads(file.read_bytes())
+            plain = read_json(file.read_bytes())
             schema = plain["schema"]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError(f"{file}: is damaged") from None

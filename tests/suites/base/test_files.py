@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 
 import pytest
 
 from suites.base.backends import worker_environment
 from suites.base.errors import UserError
-from suites.base.files import read_yaml, scratch_folder
+from suites.base.files import read_json, read_yaml, scratch_folder
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -40,3 +41,20 @@ def test_who_changes_what_was_read_has_one_of_his_own(tmp_path):
     assert read_yaml(path) == {"a": {"b": [1]}}
     path.write_text("a: {b: [3]}")  # as long as before
     assert read_yaml(path) == {"a": {"b": [3]}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": [1, -0, -0.0, 0.1, 5e-324, 123456789012345678901234567890, true, null], "b": "\\u00e9 \U0001f600"}',
+        '{"a": 1, "a": 2}', "NaN", "[-Infinity, 1e400]", '"\\udcff.wav"', "", "[1", "nan", "1 2", "\\udcff",
+    ],
+)  # fmt: skip
+def test_json_is_read_as_the_standard_library_reads_it(text):
+    def read(by):
+        try:
+            return repr(by(text.encode()))
+        except ValueError as error:
+            return str(error)
+
+    assert read(read_json) == read(json.loads)
