@@ -25,11 +25,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one core each: their spinning threads
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):  # a hundred processes would each compile the project anew
     sys.dont_write_bytecode = False
 
-# instead of after 700 new objects: imports, compositions, figures and networks make that many in a millisecond
-gc.set_threshold(20_000)
-
 # only now: a library reads these where it is loaded
 import numpy as np
+
+# instead of after 700 new objects: imports, compositions, figures and networks make that many in a millisecond
+gc.set_threshold(20_000)
 
 # files that take long, the longest first: begun last, one would keep one process busy while the other has nothing to do
 LONG = (
