@@ -5,6 +5,7 @@ A suite's own options are a subclass of ``SuiteConfig``, named by its definition
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -232,11 +233,13 @@ def parsed(plain: Mapping[str, Any], options: type[SuiteConfig]) -> Config:
 
     Raises ``UserError``: names the first value that is refused, and what is expected in its place."""
     for name, value, kind in (("suite", plain["suite"], options), ("", {**plain, "suite": _ANY}, Config)):
-        _check(name, value, inspect.type_info(kind))
+        _check(name, value, _about(kind))
     whole = msgspec.convert({**plain, "suite": _ANY}, Config)
     return msgspec.structs.replace(whole, suite=msgspec.convert(plain["suite"], options))
 
 
+# what it tells of a type stays the same, and takes longer than all that is checked with it
+_about = functools.cache(inspect.type_info)
 # takes the place of the suite's options where the rest is converted
 _ANY = {"name": "", "summary": "", "components": {}, "limits": {}}
 

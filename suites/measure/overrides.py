@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import pickle
 import re
 import unicodedata
 import warnings
@@ -142,8 +142,8 @@ def _with_values(chosen: tuple[str, ...], words: Sequence[str]) -> DictConfig:
     files = [word for word in words if word.partition("=")[0].lstrip("+~") in (*GROUPS, "suite")]
     values = [parsed(word) for word in words if word not in files]
     if any(one.is_sweep_override() or one.is_hydra_override() or one.package is not None for one in values):
-        return copy.deepcopy(_composed((*chosen, *words)))  # which Hydra refuses
-    found = copy.deepcopy(_composed((*chosen, *files)))
+        return _composed((*chosen, *words))  # which Hydra refuses
+    found = _composed((*chosen, *files))
     ConfigLoaderImpl._apply_overrides_to_config(values, found)
     return found
 
@@ -156,10 +156,16 @@ def parsed(word: str) -> Override:
     return OverridesParser.create().parse_override(word)
 
 
-@lru_cache(maxsize=128)
 def _composed(words: tuple[str, ...]) -> DictConfig:
+    found: DictConfig = pickle.loads(_pickled(words))
+    return found
+
+
+@lru_cache(maxsize=128)
+def _pickled(words: tuple[str, ...]) -> bytes:
+    """A composition as a pickle: to read it takes a tenth of the time of a deep copy."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", [*words])
+        return pickle.dumps(compose("config", [*words]))
 
 
 @cache
