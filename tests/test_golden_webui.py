@@ -8,7 +8,7 @@ Upstream: RVC-Project's WebUI, revision 4338f12, and IAHispano/Applio, b9c0ccb. 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,11 @@ BOTH = IDS[:2]
 SYNTHS = ("v2_40k", "v2_48k", "v1_40k", "v1_48k_five_stage", "v2_48k_nof0")
 GENERATORS = ("webui_generator_30k_odd", "webui_generator_44k_nof0_odd")
 GENERATORS += ("applio_generator_30k_odd", "applio_generator_44k_odd")
-# they take long: of rvc_mlx the one with every knob; the others' parts have vectors of their own
+# Two seconds of a voice at full size take long. rvc_mlx converts the recording with every knob; PyTorch takes all
+# three up to the voice. What follows is the same code for both (rvc_common.pipeline), and each side's voices have
+# vectors of their own: webui_synth_*, and webui_nsf_source_40k with its unvoiced frames.
 PIPELINES = {"v2_40k": IDS[:1], "v1_40k_index_mix": IDS[:2], "v2_40k_unvoiced": IDS[:1]}
+BY_THE_VOICE = {"segment.0.audio", "joined", "mixed", "audio"}
 
 OF_SIDE = {name: Side(p, o, o.get("optimize") == "none") for name, (p, o) in zip(IDS, SIDES, strict=True)}
 # the first parameter to vary, so that a network's weights are made once for all three
@@ -153,30 +156,38 @@ def test_pipeline(side, golden, name):
     rmvpe = built(side, "rmvpe", options["rmvpe_seed"], "webui") if given_f0 is None else None
     windows = options["window_config"]
     pipeline = side.module("pipeline").Pipeline(hubert, rmvpe, model(side, meta), profile="webui", windows=windows)
-    found: Arrays = {}
-    draw = Strict(arrays, meta)
-    audio, _ = pipeline.convert(
-        arrays["in.audio"],
-        16000,
-        transpose=options["pitch_shift"],
-        index=arrays.get("in.index_vectors"),
-        index_rate=options["index_rate"],
-        protect=options["protect"],
-        rms_mix=options["volume_envelope"],
-        speaker=options["sid"],
-        f0=given_f0,
-        noise=draw,
-        watch=lambda path, array: found.__setitem__(path, np.array(array)),
-    )
-    assert audio.dtype == np.int16
-    assert draw.asked == [0, 1, 2]
-    joined, volume = found["joined"], options["volume_envelope"]
+    draw, volume = Strict(arrays, meta), options["volume_envelope"]
+
+    def convert(watch: Callable[[str, np.ndarray], None]) -> Arrays:
+        audio, _ = pipeline.convert(
+            arrays["in.audio"],
+            16000,
+            transpose=options["pitch_shift"],
+            index=arrays.get("in.index_vectors"),
+            index_rate=options["index_rate"],
+            protect=options["protect"],
+            rms_mix=volume,
+            speaker=options["sid"],
+            f0=given_f0,
+            noise=draw,
+            watch=lambda path, array: watch(path, np.array(array)),
+        )
+        return {"audio": audio}
+
+    if side.whole:
+        found = shown({}, convert, "segment.0.phone")
+        arrays = {field: array for field, array in arrays.items() if field.partition(".")[2] not in BY_THE_VOICE}
+    else:
+        found = {}
+        found |= convert(found.__setitem__)
+        assert found["audio"].dtype == np.int16
+        assert draw.asked == [0, 1, 2]
+        rate = pipeline.synthesizer.sample_rate
+        found["mixed"] = steps.mix_loudness(found["filtered"], found["joined"], rate, volume)
     found |= {
-        "audio": audio,
         "padded_audio": found["padded"],
         "segment_samples": np.array([found["padded"].size]),
         "segment.0.length": np.array([found["segment.0.phone"].shape[-2]]),
-        "mixed": steps.mix_loudness(found["filtered"], joined, pipeline.synthesizer.sample_rate, volume),
     }
     check(found, arrays, meta)
 
