@@ -140,10 +140,10 @@ def busy_machine() -> Iterator[None]:
 
 @contextlib.contextmanager
 def narrow_padding() -> Iterator[None]:
-    """Conversions mirror a third of a second at either end: a whole one, which they throw away again, is most of the
+    """Conversions mirror a tenth of a second at either end: a whole one, which they throw away again, is most of the
     work on a short clip. tests/test_golden_webui.py has upstream's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Windows.__new__, "__defaults__", tuple(Windows(x_pad=0.3)))
+        patch.setattr(Windows.__new__, "__defaults__", tuple(Windows(x_pad=0.1)))
         yield
 
 

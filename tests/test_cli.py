@@ -172,9 +172,9 @@ sys.exit(main({words!r}))
 """
 
 
-@BOTH
-def test_ctrl_c(side, files, tmp_path):
-    """A real process, interrupted while it converts a long file."""
+def test_ctrl_c(files, tmp_path):
+    """A real process, interrupted while it converts a long file; the twin is the same command (rvc_common.command)."""
+    side = "rvc_mlx"
     soundfile.write(tmp_path / "long.wav", np.tile(soundfile.read(files["input"])[0], (200, 1)), 44100)
     words = arguments(files, tmp_path / "out.wav", input=tmp_path / "long.wav")
     process = subprocess.Popen(

@@ -21,7 +21,8 @@ AUDIO = synthesize(1.4, 3).audio  # long enough that RMVPE's packed images keep 
 SHORT, RATE = AUDIO[:6000], 16050
 VECTORS = np.random.default_rng(0).standard_normal((50, 128)).astype(np.float32)
 KNOBS = {"index": VECTORS, "index_rate": 0.75, "protect": 0.2, "rms_mix": 0.25, "transpose": 3, "speaker": 2}
-WINDOWS = {"x_pad": 0.1, "x_query": 0.05, "x_center": 0.2, "x_max": 0.3}
+BRIEF = AUDIO[:4000]
+WINDOWS = {"x_pad": 0.03, "x_query": 0.03, "x_center": 0.12, "x_max": 0.2}
 # the other vocoders, and one without pitch
 VOICES = ("synth_v2_32k_f0_mrf", "synth_v2_24k_f0_refinegan", "synth_v2_48k_nof0")
 
@@ -61,11 +62,11 @@ def of_voice(name: str, frames: int, batch: int, **options: Any) -> Case:
 
 def of_pipeline(profile: str, **knobs: Any) -> Case:
     def call(model: Any) -> np.ndarray:
-        audio: np.ndarray = model.convert(SHORT, RATE, **knobs)[0]
+        audio: np.ndarray = model.convert(BRIEF, RATE, **knobs)[0]
         return audio
 
     build = functools.partial(small_models.pipeline, profile=profile, windows=WINDOWS)
-    return Case(build, lambda m: m.walk(SHORT, RATE, **knobs), call, "audio")
+    return Case(build, lambda m: m.walk(BRIEF, RATE, **knobs), call, "audio")
 
 
 CASES = {

@@ -42,7 +42,7 @@ def test_a_recorded_network_equals_the_plain_one(recorded):
         small_models.hubert("plain"),
         small_models.synthesizer("plain", "synth_v2_40k_f0"),
     )
-    for length in (40, 40, 71):
+    for length in (20, 20, 33):
         mel = rng.standard_normal((2, 128, length)).astype(np.float32)
         assert np.abs(rmvpe.salience(mel) - plain[0].salience(mel)).max() < 2e-6
         audio = (0.1 * rng.standard_normal(100 * length)).astype(np.float32)

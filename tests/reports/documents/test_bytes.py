@@ -10,14 +10,18 @@ from pathlib import Path
 import made_suites
 import pytest
 
+from reports.documents import build
+from suites.__main__ import main
+
 ROOT = Path(__file__).parents[3]
 # one figure of each kind of drawing is enough here; tests/reports/figures/test_plots.py draws them all
-SCRIPT = """
+DRAWN = ("spectra", "growth")
+SCRIPT = f"""
 import sys
 from reports.documents import build
 from suites.__main__ import main
 
-build.PLOTS = [plot for plot in build.PLOTS if plot.name in ("spectra", "growth")]
+build.PLOTS = [plot for plot in build.PLOTS if plot.name in {DRAWN}]
 sys.exit(main(["report", *sys.argv[1:]]))
 """
 
@@ -27,6 +31,18 @@ def report(folder: str, out: Path, cwd: Path, seed: str) -> dict[str, bytes]:
     environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
     assert done.returncode == 1, done.stderr  # its trace has found a fault
+    return contents(out)
+
+
+def report_here(folder: str, out: Path) -> dict[str, bytes]:
+    """In this process, whose hashes are its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "PLOTS", [plot for plot in build.PLOTS if plot.name in DRAWN])
+        assert main(["report", folder, "--out", str(out), "--tables", "csv"]) == 1
+    return contents(out)
+
+
+def contents(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
@@ -39,7 +55,7 @@ def built(tmp_path_factory) -> list[dict[str, bytes]]:
     made_suites.make_trace(made / "trace-rmvpe")
     (made / "pipeline" / "spectra" / "synthetic-2s.npz").unlink()
     return [
-        report(str(made), folder / "one", ROOT, "1"),
+        report_here(str(made), folder / "one"),
         report("../made", folder / "elsewhere" / "two", folder / "one", "2"),
     ]
 

@@ -118,7 +118,7 @@ def test_values_kept_for_later_are_not_stored_twice(about):
 # ---------------------------------------------------------------------- noise, index, weights
 def test_noise_is_in_the_bundle_as_it_is_drawn(tmp_path):
     # one has the run's seed, the other one of its own
-    folder = make_bundle("synthesizer", tmp_path / "b", "seed=3", probes=["batch", "same shape"])
+    folder = make_bundle("synthesizer", tmp_path / "b", "seed=3", "durations=[0.2]", probes=["batch", "same shape"])
     about = json.loads((folder / "bundle.json").read_text())
     for probe in about["probes"]:
         inputs = load_file(folder / probe["folder"] / "inputs.safetensors")
@@ -136,7 +136,7 @@ def test_a_pipeline_has_its_index_and_the_same_result_from_the_arrays_alone(tmp_
     asked, with_vectors = [], Sides._with_vectors
     monkeypatch.setattr(Sides, "_with_vectors", lambda run, probe: asked.append(probe.name) or with_vectors(run, probe))
     monkeypatch.setattr(of_models, "SHORT_PAD_S", 0.1)
-    folder = make_bundle("pipeline", tmp_path / "b", "durations=[0.3]", probes=["knobs"])
+    folder = make_bundle("pipeline", tmp_path / "b", "durations=[0.2]", probes=["knobs"])
     assert set(asked) == {"knobs"}  # what is not walked costs no call of HuBERT
     about = json.loads((folder / "bundle.json").read_text())
     (knobs,) = about["probes"]

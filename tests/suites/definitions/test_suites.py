@@ -33,7 +33,7 @@ PACKAGES = ("rvc_mlx", "reference_torch")
 @pytest.fixture(scope="module", params=NEW)
 def finished(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param) / "run"
-    seconds = 1 if request.param == "pipeline" else 0.5
+    seconds = 1 if request.param == "pipeline" else 0.3
     words = ["measure=smoke", f"durations=[{seconds}]", "suite.speech_clip=false", "backends=[torch_cpu,mlx_cpu]"]
     words += ["threads=1", "measure.warmup_seconds=0", "measure.first_calls=1"]  # tests run beside each other
     with workers_inside(), figures("time", "speedup", "memory"):

@@ -43,7 +43,7 @@ def finished(request, tmp_path_factory):
     # some are enough: each takes processes of its own
     words += [f"~suite.components.{name}" for name in {"hubert", *LEFT_OUT[request.param]}]
     if request.param == "ablation":
-        words[1:3] = "backends=[mlx_cpu]", "durations=[0.2]"  # without an optimisation a CPU is slow
+        words[1:3] = "backends=[mlx_cpu]", "durations=[0.16]"  # without an optimisation a CPU is slow
     own, described = PROCESSES[request.param], set()
 
     def started(backend, precision, threads, log, environment, raised):

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -53,11 +55,24 @@ def error_line(done: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
+def after_the_first() -> Callable[..., Worker | Inside]:
+    """Processes for what is measured; each backend's first worker, which only tells what it is, needs none."""
+    described: set[str] = set()
+
+    def started(backend: str, *given: Any) -> Worker | Inside:
+        kind = Worker if backend in described else Inside
+        described.add(backend)
+        return kind(backend, *given)
+
+    return started
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """With a process for either side, as users have it."""
     folder = tmp_path_factory.mktemp("run") / "run"
-    with figures(*DRAWN):
+    with figures(*DRAWN), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "Worker", after_the_first())
         done = suites("run", "rmvpe", *SMALL, "measure.first_calls=1", f"out={folder}")
     assert done.returncode == 0, done.stderr
     return folder, done
@@ -220,7 +235,8 @@ def test_a_killed_worker_costs_its_own_case_only(tmp_path, monkeypatch):
     durations = ["durations=[0.3,0.4]", "measure.rounds.min=3", "measure.rounds.max=3"]
     with workers_inside(), figures(), monkeypatch.context() as patch:
         # a process, which is killed as the system kills one
-        patch.setattr(session, "Worker", lambda name, *given: (Worker if name == "mlx_cpu" else Inside)(name, *given))
+        later = after_the_first()
+        patch.setattr(session, "Worker", lambda name, *given: (later if name == "mlx_cpu" else Inside)(name, *given))
         done = suites("run", "rmvpe", *SMALL, *durations, f"out={folder}")
     assert done.returncode == 2
     status = {(r["case"], r["backend"]): r["status"] for r in records(read_lines(folder / "records.jsonl"))}
