@@ -14,7 +14,19 @@ from typing import Any
 import numpy as np
 import pytest
 import small_models
-from test_golden import FACTOR, IDS, JITTER_FACTOR, SIDES, Arrays, Side, filter_limit, judge, recorded, shown
+from test_golden import (
+    BY_THE_VOICE,
+    FACTOR,
+    IDS,
+    JITTER_FACTOR,
+    SIDES,
+    Arrays,
+    Side,
+    filter_limit,
+    judge,
+    recorded,
+    shown,
+)
 
 from rvc_common import steps
 from suites.inputs import recipe
@@ -31,7 +43,6 @@ GENERATORS += ("applio_generator_30k_odd", "applio_generator_44k_odd")
 # three up to the voice. What follows is the same code for both (rvc_common.pipeline), and each side's voices have
 # vectors of their own: webui_synth_*, and webui_nsf_source_40k with its unvoiced frames.
 PIPELINES = {"v2_40k": IDS[:1], "v1_40k_index_mix": IDS[:2], "v2_40k_unvoiced": IDS[:1]}
-BY_THE_VOICE = {"segment.0.audio", "joined", "mixed", "audio"}
 
 OF_SIDE = {name: Side(p, o, o.get("optimize") == "none") for name, (p, o) in zip(IDS, SIDES, strict=True)}
 # the first parameter to vary, so that a network's weights are made once for all three

@@ -3,21 +3,19 @@
 #include <setjmp.h>
 #include <ucontext.h>
 
-#include <memory>
-
 namespace stand_in {
 const int STACK_BYTES = 1 << 18;
 static jmp_buf home;
 struct Switched {
   ucontext_t start;
   jmp_buf place;
-  std::unique_ptr<char[]> stack{new char[STACK_BYTES]};
+  char* stack = new char[STACK_BYTES];                                // never freed: a fiber is used again
   bool begun, done;
 
   void prepare(void (*entry)()) {
     begun = done = false;
     getcontext(&start);
-    start.uc_stack.ss_sp = stack.get();
+    start.uc_stack.ss_sp = stack;
     start.uc_stack.ss_size = STACK_BYTES;
     makecontext(&start, entry, 0);
   }

@@ -2,15 +2,14 @@
 // operations on simdgroup matrices; in either order of threads. Every access through a pointer is checked. Faults are:
 // an address outside its array or not aligned; a word of threadgroup memory that two threads use between two barriers
 // and one of them writes; a result written twice; a barrier or matrix operation that not all threads reach; pointers
-// of different address spaces in one another's place. Threadgroup memory starts as NaN.
+// of different address spaces in one another's place. Threadgroup memory starts as NaN. Every kernel is compiled with
+// this, so there are no containers here: their code would take longer than the kernel's.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <limits>
-#include <memory>
 #include <type_traits>
-#include <vector>
 
 #include "fibers.h"
 
@@ -28,7 +27,7 @@ inline float4 operator*(float4 a, float b) { for (float& v : a.v) v *= b; return
 namespace stand_in {
 enum Space { device, constant, threadgroup };
 struct Mark { int writer = -1, reader = -1; long written = -1, read = -1; bool many = false; };
-struct Memory { char *first, *last; bool result; std::vector<Mark> marks; };
+struct Memory { char *first, *last; bool result; Mark* marks; };       // marks: one for each word, or null
 struct Meeting { int size, arrived = 0; long generation = 0, line = 0; };
 struct Operation { const void* address; long row; int line; float a[2], b[2]; };
 struct Fiber : Switched {
@@ -36,12 +35,14 @@ struct Fiber : Switched {
   long barriers, operations;
   Operation operation[2];                                             // the newest, and the one before
 };
-std::vector<std::unique_ptr<Fiber>> fibers;
-std::vector<Meeting> simdgroups;
+const int MOST_THREADS = 1024, MOST_BUFFERS = 31, MOST_ARRAYS = 16;
+Fiber* fibers[MOST_THREADS];                                          // of one threadgroup after another
+Meeting simdgroups[MOST_THREADS / 32];
 Meeting all{0};
-std::vector<Memory> buffers;
-struct Array { std::unique_ptr<char[]> bytes; Memory memory; };
-std::vector<std::unique_ptr<Array>> arrays;
+Memory buffers[MOST_BUFFERS];
+struct Array { char* bytes; Memory memory; };
+Array arrays[MOST_ARRAYS];
+int arrays_made;
 Fiber* self;
 uint3 position, groups;
 int threads;
@@ -65,7 +66,7 @@ inline void check(Memory* memory, const void* at, int bytes, bool writes, int ac
   const char* p = static_cast<const char*>(at);
   if (p < memory->first || p + bytes > memory->last) fault(writes ? "writes outside an array" : "reads outside an array");
   if (reinterpret_cast<uintptr_t>(p) % bytes) fault("not aligned");
-  if (memory->marks.empty()) return;
+  if (!memory->marks) return;
   for (int i = 0; i < bytes; i += 4) {
     Mark& mark = memory->marks[(p - memory->first + i) / 4];
     const long now = self->barriers;
@@ -105,20 +106,26 @@ struct Argument {
   Memory* memory;
   template <int SPACE, class T> operator Pointer<SPACE, T>() const { return {(T*)memory->first, memory}; }
 };
-template <class T> Pointer<threadgroup, T> array(long count) {
-  const size_t mine = self->arrays++;
-  if (mine == arrays.size()) {
-    const long bytes = count * sizeof(T);
-    declared += bytes;
-    arrays.push_back(std::make_unique<Array>());
-    Array& one = *arrays.back();
-    one.bytes.reset(new char[bytes + 16]);
-    char* first = one.bytes.get() + (16 - (uintptr_t)one.bytes.get() % 16);
-    one.memory = {first, first + bytes, false, std::vector<Mark>(bytes / 4)};
-    const float nan = std::numeric_limits<float>::quiet_NaN();
-    for (long i = 0; i < bytes; i += 4) std::memcpy(first + i, &nan, 4);
+inline void add_array(long bytes) {
+  if (arrays_made == MOST_ARRAYS) fault("more arrays of threadgroup memory than the stand-in holds");
+  declared += bytes;
+  Array& one = arrays[arrays_made++];
+  one.bytes = new char[bytes + 16];
+  char* first = one.bytes + (16 - (uintptr_t)one.bytes % 16);
+  one.memory = {first, first + bytes, false, new Mark[bytes / 4]};
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (long i = 0; i < bytes; i += 4) std::memcpy(first + i, &nan, 4);
+}
+inline void drop_arrays() {
+  for (; arrays_made; arrays_made--) {
+    delete[] arrays[arrays_made - 1].bytes;
+    delete[] arrays[arrays_made - 1].memory.marks;
   }
-  return {(T*)arrays[mine]->memory.first, &arrays[mine]->memory};
+}
+template <class T> Pointer<threadgroup, T> array(long count) {
+  const int mine = self->arrays++;
+  if (mine == arrays_made) add_array(count * sizeof(T));
+  return {(T*)arrays[mine].memory.first, &arrays[mine].memory};
 }
 void (*body)();
 inline void entry() {
@@ -128,13 +135,12 @@ inline void entry() {
   for (;;) leave(*self);
 }
 inline void run_threadgroup(bool reversed) {
-  arrays.clear();
+  drop_arrays();
   declared = 0;
-  simdgroups.assign((threads + 31) / 32, Meeting{32});
-  if (threads % 32) simdgroups.back().size = threads % 32;
+  for (int i = 0; i < threads; i += 32) simdgroups[i / 32] = Meeting{threads - i < 32 ? threads - i : 32};
   all = Meeting{threads};
   for (int i = 0; i < threads; i++) {
-    if ((int)fibers.size() == i) fibers.push_back(std::make_unique<Fiber>());
+    if (!fibers[i]) fibers[i] = new Fiber;
     Fiber& fiber = *fibers[i];
     fiber.id = i;
     fiber.arrays = fiber.barriers = fiber.operations = 0;
@@ -144,7 +150,7 @@ inline void run_threadgroup(bool reversed) {
     going = false;
     const long before = moves;
     for (int i = 0; i < threads && !failure[0]; i++) {
-      self = fibers[reversed ? threads - 1 - i : i].get();
+      self = fibers[reversed ? threads - 1 - i : i];
       if (!self->done) { going = true; enter(*self); }
     }
     if (going && !failure[0] && moves == before)

@@ -24,7 +24,7 @@ from rvc_mlx.runtime import mx
 
 HEADER = Path(__file__).with_name("metal_stand_in.h")
 COMPILE = ["g++", "-std=c++14", "-Og", "-w", "-U_FORTIFY_SOURCE", "-ffp-contract=off", "-fPIC"]
-MOST_THREADS, MOST_BYTES = 1024, 32 * 1024
+MOST_THREADS, MOST_BUFFERS, MOST_BYTES = 1024, 31, 32 * 1024
 POSITIONS = {
     "thread_position_in_threadgroup": "uint3{uint(self->id), 0, 0}",
     "thread_index_in_threadgroup": "uint(self->id)",
@@ -38,9 +38,9 @@ MAIN = """
 static void call() { %s; }
 extern "C" const char* launch(char** data, const long* bytes, int count, const int* grid, int size, int reversed,
                               long* used) {
-  buffers.clear();
-  for (int i = 0; i < count; i++) buffers.push_back({data[i], data[i] + bytes[i], i == count - 1, {}});
-  buffers.back().marks.resize(bytes[count - 1] / 4);
+  for (int i = 0; i < count; i++) buffers[i] = {data[i], data[i] + bytes[i], i == count - 1, nullptr};
+  Memory& result = buffers[count - 1];
+  result.marks = new Mark[bytes[count - 1] / 4];
   body = call;
   threads = size;
   groups = {uint(grid[0]), uint(grid[1]), uint(grid[2])};
@@ -52,6 +52,7 @@ extern "C" const char* launch(char** data, const long* bytes, int count, const i
     run_threadgroup(reversed);
     *used = declared;
   }
+  delete[] result.marks;
   return failure[0] ? failure : nullptr;
 }
 """
@@ -146,6 +147,7 @@ class Metal:
         assert size <= MOST_THREADS
         assert threadgroup[1:] == (1, 1)
         assert grid[0] % size == 0, "a threadgroup smaller than the others"
+        assert len(arrays) <= MOST_BUFFERS
         library, used = compiled(program, self.folder), ctypes.c_long()
         padded = [np.concatenate([a.reshape(-1).view(np.uint8), np.zeros(64, np.uint8)]) for a in arrays[:-1]]
         data = [*padded, arrays[-1]]

@@ -10,7 +10,7 @@ from suites.inputs.estimators import ESTIMATORS
 from suites.inputs.testset import CONDITIONS, room, score, tract
 from suites.metrics.pitch import accuracy
 
-SECONDS = 6.0
+SECONDS = 4.0
 
 
 @pytest.fixture(scope="module")
