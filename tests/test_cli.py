@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 import pytest
 import soundfile
-from quick_runs import loaded_once
+from quick_runs import loaded_once, narrow_padding
 from small_models import hubert_state, module, rmvpe_state, snr_db
 
 from rvc_common import recording
@@ -43,8 +43,9 @@ def files(tmp_path_factory: pytest.TempPathFactory, voice: np.ndarray) -> dict[s
 
 @pytest.fixture(autouse=True)
 def _loaded_once():
-    """What a user types is the point here; that files load is tested where they are read."""
-    with loaded_once():
+    """What a user types is the point here; that files load is tested where they are read. Processes mirror as much as
+    users' do."""
+    with loaded_once(), narrow_padding():
         yield
 
 
