@@ -19,7 +19,7 @@ from suites.measure.timed import TimedCase
 pytestmark = pytest.mark.usefixtures("quick")
 
 SMALL = ["measure=smoke", "backends=[torch_cpu,mlx_cpu]", "threads=1", "durations=[0.3]"]
-SMALL += ["measure.first_calls=0", "measure.warmup_seconds=0"]
+SMALL += ["measure.first_calls=0", "measure.warmup_seconds=0", "~suite.components.network", "~suite.components.decode"]
 
 
 @pytest.fixture

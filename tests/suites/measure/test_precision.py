@@ -22,6 +22,7 @@ HALF = ("fp16", "bf16")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("precision") / "run"
     words = ["measure=smoke", "durations=[0.3]", "threads=1", "measure.warmup_seconds=0", "backends=[mlx_cpu]"]
+    words += ["measure.first_calls=0"]
     with workers_inside(), figures("formats"):
         done = run_suites("run", "precision", *words, "~suite.components.synthesizer", f"out={folder}")
     assert done.returncode == 0, done.stdout + done.stderr
