@@ -266,6 +266,18 @@ def test_f0_of_unvoiced_frames(golden):
     assert checked == sum(field.startswith("out.") for field in arrays)
 
 
+@pytest.mark.parametrize("name", PIPELINES)
+def test_sixteen_bits(golden, name):
+    """What is stored of the last floats, with the largest of all, gives the ends of the audio to a step."""
+    arrays, _ = golden(f"webui_pipeline_{name}")
+    last = "mixed" if "mid_head.mixed" in arrays else "joined"
+    largest = np.float32(arrays[f"mid_stats.{last}"][2])
+    for group, part in (("mid_head", slice(48)), ("mid_tail", slice(-48, None))):
+        found = steps.to_int16(np.append(arrays[f"{group}.{last}"], largest))[:-1]
+        assert found.dtype == arrays["out.audio"].dtype
+        assert np.abs(found.astype(int) - arrays["out.audio"][part]).max() <= 1
+
+
 def test_cuts_and_loudness(golden):
     arrays, meta = golden("webui_steps_40k")
     options = meta["options"]
