@@ -21,7 +21,7 @@ AUDIO = synthesize(1.4, 3).audio  # long enough that RMVPE's packed images keep 
 SHORT, RATE = AUDIO[:6000], 16050
 VECTORS = np.random.default_rng(0).standard_normal((50, 128)).astype(np.float32)
 KNOBS = {"index": VECTORS, "index_rate": 0.75, "protect": 0.2, "rms_mix": 0.25, "transpose": 3, "speaker": 2}
-BRIEF = AUDIO[:4000]
+BRIEF = AUDIO[:3600]  # cut once
 WINDOWS = {"x_pad": 0.03, "x_query": 0.03, "x_center": 0.12, "x_max": 0.2}
 # the other vocoders, and one without pitch
 VOICES = ("synth_v2_32k_f0_mrf", "synth_v2_24k_f0_refinegan", "synth_v2_48k_nof0")
