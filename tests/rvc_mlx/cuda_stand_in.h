@@ -1,16 +1,14 @@
 // Runs the body of a CUDA kernel on a CPU: a block's threads are fibers that meet at barriers and in warp-wide
 // instructions, in two orders. Copies to shared memory happen when they are waited for, and not before; addresses
 // outside the arrays, and shared memory that nothing has written, are faults. Products of a warpgroup are made when they
-// are waited for, and see what was copied and published.
+// are waited for, and see what was copied and published. Every kernel is compiled with this, so there are no containers
+// of the standard library here: their code would take longer than the kernel's.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
-#include <limits>
-#include <memory>
-#include <vector>
+#include <stddef.h>
 
 #include "fibers.h"
 
@@ -39,21 +37,45 @@ struct Copy { void* to; const float* from; bool inside; };
 enum Of { WORDS, HALVES, BRAINS };
 struct Product { float* sums; int tiles; unsigned a[4]; const char* b; int rows; bool add; Of of; };
 struct Meeting { int size = 0, arrived = 0; long generation = 0; };
+template <class T> struct List {                                        // keeps its room when it is emptied
+  T* items = nullptr;
+  int size = 0, room = 0;
+  void add(const T& one) {
+    if (size == room) {
+      T* larger = new T[room = room ? 2 * room : 64];
+      for (int i = 0; i < size; i++) larger[i] = items[i];
+      delete[] items;
+      items = larger;
+    }
+    items[size++] = one;
+  }
+};
+// in groups, which are taken in the order of their ends; what comes after the last end is open
+template <class T> struct Groups {
+  List<T> all;
+  List<int> ends;
+  int first = 0, taken = 0;                                             // of the oldest; how many were taken
+  void close() { ends.add(all.size); }
+  int left() const { return ends.size - taken; }
+  int count() const { return ends.items[taken] - first; }               // in the oldest
+  const T& oldest(int i) const { return all.items[first + i]; }
+  void take() { first = ends.items[taken++]; }
+  void clear() { all.size = ends.size = first = taken = 0; }
+};
 struct Thread {
   int id = 0;
-  std::vector<Copy> open;
-  std::deque<std::vector<Copy>> groups;
+  Groups<Copy> copies;
   const void* row = nullptr;
   unsigned a[4], b[2];
-  std::vector<Copy> made;
-  std::vector<Product> products;
-  std::deque<std::vector<Product>> product_groups;
+  List<Copy> made;
+  Groups<Product> products;
 };
 struct Fiber : Switched, Thread {};                                   // of one block after another: a stack is dear
 struct Range { const char* first; const char* last; };
-std::vector<Range> inputs;
-std::vector<std::unique_ptr<Fiber>> fibers;
-std::vector<Meeting> warps;
+const int MOST_THREADS = 1024;
+Range inputs[2];
+Fiber* fibers[MOST_THREADS];
+Meeting warps[MOST_THREADS / 32];
 Meeting block;
 Fiber* self;
 Index block_index, grid;
@@ -86,11 +108,10 @@ inline float widened_slowly(uint16_t h) {
   return h >> 15 ? -v : v;
 }
 inline float widen(uint16_t h) {
-  static const std::vector<float> known = [] {
-    std::vector<float> all;
-    for (int i = 0; i < 65536; i++) all.push_back(widened_slowly(uint16_t(i)));
-    return all;
-  }();
+  static float known[65536];
+  static bool made = false;
+  if (!made) for (int i = 0; i < 65536; i++) known[i] = widened_slowly(uint16_t(i));
+  made = true;
   return known[h];
 }
 inline uint16_t narrow(float v) {
@@ -123,19 +144,22 @@ inline void entry() {
 inline void run_block(int order) {
   std::memset(shared4, 0xff, sizeof shared4);                           // no numbers
   std::memset(published4, 0xff, sizeof published4);
-  warps.assign(threads / 32, Meeting{32, 0, 0});
+  for (int i = 0; i < threads / 32; i++) warps[i] = Meeting{32, 0, 0};
   block = Meeting{threads, 0, 0};
   for (int i = 0; i < threads; i++) {
-    if ((int)fibers.size() == i) fibers.push_back(std::make_unique<Fiber>());
+    if (!fibers[i]) fibers[i] = new Fiber;
     Fiber& fiber = *fibers[i];
-    static_cast<Thread&>(fiber) = Thread{};
+    fiber.copies.clear();
+    fiber.products.clear();
+    fiber.made.size = 0;
+    fiber.row = nullptr;
     fiber.id = i;
     fiber.prepare(entry);
   }
   for (bool going = true; going;) {
     going = false;
     for (int i = 0; i < threads; i++) {
-      self = fibers[order ? threads - 1 - i : i].get();
+      self = fibers[order ? threads - 1 - i : i];
       if (!self->done) { going = true; enter(*self); }
     }
   }
@@ -164,16 +188,16 @@ inline float widened(unsigned half) { return widen(uint16_t(half)); }
 inline void copy16(void* to, const float* from, bool inside) {
   in_shared(to, 16);
   if (inside) in_inputs(from);
-  self->open.push_back({to, from, inside});
+  self->copies.all.add({to, from, inside});
 }
-inline void close_group() { self->groups.push_back(std::move(self->open)); self->open.clear(); }
+inline void close_group() { self->copies.close(); }
 template <int NEWEST> inline void wait_for_all_but() {
-  while (self->groups.size() > NEWEST) {
-    for (const Copy& copy : self->groups.front())
+  for (; self->copies.left() > NEWEST; self->copies.take())
+    for (int i = 0; i < self->copies.count(); i++) {
+      const Copy& copy = self->copies.oldest(i);
       if (copy.inside) std::memcpy(copy.to, copy.from, 16); else std::memset(copy.to, 0, 16);
-    self->made.insert(self->made.end(), self->groups.front().begin(), self->groups.front().end());
-    self->groups.pop_front();
-  }
+      self->made.add(copy);
+    }
 }
 inline void load_matrices(unsigned* r, const void* row) {
   in_shared(row, 16);
@@ -216,9 +240,11 @@ inline void brain_product(float* d, const unsigned* a, const unsigned* b, const 
 }
 inline void publish() {
   const char* first = reinterpret_cast<const char*>(shared4);
-  for (const Copy& copy : self->made)
-    std::memcpy(reinterpret_cast<char*>(published4) + (static_cast<const char*>(copy.to) - first), copy.to, 16);
-  self->made.clear();
+  for (int i = 0; i < self->made.size; i++) {
+    const void* to = self->made.items[i].to;
+    std::memcpy(reinterpret_cast<char*>(published4) + (static_cast<const char*>(to) - first), to, 16);
+  }
+  self->made.size = 0;
 }
 inline unsigned long long operand(const void* at, int rows) {
   in_shared(at, 16);
@@ -228,7 +254,7 @@ inline void begin_products() {}
 inline void settle(float*) {}
 inline void queue(float* sums, int tiles, const unsigned* a, unsigned long long b, bool add, Of of) {
   const char* at = reinterpret_cast<const char*>(published4) + (b >> 16);
-  self->products.push_back({sums, tiles, {a[0], a[1], a[2], a[3]}, at, int(b & 0xffff), add, of});
+  self->products.all.add({sums, tiles, {a[0], a[1], a[2], a[3]}, at, int(b & 0xffff), add, of});
 }
 template <int N> void product(float (&d)[N][4], const unsigned* a, unsigned long long b, bool add) {
   queue(d[0], N, a, b, add, WORDS);
@@ -251,25 +277,25 @@ inline float entry_of(const Product& one, const unsigned* a, int column, int k, 
   else std::memcpy(&bits, one.b + (k / 8 * one.rows + column) * 16 + k % 8 * 2, 2);
   return one.of == HALVES ? widen(bits) : brain(bits);
 }
-inline void close_products() { self->product_groups.push_back(std::move(self->products)); self->products.clear(); }
+inline void close_products() { self->products.close(); }
 template <int NEWEST> inline void wait_for_products() {
-  while (self->product_groups.size() > NEWEST) {
+  while (self->products.left() > NEWEST) {
     meet_warp();
     const int me = self->id % 32;
-    for (size_t i = 0; i < self->product_groups.front().size(); i++) {
-      const Product& one = self->product_groups.front()[i];
+    for (int i = 0; i < self->products.count(); i++) {
+      const Product& one = self->products.oldest(i);
       for (int j = 0; j < 4 * one.tiles; j++) {
         const int row = me / 4 + j % 4 / 2 * 8, column = j / 4 * 8 + me % 4 * 2 + j % 2;
         double sum = one.add ? one.sums[j] : 0.0f;
         for (int k = 0; k < (one.of ? 16 : 8); k++) {
-          const Product& other = lane(row % 8 * 4 + (one.of ? k % 8 / 2 : k % 4)).product_groups.front()[i];
+          const Product& other = lane(row % 8 * 4 + (one.of ? k % 8 / 2 : k % 4)).products.oldest(i);
           sum += double(entry_of(one, other.a, column, k, true, row)) * entry_of(one, nullptr, column, k, false, row);
         }
         one.sums[j] = float(sum);
       }
     }
     meet_warp();
-    self->product_groups.pop_front();
+    self->products.take();
   }
 }
 }

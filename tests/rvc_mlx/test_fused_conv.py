@@ -36,8 +36,7 @@ extern "C" void launch(const float** in, const long* counts, const float* factor
   x = (const X*)in[0]; parts = in[0]; w = (const W*)in[1]; bias = in[2];
   residual = (const RESIDUAL*)in[3]; running = (const RUNNING*)in[4];
   slopes = factors; sizes = numbers; x_shape = shape; out = (OUT*)result;
-  stand_in::inputs.clear();
-  for (int i = 0; i < 2; i++) stand_in::inputs.push_back({(const char*)in[i], (const char*)(in[i] + counts[i])});
+  for (int i = 0; i < 2; i++) stand_in::inputs[i] = {(const char*)in[i], (const char*)(in[i] + counts[i])};
   stand_in::threads = threads;
   stand_in::shared_bytes = shared;
   stand_in::body = summing ? sum_kernel : kernel;
