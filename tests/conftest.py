@@ -33,13 +33,12 @@ gc.set_threshold(20_000)
 
 # files that take long, the longest first: begun last, one would keep one process busy while the other has nothing to do
 LONG = (
-    "golden_webui", "golden", "trace_command", "profile_command", "synthesizer", "make", "suites", "runner",
-    "pipeline", "layouts", "train_rmvpe", "fused_conv_metal", "checkpoint_faults", "cli", "fused_conv", "phases",
-    "answers", "accuracy", "optimize", "timed", "lost_workers", "judge", "convert", "cli_folders", "finite", "rmvpe",
-    "imports", "plots", "extending", "history", "unreadable", "testset", "kills", "html", "probes", "known",
-    "checkpoint_kinds", "components", "resident", "build", "fused_models", "reference_wrong", "run", "action",
-    "checkpoint", "records", "model", "missing_records", "help", "bytes", "voices_truth", "floors_shipped", "locate",
-    "port_trace",
+    "golden_webui", "golden", "trace_command", "runner", "synthesizer", "suites", "pipeline", "make", "train_rmvpe",
+    "phases", "profile_command", "layouts", "convert", "plots", "checkpoint_faults", "cli", "imports", "answers",
+    "extending", "timed", "judge", "fused_conv_metal", "optimize", "kills", "action", "fused_conv", "accuracy",
+    "lost_workers", "cli_folders", "finite", "rmvpe", "history", "unreadable", "testset", "html", "probes", "known",
+    "checkpoint_kinds", "components", "resident", "build", "fused_models", "reference_wrong", "run", "checkpoint",
+    "records", "model", "missing_records", "help", "bytes", "voices_truth", "floors_shipped", "locate", "port_trace",
 )  # fmt: skip
 
 

@@ -98,7 +98,7 @@ def outcome(name, folder, **changes):
     paths = {n: str(find_weights(n, None, 25, "tiny", voice, folder).path) for n in suite.checkpoints}
     model = suite.load(importlib.import_module("reference_torch"), paths, {}, settings)
     facts = suite.facts(model)
-    given = suite.inputs(make_audio("synthetic", 1.0, None, 0, 30), settings, facts)
+    given = suite.inputs(make_audio("synthetic", 0.5, None, 0, 30), settings, facts)
     for key, source in suite.shared:
         made = named(call := source.partition(".")[0], suite.calls(model, given, settings)[call]())
         given |= {key: made[source]} if source in made else {}
