@@ -14,8 +14,8 @@ from rvc_mlx.rmvpe import RMVPE
 from suites.__main__ import main
 from suites.base.records import read_lines
 from suites.definitions import rmvpe
-from suites.measure.config import compose_config
 from suites.faults import FAULTS
+from suites.measure.config import compose_config
 from suites.measure.launch import WorkerError
 from suites.selftest.faults import Outcome, summary
 from suites.trace import run
