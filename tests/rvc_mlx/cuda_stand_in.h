@@ -1,5 +1,5 @@
 // Runs the body of a CUDA kernel on a CPU: a block's threads are fibers that meet at barriers and in warp-wide
-// instructions, in two orders. Copies to shared memory happen when they are waited for, and not before; addresses
+// instructions. A warp runs as far as it can before the next one begins, in two orders. Copies to shared memory happen when they are waited for, and not before; addresses
 // outside the arrays, and shared memory that nothing has written, are faults. Products of a warpgroup are made when they
 // are waited for, and see what was copied and published. Every kernel is compiled with this, so there are no containers
 // of the standard library here: their code would take longer than the kernel's.
@@ -64,6 +64,8 @@ template <class T> struct Groups {
 };
 struct Thread {
   int id = 0;
+  const Meeting* waits_at = nullptr;
+  long since;
   Groups<Copy> copies;
   const void* row = nullptr;
   unsigned a[4], b[2];
@@ -86,7 +88,9 @@ void (*body)();
 inline void meet(Meeting& meeting) {
   const long mine = meeting.generation;
   if (++meeting.arrived == meeting.size) { meeting.arrived = 0; meeting.generation++; return; }
+  self->waits_at = &meeting, self->since = mine;
   while (meeting.generation == mine) leave(*self);
+  self->waits_at = nullptr;
 }
 inline Fiber& lane(int i) { return *fibers[self->id / 32 * 32 + i]; }
 inline void meet_warp() { meet(warps[self->id / 32]); }
@@ -154,15 +158,23 @@ inline void run_block(int order) {
     fiber.made.size = 0;
     fiber.row = nullptr;
     fiber.id = i;
+    fiber.waits_at = nullptr;
     fiber.prepare(entry);
   }
   for (bool going = true; going;) {
     going = false;
-    for (int i = 0; i < threads; i++) {
-      self = fibers[order ? threads - 1 - i : i];
-      if (!self->done) { going = true; enter(*self); }
-    }
+    for (int warp = 0; warp < threads; warp += 32)
+      for (bool moving = true; moving;) {
+        moving = false;
+        for (int i = warp; i < warp + 32; i++) {
+          self = fibers[order ? threads - 1 - i : i];
+          if (self->done || (self->waits_at == &block && block.generation == self->since)) continue;
+          going = moving = true;
+          enter(*self);
+        }
+      }
   }
+  for (int i = 0; i < threads; i++) if (!fibers[i]->done) fault("waits for ever");
 }
 }
 
