@@ -68,7 +68,7 @@ WHY: dict[str, str] = {
     "layouts.RmvpeLayout._image: if not rows >> level:": _REFUSED,
     "packed.pack": _FED,
     "model.Model._graph": _RECORDED,
-    "model.Model._place: if not fused_conv.is_available():": _FUSED,
+    "model.Model._place: if not fused_conv.is_available(self.dtype):": _FUSED,
     "model.Model._place: if not self.on_gpu and not streams.are_available():": _HALVES,
     "streams": _HALVES,
     'synthesizer.Synthesizer._build: if "compile_network" in self.optimize:': _RECORDED,
