@@ -80,7 +80,8 @@ class Tile(NamedTuple):
 
 
 def kind_of(dtype: mx.Dtype) -> int:
-    """Whether float32 products may be rounded to TF32: MLX reads this once. Metal's kernel never does."""
+    """Of a network's arrays. Whether float32 products may be rounded to TF32, MLX reads once; Metal's kernel never
+    does."""
     if dtype in HALVES:
         return HALVES[dtype]
     return FLOAT32 if gpu_kind() == "metal" or os.environ.get("MLX_ENABLE_TF32", "1") == "0" else TF32

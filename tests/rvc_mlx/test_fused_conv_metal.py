@@ -55,6 +55,7 @@ def test_on_metal_it_is_used_where_it_is_asked_for(said, used, metal, monkeypatc
         monkeypatch.setenv("RVC_MLX_METAL_CONV", said)
     monkeypatch.setattr(fused_conv.mx, "default_device", lambda: mx.Device(mx.gpu))
     assert fused_conv.is_available() is used
+    assert not fused_conv.is_available(mx.float16)  # no kernel for halves there
 
 
 def test_every_kernel_stays_within_metals_limits(metal):
