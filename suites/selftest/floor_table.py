@@ -83,7 +83,8 @@ def measure(precision: str, backends: str | None, quick: bool, suites: str = "")
     kind = "cpu"
     chosen = _chosen(samples(quick), suites)
     if not chosen:
-        raise UserError(f"suites={suites}: no trace of it goes into the table{' with quick=true' if quick else ''}")
+        where = "the quick table" if quick else "the table"
+        raise UserError(f"suites={suites}: no trace of it goes into {where}; its figures alone: what=components")
     for sample in tqdm(chosen, desc="floors", disable=None):
         with scratch_folder() as folder:
             common = [f"precision={precision}", "suite.trace.spread=false", f"durations=[{sample.seconds}]"]
