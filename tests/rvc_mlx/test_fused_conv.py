@@ -159,7 +159,7 @@ def test_the_kernel_computes_its_definition(name, warpgroups, emulated):
     ],
 )
 def test_halves_are_rounded_once(name, kind, warpgroups, emulated):
-    """Of arrays in half precision: as exact as the result's own rounding, and the same in shares."""
+    """Every value is within half a unit in its last place of the result in float64, in one go and in shares."""
     emulated["warpgroups"] = warpgroups
     tile, c_in, c_out, taps, options, shape = CASES[name]
     rng, unit = np.random.default_rng(1), 2.0 ** (-11 if kind == FLOAT16 else -8)
@@ -184,7 +184,7 @@ def test_halves_are_rounded_once(name, kind, warpgroups, emulated):
         got = layer(*given, 0.5)
         assert (got.dtype, got.shape) == (DTYPES[kind], want.shape)
         found.append(np.array(got.astype(mx.float32)))
-        assert np.abs(found[-1] - want).max() <= 1.01 * unit * np.abs(want).max() + 1e-4, (order, shares)
+        assert (np.abs(found[-1] - want) <= 1.01 * unit * np.abs(want) + 1e-5).all(), (order, shares)
     assert np.array_equal(found[0], found[1])
 
 
